@@ -1,0 +1,29 @@
+#!/bin/sh
+# Writes requirements.lock (core, s3, server, dp) and requirements-dev.lock (only what `dev` adds to it).
+# Universal for Python 3.11-3.13 on Linux and macOS, with hashes, without torch, and without a word about
+# the index used: whoever installs brings their own. Existing pins stay unless UPGRADE=1.
+set -eu
+cd "$(dirname "$0")/.."
+# A marker that is never true takes torch, and with it every nvidia-* and triton package, out of the resolution.
+without_torch=$(mktemp)
+trap 'rm -f "$without_torch"' EXIT
+echo "torch ; sys_platform == 'never'" >"$without_torch"
+uv=${VENV:-.venv}/bin/uv
+
+compile() {
+    "$uv" pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --override "$without_torch" \
+        --no-emit-index-url --no-emit-find-links --no-annotate --no-header ${UPGRADE:+--upgrade} \
+        --extra s3 --extra server --extra dp --group torch-requirements --group setup "$@" >/dev/null
+}
+
+compile -o requirements.lock
+# Word splitting is wanted: one option and one name per locked package.
+# shellcheck disable=SC2046
+compile --extra dev -c requirements.lock -o requirements-dev.lock \
+    $(sed -n 's,^\([A-Za-z0-9._-]*\)==.*,--no-emit-package \1,p' requirements.lock)
+
+if grep -nE '://|^-|(^| )(/|\./)' requirements.lock requirements-dev.lock | grep -v -e '--hash='; then
+    echo "the lock names an address, an option or a path (above); it must hold names, versions and hashes only" >&2
+    exit 1
+fi
+echo "requirements.lock: $(grep -c == requirements.lock) packages; requirements-dev.lock adds $(grep -c == requirements-dev.lock)"
