@@ -1,0 +1,18 @@
+"""Codecs: records <-> arrays, one per data kind."""
+
+from __future__ import annotations
+
+from genpipe.codecs.audio import AudioCodec
+from genpipe.codecs.base import Codec
+from genpipe.codecs.image import ImageCodec
+from genpipe.codecs.series import SeriesCodec
+from genpipe.codecs.tabular import TabularCodec
+from genpipe.codecs.text import TextCodec
+
+CODECS: dict[str, type[Codec]] = {
+    "tabular": TabularCodec,
+    "image": ImageCodec,
+    "series": SeriesCodec,
+    "text": TextCodec,
+    "audio": AudioCodec,
+}

@@ -1,0 +1,243 @@
+"""One column of a table: its statistics, its tokens, its share of a vector, and the way back.
+
+| class | fields | tokens | vector |
+|---|---|---|---|
+| Choice | category, boolean | a code per value, by falling frequency | one-hot |
+| Scale (numeric.py) | number, integer, times | atoms and quantile bins | normal score, one-hot of modes |
+| Fixed | a column with one value, or none | nothing | nothing |
+| Placeholder | identifier, text | nothing; unique made-up values | nothing |
+
+What training did not show is encoded as the nearest thing it did: a number beyond the extremes as the
+extreme, an unseen choice as `rare` if there is one, else as the most frequent one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genpipe.errors import UsageError
+from genpipe.schema import AnyField, Schema
+from genpipe.spec import Span
+
+
+class Column(ABC):
+    """`vocabulary` 0 = the column takes no part in learning. Codes are 0 .. vocabulary-1, missing last."""
+
+    field: AnyField
+    type: ClassVar[str]
+    vocabulary: int = 0
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """This column's part of a vector, as if it began at 0."""
+        return ()
+
+    def encode(self, column: pa.Array) -> np.ndarray:
+        """(B,) codes."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def decode(self, codes: np.ndarray, rng: np.random.Generator) -> pa.Array:
+        """Any integer codes -> legal values. Columns of no vocabulary only count the codes."""
+
+    def encode_vector(self, column: pa.Array) -> np.ndarray:
+        """(B, width) float32."""
+        raise NotImplementedError
+
+    def decode_vector(self, x: np.ndarray, rng: np.random.Generator) -> pa.Array:
+        raise NotImplementedError
+
+    @abstractmethod
+    def tolerance(self, layout: str) -> float:
+        """See Codec.tolerance; times in units of the field, dates in days."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]: ...
+
+    @classmethod
+    @abstractmethod
+    def from_json(cls, field: AnyField, data: dict[str, Any]) -> Column: ...
+
+
+def one_hot(codes: np.ndarray, size: int) -> np.ndarray:
+    out = np.zeros((len(codes), size), dtype=np.float32)
+    out[np.arange(len(codes)), codes] = 1.0
+    return out
+
+
+def hottest(x: np.ndarray) -> np.ndarray:
+    """The choice of each row; NaN never wins against a number."""
+    return np.nan_to_num(x, nan=-np.inf).argmax(1)
+
+
+@dataclass(frozen=True)
+class Choice(Column):
+    """values by falling count. counts: of the values, kept only to stand in for `rare` ones.
+
+    rare: share of training rows whose value was seen too rarely to be kept; decoding it draws a kept
+    value, so that no invented word enters the data.
+    """
+
+    type: ClassVar[str] = "choice"
+    field: AnyField
+    values: tuple[str | bool, ...]
+    counts: tuple[int, ...] = ()
+    rare: float = 0.0
+    missing: bool = False
+
+    @property
+    def vocabulary(self) -> int:  # type: ignore[override]
+        return len(self.values) + (self.rare > 0) + self.missing
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        return (Span(name=self.field.name, start=0, size=self.vocabulary, kind="categorical"),)
+
+    @cached_property
+    def known(self) -> pa.Array:
+        return pa.array(self.values, self.field.arrow())
+
+    def encode(self, column: pa.Array) -> np.ndarray:
+        if pa.types.is_boolean(column.type):  # index_in knows no booleans
+            codes = pc.index_in(column.cast(pa.int8()), self.known.cast(pa.int8()))
+        else:
+            codes = pc.index_in(column, self.known)
+        out = (
+            codes.fill_null(len(self.values) if self.rare else 0)
+            .to_numpy(zero_copy_only=False)
+            .astype(np.int32)
+        )
+        if self.missing and column.null_count:
+            out[column.is_null().to_numpy(zero_copy_only=False)] = self.vocabulary - 1
+        return out
+
+    def decode(self, codes: np.ndarray, rng: np.random.Generator) -> pa.Array:
+        codes = np.clip(codes, 0, self.vocabulary - 1)
+        if self.rare:
+            weights = np.asarray(self.counts, dtype=np.float64)
+            stand_in = rng.choice(len(weights), size=len(codes), p=weights / weights.sum())
+            codes = np.where(codes == len(self.values), stand_in, codes)
+        absent = codes == self.vocabulary - 1 if self.missing else np.zeros(len(codes), bool)
+        return self.known.take(pa.array(np.where(absent, 0, codes), pa.int64(), mask=absent))
+
+    def encode_vector(self, column: pa.Array) -> np.ndarray:
+        return one_hot(self.encode(column), self.vocabulary)
+
+    def decode_vector(self, x: np.ndarray, rng: np.random.Generator) -> pa.Array:
+        return self.decode(hottest(x), rng)
+
+    def tolerance(self, layout: str) -> float:
+        return self.rare
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "values": list(self.values),
+            "counts": list(self.counts),
+            "rare": self.rare,
+            "missing": self.missing,
+        }
+
+    @classmethod
+    def from_json(cls, field: AnyField, data: dict[str, Any]) -> Choice:
+        return cls(field, tuple(data["values"]), tuple(data["counts"]), data["rare"], data["missing"])
+
+
+@dataclass(frozen=True)
+class Fixed(Column):
+    """Always the same value, or always null: a constant of the data is no secret of a row."""
+
+    type: ClassVar[str] = "fixed"
+    field: AnyField
+    value: Any
+
+    def decode(self, codes: np.ndarray, rng: np.random.Generator) -> pa.Array:
+        kind = self.field.arrow()
+        whole = isinstance(self.value, int) and not isinstance(self.value, bool)
+        if not whole or pa.types.is_floating(kind):
+            return pa.array([self.value], kind).take(pa.array(np.zeros(len(codes), np.int64)))
+        one = pa.array([self.value], pa.int64())
+        one = one.cast(pa.int32()).cast(kind) if pa.types.is_date32(kind) else one.cast(kind)
+        return one.take(pa.array(np.zeros(len(codes), np.int64)))
+
+    def tolerance(self, layout: str) -> float:
+        return 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        return {"value": self.value}
+
+    @classmethod
+    def from_json(cls, field: AnyField, data: dict[str, Any]) -> Fixed:
+        return cls(field, data["value"])
+
+
+@dataclass(frozen=True)
+class Placeholder(Column):
+    """Unique made-up values: 63 random bits, the same chance of a clash within a block and across blocks."""
+
+    type: ClassVar[str] = "placeholder"
+    field: AnyField
+
+    def decode(self, codes: np.ndarray, rng: np.random.Generator) -> pa.Array:
+        numbers = rng.integers(0, 2**63 - 1, size=len(codes), dtype=np.int64)
+        while len(np.unique(numbers)) < len(numbers):
+            numbers = rng.integers(0, 2**63 - 1, size=len(codes), dtype=np.int64)
+        if pa.types.is_integer(self.field.arrow()):
+            return pa.array(numbers)
+        return pa.array([f"{self.field.name}-{n:016x}" for n in numbers.tolist()], pa.string())
+
+    def tolerance(self, layout: str) -> float:
+        return float("inf")
+
+    def to_json(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_json(cls, field: AnyField, data: dict[str, Any]) -> Placeholder:
+        return cls(field)
+
+
+def only_field(schema: Schema, kind: str) -> Any:
+    """The one field of `kind` that data of this kind is about; the others must be conditions or fillable."""
+    found = schema.of_kind(kind)
+    if len(found) != 1:
+        raise UsageError(
+            "FIELD", found=f"{len(found)} {kind} fields", expected=f"exactly one in {schema.kind} data"
+        )
+    check_fillable(schema, kind)
+    return found[0]
+
+
+def check_fillable(schema: Schema, kind: str) -> None:
+    """Beside its own fields and the target, data of a kind may hold only what `assemble` can make up."""
+    for field in schema.fields:
+        learnt = field.kind == kind or field.name in schema.conditions
+        if not learnt and not field.nullable and field.kind not in ("identifier", "text"):
+            raise UsageError(
+                "FIELD",
+                where=field.name,
+                found=f"a {field.kind} field in {schema.kind} data",
+                expected=f"{kind}, the target, identifiers or nullable fields",
+                fix="make it the target, or drop it",
+            )
+
+
+def assemble(
+    schema: Schema, made: dict[str, pa.Array], rows: int, rng: np.random.Generator
+) -> pa.RecordBatch:
+    """A batch of the ingest schema; fields nobody made are placeholders (identifier, text) or null."""
+    columns = []
+    for field in schema.fields:
+        if field.name in made:
+            columns.append(made[field.name])
+        elif field.kind in ("identifier", "text"):
+            columns.append(Placeholder(field).decode(np.zeros(rows, np.int64), rng))
+        else:
+            columns.append(pa.nulls(rows, field.arrow()))
+    return pa.RecordBatch.from_arrays(columns, schema=schema.arrow())

@@ -1,0 +1,222 @@
+"""The column of ordered values: numbers, whole numbers, dates and timestamps as tokens and as vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import gcd
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from genpipe.codecs.columns import Column, hottest, one_hot
+from genpipe.codecs.scale import Axis, Cells, Score, make_axis, make_cells, make_score, nearest, trim
+from genpipe.codecs.sketch import Tally, to_numpy
+from genpipe.errors import DataError
+from genpipe.schema import AnyField
+from genpipe.spec import Span
+
+FEW = 12  # so few distinct values are a choice in a vector, not a scalar
+LARGEST = 1e150  # squares of numbers must be finite
+SPIKE = 0.05  # a value of this share of the rows gets a mode of its own in a vector
+
+
+@dataclass(frozen=True)
+class NumberStats:
+    """valid: rows with a value. step: greatest common divisor of whole numbers, 0 for real ones."""
+
+    valid: int
+    low: float | None
+    high: float | None
+    step: int
+    tally: Tally
+
+    def merge(self, other: NumberStats) -> NumberStats:
+        lows = [v for v in (self.low, other.low) if v is not None]
+        highs = [v for v in (self.high, other.high) if v is not None]
+        return NumberStats(
+            self.valid + other.valid,
+            min(lows, default=None),
+            max(highs, default=None),
+            gcd(self.step, other.step),
+            self.tally.merge(other.tally),
+        )
+
+
+def observe_number(field: AnyField, column: pa.Array) -> tuple[NumberStats, np.ndarray, np.ndarray]:
+    """(statistics, values, valid) of one batch of a column."""
+    values, valid = to_numpy(column)
+    seen = values[valid]
+    if values.dtype.kind == "f" and np.abs(seen).max(initial=0.0) > LARGEST:
+        found = f"the number {seen[np.abs(seen).argmax()]}"
+        expected = f"at most {LARGEST:g}, or missing values"
+        raise DataError("NONFINITE", where=field.name, found=found, expected=expected)
+    if not field.nullable and not valid.all():
+        missing = int(len(valid) - valid.sum())
+        raise DataError(
+            "NULL", where=field.name, found=f"{missing} missing values", expected="none, as the schema says"
+        )
+    whole = values.dtype.kind == "i"
+    low, high = (seen.min().item(), seen.max().item()) if len(seen) else (None, None)
+    step = int(np.gcd.reduce(np.unique(seen))) if whole and len(seen) else 0
+    return NumberStats(len(seen), low, high, step, Tally.of(seen)), values, valid
+
+
+@dataclass(frozen=True)
+class Scale(Column):
+    """cells for tokens; for vectors the atoms `modes` are choices of their own beside `score`.
+
+    score None: the modes are all there is. middle: the token an unexpected missing value becomes.
+    """
+
+    type: ClassVar[str] = "scale"
+    field: AnyField
+    axis: Axis
+    cells: Cells
+    modes: np.ndarray
+    score: Score | None
+    missing: bool = False
+
+    @property
+    def vocabulary(self) -> int:  # type: ignore[override]
+        return self.cells.size + self.missing
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        name, size = self.field.name, self.num_modes
+        if self.score is None:
+            return (Span(name=name, start=0, size=size, kind="categorical"),)
+        scalar = Span(name=name, start=0, size=1, kind="continuous")
+        if size == 1:
+            return (scalar,)
+        return scalar, Span(name=f"{name}.mode", start=1, size=size, kind="categorical")
+
+    @property
+    def num_modes(self) -> int:
+        return (self.score is not None) + len(self.modes) + self.missing
+
+    def encode(self, column: pa.Array) -> np.ndarray:
+        values, valid = to_numpy(column)
+        points = self.axis.points(values)
+        codes = self.cells.encode(points)
+        absent = self.vocabulary - 1 if self.missing else self.cells.size // 2
+        return np.where(valid, codes, absent).astype(np.int32)
+
+    def decode(self, codes: np.ndarray, rng: np.random.Generator) -> pa.Array:
+        missing = codes >= self.cells.size if self.missing else None
+        return self.axis.arrow(self.cells.decode(codes, rng), missing)
+
+    @property
+    def origin(self) -> float:
+        """Scores are taken of distances from here: float64 would blur nanoseconds since 1970."""
+        return self.axis.low if self.axis.whole else 0.0
+
+    def encode_vector(self, column: pa.Array) -> np.ndarray:
+        values, valid = to_numpy(column)
+        points = self.axis.points(values)
+        mode = np.zeros(len(points), dtype=np.int64)
+        shift = int(self.score is not None)
+        if len(self.modes):
+            near = nearest(self.modes, points)
+            exact = self.modes[near] == points
+            mode = np.where(exact | (self.score is None), near + shift, 0)
+        if self.missing:
+            mode = np.where(valid, mode, self.num_modes - 1)
+        parts = []
+        if self.score is not None:
+            scalar = self.score.encode((points - self.origin).astype(np.float64))
+            parts.append(np.where(valid, scalar, 0.0).astype(np.float32)[:, None])
+        if self.score is None or self.num_modes > 1:
+            parts.append(one_hot(mode, self.num_modes))
+        return np.concatenate(parts, axis=1)
+
+    def decode_vector(self, x: np.ndarray, rng: np.random.Generator) -> pa.Array:
+        continuous = int(self.score is not None)
+        points = np.zeros(len(x), dtype=np.int64 if self.axis.whole else np.float64)
+        if self.score is not None:
+            points = self.score.decode(x[:, 0].astype(np.float64))
+            if self.axis.whole:
+                points = np.rint(points).astype(np.int64) + self.origin
+        if self.num_modes == continuous:
+            return self.axis.arrow(points, None)
+        mode = hottest(x[:, continuous:])
+        if len(self.modes):
+            nth = np.clip(mode - continuous, 0, len(self.modes) - 1)
+            points = np.where(mode >= continuous, self.modes[nth], points)
+        return self.axis.arrow(points, mode == self.num_modes - 1 if self.missing else None)
+
+    def tolerance(self, layout: str) -> float:
+        """In the unit of the values, for values within the extremes."""
+        step = 1.0 if self.axis.step == 0 else float(self.axis.step)
+        if layout == "tokens":
+            widest = self.cells.widest()
+            error = widest + len(self.cells.atoms) if self.axis.whole and widest else widest
+        else:
+            error = self.score.error() if self.score is not None else 0.0
+            error = 0.0 if self.axis.whole and error < 0.49 else error + self.axis.whole
+        if self.axis.decimals is not None:
+            return error / 10.0**self.axis.decimals
+        return error * step
+
+    def to_json(self) -> dict[str, Any]:
+        cells = {
+            "atoms": self.cells.atoms.tolist(),
+            "edges": self.cells.edges.tolist(),
+            "pieces": self.cells.pieces,
+        }
+        score = self.score and {"knots": self.score.knots.tolist(), "scores": self.score.scores.tolist()}
+        modes = self.modes.tolist()
+        return {
+            "axis": self.axis.to_json(),
+            "cells": cells,
+            "modes": modes,
+            "score": score,
+            "missing": self.missing,
+        }
+
+    @classmethod
+    def from_json(cls, field: AnyField, data: dict[str, Any]) -> Scale:
+        axis, cells, score = Axis(field, **data["axis"]), data["cells"], data["score"]
+        kind = np.int64 if axis.whole else np.float64
+        atoms = np.asarray(cells["atoms"], dtype=kind)
+        edges = np.asarray(cells["edges"], dtype=np.float64).reshape(-1, cells["pieces"] + 1)
+        origin = axis.low if axis.whole else 0.0
+        made = Cells(atoms, edges, cells["pieces"], axis.whole, origin)
+        line = Score(np.asarray(score["knots"]), np.asarray(score["scores"])) if score else None
+        return cls(field, axis, made, np.asarray(data["modes"], dtype=kind), line, data["missing"])
+
+
+def make_scale(
+    field: AnyField,
+    values: np.ndarray,
+    counts: np.ndarray,
+    *,
+    step: int,
+    low: float,
+    high: float,
+    rows: int,
+    missing: bool,
+    bins: int,
+    rare: int,
+) -> Scale | None:
+    """values, counts: distinct values ascending, of a sample of `rows` rows. None: only one value is left."""
+    axis = make_axis(field, step=step, low=low, high=high)
+    points, back = np.unique(axis.points(values), return_inverse=True)
+    weights = np.bincount(back, weights=counts, minlength=len(points)).astype(np.int64)
+    if rare > 1:
+        points, weights = trim(points, weights, rows=rows, rare=rare)
+        axis = replace(axis, low=points[0].item(), high=points[-1].item())
+    if len(points) == 1 and not missing:
+        return None
+    share = weights / weights.sum()
+    own = (share >= SPIKE) & (share * rows >= rare)
+    if len(points) <= FEW and (share * rows >= rare).all():
+        own[:] = True
+    rest = points[~own]
+    score = None
+    if len(rest) == 1 and share[~own].item() * rows >= rare:
+        own[:] = True
+    elif len(rest):
+        score = make_score((rest - (axis.low if axis.whole else 0.0)).astype(np.float64), weights[~own])
+    cells = make_cells(points, weights, axis, rows=rows, bins=bins, rare=rare)
+    return Scale(field, axis, cells, points[own], score, missing)

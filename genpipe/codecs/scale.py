@@ -1,0 +1,294 @@
+"""How a column of ordered values (number, integer, date, timestamp) becomes cells, scores, and values again.
+
+Axis     Arrow column <-> int64 lattice points (whole numbers, times, decimals) or float64: exact, and
+         any point decodes to a legal value within the field's and the training split's limits.
+Cells    for tokens: the axis cut into exact atoms (spikes, or every value where few are distinct) and
+         quantile bins between them, numbered in the order of the axis. Inside a bin decode draws
+         from a piecewise-uniform density; the two outer bins have geometrically finer pieces towards
+         the extremes, because a uniform tail breaks correlations.
+Score    for vectors: a piecewise-linear normal score in [-1, 1], the inverse of itself both ways.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from genpipe.codecs.sketch import combine, quantiles
+from genpipe.errors import DataError
+from genpipe.schema import AnyField
+
+PIECES = 8  # pieces of a bin
+ROWS_PER_BIN, ROWS_PER_TAIL_BIN, ROWS_PER_PIECE = (
+    20,
+    10,
+    5,
+)  # fewer would make edges of single training values
+LOST_VARIANCE = 1e-4  # share of a column's variance one bin may turn into noise
+KNOTS = np.linspace(0.0, 1.0, 65)[1:-1]
+DEEPEST = 4_000  # a score's outermost knot is at least 1/(2 * DEEPEST) inside the tail
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Points are multiples of `step` storage units, or of 10**-decimals; without either, real numbers."""
+
+    field: AnyField
+    step: int
+    decimals: int | None
+    low: float
+    high: float
+
+    @property
+    def whole(self) -> bool:
+        return self.step > 0 or self.decimals is not None
+
+    def points(self, values: np.ndarray) -> np.ndarray:
+        """Storage values -> points, clipped to [low, high]."""
+        if self.decimals is not None:
+            values = np.rint(np.clip(values, -9e15, 9e15) * 10.0**self.decimals).astype(np.int64)
+        elif self.step:
+            values = values // self.step
+        return np.clip(values, self.low, self.high)
+
+    def arrow(self, points: np.ndarray, missing: np.ndarray | None) -> pa.Array:
+        points = np.clip(points, self.low, self.high)
+        kind = self.field.arrow()
+        if self.decimals is not None:
+            return pa.array(points / 10.0**self.decimals, kind, mask=missing)
+        if not self.step:
+            return pa.array(points, kind, mask=missing)
+        whole = pa.array(points * self.step, pa.int64(), mask=missing)
+        return whole.cast(pa.int32()).cast(kind) if pa.types.is_date32(kind) else whole.cast(kind)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"step": self.step, "decimals": self.decimals, "low": self.low, "high": self.high}
+
+
+def make_axis(field: AnyField, *, step: int, low: float, high: float) -> Axis:
+    """step: greatest common divisor of the whole numbers seen; low, high: extremes seen, in storage units."""
+    decimals = getattr(field, "decimals", None)
+    minimum, maximum = getattr(field, "minimum", None), getattr(field, "maximum", None)
+    low = low if minimum is None else max(low, minimum)
+    high = high if maximum is None else min(high, maximum)
+    if low > high:
+        raise DataError(
+            "RANGE", where=field.name, found="every value outside minimum and maximum of the schema"
+        )
+    if field.kind in ("integer", "timestamp", "date"):
+        step = max(step, 1)
+        while (int(high) - int(low)) // step >= 2**62:  # differences of points must fit int64
+            step *= 2
+        return Axis(field, step, None, -(-int(low) // step), int(high) // step)
+    if decimals is None or max(abs(low), abs(high)) * 10.0**decimals >= 2**53:
+        return Axis(field, 0, None, float(low), float(high))
+    unit = 10.0**decimals
+    # rint: data lies on the lattice up to rounding; floor and ceil: a limit between two points binds inwards
+    bottom, top = round(low * unit), round(high * unit)
+    bottom += bottom / unit < (minimum if minimum is not None else -np.inf)
+    top -= top / unit > (maximum if maximum is not None else np.inf)
+    return Axis(field, 0, decimals, bottom, max(bottom, top))
+
+
+@dataclass(frozen=True)
+class Cells:
+    """atoms: (A,) points kept exactly. edges: (N, pieces + 1) of the bins, see `coordinate`."""
+
+    atoms: np.ndarray
+    edges: np.ndarray
+    pieces: int
+    whole: bool
+    origin: float
+
+    def coordinate(self, points: np.ndarray) -> np.ndarray:
+        """Points that are no atoms, as floats. On a lattice atoms are taken out and the rest closes up,
+        so that a draw from a bin can never land on an atom and make it too frequent."""
+        if not self.whole:
+            return points
+        return (points - self.origin - np.searchsorted(self.atoms, points)).astype(np.float64)
+
+    def point(self, coordinates: np.ndarray) -> np.ndarray:
+        if not self.whole:
+            return coordinates
+        nth = np.maximum(np.rint(coordinates), 0).astype(np.int64)
+        free = self.atoms - self.origin - np.arange(len(self.atoms))
+        return nth + self.origin + np.searchsorted(free, nth, side="right")
+
+    @cached_property
+    def order(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(code of each atom, code of each bin, is the code an atom, which atom or bin is it)."""
+        centers = self.point(self.edges.mean(1)) if len(self.edges) else np.zeros(0)
+        rank = np.argsort(np.concatenate([self.atoms, centers]), kind="stable")
+        code = np.argsort(rank, kind="stable")
+        count = len(self.atoms)
+        return code[:count], code[count:], rank < count, np.where(rank < count, rank, rank - count)
+
+    @property
+    def size(self) -> int:
+        return len(self.atoms) + len(self.edges)
+
+    def encode(self, points: np.ndarray) -> np.ndarray:
+        of_atom, of_bin, _, _ = self.order
+        if not len(self.edges):
+            return of_atom[nearest(self.atoms, points)]
+        which = np.searchsorted(self.edges[1:, 0], self.coordinate(points), side="right")
+        codes = of_bin[which]
+        if len(self.atoms):
+            near = np.minimum(np.searchsorted(self.atoms, points), len(self.atoms) - 1)
+            codes = np.where(self.atoms[near] == points, of_atom[near], codes)
+        return codes
+
+    def decode(self, codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Any integer codes -> points: atoms exactly, bins by a draw inside them."""
+        _, _, is_atom, index = self.order
+        codes = np.clip(codes, 0, self.size - 1)
+        uniform = rng.random(len(codes))
+        if not len(self.edges):
+            return self.atoms[index[codes]]
+        which = np.where(is_atom[codes], 0, index[codes])
+        piece, inside = _pieces(which, uniform, len(self.edges), self.pieces)
+        left, right = self.edges[which, piece], self.edges[which, piece + 1]
+        points = self.point(left + inside * (right - left))
+        if len(self.atoms):
+            points = np.where(is_atom[codes], self.atoms[np.where(is_atom[codes], index[codes], 0)], points)
+        return points
+
+    def widest(self) -> float:
+        return float((self.edges[:, -1] - self.edges[:, 0]).max()) if len(self.edges) else 0.0
+
+
+def nearest(atoms: np.ndarray, points: np.ndarray) -> np.ndarray:
+    right = np.minimum(np.searchsorted(atoms, points), len(atoms) - 1)
+    left = np.maximum(right - 1, 0)
+    return np.where(points - atoms[left] < atoms[right] - points, left, right)
+
+
+def _levels(bins: int, pieces: int) -> np.ndarray:
+    """(N, pieces + 1) levels of the piece edges within each bin: even, but geometric in the outer bins."""
+    inner = np.tile(np.linspace(0.0, 1.0, pieces + 1), (bins, 1))
+    if pieces > 1:
+        halves = np.concatenate([1.0 - 0.5 ** np.arange(pieces), [1.0]])
+        inner[-1] = halves
+        if bins > 1:
+            inner[0] = 1.0 - halves[::-1]
+    return inner
+
+
+def _pieces(which: np.ndarray, uniform: np.ndarray, bins: int, pieces: int) -> tuple[np.ndarray, np.ndarray]:
+    """The piece of its bin a uniform number falls in, and how far into it."""
+    levels = _levels(bins, pieces)
+    piece = np.minimum((uniform * pieces).astype(np.int64), pieces - 1)
+    for outer in {0, bins - 1}:
+        rows = np.flatnonzero(which == outer)
+        piece[rows] = np.searchsorted(levels[outer][1:-1], uniform[rows], side="right")
+    left = levels[which, piece]
+    return piece, (uniform - left) / (levels[which, piece + 1] - left)
+
+
+def _cut_levels(where: np.ndarray, weights: np.ndarray, number: int) -> np.ndarray:
+    """Levels of the bins' cuts: even, then bins halved while a draw inside them costs correlation.
+
+    Such a draw turns about mass * width**2 / 6 of a column's variance into noise: little in the middle,
+    nearly everything in the tail of a skewed column.
+    """
+    total = weights.sum()
+    mean = (where * weights).sum() / total
+    variance = max(((where - mean) ** 2 * weights).sum() / total, np.finfo(float).tiny)
+    levels = np.linspace(0.0, 1.0, number + 1)
+    for _ in range(12):
+        width, mass = np.diff(quantiles(where, weights, levels)), np.diff(levels)
+        split = (mass * width**2 / 6 > LOST_VARIANCE * variance) & (mass * total >= 2 * ROWS_PER_TAIL_BIN)
+        if not split.any():
+            break
+        levels = np.sort(np.concatenate([levels, (levels[:-1] + levels[1:])[split] / 2]))
+    return levels
+
+
+def make_cells(
+    points: np.ndarray, counts: np.ndarray, axis: Axis, *, rows: int, bins: int, rare: int
+) -> Cells:
+    """points ascending with their counts in a sample of `rows` training rows; see the module docstring."""
+    scale = rows / counts.sum()
+    few = len(points) <= 2 * bins
+    often = np.ones(len(points), bool) if few else (counts >= 0.25 / bins * counts.sum()) & (counts >= 5)
+    often &= counts * scale >= rare
+    if often.sum() > 2 * bins:
+        often &= counts >= np.sort(counts[often])[-2 * bins]
+    atoms, rest, weights = points[often], points[~often], counts[~often]
+    origin = axis.low if axis.whole else 0.0
+    cells = Cells(atoms, np.zeros((0, 2)), 1, axis.whole, origin)
+    if not len(rest):
+        return cells
+    where, total = cells.coordinate(rest), int(weights.sum())
+    cuts = quantiles(
+        where, weights, _cut_levels(where, weights, int(np.clip(total // ROWS_PER_BIN, 1, bins)))
+    )
+    if axis.whole:
+        cuts = np.floor(cuts) + 0.5
+        cuts[0], cuts[-1] = where[0] - 0.5, where[-1] + 0.5
+    cuts = np.unique(cuts)
+    if len(cuts) == 1:  # one real number, too rare to be an atom
+        cuts = np.repeat(cuts, 2)
+    number = len(cuts) - 1
+    pieces = int(np.clip(total // number // ROWS_PER_PIECE, 1, PIECES))
+    # levels of the cuts themselves, so that pieces of merged bins hold equal shares as well
+    upto = np.concatenate([[0], np.cumsum(weights)])
+    at = upto[np.searchsorted(where, cuts, side="right")] / total
+    at[0] = 0.0
+    levels = at[:-1, None] + _levels(number, pieces) * np.diff(at)[:, None]
+    edges = np.clip(quantiles(where, weights, levels), cuts[:-1, None], cuts[1:, None])
+    edges[:, 0], edges[:, -1] = cuts[:-1], cuts[1:]
+    return Cells(atoms, edges, pieces, axis.whole, origin)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Piecewise-linear, strictly increasing: points (as floats from `origin`) <-> [-1, 1]."""
+
+    knots: np.ndarray
+    scores: np.ndarray
+
+    def encode(self, points: np.ndarray) -> np.ndarray:
+        return np.interp(points, self.knots, self.scores)
+
+    def decode(self, scores: np.ndarray) -> np.ndarray:
+        return np.interp(np.nan_to_num(scores), self.scores, self.knots)
+
+    def error(self) -> float:
+        """Largest error of a float32 round trip."""
+        slope = (np.diff(self.knots) / np.diff(self.scores)).max()
+        return float(slope * 2.0**-24 + np.abs(self.knots).max() * 2.0**-50)
+
+
+def make_score(points: np.ndarray, counts: np.ndarray) -> Score:
+    """points: at least two distinct, ascending."""
+    deepest = int(np.clip(counts.sum() // ROWS_PER_PIECE, 10, DEEPEST))
+    tail = 0.5 ** np.arange(7, int(np.log2(2 * deepest)) + 1)
+    levels = np.unique(np.concatenate([[0.5 / deepest, 1 - 0.5 / deepest], tail, KNOTS, 1 - tail]))
+    levels = levels[(levels >= 0.5 / deepest) & (levels <= 1 - 0.5 / deepest)]
+    at = quantiles(points, counts, levels)
+    at[0], at[-1] = points[0], points[-1]
+    knots, back, times = np.unique(at, return_inverse=True, return_counts=True)
+    normal = NormalDist()
+    level = np.zeros(len(knots))
+    np.add.at(level, back, levels)
+    scores = np.array([normal.inv_cdf(p) for p in level / times])
+    return Score(knots, 2.0 * (scores - scores[0]) / (scores[-1] - scores[0]) - 1.0)
+
+
+def trim(points: np.ndarray, counts: np.ndarray, *, rows: int, rare: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pull the extremes in until at least `rare` rows lie at or beyond each: no outlier names a person."""
+    if rare < 2:
+        return points, counts
+    share = rare * counts.sum() / rows
+    upto = np.cumsum(counts)
+    first = int(np.searchsorted(upto, share))
+    last = len(points) - 1 - int(np.searchsorted(np.cumsum(counts[::-1]), share))
+    if first >= last:
+        first = last = int(np.searchsorted(upto, upto[-1] / 2))
+    return combine(np.clip(points, points[first], points[last]), counts)

@@ -1,0 +1,140 @@
+"""Text: characters as tokens (T,), one shared vocabulary.
+
+Code 0 ends a text and fills the rest of its record, code 1 stands for a character that training showed
+too rarely (or never) and decodes to U+FFFD; both are codes, not characters, so no character of the data
+can collide with them. A record holds `context` characters: a longer text is cut there (sources cut long
+documents into records of that size beforehand). `mask` is True on the characters and on the first end,
+so a model learns where texts end; the filling beyond it is masked out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genpipe.codecs.base import Arrays, Codec, CodecConfig, ConditionTable, RowStats, Stats, check_version
+from genpipe.codecs.columns import assemble, only_field
+from genpipe.codecs.sketch import add_counts
+from genpipe.errors import DataError
+from genpipe.schema import Schema
+from genpipe.spec import TensorSpec
+
+END, UNKNOWN, FIRST = 0, 1, 2
+REPLACEMENT = 0xFFFD
+
+
+@dataclass(frozen=True)
+class TextStats(Stats):
+    """characters: how often each code point occurs. longest: characters of the longest text."""
+
+    rows: RowStats
+    characters: dict[int, int]
+    longest: int
+
+    def merge(self, other: TextStats) -> TextStats:
+        characters = add_counts(self.characters, other.characters)
+        return TextStats(self.rows.merge(other.rows), characters, max(self.longest, other.longest))
+
+
+class TextCodec(Codec):
+    kind = "text"
+    layouts = ("tokens",)
+
+    def __init__(
+        self,
+        schema: Schema,
+        points: tuple[int, ...],
+        context: int,
+        unknown: float,
+        conditions: ConditionTable,
+    ) -> None:
+        """points: code points in order, codes FIRST and on. unknown: largest share of them in training."""
+        self.schema, self.points, self.conditions = schema, points, conditions
+        self.context, self.unknown = context, unknown
+        self.field = only_field(schema, "text")
+
+    @classmethod
+    def observe(cls, batch: pa.RecordBatch, schema: Schema, config: CodecConfig) -> TextStats:
+        column = batch.column(only_field(schema, "text").name)
+        points, counts = np.unique(_code_points(column), return_counts=True)
+        longest = pc.max(pc.utf8_length(column)).as_py() or 0
+        counted = dict(zip(points.tolist(), counts.tolist(), strict=True))
+        return TextStats(RowStats.of(batch, schema), counted, longest)
+
+    @classmethod
+    def build(cls, schema: Schema, stats: TextStats, config: CodecConfig) -> TextCodec:
+        kept = tuple(sorted(p for p, n in stats.characters.items() if n >= config.rare_below))
+        if not kept:
+            raise DataError("NOTHING", found="no characters to learn", expected="texts that are not empty")
+        total = sum(stats.characters.values())
+        unknown = 1.0 - sum(stats.characters[p] for p in kept) / total
+        context = min(config.context, stats.longest + 1)
+        return cls(schema, kept, context, unknown, stats.rows.table(schema, config))
+
+    def spec(self, layout: str) -> TensorSpec:
+        self.check_layout(layout)
+        vocabulary = (FIRST + len(self.points),)
+        return TensorSpec(
+            layout="tokens",
+            shape=(self.context,),
+            dtype="int32",
+            vocabulary=vocabulary,
+            conditions=self.conditions.sizes,
+        )
+
+    @cached_property
+    def _known(self) -> np.ndarray:
+        return np.asarray(self.points, dtype=np.uint32)
+
+    def encode(self, batch: pa.RecordBatch, layout: str) -> Arrays:
+        self.check_layout(layout)
+        column = batch.column(self.field.name)
+        lengths = pc.utf8_length(column).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+        characters = _code_points(column)
+        near = np.minimum(np.searchsorted(self._known, characters), len(self._known) - 1)
+        codes = np.where(self._known[near] == characters, near + FIRST, UNKNOWN).astype(np.int32)
+        place = np.arange(len(codes)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        row = np.repeat(np.arange(batch.num_rows), lengths)
+        fits = place < self.context
+        x = np.full((batch.num_rows, self.context), END, dtype=np.int32)
+        x[row[fits], place[fits]] = codes[fits]
+        mask = np.arange(self.context) <= lengths[:, None]
+        return {"x": x, "mask": mask, "condition": self.conditions.codes(batch)}
+
+    def decode(self, arrays: Arrays, layout: str, rng: np.random.Generator) -> pa.RecordBatch:
+        self.check_layout(layout)
+        x = np.clip(arrays["x"], 0, FIRST + len(self.points) - 1)
+        over = np.concatenate([x, np.zeros((len(x), 1), x.dtype)], axis=1) == END
+        lengths = over.argmax(1)
+        table = np.concatenate([[REPLACEMENT, REPLACEMENT], self._known]).astype("<u4")
+        keep = np.arange(x.shape[1]) < lengths[:, None]
+        joined = table[x[keep]].tobytes().decode("utf-32-le")
+        ends = np.cumsum(lengths)
+        texts = [joined[a:b] for a, b in zip((ends - lengths).tolist(), ends.tolist(), strict=True)]
+        made = self.conditions.columns(self.schema, arrays["condition"])
+        return assemble(self.schema, made | {self.field.name: pa.array(texts, pa.string())}, len(x), rng)
+
+    def tolerance(self, layout: str) -> dict[str, float]:
+        """Share of changed characters, of texts that fit `context`."""
+        self.check_layout(layout)
+        return dict.fromkeys(self.schema.conditions, 0.0) | {self.field.name: self.unknown}
+
+    def to_json(self) -> dict[str, Any]:
+        content = {"points": list(self.points), "context": self.context, "unknown": self.unknown}
+        return self.header() | content | {"conditions": self.conditions.model_dump(mode="json")}
+
+    @classmethod
+    def from_json(cls, schema: Schema, data: dict[str, Any]) -> TextCodec:
+        check_version(cls.kind, data)
+        table = ConditionTable.model_validate(data["conditions"])
+        return cls(schema, tuple(data["points"]), data["context"], data["unknown"], table)
+
+
+def _code_points(column: pa.Array) -> np.ndarray:
+    """The code points of all texts of a column, one after the other."""
+    return np.frombuffer("".join(t or "" for t in column.to_pylist()).encode("utf-32-le"), dtype="<u4")

@@ -1,0 +1,226 @@
+"""A Dataset: an immutable folder of Parquet parts by split, named by a manifest and checked on reading.
+
+    <uri>/manifest.json              schema, parts with rows, bytes and sha256, origin, fingerprint
+    <uri>/data/<attempt>/train-00000.parquet ...
+
+`manifest.json` is created last, once, conditionally: a folder without one is not a dataset. The fingerprint
+is a hash of schema and parts, so equal content has an equal fingerprint wherever it lies.
+Generated data is a Dataset with the one split `generated`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import uuid
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from genpipe import store
+from genpipe.errors import DataError
+from genpipe.schema import Schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SPLITS = ("train", "holdout", "generated")
+FORMAT = 1
+AGAIN = "ingest or generate again"
+
+
+class Part(BaseModel):
+    """One Parquet file: path relative to the dataset."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    path: str
+    split: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class Manifest(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    format: int = FORMAT
+    name: str
+    schema_: Schema
+    parts: tuple[Part, ...]
+    origin: dict[str, Any]
+    fingerprint: str
+
+
+def write_part(
+    uri: str,
+    table: pa.Table | Iterable[pa.Table],
+    *,
+    split: str,
+    name: str,
+    attempt: str,
+    lineage: dict[str, str] | None = None,
+) -> Part:
+    """Write one Parquet part with page checksums; returns its record for the manifest.
+
+    table: the rows, or several tables of one schema that become row groups one after the other.
+    lineage: strings for the Parquet footer (``genpipe.<key>``).
+    """
+    tables = iter([table] if isinstance(table, pa.Table) else table)
+    first = next(tables)
+    footer = {f"genpipe.{key}".encode(): value.encode() for key, value in (lineage or {}).items()}
+    schema = first.schema.with_metadata({**(first.schema.metadata or {}), **footer})
+    sink, rows = pa.BufferOutputStream(), 0
+    with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
+        for group in itertools.chain([first], tables):
+            writer.write_table(group.replace_schema_metadata(schema.metadata))
+            rows += group.num_rows
+    data = memoryview(sink.getvalue())
+    path = f"data/{attempt}/{name}.parquet"
+    store.write_bytes(store.join(uri, path), data if store.scheme_of(uri) == "file" else bytes(data))
+    sha256 = hashlib.sha256(data).hexdigest()
+    return Part(path=path, split=split, rows=rows, bytes=len(data), sha256=sha256)
+
+
+def new_attempt() -> str:
+    """A folder name no other writer uses."""
+    return uuid.uuid4().hex[:12]
+
+
+def commit(uri: str, *, name: str, schema: Schema, parts: list[Part], origin: dict[str, Any]) -> Dataset:
+    """Name the parts in a manifest: the one step that makes them a dataset.
+
+    If somebody committed the same request first, their dataset is returned and ours stays unnamed.
+    """
+    parts = sorted(parts, key=lambda p: (SPLITS.index(p.split), p.path.rsplit("/", 1)[1]))
+    content = [schema.model_dump(mode="json"), [(p.split, p.rows, p.sha256) for p in parts]]
+    manifest = Manifest(
+        name=name, schema_=schema, parts=tuple(parts), origin=origin, fingerprint=store.digest(content)
+    )
+    target = store.join(uri, "manifest.json")
+    data = manifest.model_dump_json(indent=1).encode()
+    if not store.exists(target):
+        try:
+            store.create(target, data)
+        except store.ConflictError:
+            theirs = Dataset(uri)
+            if theirs.fingerprint != manifest.fingerprint:
+                raise
+    return Dataset(uri)
+
+
+class Dataset:
+    """A committed dataset; opening reads only the manifest. `str(dataset)` is its URI."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri.rstrip("/")
+
+    @classmethod
+    def exists(cls, uri: str) -> bool:
+        return store.exists(store.join(uri, "manifest.json"))
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        where = store.join(self.uri, "manifest.json")
+        try:
+            return Manifest.model_validate_json(store.read_bytes(where))
+        except FileNotFoundError:
+            raise DataError(
+                "NODATASET",
+                where=self.uri,
+                found="no manifest.json",
+                expected="a folder `genpipe ingest` made",
+            ) from None
+        except ValueError as error:
+            raise DataError("MANIFEST", where=where, found=str(error).splitlines()[0], fix=AGAIN) from error
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def schema(self) -> Schema:
+        return self.manifest.schema_
+
+    @property
+    def fingerprint(self) -> str:
+        return self.manifest.fingerprint
+
+    def rows(self, split: str | None = None) -> int:
+        return sum(p.rows for p in self.manifest.parts if split in (None, p.split))
+
+    def parts(self, split: str) -> tuple[Part, ...]:
+        return tuple(p for p in self.manifest.parts if p.split == split)
+
+    def open_part(self, part: Part, *, verify: bool = True) -> pq.ParquetFile:
+        """Open a part after checking its size and, with `verify`, the checksum of every page read."""
+        where = self._where(part)
+        found = store.size(where)
+        if found != part.bytes:
+            got = "the file is missing" if found is None else f"{found} bytes"
+            raise DataError("PART", where=where, found=got, expected=f"{part.bytes} bytes", fix=AGAIN)
+        path, local = store.path_of(where), store.scheme_of(where) == "file"
+        try:
+            with store.answering(where):
+                source = path if local else store.filesystem(where).open(path, "rb")
+            return pq.ParquetFile(source, page_checksum_verification=verify)
+        except pa.ArrowException as error:
+            raise DataError("PART", where=where, found=str(error).splitlines()[0], fix=AGAIN) from error
+
+    def batches(
+        self, split: str, *, rows: int = 65_536, columns: list[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream a split in order, `rows` at a time at most; memory is one row group."""
+        for part in self.parts(split):
+            where = store.join(self.uri, part.path)
+            with store.answering(where):
+                try:
+                    yield from self.open_part(part).iter_batches(batch_size=rows, columns=columns)
+                except (pa.ArrowException, OSError) as error:  # what pyarrow says of bytes that are wrong
+                    found = str(error).splitlines()[0]
+                    raise DataError("PART", where=where, found=found, fix=AGAIN) from error
+
+    def table(self, split: str, *, columns: list[str] | None = None) -> pa.Table:
+        """A whole split in memory, without the metadata of its parts."""
+        schema = self.schema.arrow()
+        wanted = schema if columns is None else pa.schema([schema.field(c) for c in columns])
+        batches = [
+            b.cast(wanted)
+            if b.schema.remove_metadata() != wanted.remove_metadata()
+            else b.replace_schema_metadata(None)
+            for b in self.batches(split, columns=columns)
+        ]
+        return pa.Table.from_batches(
+            [b.replace_schema_metadata(None) for b in batches], schema=wanted.remove_metadata()
+        )
+
+    def pandas(self, split: str | None = None) -> pd.DataFrame:
+        """A split (by default the only one, or `train`) as a pandas frame."""
+        have = {p.split for p in self.manifest.parts}
+        return self.table(split or ("generated" if "generated" in have else "train")).to_pandas()
+
+    def verify(self) -> None:
+        """Read every byte and compare with the manifest's sha256."""
+        for part in self.manifest.parts:
+            where = self._where(part)
+            if hashlib.sha256(store.read_bytes(where)).hexdigest() != part.sha256:
+                raise DataError(
+                    "SHA256",
+                    where=where,
+                    found="content changed since it was written",
+                    fix=AGAIN,
+                )
+
+    def _where(self, part: Part) -> str:
+        if part.path.startswith("/") or ".." in part.path.split("/"):
+            raise DataError("PATH", where=self.uri, found=f"part {part.path!r} outside the dataset")
+        return store.join(self.uri, part.path)
+
+    def __str__(self) -> str:
+        return self.uri
+
+    def __repr__(self) -> str:
+        rows = ", ".join(f"{self.rows(s)} {s}" for s in SPLITS if self.rows(s))
+        return f"Dataset({self.name!r}, {self.schema.kind}, {rows}, {self.fingerprint}, {self.uri})"

@@ -1,0 +1,93 @@
+"""Every error genpipe raises on purpose, and the exit code the command line gives it.
+
+    GenpipeError                 1   (never raised itself)
+     ├─ UsageError               2   a wrong argument, spec key or combination
+     │   └─ SpecError            2   every problem of one spec file, with line numbers
+     ├─ DataError                3   the input, or a stored object, is not what it should be
+     ├─ InfrastructureError      4   a store, server or cluster still fails after retries
+     ├─ PrivacyError             5   the privacy gate refused
+     ├─ ConflictError            6   somebody else owns that name
+     └─ QualityError             7   the model diverged, collapsed or is not good enough
+
+One line each: where (file:row:column or key), what was found, what is allowed, how to fix it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class GenpipeError(Exception):
+    """Base class. `code` is a short stable word such as ``RAGGED``, printed as ``[E-RAGGED]``."""
+
+    exit_code = 1
+
+    def __init__(self, code: str, *, where: str = "", found: str, expected: str = "", fix: str = "") -> None:
+        self.code, self.where, self.found, self.expected, self.fix = code, where, found, expected, fix
+        text = found if not where else f"{where}: {found}"
+        text += f"; expected {expected}" if expected else ""
+        text += f"; {fix}" if fix else ""
+        super().__init__(text)
+
+    def __reduce__(self) -> tuple:
+        # keyword-only constructors do not survive pickling on their own, and errors cross Ray processes
+        return _rebuild, (type(self), self.code, self.where, self.found, self.expected, self.fix)
+
+
+def _rebuild(kind: type[GenpipeError], code: str, where: str, found: str, expected: str, fix: str) -> GenpipeError:
+    return kind(code, where=where, found=found, expected=expected, fix=fix)
+
+
+class UsageError(GenpipeError):
+    exit_code = 2
+
+
+class SpecError(UsageError):
+    """All problems of one spec file at once; `problems` holds one line each."""
+
+    def __init__(self, path: str, problems: Sequence[str]) -> None:
+        self.path, self.problems = path, tuple(problems)
+        many = "problem" if len(problems) == 1 else "problems"
+        super().__init__("SPEC", where=path, found=f"{len(problems)} {many}\n  " + "\n  ".join(problems))
+
+    def __reduce__(self) -> tuple:
+        return SpecError, (self.path, self.problems)
+
+
+class DataError(GenpipeError):
+    exit_code = 3
+
+
+class InfrastructureError(GenpipeError):
+    exit_code = 4
+
+
+class PrivacyError(GenpipeError):
+    exit_code = 5
+
+
+class ConflictError(GenpipeError):
+    exit_code = 6
+
+
+class QualityError(GenpipeError):
+    exit_code = 7
+
+
+def closest(word: str, allowed: Iterable[str]) -> str:
+    """``did you mean 'hinge'?`` or an empty string: the hint every 'unknown name' error ends with."""
+    match = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5)
+    return f"did you mean {match[0]!r}?" if match else ""
+
+
+def unknown(what: str, word: str, allowed: Iterable[str], *, where: str = "") -> UsageError:
+    """The error for a name no registry knows, listing the names it does know."""
+    names = sorted(allowed)
+    return UsageError(
+        "UNKNOWN",
+        where=where,
+        found=f"unknown {what} {word!r}",
+        expected="one of " + ", ".join(names),
+        fix=closest(word, names),
+    )

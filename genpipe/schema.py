@@ -1,0 +1,200 @@
+"""The vocabulary of data: field kinds, and their way to Arrow and to JSON and back.
+
+A Schema is what ingest infers once (with a reason per field), prints as a file a person may edit, and
+obeys from then on. Stored kinds:
+
+| field | Arrow | learnt as |
+|---|---|---|
+| number | float64 | a real number; `decimals` = digits after the point, None = all of them |
+| integer | int64 | a whole number |
+| boolean | bool | a choice of two |
+| category | string | one of few values; `values` pins the list |
+| timestamp, date | timestamp[unit, timezone], date32 | a point in time |
+| identifier | string or int64 | not learnt: unique placeholders are made for the output |
+| text | string | a document (data kind `text`) |
+| image | struct<bytes, path> (PNG) | pixels (height, width, channels) |
+| series | list<float64> | one channel of a fixed-length series; one row an entity or window |
+| audio | struct<bytes, path> (WAV) | a waveform of `frames` samples at `rate` Hz |
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from genpipe.errors import DataError
+
+DataKind = Literal["tabular", "image", "series", "text", "audio"]
+KINDS: tuple[str, ...] = ("tabular", "image", "series", "text", "audio")
+BLOB = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+class BaseField(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    nullable: bool = False
+    reason: str = ""
+
+    def arrow(self) -> pa.DataType:
+        raise NotImplementedError
+
+
+class Number(BaseField):
+    kind: Literal["number"] = "number"
+    decimals: int | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+
+    def arrow(self) -> pa.DataType:
+        return pa.float64()
+
+
+class Integer(BaseField):
+    kind: Literal["integer"] = "integer"
+    minimum: int | None = None
+    maximum: int | None = None
+
+    def arrow(self) -> pa.DataType:
+        return pa.int64()
+
+
+class Boolean(BaseField):
+    kind: Literal["boolean"] = "boolean"
+
+    def arrow(self) -> pa.DataType:
+        return pa.bool_()
+
+
+class Category(BaseField):
+    kind: Literal["category"] = "category"
+    values: tuple[str, ...] | None = None
+
+    def arrow(self) -> pa.DataType:
+        return pa.string()
+
+
+class Timestamp(BaseField):
+    kind: Literal["timestamp"] = "timestamp"
+    unit: Literal["s", "ms", "us", "ns"] = "us"
+    timezone: str | None = None
+
+    def arrow(self) -> pa.DataType:
+        return pa.timestamp(self.unit, self.timezone)
+
+
+class Date(BaseField):
+    kind: Literal["date"] = "date"
+
+    def arrow(self) -> pa.DataType:
+        return pa.date32()
+
+
+class Identifier(BaseField):
+    kind: Literal["identifier"] = "identifier"
+    storage: Literal["string", "integer"] = "string"
+
+    def arrow(self) -> pa.DataType:
+        return pa.string() if self.storage == "string" else pa.int64()
+
+
+class Text(BaseField):
+    kind: Literal["text"] = "text"
+
+    def arrow(self) -> pa.DataType:
+        return pa.string()
+
+
+class Image(BaseField):
+    kind: Literal["image"] = "image"
+    height: int
+    width: int
+    channels: Literal[1, 3]
+
+    def arrow(self) -> pa.DataType:
+        return BLOB
+
+
+class Series(BaseField):
+    kind: Literal["series"] = "series"
+    length: int
+    decimals: int | None = None
+
+    def arrow(self) -> pa.DataType:
+        return pa.list_(pa.float64())
+
+
+class Audio(BaseField):
+    kind: Literal["audio"] = "audio"
+    rate: int
+    frames: int
+
+    def arrow(self) -> pa.DataType:
+        return BLOB
+
+
+AnyField = Annotated[
+    Number | Integer | Boolean | Category | Timestamp | Date | Identifier | Text | Image | Series | Audio,
+    Field(discriminator="kind"),
+]
+
+
+class Schema(BaseModel):
+    """Fields in column order.
+
+    target: the label column, for conditional generation and train-on-synthetic tests.
+    key: the columns whose hash decides the split; empty = the whole row, so equal rows stay together.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: DataKind
+    fields: tuple[AnyField, ...]
+    target: str | None = None
+    key: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Schema:
+        names = [f.name for f in self.fields]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(f"field names must differ, got twice: {', '.join(twice)}")
+        for role, wanted in (("target", [self.target] if self.target else []), ("key", self.key)):
+            for name in wanted:
+                if name not in names:
+                    raise ValueError(f"{role} {name!r} is not a field; fields are {', '.join(names)}")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(f.name for f in self.fields)
+
+    def field(self, name: str) -> AnyField:
+        return next(f for f in self.fields if f.name == name)
+
+    def of_kind(self, *kinds: str) -> tuple[AnyField, ...]:
+        return tuple(f for f in self.fields if f.kind in kinds)
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The fields a generator is conditioned on: the target, where it is a choice of few."""
+        if self.target and self.field(self.target).kind in ("category", "boolean"):
+            return (self.target,)
+        return ()
+
+    def arrow(self) -> pa.Schema:
+        """Arrow schema with this schema, and Hugging Face features for images and audio, as metadata."""
+        fields = [pa.field(f.name, f.arrow(), nullable=f.nullable) for f in self.fields]
+        media = {f.name: {"_type": f.kind.capitalize()} for f in self.of_kind("image", "audio")}
+        metadata = {"genpipe.schema": self.model_dump_json()}
+        if media:
+            metadata["huggingface"] = json.dumps({"info": {"features": media}})
+        return pa.schema(fields, metadata=metadata)
+
+    @classmethod
+    def from_arrow(cls, schema: pa.Schema) -> Schema:
+        raw = (schema.metadata or {}).get(b"genpipe.schema")
+        if raw is None:
+            raise DataError("SCHEMA", found="Parquet file without a genpipe schema", expected="a file genpipe wrote")
+        return cls.model_validate_json(raw)

@@ -1,0 +1,61 @@
+"""The environment as one frozen object, read when asked and never at import.
+
+| variable | meaning | default |
+|---|---|---|
+| GENPIPE_HOME | folder for everything embedded: store, MLflow database, logs | .genpipe |
+| GENPIPE_STORE | where datasets, runs and generated data go; a folder or s3://bucket/prefix | $GENPIPE_HOME/store |
+| MLFLOW_TRACKING_URI | MLflow server or database | SQLite in $GENPIPE_HOME |
+| RAY_ADDRESS | Ray cluster to join; `local` starts one for this process | local |
+| GENPIPE_CPUS | CPUs the embedded Ray may use | all of this machine |
+| GENPIPE_DEVICE | auto, cpu or cuda | auto |
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from genpipe.errors import UsageError, unknown
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class Settings:
+    home: Path
+    store: str
+    tracking_uri: str
+    ray_address: str
+    cpus: int
+    device: str
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    @property
+    def artifacts(self) -> str:
+        """Where MLflow keeps bundles when it runs on its embedded database."""
+        return str(self.home / "mlartifacts")
+
+
+def read_settings() -> Settings:
+    """Read the environment now; a wrong value is a UsageError that names the variable."""
+    env = os.environ
+    home = Path(env.get("GENPIPE_HOME", ".genpipe")).expanduser().absolute()
+    device = env.get("GENPIPE_DEVICE", "auto")
+    if device not in DEVICES:
+        raise unknown("device", device, DEVICES, where="GENPIPE_DEVICE")
+    cpus = env.get("GENPIPE_CPUS", str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()))
+    if not cpus.isdigit() or int(cpus) < 1:
+        raise UsageError("CPUS", where="GENPIPE_CPUS", found=repr(cpus), expected="a whole number of at least 1")
+    store = env.get("GENPIPE_STORE", str(home / "store")).rstrip("/")
+    return Settings(
+        home=home,
+        store=store if "://" in store else str(Path(store).expanduser().absolute()),
+        tracking_uri=env.get("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}"),
+        ray_address=env.get("RAY_ADDRESS", "local"),
+        cpus=int(cpus),
+        device=device,
+    )

@@ -1,0 +1,110 @@
+"""Raw data -> (Schema, Arrow batches), one file a data kind. `open_source` finds which one an input needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from genpipe.errors import UsageError, unknown
+from genpipe.sources.audio import SUFFIXES as WAVES
+from genpipe.sources.audio import AudioOptions, AudioSource
+from genpipe.sources.base import Options, Source
+from genpipe.sources.builtin import BuiltinSource
+from genpipe.sources.files import File, list_files, suffix_of
+from genpipe.sources.images import SUFFIXES as PICTURES
+from genpipe.sources.images import ImageOptions, ImageSource
+from genpipe.sources.series import SeriesOptions, SeriesSource
+from genpipe.sources.tables import SUFFIXES as TABLES
+from genpipe.sources.tables import TableOptions, TableSource
+from genpipe.sources.text import SUFFIXES as TEXTS
+from genpipe.sources.text import TextOptions, TextSource
+
+# kind -> what reads it, what a user may set, the names it takes from a folder
+SOURCES: dict[str, tuple[type[Source], type[Options], tuple[str, ...]]] = {
+    "tabular": (TableSource, TableOptions, TABLES),
+    "image": (ImageSource, ImageOptions, PICTURES),
+    "series": (SeriesSource, SeriesOptions, TABLES),
+    "text": (TextSource, TextOptions, TEXTS),
+    "audio": (AudioSource, AudioOptions, WAVES),
+}
+
+
+def open_source(
+    source: str | Sequence[str], *, kind: str | None = None, options: Mapping[str, Any] | None = None
+) -> Source:
+    """List the input and choose its source; nothing but names is read yet."""
+    options = dict(options or {})
+    if kind is not None and kind not in SOURCES:
+        raise unknown("kind", kind, SOURCES)
+    if isinstance(source, str) and source.startswith("builtin:"):
+        found = BuiltinSource(
+            source.removeprefix("builtin:"), parse_options(Options, options, "a built-in source")
+        )
+        if kind not in (None, found.kind):
+            raise UsageError(
+                "KIND", where=source, found=f"kind {kind!r}", expected=found.kind, fix="leave kind= out"
+            )
+        return found
+    files = list_files(source, accept=lambda name: takes(name, *([kind] if kind else SOURCES)))
+    kind = kind or guess_kind(files, options)
+    reader, options_type, _ = SOURCES[kind]
+    wanted = tuple(f for f in files if not f.root or takes(f.name, kind))
+    return reader(wanted, parse_options(options_type, options, f"{kind} data"))
+
+
+def takes(name: str, *kinds: str) -> bool:
+    """Whether one of the kinds reads files of this name."""
+    return any(name.lower().endswith(SOURCES[k][2]) or suffix_of(name) in SOURCES[k][2] for k in kinds)
+
+
+def guess_kind(files: Sequence[File], options: Mapping[str, Any]) -> str:
+    """The kind of most bytes (a README beside pictures is no text); a series' options make a table one."""
+    sizes = {
+        kind: sum(f.size for f in files if takes(f.name, kind)) + sum(takes(f.name, kind) for f in files)
+        for kind in SOURCES
+    }
+    found = max(sizes, key=lambda kind: sizes[kind])  # the first of equals: a table before a series
+    if not sizes[found]:
+        raise UsageError(
+            "KIND",
+            where=files[0].uri,
+            found="a file type genpipe cannot tell",
+            expected="kind= one of " + ", ".join(SOURCES),
+            fix="say which kind= it is",
+        )
+    return "series" if found == "tabular" and {"time", "entity", "window", "stride"} & set(options) else found
+
+
+def parse_options(model: type[Options], options: Mapping[str, Any], what: str) -> Any:
+    for name in options:
+        if name not in model.model_fields:
+            raise unknown("option", name, model.model_fields, where=f"ingest of {what}")
+    values = {
+        k: tuple(v) if isinstance(v, list) else parse_bytes(v) if k == "memory" else v
+        for k, v in options.items()
+    }
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise UsageError("OPTION", where=name, found=repr(first["input"]), expected=first["msg"]) from None
+
+
+def parse_bytes(value: Any) -> int:
+    """`64 MiB`, `64M`, 67108864 -> bytes."""
+    if isinstance(value, int):
+        return value
+    text = str(value).lower().replace(" ", "").removesuffix("ib").removesuffix("b")
+    scale = {"k": 2**10, "m": 2**20, "g": 2**30}.get(text[-1:], 1)
+    try:
+        return int(float(text.rstrip("kmg")) * scale)
+    except ValueError:
+        raise UsageError(
+            "OPTION", where="memory", found=repr(value), expected="bytes, such as 268435456 or 256MiB"
+        ) from None
+
+
+__all__ = ["SOURCES", "Source", "open_source"]

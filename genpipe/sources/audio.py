@@ -1,0 +1,182 @@
+"""WAV folders -> 16-bit mono clips of one length and rate, with the class from the folder or the file name.
+
+The header is never believed: sizes are checked against the bytes that are there before anything is
+allocated, and metadata chunks (names, places) are left behind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from genpipe.errors import DataError, UsageError
+from genpipe.schema import BLOB, AnyField, Audio, Category, Schema
+from genpipe.sources.base import Observed, Options, Reject, Rows, Source, attempt, ordered
+from genpipe.sources.files import File
+from genpipe.sources.wav import Wav, read_wav, write_wav
+
+SUFFIXES = (".wav", ".wave")
+BATCH = 256
+PREFIX = re.compile(r"^([^_]+)_.+")
+
+
+class AudioOptions(Options):
+    """frames: cut or pad clips to; None = the length 9 of 10 clips fit in. label: where the class is written.
+
+    label: folder, prefix (`7_jackson_32.wav` is class 7), none; auto looks at the names.
+    max_seconds: longer files are refused.
+    """
+
+    frames: int | None = None
+    label: Literal["auto", "folder", "prefix", "none"] = "auto"
+    max_seconds: float = 600.0
+
+
+@dataclass
+class AudioStats(Observed):
+    """Clips by rate and by length (in steps of 64 frames); the first place of every rate."""
+
+    rates: Counter[int] = field(default_factory=Counter)
+    lengths: Counter[int] = field(default_factory=Counter)
+    places: dict[int, str] = field(default_factory=dict)
+    converted: Counter[str] = field(default_factory=Counter)
+
+    def merge(self, other: AudioStats) -> AudioStats:
+        places = {**other.places, **self.places}
+        places |= {k: min(self.places[k], other.places[k]) for k in self.places.keys() & other.places.keys()}
+        return AudioStats(
+            self.rejects + other.rejects,
+            self.rates + other.rates,
+            self.lengths + other.lengths,
+            places,
+            self.converted + other.converted,
+        )
+
+
+class AudioSource(Source):
+    kind = "audio"
+    options: AudioOptions
+
+    @cached_property
+    def labelled(self) -> str:
+        """folder, prefix or none."""
+        if self.options.label != "auto":
+            return self.options.label
+        if (
+            all("/" in f.relative for f in self.files)
+            and len({f.relative.split("/")[0] for f in self.files}) > 1
+        ):
+            return "folder"
+        prefixes = Counter(m[1] for f in self.files if (m := PREFIX.match(f.name)))
+        return (
+            "prefix"
+            if prefixes.total() == len(self.files) and 1 < len(prefixes) <= len(self.files) / 2
+            else "none"
+        )
+
+    def label_of(self, file: File) -> str:
+        if self.labelled == "folder":
+            return file.relative.split("/")[0]
+        found = PREFIX.match(file.name)
+        if found is None:
+            raise UsageError(
+                "LABEL",
+                where=file.uri,
+                found="no class before an underscore",
+                expected="names such as 7_jackson_32.wav",
+                fix="pass label='folder' or label='none'",
+            )
+        return found[1]
+
+    def _wav(self, file: File) -> Wav:
+        return read_wav(file, self.options.max_seconds)
+
+    def observe(self, unit: int) -> AudioStats:
+        total = AudioStats()
+        for file in self.units[unit]:
+            seen = attempt(self._wav, file, total.rejects)
+            if seen is None:
+                continue
+            total.rates[seen.rate] += 1
+            total.lengths[-(-len(seen.samples) // 64) * 64] += 1
+            total.places.setdefault(seen.rate, file.uri)
+            total.converted[seen.coding] += 1
+        return total
+
+    def schema(self, stats: AudioStats, *, target: str | None, key: tuple[str, ...]) -> Schema:
+        if not stats.rates:
+            raise DataError("EMPTY", found="no readable WAV file", expected="PCM or float WAV files")
+        if len(stats.rates) > 1:
+            shown = "; ".join(
+                f"{n} at {r} Hz, such as {stats.places[r]}" for r, n in stats.rates.most_common(3)
+            )
+            raise DataError(
+                "RATE",
+                found=f"clips of {len(stats.rates)} sampling rates: {shown}",
+                expected="one rate",
+                fix="resample them to one rate first",
+            )
+        (rate,) = stats.rates
+        frames = self.options.frames
+        if frames is None:
+            wanted, seen = 0.9 * stats.lengths.total(), 0
+            for frames in sorted(stats.lengths):
+                seen += stats.lengths[frames]
+                if seen >= wanted:
+                    break
+        assert frames
+        reason = f"{stats.rates[rate]} clips at {rate} Hz, cut or padded to {frames} frames"
+        fields: tuple[AnyField, ...] = (Audio(name="audio", rate=rate, frames=frames, reason=reason),)
+        if self.labelled != "none":
+            where = "folder" if self.labelled == "folder" else "file name up to the first underscore"
+            fields += (Category(name="label", reason=f"the {where}"),)
+        return Schema(
+            kind="audio", fields=fields, target=target or ("label" if len(fields) == 2 else None), key=key
+        )
+
+    def notices(self, stats: AudioStats) -> list[str]:
+        return [
+            f"{n} clips of {coding} were converted to 16-bit mono"
+            for coding, n in sorted(stats.converted.items())
+            if coding != "16-bit mono"
+        ]
+
+    def read(
+        self, unit: int, schema: Schema, *, skip: frozenset[str], rejects: list[Reject]
+    ) -> Iterator[Rows]:
+        shape = schema.of_kind("audio")[0]
+        assert isinstance(shape, Audio)
+        files = [f for f in self.units[unit] if f.uri not in skip]
+        for start in range(0, len(files), BATCH):
+            chunk = files[start : start + BATCH]
+            clips = list(ordered(lambda f: self._clip(f, shape), chunk, ahead=8))
+            rejects += [c for c in clips if isinstance(c, Reject)]
+            good = [(f, c) for f, c in zip(chunk, clips, strict=True) if isinstance(c, bytes)]
+            made = {"audio": pa.array([{"bytes": c, "path": f.relative} for f, c in good], BLOB)}
+            if "label" in schema.names:
+                made["label"] = pa.array([self.label_of(f) for f, _ in good], pa.string())
+            yield Rows(pa.RecordBatch.from_arrays([made[n] for n in schema.names], schema=schema.arrow()))
+
+    def _clip(self, file: File, shape: Audio) -> bytes | Reject:
+        rejects: list[Reject] = []
+        wav = attempt(self._wav, file, rejects)
+        if wav is None:
+            return rejects[0]
+        if wav.rate != shape.rate:
+            raise DataError(
+                "RATE",
+                where=file.uri,
+                found=f"{wav.rate} Hz",
+                expected=f"{shape.rate} Hz as in the schema",
+                fix="resample it first",
+            )
+        samples = np.zeros(shape.frames, np.int16)
+        samples[: len(wav.samples)] = wav.samples[: shape.frames]
+        return write_wav(samples, shape.rate)

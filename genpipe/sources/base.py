@@ -1,0 +1,165 @@
+"""What every source is: raw files in, one observed schema, a stream of checked Arrow batches out.
+
+    source.units                    pieces of work that may be read anywhere, in any order
+    source.observe(unit) -> stats   what is in one piece; `a.merge(b)`, order does not matter
+    source.schema(stats) -> Schema  inferred once, with a reason per field
+    source.read(unit, schema)       batches of exactly that schema, or a DataError naming file, row, value
+
+The units depend on the listing alone, never on who reads them: so one process and many Ray tasks write
+the same bytes.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from genpipe.errors import DataError
+from genpipe.schema import Schema
+from genpipe.sources.files import File
+
+UNIT_BYTES = 64 * 2**20
+UNIT_FILES = 4096
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class Options(BaseModel):
+    """What a user may set of a source; every source declares its own, unknown names are refused.
+
+    memory: bytes a reading process may hold beyond its start-up size; parts and blocks are cut to fit.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    memory: int = 512 * 2**20
+
+    @property
+    def block(self) -> int:
+        """Bytes parsed at a time."""
+        return int(min(max(self.memory // 128, 64 * 2**10), 4 * 2**20))
+
+    @property
+    def part(self) -> int:
+        """Arrow bytes gathered per split before a part is written; encoding needs a copy."""
+        return int(min(max(self.memory // 24, 2**19), 32 * 2**20))
+
+
+class Rows(NamedTuple):
+    """A batch. keys: (B,) uint64, rows of equal key share a split; None = hash of schema.key."""
+
+    batch: pa.RecordBatch
+    keys: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A file that cannot be read, and why."""
+
+    file: str
+    error: DataError
+
+
+@dataclass
+class Observed:
+    """The least a source must know of a unit; subclasses add what their schema needs."""
+
+    rejects: list[Reject] = field(default_factory=list)
+
+    def merge(self, other: Any) -> Any:
+        raise NotImplementedError
+
+
+class Source(ABC):
+    """A listed input. Holds only its files and options, so that it travels to Ray tasks cheaply."""
+
+    kind: ClassVar[str]
+    options: Options
+    files: tuple[File, ...]
+
+    def __init__(self, files: tuple[File, ...], options: Options) -> None:
+        self.files, self.options = files, options
+
+    @cached_property
+    def units(self) -> tuple[tuple[File, ...], ...]:
+        """Consecutive files up to UNIT_BYTES or UNIT_FILES together."""
+        units: list[tuple[File, ...]] = []
+        now: list[File] = []
+        size = 0
+        for file in self.files:
+            if now and (size + file.size > UNIT_BYTES or len(now) >= UNIT_FILES):
+                units.append(tuple(now))
+                now, size = [], 0
+            now.append(file)
+            size += file.size
+        return (*units, tuple(now))
+
+    @property
+    def identity(self) -> list[Any]:
+        """What makes another run the same run: the files as listed."""
+        return [[f.uri, f.size, f.stamp] for f in self.files]
+
+    @abstractmethod
+    def observe(self, unit: int) -> Any: ...
+
+    @abstractmethod
+    def schema(self, stats: Any, *, target: str | None, key: tuple[str, ...]) -> Schema: ...
+
+    @abstractmethod
+    def read(
+        self, unit: int, schema: Schema, *, skip: frozenset[str], rejects: list[Reject]
+    ) -> Iterator[Rows]:
+        """Rows of a unit but for files in `skip`; files that turn out bad are added to `rejects`."""
+
+    def notices(self, stats: Any) -> list[str]:
+        """What a person should know about how the input was taken."""
+        return []
+
+    def check_unchanged(self) -> None:
+        """A file that changed since it was listed would give a dataset of neither version."""
+        for file in self.files:
+            now = file.now()
+            if now is None or (now.size, now.stamp) != (file.size, file.stamp):
+                found = (
+                    "the file is gone"
+                    if now is None
+                    else f"it changed while it was read ({file.size} then {now.size} bytes)"
+                )
+                raise DataError(
+                    "CHANGED", where=file.uri, found=found, fix="ingest again when nobody writes to it"
+                )
+
+
+def attempt(work: Callable[[File], B], file: File, rejects: list[Reject]) -> B | None:
+    """work(file); a DataError becomes a reject, so that all bad files are found at once."""
+    try:
+        return work(file)
+    except DataError as error:
+        rejects.append(Reject(file.uri, error))
+        return None
+
+
+def ordered(work: Callable[[A], B], items: Iterable[A], *, ahead: int = 3) -> Iterator[B]:
+    """map() over two threads with few results in flight, since Arrow kernels release the GIL."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        source = iter(items)
+        flying = collections.deque(pool.submit(work, item) for item in itertools.islice(source, ahead))
+        try:
+            while flying:
+                done = flying.popleft().result()
+                pa.default_memory_pool().release_unused()  # the allocator's own hoard would outgrow the data
+                for item in itertools.islice(source, 1):
+                    flying.append(pool.submit(work, item))
+                yield done
+        finally:
+            for future in flying:
+                future.cancel()

@@ -1,0 +1,287 @@
+"""Listing raw input (file, folder, glob, s3://) and opening it as a checked, decompressed stream.
+
+Nothing is opened that is not a regular file inside the folder it was found in: links that lead elsewhere,
+pipes and devices are refused by name.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import glob as globbing
+import os
+import stat
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from genpipe import store
+from genpipe.errors import DataError, closest
+
+CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
+MAX_RATIO, MIN_SUSPECT = 400, 256 * 2**20
+
+
+@dataclass(frozen=True)
+class File:
+    """A file as it was listed. stamp: mtime in ns, or the S3 ETag. root: the folder it was found under."""
+
+    uri: str
+    size: int
+    stamp: str
+    root: str
+
+    @property
+    def suffix(self) -> str:
+        """`.csv` of `a.CSV.gz`."""
+        return suffix_of(self.uri)
+
+    @property
+    def relative(self) -> str:
+        return self.uri[len(self.root) :].lstrip("/") if self.root else self.uri.rsplit("/", 1)[-1]
+
+    @property
+    def name(self) -> str:
+        return self.uri.rsplit("/", 1)[-1]
+
+    def now(self) -> File | None:
+        """The same file as it is now; None = gone."""
+        try:
+            return (
+                _local(self.uri, self.root)
+                if store.scheme_of(self.uri) == "file"
+                else _remote(self.uri, self.root)
+            )
+        except (DataError, FileNotFoundError):
+            return None
+
+    def read(self, limit: int = 2**31) -> bytes:
+        """The whole decompressed content, at most `limit` bytes."""
+        with open_stream(self) as stream:
+            data = stream.read(limit + 1)
+        if len(data) > limit:
+            raise DataError(
+                "TOOLARGE", where=self.uri, found=f"more than {limit} bytes", fix="split the file"
+            )
+        return data
+
+
+def suffix_of(path: str) -> str:
+    stem, last = os.path.splitext(path.rsplit("/", 1)[-1])
+    return (os.path.splitext(stem)[1] if last.lower() in CODECS else last).lower()
+
+
+def list_files(
+    source: str | Sequence[str], *, accept: Callable[[str], bool] | None = None
+) -> tuple[File, ...]:
+    """Every regular, visible file of the source in name order; `accept` looks at a file's name.
+
+    A file named outright is taken whatever its name.
+    """
+    found: list[File] = []
+    for item in [source] if isinstance(source, str | os.PathLike) else list(source):
+        item = os.fspath(item)
+        found += _list_remote(item) if store.scheme_of(item) == "s3" else _list_local(item)
+    if not found:
+        raise DataError("EMPTY", where=str(source), found="no files", expected="at least one file")
+    kept = [f for f in found if not f.root or accept is None or accept(f.name)]
+    if not kept:
+        names = ", ".join(sorted({f.suffix or f.name for f in found})[:5])
+        raise DataError(
+            "EMPTY",
+            where=str(source),
+            found=f"{len(found)} files, none of a known type ({names})",
+            expected="CSV, JSON Lines, Parquet, images, WAV or text files",
+        )
+    for file in kept:
+        if file.name.lower().endswith(ARCHIVES):
+            raise DataError(
+                "ARCHIVE",
+                where=file.uri,
+                found="an archive of many files",
+                fix="unpack it and name the folder",
+            )
+    return tuple(sorted(dict.fromkeys(kept), key=lambda f: f.uri))
+
+
+def _list_local(item: str) -> list[File]:
+    path = Path(item).expanduser().absolute()
+    if path.is_dir():
+        return _walk(path)
+    if path.exists() or path.is_symlink():
+        return [_local(str(path), "")]
+    if globbing.has_magic(item):
+        base = Path(*_plain_parts(path.parts))
+        hits = sorted(globbing.glob(str(path), recursive=True))
+        files = [
+            f for hit in hits for f in (_walk(Path(hit)) if os.path.isdir(hit) else [_local(hit, str(base))])
+        ]
+        if files:
+            return files
+        raise DataError(
+            "MISSING",
+            where=item,
+            found="no file matches",
+            fix="check the pattern; quote it so that the shell does not expand it",
+        )
+    siblings = os.listdir(path.parent) if path.parent.is_dir() else []
+    raise DataError("MISSING", where=item, found="no such file or folder", fix=closest(path.name, siblings))
+
+
+def _plain_parts(parts: Iterable[str]) -> list[str]:
+    plain: list[str] = []
+    for part in parts:
+        if globbing.has_magic(part):
+            break
+        plain.append(part)
+    return plain
+
+
+def _walk(root: Path) -> list[File]:
+    files = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
+        for name in [*folders, *names]:
+            inner = os.path.join(folder, name)
+            if os.path.islink(inner) and not Path(os.path.realpath(inner)).is_relative_to(root.resolve()):
+                raise DataError(
+                    "PATH",
+                    where=inner,
+                    found=f"a link to {os.path.realpath(inner)}, outside the folder",
+                    fix="copy the file or remove the link",
+                )
+        files += [
+            _local(os.path.join(folder, n), str(root))
+            for n in sorted(names)
+            if not n.startswith((".", "Thumbs.db"))
+        ]
+    return files
+
+
+def _local(path: str, root: str) -> File:
+    info = os.stat(path)
+    if not stat.S_ISREG(info.st_mode):
+        raise DataError("NOTREGULAR", where=path, found="a pipe, device or socket", expected="a regular file")
+    if not os.access(path, os.R_OK):
+        raise DataError(
+            "PERM", where=path, found="no permission to read", fix="chmod +r, or run as its owner"
+        )
+    return File(path, info.st_size, str(info.st_mtime_ns), root)
+
+
+def _remote(uri: str, root: str) -> File:
+    info = store.filesystem(uri).info(store.path_of(uri))
+    return File(uri, int(info["size"]), str(info.get("ETag", "")).strip('"'), root)
+
+
+def _list_remote(item: str) -> list[File]:
+    fs, path = store.filesystem(item), store.path_of(item)
+    try:
+        if globbing.has_magic(path):
+            found, root = fs.glob(path, detail=True), "s3://" + "/".join(_plain_parts(path.split("/")))
+        elif fs.isfile(path):
+            return [_remote(item, "")]
+        else:
+            found, root = fs.find(path, detail=True), item.rstrip("/")
+    except FileNotFoundError:
+        found, root = {}, ""
+    except OSError as error:
+        raise store.unreachable(item, error) from error
+    entries: list[dict[str, Any]] = [info for info in found.values() if info["type"] == "file"]
+    if not entries:
+        raise DataError(
+            "MISSING",
+            where=item,
+            found="no such object or prefix",
+            fix="check the bucket, the prefix and AWS_ENDPOINT_URL",
+        )
+    visible = [i for i in entries if not fnmatch.fnmatch(i["name"].rsplit("/", 1)[-1], ".*")]
+    return [
+        File("s3://" + i["name"], int(i["size"]), str(i.get("ETag", "")).strip('"'), root) for i in visible
+    ]
+
+
+def open_stream(file: File) -> pa.NativeFile:
+    """The decompressed bytes of a file, for reading once, in order."""
+    codec = CODECS.get(os.path.splitext(file.uri)[1].lower())
+    try:
+        if store.scheme_of(file.uri) == "file":
+            raw: Any = pa.OSFile(file.uri, "rb")
+        else:
+            raw = pa.PythonFile(
+                store.filesystem(file.uri).open(store.path_of(file.uri), "rb", block_size=8 * 2**20), mode="r"
+            )
+    except FileNotFoundError:
+        raise DataError("MISSING", where=file.uri, found="the file is gone", fix="ingest again") from None
+    except PermissionError:
+        raise DataError(
+            "PERM", where=file.uri, found="no permission to read", fix="chmod +r, or run as its owner"
+        ) from None
+    return pa.CompressedInputStream(raw, codec) if codec else raw
+
+
+class Checked:
+    """A file object for Arrow that also sees what Arrow lets pass: NUL bytes, open quotes, bombs.
+
+    The first fault is kept in `fault`, because Arrow may report its own view of it first.
+    """
+
+    closed = False
+
+    def __init__(self, file: File, *, text: bool = True, head: bytes = b"") -> None:
+        self.file, self.text, self.stream, self.head = file, text, open_stream(file), head
+        self.total = self.quotes = 0
+        self.fault: DataError | None = None
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            data = self.stream.read(size if size and size > 0 else 2**20)
+        except OSError as error:
+            self.fault = DataError(
+                "TRUNCATED",
+                where=self.file.uri,
+                found=f"damaged or cut off compressed file ({str(error).splitlines()[0]})",
+                fix="fetch it again",
+            )
+            raise self.fault from error
+        if self.text and b"\0" in data:
+            if self.total == 0 and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                self.fault = DataError(
+                    "ENCODING",
+                    where=self.file.uri,
+                    found="UTF-16 text",
+                    expected="UTF-8",
+                    fix="pass encoding='utf-16'",
+                )
+            else:
+                at = self.total + data.index(b"\0")
+                self.fault = DataError(
+                    "NUL",
+                    where=self.file.uri,
+                    found=f"a NUL byte at offset {at}",
+                    expected="text",
+                    fix="is it a binary file, or cut off by a crash?",
+                )
+            raise self.fault
+        self.total += len(data)
+        self.quotes += data.count(b'"')
+        if self.total > max(MIN_SUSPECT, MAX_RATIO * self.file.size):
+            self.fault = DataError(
+                "EXPAND",
+                where=self.file.uri,
+                found=f"{self.file.size} bytes grow to more than {self.total}",
+                expected=f"at most {MAX_RATIO} times the compressed size",
+                fix="decompress it yourself if you trust it",
+            )
+            raise self.fault
+        return data
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.closed = True
+        self.stream.close()

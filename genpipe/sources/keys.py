@@ -1,0 +1,102 @@
+"""Row keys: one uint64 per row, equal for equal values, and the split a key falls into.
+
+Short strings are hashed a column at a time, eight bytes a round, by the mixer of splitmix64 (Steele et al.,
+"Fast splittable pseudorandom number generators", 2014); long values go through BLAKE2. Nothing is seeded, so
+a key is the same on every machine. It decides splits and counts distinct values; it is no cryptography.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+LONG, WORD = 64, 8
+NULL = np.uint64(0x9E3779B97F4A7C15)
+_ODD = np.uint64(0x9FB21C651E98DF25)
+_M1, _M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+
+def mix(x: np.ndarray) -> np.ndarray:
+    """(B,) uint64 -> (B,) uint64: the finaliser of splitmix64."""
+    x = (x ^ (x >> np.uint64(30))) * _M1
+    x = (x ^ (x >> np.uint64(27))) * _M2
+    return x ^ (x >> np.uint64(31))
+
+
+def row_keys(batch: pa.RecordBatch, columns: tuple[str, ...] = ()) -> np.ndarray:
+    """(B,) uint64 over the named columns, or all of them."""
+    names = columns or tuple(batch.schema.names)
+    keys = np.zeros(batch.num_rows, np.uint64)
+    for name in names:
+        keys = mix(keys * np.uint64(31) + column_keys(batch.column(name)))
+    return keys
+
+
+def holdout_mask(keys: np.ndarray, share: float) -> np.ndarray:
+    """(B,) bool: True for the `share` of all possible keys that are held out."""
+    return mix(keys + NULL) < np.uint64(min(int(share * 2**64), 2**64 - 1))
+
+
+def column_keys(column: pa.Array) -> np.ndarray:
+    """(B,) uint64: a hash of every value; nulls share one."""
+    kind = column.type
+    if pa.types.is_struct(kind):  # images and audio: the content counts, not the file name
+        return column_keys(pc.struct_field(column, "bytes"))
+    if pa.types.is_list(kind):
+        return np.fromiter(
+            (_digest(np.asarray(v, "<f8").tobytes()) for v in column.to_pylist()), np.uint64, len(column)
+        )
+    if pa.types.is_string(kind) or pa.types.is_binary(kind):
+        keys = _string_keys(column)
+    else:
+        if pa.types.is_boolean(kind):
+            column = column.cast(pa.uint8())
+        values = (
+            column.fill_null(0)
+            if not pa.types.is_temporal(kind)
+            else column.cast(_integer(kind)).fill_null(0)
+        )
+        bits = values.to_numpy(zero_copy_only=False)
+        if bits.dtype.kind == "f":
+            bits = (bits.astype("<f8") + 0.0).view(np.uint64)  # + 0.0: -0.0 and 0.0 are one value
+        keys = mix(
+            bits.astype(np.int64).view(np.uint64) if bits.dtype.kind != "u" else bits.astype(np.uint64)
+        )
+    if column.null_count:
+        keys = np.where(column.is_null().to_numpy(zero_copy_only=False), NULL, keys)
+    return keys
+
+
+def _integer(kind: pa.DataType) -> pa.DataType:
+    return pa.int32() if pa.types.is_date32(kind) or pa.types.is_time32(kind) else pa.int64()
+
+
+def _digest(data: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
+def _string_keys(column: pa.Array) -> np.ndarray:
+    _, offsets_buffer, data_buffer = column.buffers()
+    if len(column) == 0:
+        return np.zeros(0, np.uint64)
+    offsets = np.frombuffer(offsets_buffer, np.int32)[column.offset : column.offset + len(column) + 1].astype(
+        np.int64
+    )
+    text = np.frombuffer(data_buffer or b"", np.uint8)[offsets[0] : offsets[-1]]
+    starts, lengths = offsets[:-1] - offsets[0], np.diff(offsets)
+    padded = np.concatenate([text, np.zeros(WORD, np.uint8)])
+    # every unaligned 8-byte window as one word, without copying
+    words = np.ndarray((len(padded) - WORD + 1,), "<u8", buffer=padded, strides=(1,))
+    keep = np.array([(1 << (8 * n)) - 1 for n in range(WORD + 1)], np.uint64)
+    keys = lengths.astype(np.uint64)
+    longest = int(min(lengths.max(), LONG))
+    for at in range(0, longest, WORD):
+        rows: np.ndarray | slice = slice(None) if at == 0 else np.flatnonzero(lengths > at)
+        word = words[starts[rows] + at] & keep[np.minimum(lengths[rows] - at, WORD)]
+        keys[rows] = mix(keys[rows] * _ODD + word)
+    for row in np.flatnonzero(lengths > LONG):
+        keys[row] = _digest(text[starts[row] : starts[row] + lengths[row]].tobytes())
+    return keys

@@ -1,0 +1,217 @@
+"""Tables: CSV, JSON Lines and Parquet; a file, folder, glob or s3:// prefix, streamed in bounded memory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genpipe.errors import DataError, UsageError, closest
+from genpipe.schema import Schema
+from genpipe.sources import csv
+from genpipe.sources.base import Observed, Reject, Rows, Source, attempt, ordered
+from genpipe.sources.columns import Column, Place, observe
+from genpipe.sources.convert import convert
+from genpipe.sources.files import File
+from genpipe.sources.infer import infer_field
+from genpipe.sources.jsonl import json_batches
+from genpipe.sources.parquet import parquet_batches
+
+CSV, JSON, PARQUET = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson", ".json"), (".parquet", ".pq")
+SUFFIXES = (*CSV[:2], *JSON, *PARQUET)
+
+
+class TableOptions(csv.CsvOptions):
+    pass
+
+
+@dataclass
+class TableStats(Observed):
+    """columns by name. layout: (index of the first file seen, its columns in order, its uri)."""
+
+    rows: int = 0
+    columns: dict[str, Column] = field(default_factory=dict)
+    layout: tuple[int, tuple[str, ...], str] | None = None
+    dropped: set[str] = field(default_factory=set)
+
+    def merge(self, other: TableStats) -> TableStats:
+        columns = dict(self.columns)
+        for name, column in other.columns.items():
+            columns[name] = columns[name].merge(column) if name in columns else column
+        layouts = [x for x in (self.layout, other.layout) if x is not None]
+        if len(layouts) == 2:
+            _same_columns(*sorted(layouts))
+        return TableStats(
+            self.rejects + other.rejects,
+            self.rows + other.rows,
+            columns,
+            min(layouts, default=None),
+            self.dropped | other.dropped,
+        )
+
+    def complete(self) -> dict[str, Column]:
+        """Columns in the order of the first file; rows that lack a key (JSON) count as missing."""
+        order = list(dict.fromkeys([*(self.layout[1] if self.layout else ()), *sorted(self.columns)]))
+        for column in self.columns.values():
+            column.nulls += self.rows - column.rows
+            column.rows = self.rows
+        return {name: self.columns[name] for name in order if name in self.columns}
+
+
+def _same_columns(first: tuple[int, tuple[str, ...], str], other: tuple[int, tuple[str, ...], str]) -> None:
+    if first[2].endswith(JSON) or other[2].endswith(JSON):
+        return  # JSON rows may leave keys out
+    lacking, extra = [c for c in first[1] if c not in other[1]], [c for c in other[1] if c not in first[1]]
+    if lacking or extra:
+        diff = ", ".join([f"-{c}" for c in lacking[:10]] + [f"+{c}" for c in extra[:10]])
+        raise DataError(
+            "DRIFT",
+            where=other[2],
+            found=f"other columns than {first[2].rsplit('/', 1)[-1]}: {diff}",
+            expected="the same columns in every file",
+            fix="ingest the files apart, or make them alike",
+        )
+
+
+class TableSource(Source):
+    kind = "tabular"
+    options: TableOptions
+
+    def observe(self, unit: int) -> TableStats:
+        total = TableStats()
+        first = sum(len(u) for u in self.units[:unit])
+        for i, file in enumerate(self.units[unit]):
+            seen = attempt(partial(self._observe_file, index=first + i), file, total.rejects)
+            if seen is not None:
+                total = total.merge(seen)
+        return total
+
+    def _observe_file(self, file: File, index: int) -> TableStats:
+        total = TableStats()
+
+        def look(item: tuple[pa.RecordBatch, Place]) -> TableStats:
+            batch, place = item
+            names, dropped = (
+                batch.schema.names,
+                {n for n in batch.schema.names if re.fullmatch(r"__index_level_\d+__", n)},
+            )
+            columns = {
+                n: observe(n, normalise(batch.column(i), n, place), place)
+                for i, n in enumerate(names)
+                if n not in dropped
+            }
+            return TableStats(
+                [],
+                batch.num_rows,
+                columns,
+                (index, tuple(n for n in names if n not in dropped), file.uri),
+                dropped,
+            )
+
+        for seen in ordered(look, self.batches(file)):
+            total = total.merge(seen)
+        return total
+
+    def schema(self, stats: TableStats, *, target: str | None, key: tuple[str, ...]) -> Schema:
+        columns = stats.complete()
+        for role, names in (("target", (target,) if target else ()), ("key", key)):
+            for name in names:
+                if name not in columns:
+                    raise UsageError(
+                        "COLUMN",
+                        found=f"{role} {name!r} is not a column",
+                        expected="one of " + ", ".join(columns),
+                        fix=closest(name, columns),
+                    )
+        fields = [
+            f for f in (infer_field(c, target=c.name == target) for c in columns.values()) if f is not None
+        ]
+        if not fields:
+            raise DataError(
+                "EMPTY", found="every column is empty", expected="at least one column with values"
+            )
+        if target and columns[target].valid == 0:
+            raise DataError("TARGET", where=target, found="no value at all", expected="a label in every row")
+        return Schema(kind="tabular", fields=tuple(fields), target=target, key=key)
+
+    def notices(self, stats: TableStats) -> list[str]:
+        empty = [
+            f"column {c.name!r} is empty and was dropped" for c in stats.columns.values() if c.valid == 0
+        ]
+        return [*empty, *(f"column {n!r} is a pandas index and was dropped" for n in sorted(stats.dropped))]
+
+    def read(
+        self, unit: int, schema: Schema, *, skip: frozenset[str], rejects: list[Reject]
+    ) -> Iterator[Rows]:
+        def make(item: tuple[pa.RecordBatch, Place]) -> Rows:
+            batch, place = item
+            columns = [_column(batch, name, place) for name in schema.names]
+            return Rows(convert(pa.RecordBatch.from_arrays(columns, names=list(schema.names)), schema, place))
+
+        for file in self.units[unit]:
+            if file.uri not in skip:
+                yield from ordered(make, self.batches(file))
+
+    def batches(self, file: File) -> Iterator[tuple[pa.RecordBatch, Place]]:
+        """Raw batches of a file with the place they begin at."""
+        if file.size == 0:
+            raise DataError("EMPTY", where=file.uri, found="0 bytes", expected="a table")
+        if file.suffix in PARQUET:
+            return parquet_batches(file, self.options.memory)
+        if file.suffix in JSON:
+            return json_batches(file, self.options.block)
+        return csv.batches(file, self.options)
+
+
+def _column(batch: pa.RecordBatch, name: str, place: Place) -> pa.Array:
+    index = batch.schema.get_field_index(name)
+    if index >= 0:
+        return normalise(batch.column(index), name, place)
+    if place.uri.split(".gz")[0].endswith(JSON):
+        return pa.nulls(batch.num_rows)
+    raise DataError(
+        "SCHEMA",
+        where=place.uri,
+        found=f"no column {name!r}",
+        expected="the columns of the schema: it names " + name,
+        fix=closest(name, batch.schema.names) or "remove it from the schema file",
+    )
+
+
+def normalise(values: pa.Array, name: str, place: Place) -> pa.Array:
+    """One Arrow type per meaning: int64, float64 (NaN is missing), string, bool, date32, timestamp."""
+    kind = values.type
+    if pa.types.is_string(kind):
+        return values
+    if pa.types.is_dictionary(kind):
+        return normalise(values.dictionary_decode(), name, place)
+    if pa.types.is_null(kind) or pa.types.is_boolean(kind) or pa.types.is_timestamp(kind):
+        return values
+    try:
+        if pa.types.is_integer(kind):
+            return values.cast(pa.int64())
+        if pa.types.is_decimal(kind) or pa.types.is_floating(kind):
+            values = values.cast(pa.float64())
+            return pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
+        if pa.types.is_date(kind):
+            return values.cast(pa.date32())
+        if pa.types.is_large_string(kind) or str(kind) == "string_view":
+            return values.cast(pa.string())
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            "INTRANGE",
+            where=place.at(0, name),
+            found=str(error).splitlines()[0],
+            expected="numbers a 64-bit type holds",
+        ) from None
+    raise DataError(
+        "DTYPE",
+        where=place.at(0, name),
+        found=f"a column of type {kind}",
+        expected="numbers, text, booleans, dates or times",
+        fix="flatten or drop it before ingesting",
+    )

@@ -1,0 +1,159 @@
+"""Text files -> records: fixed runs of characters, lines, or whole documents."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+from genpipe.errors import DataError
+from genpipe.schema import Schema, Text
+from genpipe.sources.base import Observed, Options, Reject, Rows, Source, attempt
+from genpipe.sources.csv import wrong_byte
+from genpipe.sources.files import Checked, File
+
+SUFFIXES = (".txt", ".md", ".rst", ".text")
+BATCH = 4096
+
+
+class TextOptions(Options):
+    """record: chars = runs of `length` characters, lines = non-empty lines, document = whole files.
+
+    max_characters: longest line or document taken.
+    """
+
+    record: Literal["chars", "lines", "document"] = "chars"
+    length: int = 128
+    encoding: str = "utf-8"
+    max_characters: int = 2**20
+
+
+@dataclass
+class TextStats(Observed):
+    characters: int = 0
+
+    def merge(self, other: TextStats) -> TextStats:
+        return TextStats(self.rejects + other.rejects, self.characters + other.characters)
+
+
+class TextSource(Source):
+    kind = "text"
+    options: TextOptions
+
+    def observe(self, unit: int) -> TextStats:
+        total = TextStats()
+        for file in self.units[unit]:
+            seen = attempt(self._count, file, total.rejects)
+            total.characters += seen or 0
+        return total
+
+    def _count(self, file: File) -> int:
+        total, blank = 0, True
+        for piece in self.pieces(file):
+            total += len(piece)
+            blank = blank and not piece.strip()
+        if blank:
+            raise DataError("EMPTY", where=file.uri, found=f"{total} characters, all blank", expected="text")
+        return total
+
+    def schema(self, stats: TextStats, *, target: str | None, key: tuple[str, ...]) -> Schema:
+        if self.options.record == "chars" and stats.characters < self.options.length:
+            raise DataError(
+                "FEWROWS",
+                found=f"{stats.characters} characters in all",
+                expected=f"more than one record of length={self.options.length}",
+                fix="add text or lower length=",
+            )
+        shape = {
+            "chars": f"runs of {self.options.length} characters",
+            "lines": "one line a record",
+            "document": "one file a record",
+        }
+        return Schema(
+            kind="text",
+            fields=(Text(name="text", reason=shape[self.options.record]),),
+            target=target,
+            key=key,
+        )
+
+    def read(
+        self, unit: int, schema: Schema, *, skip: frozenset[str], rejects: list[Reject]
+    ) -> Iterator[Rows]:
+        held: list[str] = []
+        for file in self.units[unit]:
+            for record in self.records(file) if file.uri not in skip else ():
+                held.append(record)
+                if len(held) == BATCH or self.options.record == "document":
+                    yield _rows(held, schema)
+                    held = []
+        if held:
+            yield _rows(held, schema)
+
+    def records(self, file: File) -> Iterator[str]:
+        rest, length = "", self.options.length
+        for piece in self.pieces(file):
+            rest += piece
+            if self.options.record == "chars":
+                whole = len(rest) // length * length
+                yield from (rest[i : i + length] for i in range(0, whole, length))
+                rest = rest[whole:]
+            elif self.options.record == "lines":
+                *lines, rest = rest.split("\n")
+                yield from (line for line in lines if line.strip())
+            if len(rest) > self.options.max_characters:
+                raise DataError(
+                    "LINESIZE",
+                    where=file.uri,
+                    found=f"a record of more than {self.options.max_characters} characters",
+                    fix="use record='chars', or raise max_characters=",
+                )
+        if rest.strip() and self.options.record != "chars":
+            yield rest
+
+    def pieces(self, file: File) -> Iterator[str]:
+        """Decoded text with \\n line ends and without a byte order mark."""
+        wide = self.options.encoding.lower().startswith(("utf-16", "utf_16", "utf-32"))
+        checked = Checked(file, text=not wide)
+        try:
+            decoder = codecs.getincrementaldecoder(self.options.encoding)()
+        except LookupError:
+            raise DataError(
+                "ENCODING",
+                where=file.uri,
+                found=f"unknown encoding {self.options.encoding!r}",
+                expected="a name such as utf-8, latin-1, utf-16",
+            ) from None
+        start, ended, pending = True, "", b""
+        while True:
+            offset = checked.total - len(pending)
+            chunk = checked.read(self.options.block)
+            if (start and chunk[:5] in (b"%PDF-", b"\x7fELF\x02")) or (
+                start and chunk[:2] in (b"\x1f\x8b", b"PK")
+            ):
+                raise DataError(
+                    "MAGIC",
+                    where=file.uri,
+                    found="a binary file with a text name",
+                    expected="plain text",
+                    fix="extract its text first",
+                )
+            try:
+                text = decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                raise wrong_byte(
+                    file, offset + error.start, error.object[error.start], self.options.encoding
+                ) from None
+            pending = decoder.getstate()[0]
+            text = ended + (text.removeprefix("\ufeff") if start and text else text)
+            start = start and not text
+            ended = "\r" if text.endswith("\r") and chunk else ""  # its \n may come with the next chunk
+            yield text[: len(text) - len(ended)].replace("\r\n", "\n").replace("\r", "\n")
+            if not chunk:
+                return
+
+
+def _rows(records: list[str], schema: Schema) -> Rows:
+    return Rows(pa.RecordBatch.from_arrays([pa.array(records, pa.string())], schema=schema.arrow()))

@@ -1,0 +1,258 @@
+"""Local folders and s3:// prefixes behind one handful of verbs; the only file that talks to storage.
+
+The rule every output follows (docs/architecture.md, "commit protocol"): data objects first, uniquely
+named and immutable, then one *conditional create* of a manifest. `create` is that step: on S3 a put with
+``If-None-Match: *``, on disk a finished temporary file linked into place; both fail if the name is taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from genpipe.errors import ConflictError, InfrastructureError, UsageError
+
+SCHEMES = ("file", "s3")
+MAX_ATTEMPTS = 7  # with growing pauses: a server may be away for some 25 seconds
+NAME, RESERVED = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}"), ("latest", "con", "nul")
+
+
+def join(uri: str, *parts: str) -> str:
+    return "/".join([uri.rstrip("/"), *parts])
+
+
+def check_name(name: str, *, what: str = "name") -> str:
+    """The one rule for names of datasets, runs and models: they become folders, URLs and registry keys."""
+    if NAME.fullmatch(name) and name not in RESERVED:
+        return name
+    fixed = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")[:63]
+    fix = f"try {fixed!r}" if NAME.fullmatch(fixed) and fixed not in RESERVED else ""
+    expected = "at most 63 of a-z 0-9 . _ -, beginning with a letter or digit, and not " + " or ".join(
+        RESERVED
+    )
+    raise UsageError("NAME", where=what, found=repr(name[:80]), expected=expected, fix=fix)
+
+
+def scheme_of(uri: str) -> str:
+    scheme = uri.split("://", 1)[0] if "://" in uri else "file"
+    if scheme not in SCHEMES:
+        raise UsageError(
+            "PATH", where=uri, found=f"scheme {scheme}://", expected="a local path or s3://bucket/prefix"
+        )
+    return scheme
+
+
+def filesystem(uri: str) -> fsspec.AbstractFileSystem:
+    """The fsspec file system of a URI. S3 takes AWS_* variables; timeouts are explicit and short."""
+    scheme = scheme_of(uri)
+    if scheme == "file":
+        return fsspec.filesystem("file")
+    return _s3(os.environ.get("AWS_ENDPOINT_URL"), os.environ.get("AWS_ACCESS_KEY_ID"), os.getpid())
+
+
+@lru_cache(maxsize=4)
+def _s3(endpoint: str | None, key: str | None, pid: int) -> fsspec.AbstractFileSystem:
+    import s3fs
+
+    return s3fs.S3FileSystem(
+        endpoint_url=endpoint,
+        use_listings_cache=False,  # what another worker committed a moment ago must be visible
+        skip_instance_cache=True,
+        config_kwargs={
+            "connect_timeout": 5,
+            "read_timeout": 60,
+            "retries": {"max_attempts": MAX_ATTEMPTS, "mode": "standard"},
+        },
+    )
+
+
+def path_of(uri: str) -> str:
+    """The path the file system of `uri` understands."""
+    return uri.split("://", 1)[1] if "://" in uri else uri
+
+
+@contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """A store that does not answer, or refuses, is an InfrastructureError; absence and presence pass."""
+    try:
+        yield
+    except (FileNotFoundError, FileExistsError):
+        raise
+    except OSError as error:
+        raise unreachable(uri, error) from error
+    except Exception as error:
+        # s3fs lets its client's own errors through, and those are no OSError
+        if type(error).__module__.split(".")[0] not in ("botocore", "aiobotocore", "aiohttp"):
+            raise
+        raise unreachable(uri, error) from error
+
+
+def read_bytes(uri: str) -> bytes:
+    with answering(uri):
+        return filesystem(uri).cat_file(path_of(uri))
+
+
+def read_json(uri: str) -> Any:
+    return json.loads(read_bytes(uri))
+
+
+def exists(uri: str) -> bool:
+    try:
+        with answering(uri):
+            filesystem(uri).info(path_of(uri))
+        return True
+    except FileNotFoundError:
+        return False
+
+
+def size(uri: str) -> int | None:
+    """Bytes of an object; None if it is not there."""
+    try:
+        with answering(uri):
+            return int(filesystem(uri).size(path_of(uri)))
+    except FileNotFoundError:
+        return None
+
+
+def occupied(uri: str) -> bool:
+    """Whether anything lies at or below `uri`; for refusals, never for finding data."""
+    try:
+        with answering(uri):
+            return bool(filesystem(uri).ls(path_of(uri), detail=False))
+    except FileNotFoundError:
+        return False
+
+
+def write_bytes(uri: str, data: bytes | memoryview) -> None:
+    """Write a data object under a name nobody else uses; whole or not at all."""
+    with answering(uri):
+        if scheme_of(uri) == "s3":
+            filesystem(uri).pipe_file(path_of(uri), data)
+        else:
+            _replace(Path(path_of(uri)), data)
+
+
+def _replace(target: Path, data: bytes | memoryview) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        with open(scratch, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, target)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def create(uri: str, data: bytes) -> bool:
+    """Create `uri` with `data`; True if this call made it, False if the same bytes were there already.
+
+    Raises ConflictError when the name holds other bytes.
+    """
+    made = _create_s3(uri, data) if scheme_of(uri) == "s3" else _create_local(Path(path_of(uri)), data)
+    if made:
+        return True
+    if read_bytes(uri) == data:
+        return False
+    raise ConflictError(
+        "TAKEN", where=uri, found="another result under this name", fix="choose another name or tag"
+    )
+
+
+def _create_s3(uri: str, data: bytes) -> bool:
+    try:
+        with answering(uri):
+            filesystem(uri).pipe_file(path_of(uri), data, mode="create")
+        return True
+    except FileExistsError:
+        return False
+    except InfrastructureError as error:
+        # a lost reply leaves the outcome unknown, and a refused precondition comes as a plain OSError:
+        # the object itself tells which it was
+        if exists(uri):
+            return read_bytes(uri) == data and "precondition" not in str(error).lower().replace("-", "")
+        raise
+
+
+def _create_local(target: Path, data: bytes) -> bool:
+    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # FileExistsError too: a file where a folder should be
+        raise unreachable(str(target), error) from error
+    try:
+        with open(scratch, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(scratch, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise unreachable(str(target), error) from error
+    finally:
+        scratch.unlink(missing_ok=True)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return True
+
+
+def listing(uri: str) -> dict[str, float]:
+    """Every object below a prefix by relative path, and when the store says it was written.
+
+    For janitors and checkpoints; readers of data follow a manifest and never list.
+    """
+    fs, root = filesystem(uri), path_of(uri).rstrip("/")
+    try:
+        found = fs.find(root, detail=True)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise unreachable(uri, error) from error
+    written = {name: info.get("mtime", info.get("LastModified")) for name, info in found.items()}
+    return {
+        name.removeprefix(f"{root}/"): when.timestamp() if hasattr(when, "timestamp") else float(when)
+        for name, when in written.items()
+    }
+
+
+def remove(uri: str) -> None:
+    """Delete an object or a tree that no manifest names."""
+    fs, path = filesystem(uri), path_of(uri)
+    if fs.exists(path):
+        fs.rm(path, recursive=True)
+
+
+def unreachable(uri: str, error: Exception) -> InfrastructureError:
+    return InfrastructureError(
+        "STORE",
+        where=uri,
+        found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no answer'}",
+        expected="a store that answers, exists and may be written",
+        fix="check the path or bucket, AWS_ENDPOINT_URL and the keys, then run the same command again",
+    )
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys and no blanks: equal values, equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str).encode()
+
+
+def digest(value: Any) -> str:
+    """A short content id (20 hex digits of sha256) of bytes or of any JSON value."""
+    data = value if isinstance(value, bytes) else canonical(value)
+    return hashlib.sha256(data).hexdigest()[:20]

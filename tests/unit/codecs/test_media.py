@@ -1,0 +1,234 @@
+"""Images, series, text and audio: what each does with its own awkward cases."""
+
+from __future__ import annotations
+
+import io
+import struct
+import wave
+import zlib
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image as Pillow
+
+from genpipe.codecs import CODECS
+from genpipe.codecs.audio import AudioCodec, read_waves, write_wave
+from genpipe.codecs.base import Codec, CodecConfig, fit
+from genpipe.codecs.png import SIGNATURE, _chunk, read_pngs, write_png
+from genpipe.errors import DataError, UsageError
+from genpipe.schema import AnyField, Audio, Category, DataKind, Image, Integer, Schema, Series, Text
+
+
+def batch_of(kind: DataKind, *columns: tuple[AnyField, list]) -> pa.RecordBatch:
+    schema = Schema(kind=kind, fields=tuple(f for f, _ in columns))
+    return pa.RecordBatch.from_arrays([pa.array(v, f.arrow()) for f, v in columns], schema=schema.arrow())
+
+
+def codec_of(batch: pa.RecordBatch, **config: int) -> Codec:
+    schema = Schema.from_arrow(batch.schema)
+    return fit(CODECS[schema.kind], schema, [batch], CodecConfig(**config))
+
+
+def blobs(*data: bytes | None) -> list[dict]:
+    return [{"bytes": d, "path": None} for d in data]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_our_png_is_a_png(channels: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, channels), dtype=np.uint8)
+    with Pillow.open(io.BytesIO(write_png(pixels))) as picture:
+        picture.verify()
+    with Pillow.open(io.BytesIO(write_png(pixels))) as picture:
+        assert picture.mode == ("L" if channels == 1 else "RGB")
+        assert (np.asarray(picture).reshape(pixels.shape) == pixels).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(9, 13), (70, 80)])
+def test_every_picture_reads_as_pillow_reads_it(channels: int, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    height, width = size
+    y, x = np.mgrid[:height, :width]
+    smooth = (x * 3 + y * 2 + np.sin(x / 2) * 20)[..., None] + np.arange(channels) * 30
+    pictures, blobs = [], []
+    for i in range(40):
+        pixels = (smooth + rng.normal(size=smooth.shape) * i).clip(0, 255).astype(np.uint8)
+        picture = Pillow.fromarray(pixels[..., 0] if channels == 1 else pixels)
+        file = io.BytesIO()
+        if i % 10 == 9:  # a palette, and thus not a plain PNG
+            picture = picture.quantize(16)
+        picture.save(file, "PNG", compress_level=i % 10)
+        blobs.append(file.getvalue())
+        pictures.append(np.asarray(picture.convert("L" if channels == 1 else "RGB")).reshape(pixels.shape))
+    filters = {f for b in blobs for f in zlib.decompress(b[b.index(b"IDAT") + 4 :])[:: 1 + width * channels]}
+    assert filters >= {1, 2, 4}
+    read = read_pngs([*blobs], height=height, width=width, channels=channels)
+    assert (read == np.stack(pictures)).all()
+
+
+def test_the_average_filter_is_undone() -> None:
+    lines = np.array(
+        [[[0, 10, 20, 30], [3, 5, 6, 250]]], dtype=np.uint8
+    )  # raw(x) = value + (left + above) // 2
+    head = struct.pack(">IIBBBBB", 3, 2, 8, 0, 0, 0, 0)
+    blob = (
+        SIGNATURE
+        + _chunk(b"IHDR", head)
+        + _chunk(b"IDAT", zlib.compress(lines.tobytes()))
+        + _chunk(b"IEND", b"")
+    )
+    assert read_pngs([blob], height=2, width=3, channels=1)[0, 1, :, 0].tolist() == [10, 21, 19]
+    assert np.asarray(Pillow.open(io.BytesIO(blob)))[1].tolist() == [10, 21, 19]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"\x89PNG\r\n\x1a\nbroken", "picture:row 1: unreadable image"),
+        (None, "picture:row 1: unreadable image"),
+        (
+            write_png(np.zeros((4, 6, 1), np.uint8)),
+            "picture:row 1: 6x4 pixels; expected a picture of 4x4 pixels",
+        ),
+        (write_png(np.zeros((4, 4, 1), np.uint8))[:-30], "picture:row 1: unreadable image"),
+    ],
+)
+def test_a_bad_image_is_named(data: bytes | None, message: str) -> None:
+    field = Image(name="picture", height=4, width=4, channels=1)
+    codec = codec_of(batch_of("image", (field, blobs(write_png(np.zeros((4, 4, 1), np.uint8))))))
+    good = write_png(np.zeros((4, 4, 1), np.uint8))
+    with pytest.raises(DataError, match=message):
+        codec.encode(batch_of("image", (field, blobs(good, data))), "grid")
+
+
+def test_a_field_no_codec_of_the_kind_can_make_is_refused() -> None:
+    image = Image(name="picture", height=1, width=1, channels=1)
+    with pytest.raises(UsageError, match="weight: a integer field in image data; expected image, the target"):
+        codec_of(batch_of("image", (image, blobs(b"")), (Integer(name="weight"), [1])))
+    with pytest.raises(UsageError, match="2 text fields; expected exactly one in text data"):
+        codec_of(batch_of("text", (Text(name="a"), ["x"]), (Text(name="b"), ["y"])))
+
+
+def test_series_gaps_are_learnt_and_filled() -> None:
+    rows = [[None, 1.0, None, 4.0], None, [2.0, 3.0, 5.0, 0.5]]
+    field = Series(name="v", length=4, nullable=True)
+    batch = batch_of("series", (field, rows))
+    codec = codec_of(batch)
+    x = codec.encode(batch, "sequence")["x"]
+    assert x.shape == (3, 4, 2)
+    assert (x[:, :, 1] > 0).tolist() == [[True, False, True, False], [True] * 4, [False] * 4]
+    assert x[0, 0, 0] == x[0, 1, 0] == x[0, 2, 0] != x[0, 3, 0]
+    plain = codec_of(batch_of("series", (Series(name="v", length=4), [rows[2]])))
+    assert plain.spec("sequence").shape == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([[1.0, 2.0], [1.0]], "v:row 1: 1 steps; expected 2 as the schema says"),
+        ([[1.0, float("inf")]], "v: the number inf; expected at most"),
+        ([[3.0, 3.0], [3.0, 3.0]], "no channel to learn"),
+    ],
+)
+def test_a_bad_series_is_named(rows: list, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        codec_of(batch_of("series", (Series(name="v", length=2), rows)))
+
+
+def test_text_ends_where_it_ends() -> None:
+    batch = batch_of("text", (Text(name="t"), ["ab", "", "abcdefgh", "a\x00b"]))
+    codec = codec_of(batch, context=5)
+    arrays = codec.encode(batch, "tokens")
+    assert codec.spec("tokens").shape == (5,)
+    assert arrays["mask"].sum(1).tolist() == [3, 1, 5, 4]
+    assert (arrays["x"][0, 2:] == 0).all() and (arrays["x"][:, 0] > 0).tolist() == [True, False, True, True]
+    back = codec.decode(arrays, "tokens", np.random.default_rng(0))
+    assert back.column("t").to_pylist() == ["ab", "", "abcde", "a\x00b"]
+    short = codec_of(batch_of("text", (Text(name="t"), ["ab", "abc"])))
+    assert short.spec("tokens").shape == (4,)  # no longer than the longest text and its end
+
+
+def test_rare_and_unseen_characters_are_unknown() -> None:
+    batch = batch_of("text", (Text(name="t"), ["aaaa", "bbbb", "aaQb"]))
+    codec = codec_of(batch, rare_below=2)
+    assert ord("Q") not in codec.to_json()["points"]
+    assert codec.tolerance("tokens")["t"] == pytest.approx(1 / 12)
+    new = batch_of("text", (Text(name="t"), ["aQ\U0001f600b"]))
+    assert (
+        codec.decode(codec.encode(new, "tokens"), "tokens", np.random.default_rng(0)).column("t")[0].as_py()
+        == "a��b"
+    )
+    with pytest.raises(DataError, match="no characters to learn"):
+        codec_of(batch_of("text", (Text(name="t"), ["", ""])))
+
+
+def tone(field: Audio, hertz: float) -> np.ndarray:
+    return np.sin(2 * np.pi * hertz * np.arange(field.frames) / field.rate) * 0.6
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+def test_a_decoded_tone_has_its_pitch_and_loudness(rate: int) -> None:
+    field = Audio(name="a", rate=rate, frames=rate // 4)
+    codec = codec_of(
+        batch_of("audio", (field, blobs(*(write_wave(tone(field, h), field) for h in (300, 1_000))))),
+        frames=rate,
+    )
+    assert isinstance(codec, AudioCodec)
+    batch = batch_of("audio", (field, blobs(write_wave(tone(field, 1_000), field))))
+    back = codec.decode(codec.encode(batch, "grid"), "grid", np.random.default_rng(0))
+    now = read_waves(back.column("a"), field)[0]
+    assert len(now) == field.frames
+    loudest = np.abs(np.fft.rfft(now)).argmax() * rate / field.frames
+    assert abs(loudest - 1_000) < 60
+    assert np.sqrt((now**2).mean()) == pytest.approx(0.6 / np.sqrt(2), rel=0.25)
+
+
+def test_clips_beyond_the_learnt_frames_end_in_silence() -> None:
+    field = Audio(name="a", rate=8_000, frames=3_000)
+    batch = batch_of("audio", (field, blobs(write_wave(tone(field, 500), field))))
+    codec = codec_of(batch, frames=1_024)
+    back = codec.decode(codec.encode(batch, "sequence"), "sequence", np.random.default_rng(0))
+    now = read_waves(back.column("a"), field)[0]
+    assert np.abs(now[:1_024]).max() > 0.3 and np.abs(now[1_024:]).max() == 0.0
+
+
+def wav(rate: int, width: int) -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(width)
+        file.setframerate(rate)
+        file.writeframes(b"\x01" * 64)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"RIFFnope", "a:row 0: unreadable WAV"),
+        (None, "a:row 0: unreadable WAV"),
+        (wav(44_100, 2), "a:row 0: 44100 Hz, 1 channels, 16 bits; expected 8000 Hz"),
+        (wav(8_000, 1), "a:row 0: 8000 Hz, 1 channels, 8 bits"),
+        (write_wave(np.zeros(16), Audio(name="a", rate=8_000, frames=16)), "nothing but silence"),
+    ],
+)
+def test_a_bad_clip_is_named(data: bytes | None, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        codec_of(batch_of("audio", (Audio(name="a", rate=8_000, frames=16), blobs(data))))
+
+
+def test_unseen_classes_count_as_the_commonest_and_conditions_are_checked() -> None:
+    fields = (Text(name="t"), Category(name="c"))
+    schema = Schema(kind="text", fields=fields, target="c")
+    batch = pa.RecordBatch.from_pydict({"t": ["x", "y", "z"], "c": ["b", "b", "a"]}, schema.arrow())
+    codec = fit(CODECS["text"], schema, [batch])
+    new = pa.RecordBatch.from_pydict({"t": ["x"], "c": ["q"]}, schema.arrow())
+    assert codec.encode(new, "tokens")["condition"].tolist() == [[1]]
+    rng = np.random.default_rng(0)
+    assert (codec.encode_conditions({"c": "a"}, 5, rng) == 0).all()
+    assert abs(codec.draw_conditions(3_000, rng).mean() - 2 / 3) < 0.04
+    with pytest.raises(UsageError, match="c: 'q'; expected one of a, b"):
+        codec.encode_conditions({"c": "q"}, 1, rng)
+    with pytest.raises(UsageError, match="unknown condition 'd'; expected one of c"):
+        codec.encode_conditions({"d": "q"}, 1, rng)

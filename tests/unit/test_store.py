@@ -1,0 +1,117 @@
+"""The store: a conditional create that one of many wins, on disk and on a real S3 server."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from genpipe import store
+from genpipe.errors import ConflictError, InfrastructureError, UsageError
+
+
+@pytest.fixture(params=["disk", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path / "store") if request.param == "disk" else request.getfixturevalue("s3_store")
+
+
+def test_objects_come_back_whole(root: str) -> None:
+    where = store.join(root, "a", "b.bin")
+    assert (store.exists(where), store.size(where), store.occupied(root)) == (False, None, False)
+    with pytest.raises(FileNotFoundError):
+        store.read_bytes(where)
+    data = bytes(range(256)) * 1000
+    store.write_bytes(where, data)
+    assert (store.exists(where), store.size(where), store.occupied(root)) == (True, len(data), True)
+    assert store.read_bytes(where) == data
+    store.remove(root)
+    assert not store.exists(where)
+
+
+def test_create_makes_once_agrees_with_itself_and_refuses_others(root: str) -> None:
+    where = store.join(root, "manifest.json")
+    assert store.create(where, b"one") is True
+    assert store.create(where, b"one") is False
+    with pytest.raises(ConflictError, match="manifest.json: another result under this name") as caught:
+        store.create(where, b"two")
+    assert caught.value.exit_code == 6
+    assert store.read_bytes(where) == b"one"
+
+
+def test_of_many_creators_exactly_one_wins(root: str) -> None:
+    for number in range(5):
+        where, outcome = store.join(root, f"race-{number}"), {}
+        barrier = threading.Barrier(8)
+
+        def create(
+            who: int, where: str = where, outcome: dict = outcome, barrier: threading.Barrier = barrier
+        ) -> None:
+            barrier.wait()
+            try:
+                outcome[who] = store.create(where, str(who).encode())
+            except ConflictError:
+                outcome[who] = None
+
+        threads = [threading.Thread(target=create, args=(who,)) for who in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        winners = [who for who, made in outcome.items() if made]
+        assert len(outcome) == 8 and len(winners) == 1
+        assert store.read_bytes(where) == str(winners[0]).encode()
+    if "://" not in root:
+        assert sorted(p.name for p in Path(root).iterdir()) == [
+            f"race-{n}" for n in range(5)
+        ]  # no scratch left
+
+
+def test_a_bucket_that_is_not_there_is_one_clear_line(s3_store: str) -> None:
+    for call in (
+        lambda: store.write_bytes("s3://nosuchbucket/x", b"1"),
+        lambda: store.create("s3://nosuchbucket/x", b"1"),
+    ):
+        with pytest.raises(
+            InfrastructureError, match=r"s3://nosuchbucket/x: .*exists and may be written"
+        ) as caught:
+            call()
+        assert (caught.value.exit_code, "\n" in str(caught.value)) == (4, False)
+
+
+def test_wrong_keys_are_one_clear_line(s3_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody-else")
+    with pytest.raises(InfrastructureError, match="the keys") as caught:
+        store.write_bytes(f"{s3_store}/x", b"1")
+    assert "test-secret" not in str(caught.value)
+
+
+def test_a_server_that_does_not_answer_is_given_up(s3_address: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**s3_address, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(store, "MAX_ATTEMPTS", 2)
+    began = time.monotonic()
+    with pytest.raises(InfrastructureError, match="Could not connect to the endpoint.*AWS_ENDPOINT_URL"):
+        store.exists("s3://lake/x")
+    assert time.monotonic() - began < 20
+
+
+def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for call in (store.create, store.write_bytes):
+        with pytest.raises(InfrastructureError, match="file/x"):
+            call(str(tmp_path / "file" / "x"), b"1")
+    assert (tmp_path / "file").read_text() == "x"
+
+
+@pytest.mark.parametrize("uri", ["ftp://host/x", "gs://bucket/x", "http://host/x"])
+def test_other_schemes_are_refused(uri: str) -> None:
+    with pytest.raises(UsageError, match="expected a local path or s3://bucket/prefix"):
+        store.exists(uri)
+
+
+def test_equal_values_have_equal_digests() -> None:
+    assert store.digest({"b": 1, "a": [1, 2]}) == store.digest({"a": [1, 2], "b": 1})
+    assert store.digest({"a": 1}) != store.digest({"a": "1"})
+    assert len(store.digest(b"x")) == 20
