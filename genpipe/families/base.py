@@ -1,0 +1,57 @@
+"""How a game is played: which roles take part, in which phases they train, what each phase's loss is.
+
+The training loop knows no more of a generator than this. `loss` is handed networks, a batch and random
+draws and returns named scalars; the loop sums them, steps the roles of the phase and logs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor, nn
+
+from genpipe.batch import Batch, Draws
+from genpipe.spec import TensorSpec
+
+Nets = Mapping[str, nn.Module]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Train `trains` with this phase's loss every `every` steps."""
+
+    name: str
+    trains: tuple[str, ...]
+    every: int = 1
+
+
+class Family(Protocol):
+    """config is the family's own typed config; spec the data's tensors.
+
+    accepts: forms of tensors it can learn (`networks.base.FORMS`).
+    network_roles: the config's network fields and the role each plays.
+    sample_roles: the roles `sample` needs: they alone go into the published bundle.
+    """
+
+    Config: ClassVar[type[Any]]
+    accepts: ClassVar[frozenset[str]]
+    network_roles: ClassVar[Mapping[str, str]]
+    roles: ClassVar[tuple[str, ...]]
+    sample_roles: ClassVar[tuple[str, ...]]
+    phases: tuple[Phase, ...]
+
+    def __init__(self, config: Any, spec: TensorSpec) -> None: ...
+
+    def build(self) -> dict[str, nn.Module]:
+        """Fresh networks by role, initialised from torch's default generator (the loop seeds it)."""
+
+    def loss(self, phase: str, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
+        """Named scalar terms of this phase, each a mean over the batch."""
+
+    def sample(self, nets: Nets, condition: Tensor, rng: Draws) -> Tensor:
+        """x of rng's rows, scaled as Batch.x, given condition (B, K)."""
+
+    def holdout_loss(self, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
+        """Named scalars on held-out data (nats, bound, critic gap); no gradient is taken."""

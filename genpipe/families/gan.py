@@ -1,0 +1,135 @@
+"""Generative adversarial networks (Goodfellow et al. 2014), conditional (Mirza & Osindero 2014), for values of any layout.
+
+A critic phase at every step, a generator phase every `critic_steps`. A penalty that is not due at every step
+is a phase of its own ("lazy", Karras et al. 2020), its weight multiplied by the interval.
+In tables, choices are Gumbel-softmax draws while training and exact draws when sampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from genpipe.batch import Batch, Draws, one_hot
+from genpipe.families.base import Nets, Phase
+from genpipe.networks import AnyNetwork, build_network
+from genpipe.networks.head import Head, gumbel
+from genpipe.networks.mlp import MLPConfig
+from genpipe.objectives import ADVERSARIAL, PENALTIES
+from genpipe.spec import TensorSpec
+
+
+class GANConfig(BaseModel):
+    """temperature: of the Gumbel-softmax of a table's choices; small = nearly one-hot.
+
+    critic_steps: critic updates a generator update. penalty_every: steps between two penalties.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    family: Literal["gan"] = "gan"
+    adversarial: Literal["bce", "non_saturating", "least_squares", "hinge", "wasserstein"] = Field(
+        default="non_saturating",
+        json_schema_extra={
+            "search": {"choices": ["bce", "non_saturating", "least_squares", "hinge", "wasserstein"]}
+        },
+    )
+    penalty: Literal["none", "gradient_penalty", "r1"] = Field(
+        default="r1", json_schema_extra={"search": {"choices": ["gradient_penalty", "r1"]}}
+    )
+    penalty_weight: float = Field(
+        default=1.0, gt=0, json_schema_extra={"search": {"low": 0.1, "high": 10.0, "log": True}}
+    )
+    penalty_every: int = Field(default=1, ge=1)
+    critic_steps: int = Field(default=1, ge=1)
+    latent: int = Field(default=64, ge=1, json_schema_extra={"search": {"choices": [32, 64, 128]}})
+    temperature: float = Field(default=0.5, gt=0)
+    generator: AnyNetwork = MLPConfig()
+    critic: AnyNetwork = MLPConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> GANConfig:
+        if self.adversarial == "wasserstein" and self.penalty == "none":
+            raise ValueError(
+                "adversarial 'wasserstein' needs a penalty, 'gradient_penalty' or 'r1': it bounds the critic's slope"
+            )
+        return self
+
+
+class GAN:
+    Config: ClassVar[type[Any]] = GANConfig
+    accepts: ClassVar[frozenset[str]] = frozenset({"vector", "grid", "sequence"})
+    network_roles: ClassVar[Mapping[str, str]] = {"generator": "generator", "critic": "critic"}
+    roles: ClassVar[tuple[str, ...]] = ("generator", "critic")
+    sample_roles: ClassVar[tuple[str, ...]] = ("generator",)
+
+    def __init__(self, config: GANConfig, spec: TensorSpec) -> None:
+        self.config, self.spec, self.head = config, spec, Head(spec)
+        self.adversarial = ADVERSARIAL[config.adversarial]
+        self.penalty = PENALTIES.get(config.penalty)
+        lazy = self.penalty is not None and config.penalty_every > 1
+        penalty = (Phase("penalty", ("critic",), config.penalty_every),) if lazy else ()
+        self.phases = (
+            Phase("critic", ("critic",)),
+            *penalty,
+            Phase("generator", ("generator",), config.critic_steps),
+        )
+
+    def build(self) -> dict[str, nn.Module]:
+        config, spec = self.config, self.spec
+        return {
+            "generator": build_network("generator", spec, config.generator, latent=config.latent),
+            "critic": build_network("critic", spec, config.critic),
+        }
+
+    def loss(self, phase: str, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
+        condition = one_hot(batch.condition, self.spec.conditions)
+        if phase == "generator":
+            return {
+                "generator": self.adversarial.generator(
+                    nets["critic"](self._fake(nets, condition, rng), condition)
+                )
+            }
+        with torch.no_grad():
+            fake = self._fake(nets, condition, rng)
+        terms = {}
+        if phase == "critic":
+            terms["critic"] = self.adversarial.critic(*self._scores(nets, batch.x, fake, condition))
+        if phase == "penalty" or self.config.penalty_every == 1:
+            terms |= self._penalty(nets, batch.x, fake, condition, rng)
+        return terms
+
+    def _fake(self, nets: Nets, condition: Tensor, rng: Draws) -> Tensor:
+        raw = nets["generator"](rng.normal(self.config.latent), condition)
+        if not self.head.groups:
+            return self.head(raw)
+        noise = gumbel(rng.uniform(*self.spec.shape))
+        return self.head.to(raw.device)(raw, noise, temperature=self.config.temperature)
+
+    def _scores(self, nets: Nets, real: Tensor, fake: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Both halves in one pass of the critic."""
+        scores = nets["critic"](torch.cat([real, fake]), torch.cat([condition, condition]))
+        return scores[: len(real)], scores[len(real) :]
+
+    def _penalty(
+        self, nets: Nets, real: Tensor, fake: Tensor, condition: Tensor, rng: Draws
+    ) -> dict[str, Tensor]:
+        if self.penalty is None:
+            return {}
+        value = self.penalty(lambda x: nets["critic"](x, condition), real, fake, rng.uniform())
+        return {"penalty": self.config.penalty_weight * self.config.penalty_every * value}
+
+    @torch.no_grad()
+    def sample(self, nets: Nets, condition: Tensor, rng: Draws) -> Tensor:
+        x = self._fake(nets, one_hot(condition, self.spec.conditions), rng)
+        return self.head.harden(x)
+
+    @torch.no_grad()
+    def holdout_loss(self, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
+        """The critic's loss on rows it has not seen, and how far apart it holds them from generated ones."""
+        condition = one_hot(batch.condition, self.spec.conditions)
+        real, fake = self._scores(nets, batch.x, self._fake(nets, condition, rng), condition)
+        return {"critic": self.adversarial.critic(real, fake), "gap": real.mean() - fake.mean()}

@@ -1,0 +1,117 @@
+"""Variational autoencoders (Kingma & Welling 2014), conditional (Sohn et al. 2015), β-weighted (Higgins et al. 2017).
+
+What the decoder predicts: values by a Gaussian of learnt width (σ-VAE, Rybkin et al. 2021; TVAE, Xu et al. 2019),
+choices of a table by their cross-entropy, pixels optionally as Bernoulli. All terms are nats per row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from genpipe.batch import Batch, Draws, one_hot
+from genpipe.families.base import Nets, Phase
+from genpipe.networks import AnyNetwork, build_network
+from genpipe.networks.head import Head, gumbel
+from genpipe.networks.mlp import MLPConfig
+from genpipe.objectives import elbo, likelihood
+from genpipe.spec import TensorSpec
+
+
+class VAEConfig(BaseModel):
+    """beta: weight of the KL term. likelihood: of values; bernoulli is for images between black and white."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    family: Literal["vae"] = "vae"
+    beta: float = Field(
+        default=1.0, gt=0, json_schema_extra={"search": {"low": 0.2, "high": 2.0, "log": True}}
+    )
+    likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
+    latent: int = Field(default=32, ge=1, json_schema_extra={"search": {"choices": [16, 32, 64]}})
+    encoder: AnyNetwork = MLPConfig()
+    decoder: AnyNetwork = MLPConfig()
+
+
+class Decoder(nn.Module):
+    """A network and the learnt log-width of the values it predicts: one a column or channel."""
+
+    def __init__(self, net: nn.Module, scales: tuple[int, ...]) -> None:
+        super().__init__()
+        self.net, self.log_scale = net, nn.Parameter(torch.full(scales, -1.0))
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        return self.net(z, c)
+
+
+class VAE:
+    Config: ClassVar[type[Any]] = VAEConfig
+    accepts: ClassVar[frozenset[str]] = frozenset({"vector", "grid", "sequence"})
+    network_roles: ClassVar[Mapping[str, str]] = {"encoder": "encoder", "decoder": "decoder"}
+    roles: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
+    sample_roles: ClassVar[tuple[str, ...]] = ("decoder",)
+    phases: tuple[Phase, ...] = (Phase("elbo", ("encoder", "decoder")),)
+
+    def __init__(self, config: VAEConfig, spec: TensorSpec) -> None:
+        self.config, self.spec, self.head = config, spec, Head(spec)
+
+    def build(self) -> dict[str, nn.Module]:
+        config, spec = self.config, self.spec
+        scales = {
+            "vector": (len(self.head.continuous),),
+            "grid": (spec.shape[0], 1, 1),
+            "sequence": (spec.shape[-1],),
+        }
+        net = build_network("decoder", spec, config.decoder, latent=config.latent)
+        return {
+            "encoder": build_network("encoder", spec, config.encoder, latent=config.latent),
+            "decoder": Decoder(net, (1,) if config.likelihood == "bernoulli" else scales[spec.layout]),
+        }
+
+    def _terms(self, nets: Nets, batch: Batch, rng: Draws, *, beta: float) -> dict[str, Tensor]:
+        c = one_hot(batch.condition, self.spec.conditions)
+        mean, log_variance = nets["encoder"](batch.x, c).chunk(2, 1)
+        log_variance = log_variance.clamp(-10, 10)
+        z = mean + (0.5 * log_variance).exp() * rng.normal(self.config.latent)
+        reconstruction = self._reconstruction(batch.x, nets["decoder"](z, c), nets["decoder"].log_scale)  # type: ignore[arg-type]
+        return {"reconstruction": reconstruction, "kl": beta * elbo.gaussian_kl(mean, log_variance)}
+
+    def _reconstruction(self, x: Tensor, raw: Tensor, log_scale: Tensor) -> Tensor:
+        if self.config.likelihood == "bernoulli" and self.spec.layout == "grid":
+            return likelihood.bernoulli((x + 1) / 2, 2 * raw)  # σ(2r) = (tanh(r) + 1) / 2
+        if not self.head.groups:
+            return likelihood.gaussian(x, torch.tanh(raw), log_scale)
+        head = self.head.to(raw.device)
+        targets, logits = head.padded(x, missing=0.0), head.padded(raw, missing=-torch.inf)
+        nll = likelihood.gaussian(x[:, head.continuous], torch.tanh(raw[:, head.continuous]), log_scale)
+        return nll + sum(likelihood.choices(t, y) for t, y in zip(targets, logits, strict=True))
+
+    def loss(self, phase: str, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
+        return self._terms(nets, batch, rng, beta=self.config.beta)
+
+    @torch.no_grad()
+    def sample(self, nets: Nets, condition: Tensor, rng: Draws) -> Tensor:
+        """Decode z ~ N(0, I). Tables and series get the predicted noise too; images show their mean, as is usual."""
+        c = one_hot(condition, self.spec.conditions)
+        raw = nets["decoder"](rng.normal(self.config.latent), c)
+        if self.spec.layout == "grid":
+            return torch.tanh(raw)
+        head, scale = (
+            self.head.to(raw.device),
+            nets["decoder"].log_scale.clamp_min(likelihood.MIN_LOG_SCALE).exp(),
+        )  # type: ignore
+        if not head.groups:
+            return (torch.tanh(raw) + scale * rng.normal(*self.spec.shape)).clamp(-1, 1)
+        x = head.harden(head(raw, gumbel(rng.uniform(*self.spec.shape))))
+        noise = scale * rng.normal(len(head.continuous))
+        x[:, head.continuous] = (x[:, head.continuous] + noise).clamp(-1, 1)
+        return x
+
+    @torch.no_grad()
+    def holdout_loss(self, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
+        """The bound at β = 1, in nats per row."""
+        terms = self._terms(nets, batch, rng, beta=1.0)
+        return {"bound": terms["reconstruction"] + terms["kl"], **terms}

@@ -1,0 +1,52 @@
+"""Architectures, by name. A new one is a file with a Config and a build, one line in NETWORKS, one in AnyNetwork."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import nn
+
+from genpipe.errors import UsageError
+from genpipe.networks.autoregressive import Autoregressive, AutoregressiveConfig
+from genpipe.networks.base import NetworkConfig, NetworkKind, form
+from genpipe.networks.convolutional import Conv1d, Conv1dConfig, Conv2d, Conv2dConfig
+from genpipe.networks.mlp import MLP, MLPConfig
+from genpipe.networks.recurrent import Recurrent, RecurrentConfig
+from genpipe.networks.transformer import GPT, TransformerConfig
+from genpipe.spec import TensorSpec
+
+NETWORKS: dict[str, type[NetworkKind]] = {
+    "mlp": MLP,
+    "conv2d": Conv2d,
+    "conv1d": Conv1d,
+    "recurrent": Recurrent,
+    "transformer": GPT,
+    "autoregressive": Autoregressive,
+}
+AnyNetwork = Annotated[
+    MLPConfig | Conv2dConfig | Conv1dConfig | RecurrentConfig | TransformerConfig | AutoregressiveConfig,
+    Field(discriminator="network"),
+]
+
+
+def fitting(role: str, form: str) -> tuple[str, ...]:
+    """The networks that can play this role on tensors of this form: the whole compatibility rule."""
+    return tuple(name for name, kind in NETWORKS.items() if role in kind.roles and form in kind.accepts)
+
+
+def check_network(config: NetworkConfig, role: str, form: str, *, where: str = "") -> None:
+    name, allowed = config.network, fitting(role, form)  # type: ignore[attr-defined]
+    if name not in allowed:
+        raise UsageError(
+            "NETWORK",
+            where=where,
+            found=f"network {name!r} as {role} of {form} tensors",
+            expected=" or ".join(allowed) or f"no network: nothing here makes a {role} of {form} tensors",
+        )
+
+
+def build_network(role: str, spec: TensorSpec, config: NetworkConfig, *, latent: int = 0) -> nn.Module:
+    """A fresh network, initialised from torch's default generator."""
+    check_network(config, role, form(spec))
+    return NETWORKS[config.network].build(role, spec, config, latent=latent)  # type: ignore[attr-defined]

@@ -1,0 +1,103 @@
+"""Table columns one after the other: each column's distribution given all columns before it, in one masked pass.
+
+A MADE (Germain et al. 2015) with a block of units per column, as in TabularARGN (Tiwald et al. 2025): column t's
+units see the embeddings of columns < t only, because the weight matrix is strictly lower block-triangular; then
+every column has a hidden layer and a head of its own. One matrix product and one batched one train all columns;
+sampling walks them and computes only the block it needs.
+
+B batch · T columns · E embedding width · U units a column · S width of the one-hot condition
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from genpipe.networks.base import NetworkConfig
+from genpipe.networks.head import Inlet, Outlet
+from genpipe.spec import TensorSpec
+
+
+class AutoregressiveConfig(NetworkConfig):
+    """embed: width of a column's embedding. width: units of a column in each of the two hidden layers."""
+
+    network: Literal["autoregressive"] = "autoregressive"
+    embed: int = Field(default=16, ge=1, json_schema_extra={"search": {"choices": [8, 16, 32]}})
+    width: int = Field(default=64, ge=1, json_schema_extra={"search": {"choices": [32, 64, 128]}})
+
+
+@dataclass
+class State:
+    """condition (B, S); the embeddings of the columns drawn so far."""
+
+    condition: Tensor
+    seen: list[Tensor] = field(default_factory=list)
+
+
+def block_mask(steps: int, rows: int, columns: int) -> Tensor:
+    """(steps·rows, steps·columns) of zeros and ones: block (t, s) is one where s < t."""
+    return torch.ones(steps, steps).tril(-1).repeat_interleave(rows, 0).repeat_interleave(columns, 1)
+
+
+def scaled(mask: Tensor) -> nn.Parameter:
+    """Weights whose variance counts only the inputs the mask lets through."""
+    return nn.Parameter(torch.randn_like(mask) * mask / mask.sum(1, keepdim=True).clamp_min(1).sqrt())
+
+
+class Columns(nn.Module):
+    mask: Tensor
+
+    def __init__(self, spec: TensorSpec, config: AutoregressiveConfig) -> None:
+        super().__init__()
+        self.steps, self.embed, self.width = spec.shape[0], config.embed, config.width
+        self.inlet, self.outlet = Inlet(spec, config.embed), Outlet(spec, config.width)
+        # persistent=False: the mask follows from the sizes
+        self.register_buffer("mask", block_mask(self.steps, self.width, self.embed), persistent=False)
+        self.before = scaled(self.mask)
+        self.bias = nn.Parameter(torch.zeros(self.steps * self.width))
+        self.within = nn.Parameter(torch.randn(self.steps, self.width, self.width) / math.sqrt(self.width))
+        self.shift = nn.Parameter(torch.zeros(self.steps, 1, self.width))
+        conditions = sum(spec.conditions)
+        self.condition = nn.Linear(conditions, self.steps * self.width, bias=False) if conditions else None
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        h = torch.addmm(self.bias, self.inlet(x).flatten(1), (self.before * self.mask).t())
+        if self.condition is not None:
+            h = h + self.condition(c)
+        return self._predict(silu(h).unflatten(1, (self.steps, self.width)), slice(None))
+
+    def _predict(self, h: Tensor, columns: slice) -> Tensor:
+        """(B, t, U) units of these columns -> their logits; every column has a second layer of its own."""
+        deeper = torch.baddbmm(self.shift[columns], h.transpose(0, 1), self.within[columns]).transpose(0, 1)
+        return self.outlet(h + silu(deeper), columns.start or 0)
+
+    def begin(self, c: Tensor) -> State:
+        return State(c)
+
+    def step(self, previous: Tensor | None, state: State) -> tuple[Tensor, State]:
+        if previous is not None:
+            state.seen.append(self.inlet(previous.unsqueeze(1), len(state.seen)).squeeze(1))
+        t = len(state.seen)
+        rows = slice(t * self.width, (t + 1) * self.width)
+        h = self.bias[rows].expand(len(state.condition), -1)
+        if t:
+            h = torch.addmm(h, torch.cat(state.seen, 1), self.before[rows, : t * self.embed].t())
+        if self.condition is not None:
+            h = h + state.condition @ self.condition.weight[rows].t()
+        return self._predict(silu(h).unsqueeze(1), slice(t, t + 1)).squeeze(1), state
+
+
+class Autoregressive:
+    Config: ClassVar[type[Any]] = AutoregressiveConfig
+    accepts: ClassVar[frozenset[str]] = frozenset({"columns"})
+    roles: ClassVar[frozenset[str]] = frozenset({"model"})
+
+    @staticmethod
+    def build(role: str, spec: TensorSpec, config: AutoregressiveConfig, *, latent: int = 0) -> nn.Module:
+        return Columns(spec, config)

@@ -1,0 +1,52 @@
+"""What a network declares: the tensors it accepts, the roles it can play, and a plain constructor.
+
+Roles and their calls (c is the one-hot condition, (B, S), S may be 0; Z the latent width):
+
+| role | call | returns |
+|---|---|---|
+| generator, decoder | net(z: (B, Z), c) | raw output (B, *shape); `head.Head` turns it into x in [-1, 1] |
+| critic | net(x, c) | (B,) scores |
+| encoder | net(x, c) | (B, 2 * Z): mean and log-variance |
+| model | net(x, c) | (B, T, P): what `head.Outlet` predicts of each position from those before it |
+
+A model also samples one position at a time: `state = net.begin(c)`, then `net.step(previous, state)` returns
+(B, P) for the next position, equal to what the whole call returns there. `previous` is None at the first.
+
+What a network accepts is named by the tensors' form: the layout, except that tokens with a vocabulary of their
+own at each position (a table) are `columns`, and those with one shared vocabulary (text) `tokens`.
+
+No network uses statistics over the batch (BatchNorm): one worker and many must agree on a global batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict
+from torch import nn
+
+from genpipe.spec import TensorSpec
+
+FORMS: tuple[str, ...] = ("vector", "grid", "sequence", "tokens", "columns")
+
+
+class NetworkConfig(BaseModel):
+    """Subclasses add `network: Literal["..."]`, their sizes, and search ranges beside them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NetworkKind(Protocol):
+    """One entry of NETWORKS."""
+
+    Config: ClassVar[type[Any]]
+    accepts: ClassVar[frozenset[str]]
+    roles: ClassVar[frozenset[str]]
+
+    @staticmethod
+    def build(role: str, spec: TensorSpec, config: Any, *, latent: int = 0) -> nn.Module: ...
+
+
+def form(spec: TensorSpec) -> str:
+    """The name by which `accepts` knows these tensors."""
+    return "columns" if spec.layout == "tokens" and len(spec.vocabulary) == spec.shape[0] else spec.layout

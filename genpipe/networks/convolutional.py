@@ -1,0 +1,172 @@
+"""Convolutional networks for images (conv2d) and sequences (conv1d) of any size from 8, class-conditional.
+
+A stem of 4 to 7 positions a side, then one block a doubling: the generator after DCGAN (Radford et al. 2016) with
+GroupNorm (Wu & He 2018) whose scale and shift the condition sets (de Vries et al. 2017); the critic is a
+projection discriminator (Miyato & Koyama 2018). Sizes that are not powers of two are halved upwards (28, 14, 7)
+and cut on the way back. Images are kept channels-last, which the CPU's convolutions prefer.
+
+B batch · C channels · size: (H, W) or (T,) · Z latent · S width of the one-hot condition
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu
+
+from genpipe.networks.base import NetworkConfig
+from genpipe.spec import TensorSpec
+
+CONV: tuple[Any, ...] = (None, nn.Conv1d, nn.Conv2d)
+UP: tuple[Any, ...] = (None, nn.ConvTranspose1d, nn.ConvTranspose2d)
+
+
+class ConvConfig(NetworkConfig):
+    """width: channels at full size; they double with each halving, up to `widest` times."""
+
+    width: int = Field(
+        default=32, ge=8, multiple_of=8, json_schema_extra={"search": {"choices": [16, 32, 48]}}
+    )
+    widest: int = Field(default=4, ge=1)
+
+
+class Conv1dConfig(ConvConfig):
+    network: Literal["conv1d"] = "conv1d"
+
+
+class Conv2dConfig(ConvConfig):
+    network: Literal["conv2d"] = "conv2d"
+
+
+def channels_and_size(spec: TensorSpec) -> tuple[int, tuple[int, ...]]:
+    """Images are (C, H, W), sequences (T, C)."""
+    return (spec.shape[1], spec.shape[:1]) if spec.layout == "sequence" else (spec.shape[0], spec.shape[1:])
+
+
+def pyramid(spec: TensorSpec, config: ConvConfig) -> list[tuple[int, tuple[int, ...]]]:
+    """(channels, size) from full size down to the stem; halving stops below 8 positions."""
+    size = channels_and_size(spec)[1]
+    levels = [(config.width, size)]
+    while min(size) >= 8:
+        size = tuple((n + 1) // 2 for n in size)
+        levels.append((config.width * min(2 ** len(levels), config.widest), size))
+    return levels
+
+
+def arranged(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x.contiguous()
+
+
+class Modulated(nn.Module):
+    """GroupNorm whose scale and shift are linear in the condition."""
+
+    def __init__(self, channels: int, conditions: int, dimensions: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(max(channels // 8, 1), channels)
+        self.modulate = nn.Linear(conditions, 2 * channels, bias=False) if conditions else None
+        self.broadcast = (1,) * dimensions
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        x = self.norm(x)
+        if self.modulate is not None:
+            scale, shift = self.modulate(c).unflatten(1, (-1, *self.broadcast)).chunk(2, 1)
+            x = torch.addcmul(shift, x, 1 + scale)
+        return leaky_relu(x, 0.2)
+
+
+class Generator(nn.Module):
+    """Also the decoder of a VAE."""
+
+    def __init__(self, spec: TensorSpec, config: ConvConfig, latent: int) -> None:
+        super().__init__()
+        out, size = channels_and_size(spec)
+        conditions, levels, dimensions = sum(spec.conditions), pyramid(spec, config)[::-1], len(size)
+        self.sequence = spec.layout == "sequence"
+        self.cuts = [(slice(None), slice(None), *map(slice, size)) for _, size in levels[1:]]
+        channels, size = levels[0]
+        self.stem_shape = (channels, *size)
+        self.stem = nn.Linear(latent + conditions, torch.Size(self.stem_shape).numel())
+        self.ups, self.norms = nn.ModuleList(), nn.ModuleList([Modulated(channels, conditions, dimensions)])
+        for wider, _ in levels[1:]:
+            self.ups.append(UP[dimensions](channels, wider, 4, stride=2, padding=1))
+            self.norms.append(Modulated(wider, conditions, dimensions))
+            channels = wider
+        self.out = CONV[dimensions](channels, out, 3, padding=1)
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        x = self.stem(torch.cat([z, c], 1)).unflatten(1, self.stem_shape)
+        norms = iter(self.norms)
+        x = next(norms)(arranged(x), c)
+        for up, norm, cut in zip(self.ups, norms, self.cuts, strict=True):
+            x = norm(up(x)[cut], c)
+        x = self.out(x)
+        return x.transpose(1, 2) if self.sequence else x
+
+
+class Trunk(nn.Module):
+    """x -> features (B, F) at the size of the stem."""
+
+    def __init__(self, spec: TensorSpec, config: ConvConfig) -> None:
+        super().__init__()
+        levels, (channels, size) = pyramid(spec, config), channels_and_size(spec)
+        conv = CONV[len(size)]
+        self.sequence = spec.layout == "sequence"
+        layers: list[nn.Module] = [conv(channels, levels[0][0], 3, padding=1), nn.LeakyReLU(0.2)]
+        for (narrow, _), (wide, _) in pairwise(levels):
+            layers += [conv(narrow, wide, 3, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, nn.Flatten())
+        self.features = levels[-1][0] * torch.Size(levels[-1][1]).numel()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(arranged(x.transpose(1, 2) if self.sequence else x))
+
+
+class Critic(nn.Module):
+    """score = w·φ(x) + (V c)·φ(x), φ the last hidden layer: the projection discriminator."""
+
+    def __init__(self, spec: TensorSpec, config: ConvConfig) -> None:
+        super().__init__()
+        self.trunk = Trunk(spec, config)
+        hidden = 4 * config.width
+        self.hidden, self.score = nn.Linear(self.trunk.features, hidden), nn.Linear(hidden, 1)
+        conditions = sum(spec.conditions)
+        self.project = nn.Linear(conditions, hidden, bias=False) if conditions else None
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        h = leaky_relu(self.hidden(self.trunk(x)), 0.2)
+        score = self.score(h).squeeze(1)
+        return score if self.project is None else score + (self.project(c) * h).sum(1)
+
+
+class Encoder(nn.Module):
+    def __init__(self, spec: TensorSpec, config: ConvConfig, latent: int) -> None:
+        super().__init__()
+        self.trunk = Trunk(spec, config)
+        self.out = nn.Linear(self.trunk.features + sum(spec.conditions), 2 * latent)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        return self.out(torch.cat([self.trunk(x), c], 1))
+
+
+def build(role: str, spec: TensorSpec, config: ConvConfig, *, latent: int = 0) -> nn.Module:
+    if role in ("generator", "decoder"):
+        return Generator(spec, config, latent)
+    return Encoder(spec, config, latent) if role == "encoder" else Critic(spec, config)
+
+
+class Conv1d:
+    Config: ClassVar[type[Any]] = Conv1dConfig
+    accepts: ClassVar[frozenset[str]] = frozenset({"sequence"})
+    roles: ClassVar[frozenset[str]] = frozenset({"generator", "critic", "encoder", "decoder"})
+    build = staticmethod(build)
+
+
+class Conv2d:
+    Config: ClassVar[type[Any]] = Conv2dConfig
+    accepts: ClassVar[frozenset[str]] = frozenset({"grid"})
+    roles: ClassVar[frozenset[str]] = Conv1d.roles
+    build = staticmethod(build)

@@ -1,0 +1,85 @@
+"""Recurrent models of tokens and of real-valued sequences: RNN (Elman 1990), LSTM (Hochreiter & Schmidhuber
+1997), GRU (Cho et al. 2014); for values with a mixture-density output (Graves 2013).
+
+The condition enters at every step, and the first input is a learnt start vector.
+
+B batch · T steps · E width · S width of the one-hot condition · P predictions a step
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from genpipe.networks.base import NetworkConfig
+from genpipe.networks.head import Inlet, Outlet
+from genpipe.spec import TensorSpec
+
+CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+
+
+class RecurrentConfig(NetworkConfig):
+    """mixture: components of the density of a real value (unused for tokens)."""
+
+    network: Literal["recurrent"] = "recurrent"
+    cell: Literal["rnn", "gru", "lstm"] = Field(
+        "gru", json_schema_extra={"search": {"choices": ["gru", "lstm"]}}
+    )
+    width: int = Field(default=128, ge=1, json_schema_extra={"search": {"choices": [64, 128, 192]}})
+    depth: int = Field(default=1, ge=1, json_schema_extra={"search": {"low": 1, "high": 2}})
+    mixture: int = Field(default=5, ge=1)
+
+
+class State:
+    """condition: (B, 1, E) what the condition adds to every input; memory: the cell's; t: positions read."""
+
+    def __init__(self, condition: Tensor) -> None:
+        self.condition, self.memory, self.t = condition, None, 0
+
+
+class RecurrentModel(nn.Module):
+    def __init__(self, spec: TensorSpec, config: RecurrentConfig) -> None:
+        super().__init__()
+        self.inlet = Inlet(spec, config.width)
+        self.start = nn.Parameter(torch.randn(config.width) * 0.1)
+        self.condition = (
+            nn.Linear(max(sum(spec.conditions), 1), config.width, bias=False) if spec.conditions else None
+        )
+        self.cell: Any = CELLS[config.cell](config.width, config.width, config.depth, batch_first=True)
+        self.outlet = Outlet(spec, config.width, mixture=config.mixture)
+
+    def _condition(self, c: Tensor) -> Tensor:
+        if self.condition is None:
+            return self.start.new_zeros(len(c), 1, len(self.start))
+        return self.condition(c).unsqueeze(1)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        start = self.start.expand(len(x), 1, -1)
+        inputs = torch.cat([start, self.inlet(x[:, :-1])], 1) + self._condition(c)
+        hidden, _ = self.cell(inputs)
+        return self.outlet(hidden)
+
+    def begin(self, c: Tensor) -> State:
+        return State(self._condition(c))
+
+    def step(self, previous: Tensor | None, state: State) -> tuple[Tensor, State]:
+        if previous is None:
+            inputs = self.start.expand(len(state.condition), 1, -1)
+        else:
+            inputs = self.inlet(previous.unsqueeze(1), state.t - 1)
+        hidden, state.memory = self.cell(inputs + state.condition, state.memory)
+        state.t += 1
+        return self.outlet(hidden, state.t - 1).squeeze(1), state
+
+
+class Recurrent:
+    Config: ClassVar[type[Any]] = RecurrentConfig
+    accepts: ClassVar[frozenset[str]] = frozenset({"tokens", "columns", "sequence"})
+    roles: ClassVar[frozenset[str]] = frozenset({"model"})
+
+    @staticmethod
+    def build(role: str, spec: TensorSpec, config: RecurrentConfig, *, latent: int = 0) -> nn.Module:
+        return RecurrentModel(spec, config)

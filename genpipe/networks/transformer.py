@@ -1,0 +1,131 @@
+"""A small GPT: causal self-attention over tokens or real values (Vaswani et al. 2017; Radford et al. 2019).
+
+Pre-norm blocks, learnt positions, no dropout (early stopping does its work and every draw stays the caller's).
+Sampling keeps keys and values of past positions, so a step costs one position.
+
+B batch · T positions · E width · N heads · S width of the one-hot condition
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn.functional import gelu, scaled_dot_product_attention
+
+from genpipe.networks.base import NetworkConfig
+from genpipe.networks.head import Inlet, Outlet
+from genpipe.spec import TensorSpec
+
+
+class TransformerConfig(NetworkConfig):
+    """mixture: components of the density of a real value (unused for tokens)."""
+
+    network: Literal["transformer"] = "transformer"
+    width: int = Field(default=128, ge=8, json_schema_extra={"search": {"choices": [64, 128, 192]}})
+    depth: int = Field(default=3, ge=1, json_schema_extra={"search": {"low": 2, "high": 4}})
+    heads: int = Field(default=4, ge=1)
+    mixture: int = Field(default=5, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> TransformerConfig:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
+        return self
+
+
+class State:
+    """condition: (B, 1, E); keys and values by block: (B, N, T, E/N), filled up to t."""
+
+    def __init__(self, condition: Tensor, depth: int) -> None:
+        self.condition, self.t = condition, 0
+        self.cache: list[tuple[Tensor, Tensor] | None] = [None] * depth
+
+
+class Block(nn.Module):
+    def __init__(self, width: int, heads: int, depth: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.mix = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        for linear in (self.qkv, self.up):
+            nn.init.normal_(linear.weight, std=0.6 / math.sqrt(width))
+        for linear in (
+            self.mix,
+            self.down,
+        ):  # residual branches start small: Radford et al. 2019, section 2.3
+            nn.init.normal_(linear.weight, std=0.6 / math.sqrt(linear.in_features * 2 * depth))
+
+    def project(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(B, T, E) -> queries, keys, values (B, N, T, E/N)."""
+        heads = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1))
+        return heads.permute(2, 0, 3, 1, 4).unbind(0)
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        x = x + self.mix(attended.transpose(1, 2).flatten(2))
+        return x + self.down(gelu(self.up(self.norm2(x)), approximate="tanh"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.project(x)
+        return self.finish(x, scaled_dot_product_attention(q, k, v, is_causal=True))
+
+
+class Transformer(nn.Module):
+    def __init__(self, spec: TensorSpec, config: TransformerConfig) -> None:
+        super().__init__()
+        width, self.steps = config.width, spec.shape[0]
+        self.inlet = Inlet(spec, width)
+        self.start = nn.Parameter(torch.randn(width) * 0.1)
+        self.position = nn.Parameter(torch.randn(self.steps, width) * 0.1)
+        self.condition = nn.Linear(sum(spec.conditions), width, bias=False) if spec.conditions else None
+        self.blocks = nn.ModuleList(Block(width, config.heads, config.depth) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(width)
+        self.outlet = Outlet(spec, width, mixture=config.mixture)
+
+    def _condition(self, c: Tensor) -> Tensor:
+        if self.condition is None:
+            return self.start.new_zeros(len(c), 1, len(self.start))
+        return self.condition(c).unsqueeze(1)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        start = self.start.expand(len(x), 1, -1)
+        h = torch.cat([start, self.inlet(x[:, :-1])], 1) + self.position + self._condition(c)
+        for block in self.blocks:
+            h = block(h)
+        return self.outlet(self.norm(h))
+
+    def begin(self, c: Tensor) -> State:
+        return State(self._condition(c), len(self.blocks))
+
+    def step(self, previous: Tensor | None, state: State) -> tuple[Tensor, State]:
+        t = state.t
+        if previous is None:
+            h = self.start.expand(len(state.condition), 1, -1)
+        else:
+            h = self.inlet(previous.unsqueeze(1), t - 1)
+        h = h + self.position[t] + state.condition
+        for i, block in enumerate(self.blocks):
+            q, k, v = block.project(h)  # type: ignore[operator]
+            cache = state.cache[i]
+            if cache is None:
+                cache = tuple(new.new_zeros(*new.shape[:2], self.steps, new.shape[-1]) for new in (k, v))  # type: ignore
+                state.cache[i] = cache
+            keys, values = cache  # type: ignore[misc]
+            keys[:, :, t], values[:, :, t] = k[:, :, 0], v[:, :, 0]
+            h = block.finish(h, scaled_dot_product_attention(q, keys[:, :, : t + 1], values[:, :, : t + 1]))  # type: ignore[operator]
+        state.t = t + 1
+        return self.outlet(self.norm(h), t).squeeze(1), state
+
+
+class GPT:
+    Config: ClassVar[type[Any]] = TransformerConfig
+    accepts: ClassVar[frozenset[str]] = frozenset({"tokens", "columns", "sequence"})
+    roles: ClassVar[frozenset[str]] = frozenset({"model"})
+
+    @staticmethod
+    def build(role: str, spec: TensorSpec, config: TransformerConfig, *, latent: int = 0) -> nn.Module:
+        return Transformer(spec, config)

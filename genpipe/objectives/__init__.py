@@ -1,0 +1,27 @@
+"""What is minimised: pure functions of tensors, one paper and formula each. A new loss is one pair and one line."""
+
+from __future__ import annotations
+
+from genpipe.objectives.adversarial import (
+    Adversarial,
+    bce_critic,
+    hinge_critic,
+    least_squares_critic,
+    least_squares_generator,
+    minimax_generator,
+    non_saturating_generator,
+    raise_scores,
+    wasserstein_critic,
+)
+from genpipe.objectives.penalties import gradient_penalty, r1
+
+ADVERSARIAL: dict[str, Adversarial] = {
+    "bce": Adversarial(bce_critic, minimax_generator),
+    "non_saturating": Adversarial(bce_critic, non_saturating_generator),
+    "least_squares": Adversarial(least_squares_critic, least_squares_generator),
+    "hinge": Adversarial(hinge_critic, raise_scores),
+    "wasserstein": Adversarial(wasserstein_critic, raise_scores),
+}
+PENALTIES = {"gradient_penalty": gradient_penalty, "r1": r1}
+
+__all__ = ["ADVERSARIAL", "PENALTIES", "Adversarial"]

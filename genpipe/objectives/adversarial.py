@@ -1,0 +1,68 @@
+"""Adversarial losses: pure pairs of functions of critic scores; lower is better for whoever is trained.
+
+D(x) is the critic's raw score (no sigmoid), r = D(real), f = D(G(z)), each (B,). Every function returns a
+mean over its rows, so averaging over equal shards of a batch gives the loss of the whole batch.
+
+| name | critic minimises | generator minimises |
+|---|---|---|
+| bce | softplus(-r) + softplus(f) | -softplus(f) |
+| non_saturating | the same | softplus(-f) |
+| least_squares | ((r - 1)² + f²) / 2 | (f - 1)² / 2 |
+| hinge | relu(1 - r) + relu(1 + f) | -f |
+| wasserstein | f - r | -f |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.nn.functional import relu, softplus
+
+
+class Adversarial(NamedTuple):
+    """critic(real_scores, fake_scores) and generator(fake_scores), both to be minimised."""
+
+    critic: Callable[[Tensor, Tensor], Tensor]
+    generator: Callable[[Tensor], Tensor]
+
+
+def bce_critic(real: Tensor, fake: Tensor) -> Tensor:
+    """Binary cross-entropy of telling real from fake: -log σ(r) - log(1 - σ(f)). Goodfellow et al. 2014, eq. 1."""
+    return softplus(-real).mean() + softplus(fake).mean()
+
+
+def minimax_generator(fake: Tensor) -> Tensor:
+    """The generator's side of the same game: log(1 - σ(f)). Goodfellow et al. 2014, eq. 1."""
+    return -softplus(fake).mean()
+
+
+def non_saturating_generator(fake: Tensor) -> Tensor:
+    """-log σ(f): same fixed point, strong gradient where the critic wins. Goodfellow et al. 2014, section 3."""
+    return softplus(-fake).mean()
+
+
+def least_squares_critic(real: Tensor, fake: Tensor) -> Tensor:
+    """Regression of real to 1 and fake to 0. Mao et al. 2017 (LSGAN), eq. 9."""
+    return 0.5 * ((real - 1).square().mean() + fake.square().mean())
+
+
+def least_squares_generator(fake: Tensor) -> Tensor:
+    """Pull fake scores to 1. Mao et al. 2017 (LSGAN), eq. 9."""
+    return 0.5 * (fake - 1).square().mean()
+
+
+def hinge_critic(real: Tensor, fake: Tensor) -> Tensor:
+    """Only scores inside the margin count: max(0, 1 - r) + max(0, 1 + f). Lim & Ye 2017 (Geometric GAN)."""
+    return relu(1 - real).mean() + relu(1 + fake).mean()
+
+
+def wasserstein_critic(real: Tensor, fake: Tensor) -> Tensor:
+    """Minus the dual of the earth mover's distance, for a 1-Lipschitz critic. Arjovsky et al. 2017, eq. 2."""
+    return fake.mean() - real.mean()
+
+
+def raise_scores(fake: Tensor) -> Tensor:
+    """-f: the generator of the hinge and of the Wasserstein game. Lim & Ye 2017; Arjovsky et al. 2017."""
+    return -fake.mean()

@@ -1,0 +1,114 @@
+"""A recipe: everything that decides a training run but the data, as one frozen, typed, JSON-able value.
+
+Each part's config lives beside the part (families, networks, codecs); a recipe holds them and `check` knows which
+fit together: family × data kind × layout × network. Search ranges stand beside the parameters they vary.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from genpipe.codecs import CODECS
+from genpipe.codecs.base import CodecConfig
+from genpipe.errors import UsageError
+from genpipe.families import FAMILIES, AnyFamily
+from genpipe.families.base import Family
+from genpipe.networks import NETWORKS, check_network
+from genpipe.schema import DataKind, Schema
+from genpipe.spec import Layout, TensorSpec
+
+
+class Training(BaseModel):
+    """How long and how fast. batch_size is of all workers together, so their number does not change the result.
+
+    warmup: steps of linear increase of the learning rate. clip: largest gradient norm of a network.
+    ema: decay of the averaged weights that are evaluated and published; None publishes the last ones.
+    evaluate_every: steps between two scores on the holdout. patience: scores without a new best before stopping.
+    checkpoint_every: steps between two checkpoints. precision: auto takes bfloat16 where the device gains by it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    steps: int = Field(default=1000, ge=1)
+    batch_size: int = Field(default=128, ge=1, json_schema_extra={"search": {"choices": [64, 128, 256]}})
+    learning_rate: float = Field(
+        default=1e-3, gt=0, lt=10, json_schema_extra={"search": {"low": 2e-4, "high": 5e-3, "log": True}}
+    )
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = Field(default=0.0, ge=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: int = Field(default=0, ge=0)
+    clip: float | None = Field(default=None, gt=0)
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    evaluate_every: int = Field(default=200, ge=1)
+    patience: int = Field(default=10, ge=1)
+    checkpoint_every: int = Field(default=500, ge=1)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+class Recipe(BaseModel):
+    """name: what runs and models made from it are called."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    kind: DataKind
+    layout: Layout
+    family: AnyFamily
+    training: Training = Training()
+    codec: CodecConfig = CodecConfig()
+
+
+def make_family(recipe: Recipe, spec: TensorSpec) -> Family:
+    """The recipe's game, for tensors of this spec."""
+    return FAMILIES[recipe.family.family](recipe.family, spec)
+
+
+def tensor_form(kind: str, layout: str) -> str:
+    """What `networks.base.form` will say of this kind's tensors, known before there are any."""
+    return "columns" if kind == "tabular" and layout == "tokens" else layout
+
+
+def layouts(kind: str, family: str) -> tuple[str, ...]:
+    """Layouts in which this family can learn this kind of data, the codec's favourite first."""
+    accepts = FAMILIES[family].accepts
+    return tuple(name for name in CODECS[kind].layouts if tensor_form(kind, name) in accepts)
+
+
+def check_parts(recipe: Recipe) -> None:
+    """Raise a UsageError where family, kind, layout and networks do not fit together."""
+    family = recipe.family.family
+    allowed = layouts(recipe.kind, family)
+    if not allowed:
+        able = [name for name in FAMILIES if layouts(recipe.kind, name)]
+        raise UsageError(
+            "FAMILY",
+            where="family.family",
+            found=f"family {family!r} for {recipe.kind} data",
+            expected="one of " + ", ".join(able),
+        )
+    if recipe.layout not in allowed:
+        raise UsageError(
+            "LAYOUT",
+            where="layout",
+            found=f"layout {recipe.layout!r} with family {family!r} and {recipe.kind} data",
+            expected=" or ".join(allowed),
+        )
+    for field, role in FAMILIES[family].network_roles.items():
+        config, form = getattr(recipe.family, field), tensor_form(recipe.kind, recipe.layout)
+        check_network(config, role, form, where=f"family.{field}.network")
+
+
+def check(recipe: Recipe, schema: Schema) -> None:
+    """Raise a UsageError where the recipe's parts do not fit each other or the data."""
+    if recipe.kind != schema.kind:
+        raise UsageError(
+            "KIND",
+            where="kind",
+            found=f"recipe {recipe.name!r} is for {recipe.kind} data, the dataset is {schema.kind}",
+            fix=f"take a recipe for {schema.kind} data",
+        )
+    check_parts(recipe)
+
+
+__all__ = ["FAMILIES", "NETWORKS", "Recipe", "Training", "check", "check_parts", "layouts", "make_family"]

@@ -1,0 +1,301 @@
+"""The space a search walks: recipes × the ranges their parameters declare beside themselves, valid points only.
+
+A field declares its range as `json_schema_extra={"search": {"choices": [...]}}` or `{"low", "high"[, "log"]}`;
+which network plays a role is a choice among those that fit the data's form. Names are those of a spec:
+``family.adversarial``, ``training.learning_rate``; a drawn point is a flat mapping of them, plus ``recipe``.
+
+What depends on another choice is drawn after it: a Wasserstein critic always gets a penalty, a penalty's weight
+exists where there is a penalty, a network's sizes where that network was drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from genpipe.errors import UsageError, closest, unknown
+from genpipe.networks import NETWORKS, fitting
+from genpipe.recipe import FAMILIES, Recipe, tensor_form
+from genpipe.recipes import parse_recipe, recipes_for
+
+
+# what a Wasserstein critic implies: the setting of Gulrajani et al. 2017
+WASSERSTEIN: dict[str, Any] = {
+    "family.penalty": "gradient_penalty",
+    "family.penalty_weight": 10.0,
+    "family.penalty_every": 1,
+}
+
+
+@dataclass(frozen=True)
+class Range:
+    """Either `choices`, or numbers from low to high: whole ones if `whole`, evenly by ratio if `log`."""
+
+    choices: tuple[Any, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    whole: bool = False
+
+    @classmethod
+    def read(cls, value: Any, where: str) -> Range:
+        """From a declaration or a user's `vary`: a list of values, or a mapping with low and high."""
+
+        def refuse(found: str, expected: str) -> UsageError:
+            return UsageError("SPACE", where=where, found=found, expected=expected)
+
+        if isinstance(value, Mapping) and set(value) == {"choices"}:
+            value = value["choices"]
+        if isinstance(value, list | tuple):
+            if not value:
+                raise refuse("an empty list", "at least one value")
+            if any(v in value[:i] for i, v in enumerate(value)):
+                raise refuse(f"a value twice in {list(value)}", "different values")
+            return cls(choices=tuple(value))
+        if not isinstance(value, Mapping) or not {"low", "high"} <= set(value) <= {"low", "high", "log"}:
+            raise refuse(repr(value), "a list of values, or {low, high} with an optional log: true")
+        low, high, log = value["low"], value["high"], value.get("log", False)
+        for bound in (low, high):
+            if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
+                raise refuse(repr(bound), "a finite number")
+        if low > high:
+            raise refuse(f"low {low} > high {high}", "low <= high")
+        if log and low <= 0:
+            raise refuse(f"low {low} with log", "a number above 0")
+        return cls(low=low, high=high, log=bool(log), whole=isinstance(low, int) and isinstance(high, int))
+
+    def __contains__(self, value: Any) -> bool:
+        if self.choices:
+            return value in self.choices
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+    def draw(self, rng: np.random.Generator) -> Any:
+        if self.choices:
+            return self.choices[int(rng.integers(len(self.choices)))]
+        u, width = rng.random(), self.high - self.low
+        value = self.low * (self.high / self.low) ** u if self.log else self.low + u * (width + self.whole)
+        return min(int(value), int(self.high)) if self.whole else float(f"{value:.4g}")
+
+    def turn(self, number: int, first: Any) -> Any:
+        """The choices in turn, `first` first."""
+        at = self.choices.index(first) if first in self.choices else 0
+        return self.choices[(at + number) % len(self.choices)]
+
+    def __str__(self) -> str:
+        if self.choices:
+            return " | ".join(map(str, self.choices))
+        return f"{self.low:g} to {self.high:g}{' (log)' if self.log else ''}"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """name: dotted path. value: what the starting recipe has. declared: the range beside the field, if any."""
+
+    name: str
+    value: Any
+    declared: Range | None
+
+
+def _network_choice(recipe: Recipe, role_field: str) -> Parameter:
+    role = FAMILIES[recipe.family.family].network_roles[role_field]
+    among = fitting(role, tensor_form(recipe.kind, recipe.layout))
+    value = getattr(recipe.family, role_field).network
+    # the starting recipes of the sequence family are told apart by their network: there it varies by recipe
+    declared = Range(among) if len(among) > 1 and role != "model" else None
+    return Parameter(f"family.{role_field}.network", value, declared)
+
+
+def _leaves(config: BaseModel, path: str) -> Iterator[Parameter]:
+    """The plain fields of one config; tags and nested configs apart."""
+    for name, field in type(config).model_fields.items():
+        value, extra = getattr(config, name), field.json_schema_extra
+        if name not in ("family", "network") and not isinstance(value, BaseModel):
+            where, declared = f"{path}.{name}", extra.get("search") if isinstance(extra, dict) else None
+            yield Parameter(where, value, Range.read(declared, where) if declared else None)
+
+
+def _parameters(recipe: Recipe, point: Mapping[str, Any]) -> Iterator[Parameter]:
+    """Every parameter of a recipe, given the networks that `point` has drawn by the time they are reached."""
+    yield from _leaves(recipe.family, "family")
+    for role_field in FAMILIES[recipe.family.family].network_roles:
+        choice = _network_choice(recipe, role_field)
+        yield choice
+        drawn = point.get(choice.name, choice.value)
+        own = getattr(recipe.family, role_field)
+        yield from _leaves(own if drawn == choice.value else NETWORKS[drawn].Config(), f"family.{role_field}")
+    yield from _leaves(recipe.training, "training")
+    yield from _leaves(recipe.codec, "codec")
+
+
+def _implied(recipe: Recipe, name: str, point: Mapping[str, Any]) -> Any:
+    """The value earlier choices leave for a parameter, or None where it is free."""
+    if point.get("family.adversarial") == "wasserstein" and name in WASSERSTEIN:
+        return WASSERSTEIN[name]
+    roles = FAMILIES[recipe.family.family].network_roles
+    first = f"family.{next(iter(roles))}.network"
+    if name.endswith(".network") and name != first and first in point:  # both sides of a game are built alike
+        alike = point[first] in fitting(roles[name.split(".")[1]], tensor_form(recipe.kind, recipe.layout))
+        return point[first] if alike else None
+    return None
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """recipes: those searched among, by name. ranges: the user's, in the place of all declared ones."""
+
+    kind: str
+    recipes: Mapping[str, Recipe]
+    ranges: Mapping[str, Range] | None = None
+
+    def _range(self, parameter: Parameter) -> Range | None:
+        return parameter.declared if self.ranges is None else self.ranges.get(parameter.name)
+
+    def sample(self, rng: np.random.Generator, *, number: int | None = None) -> dict[str, Any]:
+        """A random point. number: of the trial; then recipes and losses take turns, so that few trials cover them,
+        and the first trial of each recipe is the recipe as it stands, where that lies in the ranges.
+        """
+        names = tuple(self.recipes)
+        turn = int(rng.integers(len(names))) if number is None else number % len(names)
+        recipe = self.recipes[names[turn]]
+        round_ = None if number is None else number // len(names)
+        point: dict[str, Any] = {"recipe": names[turn]}
+        for parameter in _parameters(recipe, point):
+            among, name = self._range(parameter), parameter.name
+            implied = _implied(recipe, name, point)
+            if implied is not None:
+                point[name] = implied
+            elif among is None or (name == "family.penalty_weight" and point.get("family.penalty") == "none"):
+                continue
+            elif round_ == 0 and parameter.value in among:
+                point[name] = parameter.value
+            elif name == "family.adversarial" and round_ is not None and among.choices:
+                point[name] = among.turn(round_, parameter.value)
+            else:
+                point[name] = among.draw(rng)
+        return point
+
+    def recipe(self, choices: Mapping[str, Any]) -> Recipe:
+        """The recipe of a point; every point that `sample` draws is a valid one."""
+        name = choices.get("recipe", next(iter(self.recipes)))
+        if name not in self.recipes:
+            raise unknown("recipe", str(name), self.recipes)
+        return _changed(self.recipes[name], {k: v for k, v in choices.items() if k != "recipe"})
+
+    def describe(self) -> dict[str, dict[str, str]]:
+        """recipe -> parameter -> its range, for people and for the identity of a study."""
+        return {
+            name: {p.name: str(among) for p in _parameters(recipe, {}) if (among := self._range(p))}
+            for name, recipe in self.recipes.items()
+        }
+
+
+def _changed(recipe: Recipe, choices: Mapping[str, Any]) -> Recipe:
+    changes: dict[str, Any] = {}
+    for path, value in choices.items():
+        *parents, leaf = path.split(".")
+        part = changes
+        for parent in parents:
+            part = part.setdefault(parent, {})
+        part[leaf] = value
+    return parse_recipe({"base": recipe.name, **changes}, recipe.kind)
+
+
+def space(
+    kind: str,
+    recipes: Sequence[str] | None = None,
+    vary: Mapping[str, Any] | Sequence[str] | None = None,
+) -> SearchSpace:
+    """The search space of one kind of data.
+
+    recipes: names of starting recipes, None = all of the kind. vary: parameter -> list of values or {low, high, log},
+    or a list of parameters with their declared ranges; None = every declared range. A parameter is named by its
+    dotted path or an unambiguous end of it (``adversarial``). Raises UsageError ``SPACE`` or ``UNKNOWN``.
+    """
+    known = recipes_for(kind)
+    names = tuple(known) if recipes is None else tuple(recipes)
+    if not names or len(set(names)) != len(names):
+        found = "no recipe" if not names else f"a recipe twice in {list(names)}"
+        raise UsageError(
+            "SPACE", where="recipes", found=found, expected="different names of " + ", ".join(known)
+        )
+    for name in names:
+        if name not in known:
+            raise unknown(f"{kind} recipe", name, known, where="recipes")
+    chosen = {name: known[name] for name in names}
+    if vary is None:
+        return SearchSpace(kind, chosen)
+    ranges: dict[str, Range] = {}
+    for word in vary:
+        parameter = _resolve(word, chosen)
+        if parameter.name in ranges:
+            raise UsageError("SPACE", where=word, found="a parameter named twice", expected="one range each")
+        among = Range.read(vary[word], word) if isinstance(vary, Mapping) else parameter.declared
+        if among is None:
+            fix = f"give one: {word}: [value, value]"
+            raise UsageError("SPACE", where=word, found="a parameter without a declared range", fix=fix)
+        _check_values(parameter.name, among, chosen)
+        ranges[parameter.name] = among
+    return SearchSpace(kind, chosen, ranges)
+
+
+def _every_parameter(recipe: Recipe) -> dict[str, Parameter]:
+    """Parameters of a recipe with each of the networks that fit."""
+    found: dict[str, Parameter] = {}
+    form = tensor_form(recipe.kind, recipe.layout)
+    for field, role in FAMILIES[recipe.family.family].network_roles.items():
+        for network in fitting(role, form):
+            found |= {p.name: p for p in _parameters(recipe, {f"family.{field}.network": network})}
+    return found
+
+
+def _resolve(word: str, recipes: Mapping[str, Recipe]) -> Parameter:
+    known: dict[str, Parameter] = {}
+    for recipe in recipes.values():
+        known |= {n: p for n, p in _every_parameter(recipe).items() if n not in known}
+    found = [p for name, p in known.items() if name == word or name.endswith(f".{word}")]
+    if len(found) == 1 or (found and found[0].name == word):
+        return found[0]
+    if found:
+        expected = " or ".join(p.name for p in found)
+        raise UsageError("SPACE", where=word, found="a name of several parameters", expected=expected)
+    hint = closest(word, known) or closest(word, [name.rsplit(".", 1)[-1] for name in known])
+    raise UsageError(
+        "SPACE", where=word, found="unknown parameter", expected="one of " + ", ".join(known), fix=hint
+    )
+
+
+def _check_values(name: str, among: Range, recipes: Mapping[str, Recipe]) -> None:
+    """Refuse a range with a value that no searched recipe can take."""
+    for value in among.choices or (among.low, among.high):
+        errors = [
+            _refusal(recipe, name, value) for recipe in recipes.values() if name in _every_parameter(recipe)
+        ]
+        if all(errors):
+            found, expected = f"value {value!r} cannot be used", errors[0].expected  # type: ignore[union-attr]
+            raise UsageError("SPACE", where=name, found=found, expected=expected)
+
+
+def _refusal(recipe: Recipe, name: str, value: Any) -> UsageError | None:
+    """Why this recipe cannot take the value, with any network that has such a parameter; None if it can."""
+    part, point = name.split("."), {name: value}
+    if value == "wasserstein":
+        point["family.penalty"] = "gradient_penalty"
+    points = [point]
+    role = FAMILIES[recipe.family.family].network_roles.get(part[1])
+    if role and part[-1] != "network":
+        networks = fitting(role, tensor_form(recipe.kind, recipe.layout))
+        owners = [n for n in networks if part[-1] in NETWORKS[n].Config.model_fields]
+        points = [{f"family.{part[1]}.network": n, **point} for n in owners]
+    errors = []
+    for candidate in points:
+        try:
+            _changed(recipe, candidate)
+            return None
+        except UsageError as error:
+            errors.append(error)
+    return errors[0]

@@ -1,0 +1,77 @@
+"""The heads that turn network numbers into data."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from genpipe.networks.head import Head, Inlet, Outlet, gumbel
+from genpipe.spec import Span, TensorSpec
+
+SIZES = [("a", 1), ("b", 3), ("c", 1), ("d", 2), ("e", 9), ("f", 3), ("g", 1), ("h", 1)]
+
+
+def mixed() -> TensorSpec:
+    spans, at = [], 0
+    for name, size in SIZES:
+        # "h" is a choice of one, which is always made
+        kind = "continuous" if size == 1 and name != "h" else "categorical"
+        spans.append(Span(name=name, start=at, size=size, kind=kind))  # type: ignore[arg-type]
+        at += size
+    return TensorSpec(layout="vector", shape=(at,), dtype="float32", spans=tuple(spans))
+
+
+def test_each_span_gets_its_own_softmax_and_values_tanh() -> None:
+    spec, raw = mixed(), torch.randn(5, 21) * 3
+    x = Head(spec)(raw)
+    for span in spec.spans:
+        part = slice(span.start, span.start + span.size)
+        expected = torch.tanh(raw[:, part]) if span.kind == "continuous" else raw[:, part].softmax(1)
+        torch.testing.assert_close(x[:, part], expected)
+
+
+def test_draws_follow_the_logits_and_harden_to_one_hot() -> None:
+    spec, head = mixed(), Head(mixed())
+    torch.manual_seed(0)
+    raw = torch.randn(1, 21).expand(20000, -1)
+    x = head.harden(head(raw, gumbel(torch.rand(20000, 21)), temperature=0.3))
+    for span in spec.spans:
+        part = slice(span.start, span.start + span.size)
+        if span.kind == "categorical":
+            assert (x[:, part].sum(1) == 1).all() and set(x[:, part].unique().tolist()) <= {0.0, 1.0}
+            torch.testing.assert_close(x[:, part].mean(0), raw[0, part].softmax(0), atol=0.015, rtol=0)
+
+
+def test_gradients_pass_every_column() -> None:
+    raw = torch.randn(4, 21, requires_grad=True)
+    (Head(mixed())(raw, gumbel(torch.rand(4, 21))) * torch.randn(21)).sum().backward()
+    assert raw.grad is not None and torch.isfinite(raw.grad).all()
+    assert (raw.grad[:, :20].abs().sum(0) > 0).all()  # the last column is the choice of one
+
+
+def test_a_vector_of_choices_alone() -> None:
+    spec = TensorSpec(
+        layout="vector",
+        shape=(2,),
+        dtype="float32",
+        spans=(Span(name="a", start=0, size=2, kind="categorical"),),
+    )
+    torch.testing.assert_close(Head(spec)(torch.zeros(3, 2)), torch.full((3, 2), 0.5))
+
+
+def test_columns_have_their_own_vocabulary() -> None:
+    spec = TensorSpec(layout="tokens", shape=(3,), dtype="int32", vocabulary=(2, 5, 3))
+    inlet, outlet = Inlet(spec, 4), Outlet(spec, 4)
+    assert inlet.embed.weight.shape == (10, 4)  # type: ignore[union-attr]
+    first, second = inlet(torch.tensor([[1, 0, 0]])), inlet(torch.tensor([[0]]), start=1)
+    torch.testing.assert_close(first[:, 1:2], second)
+    assert not torch.allclose(first[:, 1], first[:, 2])  # code 0 of different columns differs
+    logits = outlet(torch.randn(2, 3, 4))
+    assert torch.isinf(logits).sum(-1).tolist() == [[3, 0, 2]] * 2
+
+
+@pytest.mark.parametrize("vocabulary", [(7,), (7, 7, 7)])
+def test_outlet_reads_a_piece(vocabulary: tuple[int, ...]) -> None:
+    outlet = Outlet(TensorSpec(layout="tokens", shape=(3,), dtype="int32", vocabulary=vocabulary), 4)
+    h = torch.randn(2, 3, 4)
+    torch.testing.assert_close(outlet(h[:, 1:2], 1), outlet(h)[:, 1:2])

@@ -1,0 +1,47 @@
+"""Draws: the same numbers for the same row, on one worker and on many."""
+
+from __future__ import annotations
+
+import torch
+
+from genpipe.batch import Draws, one_hot
+
+
+def every_kind(draws: Draws) -> list[torch.Tensor]:
+    logits = torch.zeros(draws.stop - draws.start, 3, 4)
+    return [draws.normal(2), draws.uniform(), draws.integers(7, 2), draws.categorical(logits), draws.normal()]
+
+
+def test_shards_are_slices_of_the_whole() -> None:
+    whole = every_kind(Draws(5, "step", 1, total=10))
+    left = every_kind(Draws(5, "step", 1, total=10, start=0, stop=4))
+    right = every_kind(Draws(5, "step", 1, total=10, start=4, stop=10))
+    for all_rows, first, second in zip(whole, left, right, strict=True):
+        assert torch.equal(all_rows, torch.cat([first, second]))
+
+
+def test_paths_and_calls_differ() -> None:
+    draws = Draws(5, "step", 1, total=10)
+    first, second = draws.normal(3), draws.normal(3)
+    other = Draws(5, "step", 2, total=10).normal(3)
+    assert not torch.equal(first, second) and not torch.equal(first, other)
+    assert torch.equal(first, Draws(5, "step", 1, total=10).normal(3))
+
+
+def test_the_global_generator_is_not_touched() -> None:
+    before = torch.get_rng_state()
+    every_kind(Draws(1, total=4))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_categorical_follows_the_softmax_and_never_draws_the_impossible() -> None:
+    logits = torch.tensor([0.0, 1.0, -torch.inf, 2.0])
+    drawn = Draws(0, total=40000).categorical(logits.expand(40000, 4))
+    shares = torch.bincount(drawn, minlength=4) / 40000
+    torch.testing.assert_close(shares, logits.softmax(0), atol=0.01, rtol=0)
+    assert shares[2] == 0
+
+
+def test_one_hot_of_several_fields() -> None:
+    assert one_hot(torch.tensor([[1, 0], [0, 2]]), (2, 3)).tolist() == [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]]
+    assert one_hot(torch.zeros(4, 0, dtype=torch.long), ()).shape == (4, 0)
