@@ -1,0 +1,205 @@
+"""An opened bundle: the recipe's networks with their weights, and the rows they make.
+
+Rows are drawn in fixed blocks: block i comes from `derive(seed, "generate", i)` and is always drawn whole,
+so row n of a seed is the same whoever asks, in whatever slices, on however many workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from genpipe import store
+from genpipe.batch import Draws, to_arrays
+from genpipe.bundle.conditions import Wanted, parse_conditions
+from genpipe.bundle.folder import (
+    WEIGHTS,
+    first_line,
+    parse_json,
+    read_folder,
+    read_weights,
+    sha256,
+    write_folder,
+)
+from genpipe.codecs import CODECS
+from genpipe.codecs.base import Codec
+from genpipe.errors import DataError, QualityError, UsageError
+from genpipe.recipe import Recipe, make_family
+from genpipe.schema import Schema
+from genpipe.seeds import numpy_rng
+
+BLOCK_VALUES, BLOCK_ROWS = 2**18, 1024  # in one block: enough to keep a core busy, few enough to hold several
+MAX_DRAWS = 100  # blocks drawn to fill one block of tested rows: 1 % of them or more must fit
+
+
+def save_bundle(
+    uri: str,
+    *,
+    recipe: Recipe,
+    codec: Codec,
+    weights: Mapping[str, Tensor],
+    metrics: Mapping[str, float],
+    origin: Mapping[str, Any],
+) -> Bundle:
+    """Write a bundle and open it. Saving the same content again changes nothing.
+
+    weights: "role.parameter" -> tensor. origin: where it comes from (name, dataset fingerprint, seed, code).
+    """
+    documents = {
+        "recipe.json": recipe.model_dump(mode="json"),
+        "schema.json": codec.schema.model_dump(mode="json"),
+        "codec.json": codec.to_json(),
+        "metrics.json": dict(metrics),
+        "origin.json": dict(origin),
+    }
+    write_folder(uri, documents, weights)
+    return Bundle.open(uri)
+
+
+class Bundle:
+    """Made by `Bundle.open(uri)`, which verifies every file. `str(bundle)` is its URI.
+
+    fingerprint: a hash of the content, the same wherever the folder lies.
+    """
+
+    def __init__(self, uri: str, content: Mapping[str, bytes], device: str) -> None:
+        self.uri, self.device = uri, device
+        self.fingerprint = store.digest({name: sha256(data) for name, data in content.items()})
+        read = {n: parse_json(d, where=store.join(uri, n)) for n, d in content.items() if n != WEIGHTS}
+        self.metrics: dict[str, float] = read["metrics.json"]
+        self.origin: dict[str, Any] = read["origin.json"]
+        try:
+            self.recipe = Recipe.model_validate(read["recipe.json"])
+            self.schema = Schema.model_validate(read["schema.json"])
+            self.codec: Codec = CODECS[self.recipe.kind].from_json(self.schema, read["codec.json"])
+        except (ValueError, KeyError, TypeError) as error:
+            expected = "a bundle this version of genpipe can read"
+            raise DataError("BUNDLE", where=uri, found=first_line(error), expected=expected) from error
+        self.spec = self.codec.spec(self.recipe.layout)
+        self.family = make_family(self.recipe, self.spec)
+        self._weights = content[WEIGHTS]
+
+    @classmethod
+    def open(cls, uri: str, *, device: str = "cpu") -> Bundle:
+        """Read every file, compare it with the manifest, parse it within limits."""
+        uri = uri.rstrip("/")
+        return cls(uri, read_folder(uri), device)
+
+    def __str__(self) -> str:
+        return self.uri
+
+    @property
+    def block_rows(self) -> int:
+        """Rows of one block, between 32 and 1024: a power of two that depends on the tensor shape alone.
+
+        Documents are written a token at a time, so theirs are smaller: ten rows should not cost a thousand.
+        """
+        most = 128 if self.schema.kind == "text" else BLOCK_ROWS
+        fitting = BLOCK_VALUES // int(np.prod(self.spec.shape))
+        return min(most, max(32, 1 << max(0, fitting.bit_length() - 1)))
+
+    @cached_property
+    def nets(self) -> dict[str, nn.Module]:
+        """The networks with their weights, ready to sample."""
+        where = store.join(self.uri, WEIGHTS)
+        weights = read_weights(self._weights, where=where)
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # `build` draws from the global generator: leave that as it was
+            built = self.family.build()
+        if not set(self.family.sample_roles) <= set(weights) <= set(built):
+            expected = f"{list(self.family.sample_roles)}"
+            raise DataError("WEIGHTS", where=where, found=f"roles {sorted(weights)}", expected=expected)
+        for role, parameters in weights.items():
+            try:
+                built[role].load_state_dict(parameters)
+            except RuntimeError as error:
+                found, expected = (
+                    " ".join(str(error).split())[:300],
+                    "the parameters of the recipe's networks",
+                )
+                raise DataError("WEIGHTS", where=where, found=found, expected=expected) from error
+        self._weights = b""
+        return {role: built[role].eval().requires_grad_(False).to(self.device) for role in weights}
+
+    def check_conditions(self, conditions: Mapping[str, Any] | None) -> Wanted:
+        """Raise a UsageError if a name or value is not one this generator knows."""
+        return parse_conditions(self.codec, conditions)
+
+    def sample_block(
+        self, *, seed: int, block: int, rows: int, conditions: Mapping[str, Any] | None = None
+    ) -> pa.RecordBatch:
+        """The first `rows` rows of block `block` of the stream that `seed` names, in the ingest schema."""
+        if not 0 < rows <= self.block_rows:
+            raise UsageError("ROWS", found=f"{rows} rows of a block", expected=f"1 to {self.block_rows}")
+        return self._block(seed, block, rows, self.check_conditions(conditions))
+
+    def _block(self, seed: int, block: int, rows: int, wanted: Wanted) -> pa.RecordBatch:
+        if not wanted.tested:
+            return self._draw(seed, block, 0, wanted).slice(0, rows)
+        kept: list[pa.RecordBatch] = []
+        have = 0
+        for draw in range(MAX_DRAWS):
+            kept.append(wanted.keep(self._draw(seed, block, draw, wanted)))
+            have += kept[-1].num_rows
+            if have >= rows:
+                return pa.concat_batches(kept).slice(0, rows)
+        drawn = MAX_DRAWS * self.block_rows
+        raise QualityError(
+            "RARE",
+            where="conditions",
+            found=f"{have} of {drawn} generated rows ({have / drawn:.3%}) have {wanted}",
+            expected=f"{rows / drawn:.3%} or more",
+            fix="ask for a commoner value, or make that column the target when ingesting",
+        )
+
+    def _draw(self, seed: int, block: int, draw: int, wanted: Wanted) -> pa.RecordBatch:
+        """One whole block, from seeds that depend on nothing but the arguments."""
+        rows, path, nets = self.block_rows, ("generate", block, draw), self.nets
+        rng = numpy_rng(seed, *path, "records")
+        codes = wanted.codes(self.codec, rows, rng)
+        with one_thread(), torch.inference_mode():
+            condition = torch.from_numpy(np.ascontiguousarray(codes)).long().to(self.device)
+            x = self.family.sample(nets, condition, Draws(seed, *path, total=rows, device=self.device))
+            if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+                found = "the generator makes values that are not finite"
+                raise QualityError("NAN", where=self.uri, found=found, fix="train again")
+            arrays = to_arrays(x, condition, self.spec)
+        batch = self.codec.decode(arrays, self.recipe.layout, rng)
+        return pa.RecordBatch.from_arrays(batch.columns, schema=self.schema.arrow())
+
+    def batches(
+        self, rows: int, *, seed: int = 0, start: int = 0, conditions: Mapping[str, Any] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows [start, start + rows) of the stream, at most a block at a time."""
+        wanted, stop = self.check_conditions(conditions), start + rows
+        while start < stop:
+            block, skip = divmod(start, self.block_rows)
+            upto = min(self.block_rows, skip + stop - start)
+            yield self._block(seed, block, upto, wanted).slice(skip)
+            start += upto - skip
+
+    def sample(self, rows: int, *, seed: int = 0, conditions: Mapping[str, Any] | None = None) -> pa.Table:
+        """`rows` rows in memory; `sample(10)` is the beginning of `sample(1000)`."""
+        if rows < 1:
+            raise UsageError("ROWS", found=f"{rows} rows", expected="1 or more")
+        table = pa.Table.from_batches(self.batches(rows, seed=seed, conditions=conditions))
+        return table.replace_schema_metadata(None)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Threads split sums, and floats do not add up to the same in every order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

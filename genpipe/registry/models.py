@@ -1,0 +1,233 @@
+"""Generators by name: publish a bundle as a version, move the champion alias by a rule, resolve names to bundles.
+
+The rule: a challenger becomes `champion` if there is none, or if its fidelity *on the same holdout* is at least
+MARGIN above the champion's; otherwise it is kept under the alias `challenger`. One version per output id (a hash
+of the name and the bundle's content): publishing the same bundle again finds the version it made.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genpipe import __version__, store
+from genpipe.bundle import Bundle
+from genpipe.bundle.folder import read_folder, write_content
+from genpipe.dataset import Dataset
+from genpipe.errors import DataError, InfrastructureError, UsageError
+from genpipe.registry.promotion import Promotion
+from genpipe.registry.pyfunc import save_pyfunc
+from genpipe.registry.tracking import EXPERIMENT, client, experiment_id, portable, reaching, track
+from genpipe.settings import read_settings
+
+PRIMARY, MARGIN = "fidelity", 0.002
+CHAMPION, CHALLENGER = "champion", "challenger"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered version. uri: "models:/name/version", which never moves; str() is the uri."""
+
+    name: str
+    version: int
+    alias: str
+    uri: str
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return self.uri
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """uri: a bundle that every worker can open. reference: what to write into lineage, without local folders."""
+
+    uri: str
+    reference: str
+    name: str
+
+
+def publish(
+    bundle_uri: str,
+    *,
+    name: str,
+    metrics: Mapping[str, float],
+    holdout: str,
+    dataset: Dataset | None = None,
+    rescore: Callable[[str], float | None] | None = None,
+    tags: Mapping[str, Any] | None = None,
+) -> Registered:
+    """Register a bundle under a name and let it compete for `champion`.
+
+    metrics: what evaluation measured; must hold `fidelity`. holdout: fingerprint of the dataset it was measured on.
+    rescore: measures another bundle on this holdout, for a champion that was measured on an older one.
+    """
+    store.check_name(name)
+    if PRIMARY not in metrics:
+        raise UsageError(
+            "METRIC", where=name, found=f"no {PRIMARY} among the metrics", fix="evaluate the model first"
+        )
+    to = client()
+    with tempfile.TemporaryDirectory() as scratch, reaching():
+        bundle = _without_paths(bundle_uri, f"{scratch}/bundle")
+        output_id = store.digest({"name": name, "bundle": bundle.fingerprint})
+        version = _version(to, name, output_id)
+        if version is None:
+            every = {**_lineage(bundle), **{k: str(v) for k, v in (tags or {}).items()}}
+            every |= {"output_id": output_id, "holdout": holdout, PRIMARY: repr(float(metrics[PRIMARY]))}
+            version = _create(to, bundle, name=name, metrics=metrics, tags=every, dataset=dataset)
+        return _compete(to, name, version, float(metrics[PRIMARY]), holdout, rescore)
+
+
+def _without_paths(source: str, target: str) -> Bundle:
+    """A verified copy whose origin names places below the store only: what is published leaves this machine."""
+    found = Bundle.open(source)
+    content = read_folder(source)
+    origin = {
+        k: portable(v) if isinstance(v, str) and v.startswith("/") else v for k, v in found.origin.items()
+    }
+    write_content(target, {**content, "origin.json": store.canonical(origin)})
+    return Bundle.open(target)
+
+
+def _lineage(bundle: Bundle) -> dict[str, str]:
+    """What the version is made of, as tags."""
+    origin = {k: str(v) for k, v in bundle.origin.items() if isinstance(v, str | int | float)}
+    return origin | {
+        "bundle_fingerprint": bundle.fingerprint,
+        "recipe": bundle.recipe.name,
+        "kind": bundle.schema.kind,
+        "code": __version__,
+    }
+
+
+def _version(to: Any, name: str, output_id: str) -> int | None:
+    """The version that already holds this output, the first if a race made two."""
+    found = to.search_model_versions(f"name = '{name}' and tags.output_id = '{output_id}'")
+    return min((int(v.version) for v in found), default=None)
+
+
+def _create(
+    to: Any,
+    bundle: Bundle,
+    *,
+    name: str,
+    metrics: Mapping[str, float],
+    tags: dict[str, str],
+    dataset: Dataset | None,
+) -> int:
+    """Log the bundle as a pyfunc in a run of its own, then make the version in one call with its tags."""
+    from mlflow.exceptions import MlflowException
+
+    params, inputs = bundle.recipe.model_dump(mode="json"), [dataset] if dataset else []
+    with track(f"register {name}", tags={**tags, "level": "register"}, params=params, datasets=inputs) as run:
+        run.log(metrics)
+        experiment = experiment_id(to, EXPERIMENT)
+        model = to.create_logged_model(experiment, name=name, source_run_id=run.id, tags=tags)
+        local = Path(bundle.uri)
+        save_pyfunc(local.with_name("model"), local, bundle.schema, model_id=model.model_id)
+        to.log_model_artifacts(model.model_id, str(local.with_name("model")))
+        to.finalize_logged_model(model.model_id, "READY")
+        try:
+            to.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        source = f"models:/{model.model_id}"
+        made = to.create_model_version(name, source, run.id, tags=tags, model_id=model.model_id)
+    first = _version(to, name, tags["output_id"])
+    if first is not None and first != int(made.version):  # two jobs registered the same bundle: keep one
+        to.delete_model_version(name, made.version)
+    return first or int(made.version)
+
+
+def _compete(
+    to: Any,
+    name: str,
+    version: int,
+    score: float,
+    holdout: str,
+    rescore: Callable[[str], float | None] | None,
+) -> Registered:
+    uri = f"models:/{name}/{version}"
+    promotion = Promotion(to, name, CHAMPION)
+    if promotion.version == version:
+        return Registered(name, version, CHAMPION, uri, "already champion")
+    if promotion.version is None:
+        reason = "the first version"
+    else:
+        champion = to.get_model_version(name, str(promotion.version))
+        theirs = float(champion.tags[PRIMARY]) if champion.tags.get("holdout") == holdout else None
+        if theirs is None and rescore is not None:
+            theirs = rescore(f"models:/{name}/{promotion.version}")
+        if theirs is None:
+            reason = (
+                f"version {promotion.version} was measured on another holdout, so the two cannot be compared"
+            )
+        else:
+            reason = f"{PRIMARY} {score:.4f} against {theirs:.4f} of version {promotion.version} on the same holdout"
+        if theirs is None or score < theirs + MARGIN:
+            to.set_registered_model_alias(name, CHALLENGER, str(version))
+            return Registered(name, version, CHALLENGER, uri, reason)
+    promotion.move(version)
+    return Registered(name, version, CHAMPION, uri, reason)
+
+
+def resolve(model: str) -> Resolved:
+    """A name or URI of a model -> the bundle and a concrete reference. Aliases are looked up once, here."""
+    if not model.startswith("models:"):
+        bundle = Bundle.open(model)
+        name = str(bundle.origin.get("name") or bundle.recipe.name)
+        return Resolved(bundle.uri, f"{name}@{bundle.fingerprint}", name)
+    version = _lookup(client(), model)
+    reference = f"models:/{version.name}/{version.version}"
+    fingerprint = version.tags.get("bundle_fingerprint", "")
+    kept = store.join(read_settings().store, "models", fingerprint)
+    if not fingerprint or not store.exists(store.join(kept, "manifest.json")):
+        with reaching():
+            _fetch(reference, fingerprint, kept)
+    return Resolved(kept, reference, version.name)
+
+
+def _lookup(to: Any, model: str) -> Any:
+    """The version that "models:/name@alias" or "models:/name/3" means now."""
+    from mlflow.exceptions import MlflowException
+
+    match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", model)
+    if not match:
+        expected = "models:/name@alias or models:/name/3"
+        raise UsageError("MODEL", where=model, found="half a reference", expected=expected)
+    name, alias, number = match.groups()
+    try:
+        with reaching():
+            return (
+                to.get_model_version(name, number) if number else to.get_model_version_by_alias(name, alias)
+            )
+    except InfrastructureError as error:
+        cause = error.__cause__
+        unknown = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+        if isinstance(cause, MlflowException) and cause.error_code in unknown:
+            found, fix = str(cause).splitlines()[0], "register a model under this name first"
+            raise DataError("NOMODEL", where=model, found=found, fix=fix) from None
+        raise
+
+
+def _fetch(reference: str, fingerprint: str, target: str) -> None:
+    """Bring a version's bundle from MLflow to the store, where every worker can open it."""
+    import mlflow.artifacts
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = mlflow.artifacts.download_artifacts(
+            artifact_uri=f"{reference}/artifacts/bundle", dst_path=scratch
+        )
+        got = Bundle.open(folder).fingerprint
+        if got != fingerprint:
+            found = f"a bundle with fingerprint {got}"
+            raise DataError(
+                "SHA256", where=reference, found=found, expected=fingerprint or "a version genpipe made"
+            )
+        write_content(target, read_folder(folder))

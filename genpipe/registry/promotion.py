@@ -1,0 +1,76 @@
+"""Moving an alias that two jobs may want at once.
+
+MLflow sets an alias without asking what it was. So each move first takes a number in a log of the store by
+conditional create (`<store>/registry/<name>-<created>/champion-00007.json`, from and to): only one job gets number 7, and the
+other is told who did. A move that was cut off between its number and the alias is finished by the next one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from genpipe import store
+from genpipe.errors import ConflictError
+from genpipe.settings import read_settings
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+DONE = "genpipe.promotion"  # tag of the registered model: the number of the last finished move
+
+
+def current(to: MlflowClient, name: str, alias: str) -> int | None:
+    """The version an alias names; None without one."""
+    aliases = to.get_registered_model(name).aliases
+    return int(aliases[alias]) if alias in aliases else None
+
+
+class Promotion:
+    """What was seen when the comparison began; `move` succeeds only if it still holds."""
+
+    def __init__(self, to: MlflowClient, name: str, alias: str) -> None:
+        self.client, self.name, self.alias = to, name, alias
+        model = to.get_registered_model(name)
+        # the time of creation tells a model apart from a deleted one of the same name
+        self.log = store.join(read_settings().store, "registry", f"{name}-{model.creation_timestamp}")
+        done = int(model.tags.get(DONE, 0))
+        last, entry = done, self._entry(done + 1)
+        while entry is not None:  # numbers that were taken, but not finished as far as we can see
+            last += 1
+            self._apply(last, entry["to"])
+            entry = self._entry(last + 1)
+        self.number, self.version = last + 1, current(to, name, alias)
+
+    def move(self, version: int) -> None:
+        where = self._where(self.number)
+        try:
+            store.create(where, store.canonical({"from": self.version, "to": version}))
+        except ConflictError:
+            winner = (self._entry(self.number) or {}).get("to")
+            found = f"version {winner} became {self.alias} while version {version} was compared"
+            fix = "run the same command again to compare with it"
+            raise ConflictError("PROMOTED", where=self.name, found=found, fix=fix) from None
+        self._apply(self.number, version)
+
+    def _apply(self, number: int, version: int) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.set_registered_model_alias(self.name, self.alias, str(version))
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise  # a version that was deleted since is passed over
+        self.client.set_registered_model_tag(self.name, DONE, str(number))
+        # slower than a later move? then what it wrote is put back
+        later = self._entry(number + 1)
+        if later is not None:
+            self._apply(number + 1, later["to"])
+
+    def _entry(self, number: int) -> Any:
+        try:
+            return store.read_json(self._where(number))
+        except FileNotFoundError:
+            return None
+
+    def _where(self, number: int) -> str:
+        return store.join(self.log, f"{self.alias}-{number:05d}.json")

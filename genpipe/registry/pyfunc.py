@@ -1,0 +1,106 @@
+"""A bundle as a folder that `mlflow.pyfunc.load_model` and `mlflow models serve` understand.
+
+Its code is pyfunc_model.py, stored as text; its needs are genpipe and the exact versions it was made with; no
+path of this machine stays in it.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from genpipe import __version__
+from genpipe.schema import Schema
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
+NEEDS = (
+    "torch",
+    "mlflow",
+    "pyarrow",
+    "numpy",
+    "pandas",
+    "pydantic",
+    "safetensors",
+    "fsspec",
+    "s3fs",
+    "scipy",
+    "pillow",
+)
+
+
+def save_pyfunc(folder: Path, bundle: Path, schema: Schema, *, model_id: str) -> None:
+    """Write the MLflow model folder of a bundle that lies in a local folder."""
+    import mlflow.pyfunc
+    from mlflow.models import Model
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*An input example was not provided")  # the signature is explicit
+        mlflow.pyfunc.save_model(
+            path=str(folder),
+            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+            artifacts={"bundle": str(bundle)},
+            signature=signature(schema),
+            pip_requirements=requirements(),
+            mlflow_model=Model(model_id=model_id),
+            metadata={"genpipe": __version__},
+        )
+    # MLflow notes where things came from; those folders are nobody's business, and loading does not need them
+    text = (folder / "MLmodel").read_text()
+    for private in (str(bundle), str(folder), str(Path(__file__).parent)):
+        text = re.sub(re.escape(private) + r"/?", "", text)
+    (folder / "MLmodel").write_text(text)
+
+
+def requirements() -> list[str]:
+    pinned = [f"genpipe=={__version__}"]
+    for package in NEEDS:
+        try:
+            pinned.append(f"{package}=={version(package).split('+')[0]}")
+        except PackageNotFoundError:
+            continue
+    return pinned
+
+
+def signature(schema: Schema) -> ModelSignature:
+    """Inputs: the condition columns, each optional. Outputs: the ingest schema."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec
+    from mlflow.types import Schema as Columns
+
+    told = [ColSpec(_kind(schema.field(n).arrow()), n, required=False) for n in schema.conditions]
+    made = [ColSpec(_kind(f.arrow()), f.name, required=not f.nullable) for f in schema.fields]
+    parameters = [
+        ParamSpec("rows", "long", 100),
+        ParamSpec("seed", "long", 0),
+        ParamSpec("conditions", "string", "{}"),
+    ]
+    return ModelSignature(
+        inputs=Columns(told) if told else None, outputs=Columns(made), params=ParamSchema(parameters)
+    )
+
+
+def _kind(arrow: pa.DataType) -> Any:
+    """Arrow type -> MLflow type."""
+    from mlflow.types import DataType
+    from mlflow.types.schema import Array, Object, Property
+
+    if pa.types.is_list(arrow):
+        return Array(_kind(arrow.value_type))
+    if pa.types.is_struct(arrow):
+        return Object([Property(f.name, _kind(f.type), required=False) for f in arrow])
+    if pa.types.is_timestamp(arrow) or pa.types.is_date(arrow):
+        return DataType.datetime
+    return {
+        pa.float64(): DataType.double,
+        pa.int64(): DataType.long,
+        pa.bool_(): DataType.boolean,
+        pa.string(): DataType.string,
+        pa.binary(): DataType.binary,
+    }[arrow]

@@ -1,0 +1,227 @@
+"""Runs: parameters, curves and inputs of a training or a search, as MLflow experiments.
+
+Everything goes through `MlflowClient` with explicit run ids: the fluent API keeps one active run a process and
+thread, and trials are many. Metrics are buffered, because a batch of a hundred costs as much as a single one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from genpipe import __version__
+from genpipe.dataset import Dataset
+from genpipe.errors import InfrastructureError
+from genpipe.settings import read_settings
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+EXPERIMENT = "genpipe"
+BUFFER, BUFFER_SECONDS, MAX_BATCH, MAX_VALUE = 200, 5.0, 1000, 500
+# set before MLflow is imported: no reports home, and a server that is gone is noticed in seconds, not minutes
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+log = logging.getLogger(__name__)
+
+
+def client() -> MlflowClient:
+    """A client of the tracking server or database that the environment names; makes the local one if need be."""
+    settings = read_settings()
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if settings.tracking_uri.startswith("sqlite:///"):
+        settings.home.mkdir(parents=True, exist_ok=True)
+    import mlflow
+
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    if mlflow.get_tracking_uri() != settings.tracking_uri:
+        mlflow.set_tracking_uri(settings.tracking_uri)
+        mlflow.set_registry_uri(os.environ.get("MLFLOW_REGISTRY_URI"))
+    return mlflow.MlflowClient()
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """MLflow's own errors, as ours: what to do when the server does not answer."""
+    import sqlite3
+
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+        raise InfrastructureError(
+            "MLFLOW",
+            where=read_settings().tracking_uri.split("@")[-1],
+            found=" ".join(str(error).split())[:200],
+            fix="see that the server runs and MLFLOW_TRACKING_URI is right, then run the same command again",
+        ) from error
+
+
+def experiment_id(to: MlflowClient, name: str) -> str:
+    found = to.get_experiment_by_name(name)
+    if found:
+        return found.experiment_id
+    settings = read_settings()
+    place = settings.artifacts if settings.tracking_uri.startswith("sqlite:///") else None
+    try:
+        return to.create_experiment(name, artifact_location=place)
+    except Exception:
+        found = to.get_experiment_by_name(name)  # somebody else made it in between
+        if found is None:
+            raise
+        return found.experiment_id
+
+
+class Run:
+    """One MLflow run being written. `id` is its MLflow id. Logging never stops the work it describes."""
+
+    def __init__(self, to: MlflowClient, run_id: str) -> None:
+        self.client, self.id = to, run_id
+        self.buffer: list[Any] = []
+        self.flushed = time.monotonic()
+
+    def log(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
+        """Note numbers at a step; sent in batches."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self.buffer += [Metric(clean_key(key), float(value), now, step) for key, value in metrics.items()]
+        if len(self.buffer) >= BUFFER or time.monotonic() - self.flushed > BUFFER_SECONDS:
+            self.flush()
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Note a nested mapping as dotted parameters."""
+        from mlflow.entities import Param
+
+        flat = [Param(clean_key(key), str(value)[:MAX_VALUE]) for key, value in flatten(values).items()]
+        self._try(lambda: self.client.log_batch(self.id, params=flat[:100]))
+
+    def tag(self, **tags: Any) -> None:
+        from mlflow.entities import RunTag
+
+        self._try(lambda: self.client.log_batch(self.id, tags=[RunTag(k, str(v)) for k, v in tags.items()]))
+
+    def input(self, dataset: Dataset, *, context: str = "training") -> None:
+        """Note which data went in: name, fingerprint and place."""
+        self._try(lambda: self.client.log_inputs(self.id, [dataset_input(dataset, context)]))
+
+    def flush(self) -> None:
+        batch, self.flushed = self.buffer[:MAX_BATCH], time.monotonic()
+        if batch and self._try(lambda: self.client.log_batch(self.id, metrics=batch)):
+            del self.buffer[: len(batch)]
+            self.flush()
+
+    def _try(self, call: Any) -> bool:
+        try:
+            call()
+            return True
+        except Exception as error:  # a tracking server that is away must not cost the training it describes
+            log.warning("MLflow run %s: %s", self.id, " ".join(str(error).split())[:200])
+            return False
+
+
+@contextmanager
+def track(
+    name: str,
+    *,
+    experiment: str = EXPERIMENT,
+    parent: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    tags: Mapping[str, Any] | None = None,
+    datasets: Sequence[Dataset] = (),
+) -> Iterator[Run]:
+    """A run for the length of a `with` block; FAILED if the block raises. parent: the id of an enclosing run."""
+    to = client()
+    with reaching():
+        every = {"mlflow.runName": name, "genpipe.code": __version__, **(tags or {})}
+        every |= {"mlflow.parentRunId": parent} if parent else {}
+        made = to.create_run(experiment_id(to, experiment), tags={k: str(v) for k, v in every.items()})
+    run, status = Run(to, made.info.run_id), "FAILED"
+    try:
+        if params:
+            run.params(params)
+        for dataset in datasets:
+            run.input(dataset)
+        yield run
+        status = "FINISHED"
+    finally:
+        run.flush()
+        run._try(lambda: to.set_terminated(run.id, status))
+
+
+def log_trial(study: str, *, study_uri: str, trial: Mapping[str, Any]) -> None:
+    """Note one finished trial as a run nested in its study's run; the study's run is made on the first one."""
+    to = client()
+    with reaching():
+        where = experiment_id(to, EXPERIMENT)
+        place = portable(study_uri)
+        found = to.search_runs([where], f"tags.study = '{place}' and tags.level = 'study'", max_results=1)
+        if found:
+            parent = found[0].info.run_id
+        else:
+            tags = {"mlflow.runName": study, "study": place, "level": "study"}
+            parent = to.create_run(where, tags=tags).info.run_id
+            to.set_terminated(parent, "FINISHED")
+    tags = {
+        "study": place,
+        "level": "trial",
+        "trial": trial.get("number", ""),
+        "state": trial.get("state", ""),
+    }
+    with track(
+        f"{study}-{trial.get('number', '')}", parent=parent, tags=tags, params=trial.get("choices")
+    ) as run:
+        for step, value in trial.get("history") or ():
+            run.log({"fidelity": value}, step=int(step))
+        run.log(trial.get("metrics") or {})
+        run.log({"seconds": float(trial.get("seconds") or 0.0)})
+
+
+def dataset_input(dataset: Dataset, context: str) -> Any:
+    from mlflow.entities import Dataset as Entry
+    from mlflow.entities import DatasetInput, InputTag
+
+    kind = "s3" if dataset.uri.startswith("s3://") else "local"
+    source = json.dumps({"uri": portable(dataset.uri)})
+    profile = json.dumps({f"num_rows_{split}": dataset.rows(split) for split in ("train", "holdout")})
+    entry = Entry(dataset.name, dataset.fingerprint, kind, source, profile=profile)
+    return DatasetInput(entry, [InputTag("mlflow.data.context", context)])
+
+
+def portable(uri: str) -> str:
+    """A URI without this machine's folders: below the store, or its last two parts."""
+    if "://" in uri:
+        return uri
+    root = read_settings().store + "/"
+    return uri[len(root) :] if uri.startswith(root) else "/".join(uri.rstrip("/").split("/")[-2:])
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= (
+            flatten(value, f"{prefix}{key}.")
+            if isinstance(value, Mapping) and value
+            else {f"{prefix}{key}": value}
+        )
+    return flat
+
+
+def clean_key(key: str) -> str:
+    """MLflow keys hold letters, digits and `_-. /`."""
+    return "".join(c if (c.isalnum() and c.isascii()) or c in "_-. /" else "_" for c in key)[:250]

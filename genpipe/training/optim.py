@@ -1,0 +1,113 @@
+"""AdamW, its learning rate over time, gradient clipping and the moving average of weights.
+
+AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) runs as torch's fused kernel, called directly: on CPU it is
+three to four times faster than the default loop over tensors, the state is plain tensors that go into
+safetensors as they are, and no process pays the 1 to 2 s `torch.optim` takes to import its compiler.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+EPSILON = 1e-8
+
+
+class AdamW:
+    """The optimizer of one role; the learning rate is handed to each step."""
+
+    def __init__(self, net: nn.Module, *, betas: tuple[float, float], weight_decay: float) -> None:
+        named = list(net.named_parameters())
+        self.names = [name for name, _ in named]
+        self.parameters = [p for _, p in named]
+        self.betas, self.weight_decay = betas, weight_decay
+        self.first = [torch.zeros_like(p) for p in self.parameters]
+        self.second = [torch.zeros_like(p) for p in self.parameters]
+        where = self.parameters[0].device if self.parameters else "cpu"
+        self.count = torch.zeros((), device=where)
+
+    def zero_grad(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        rows = [
+            (p, p.grad, m, v)
+            for p, m, v in zip(self.parameters, self.first, self.second, strict=True)
+            if p.grad is not None
+        ]
+        if not rows:
+            return
+        weights, gradients, first, second = map(list, zip(*rows, strict=True))
+        self.count.add_(1)
+        torch._fused_adamw_(
+            weights, gradients, first, second, [], [self.count] * len(weights),
+            lr=rate, beta1=self.betas[0], beta2=self.betas[1], weight_decay=self.weight_decay, eps=EPSILON,
+            amsgrad=False, maximize=False,
+        )  # fmt: skip
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state under stable names, shared and not copied."""
+        found = {f"first.{n}": t for n, t in zip(self.names, self.first, strict=True)}
+        found |= {f"second.{n}": t for n, t in zip(self.names, self.second, strict=True)}
+        return found | {"count": self.count}
+
+
+class Average:
+    """Exponential moving average of networks' weights, as networks of their own that can be sampled.
+
+    The decay warms up as (1 + t) / (10 + t), so that short runs are not dominated by the initial weights
+    (Polyak & Juditsky 1992; the warm-up as in TensorFlow's ExponentialMovingAverage).
+    """
+
+    def __init__(self, nets: Mapping[str, nn.Module], copies: Mapping[str, nn.Module], decay: float) -> None:
+        self.nets, self.decay, self.updates = dict(copies), decay, 0
+        self._source = {role: [p.detach() for p in nets[role].parameters()] for role in copies}
+        self._target = {role: [p.detach() for p in net.parameters()] for role, net in copies.items()}
+        for net in copies.values():
+            net.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def update(self, roles: Sequence[str]) -> None:
+        mine = [role for role in roles if role in self._target]
+        if not mine:
+            return
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
+        for role in mine:
+            torch._foreach_lerp_(self._target[role], self._source[role], 1 - decay)
+
+
+def rate_at(step: int, training: Any) -> float:
+    """The learning rate of a step: linear warm-up, then constant or a cosine to zero over all steps."""
+    if step < training.warmup:
+        return training.learning_rate * (step + 1) / training.warmup
+    if training.schedule == "cosine":
+        done = (step - training.warmup) / max(1, training.steps - training.warmup)
+        return training.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return training.learning_rate
+
+
+def gradient_norm(parameters: Sequence[Tensor]) -> Tensor:
+    """The L2 norm over all gradients together."""
+    return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
+
+
+def clip_gradients(parameters: Sequence[Tensor], norm: Tensor, limit: float) -> None:
+    """Scale gradients down to the norm `limit` (Pascanu et al. 2013, arXiv:1211.5063)."""
+    torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm, foreach=True)
+
+
+def autocast(precision: str, device: str) -> AbstractContextManager:
+    """bfloat16 where asked, or where `auto` meets a GPU; a fresh, reusable context."""
+    kind = torch.device(device).type
+    low = precision == "bfloat16" or (
+        precision == "auto" and kind == "cuda" and torch.cuda.is_bf16_supported()
+    )
+    return torch.autocast(kind, torch.bfloat16) if low else nullcontext()

@@ -1,0 +1,143 @@
+"""Everything a training run is between two steps: networks, moments, averages, best weights, counters."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genpipe.families.base import Family
+from genpipe.recipe import Training
+from genpipe.seeds import derive
+from genpipe.training.guard import Guard
+from genpipe.training.optim import AdamW, Average, rate_at
+
+BACKOFF = 0.1  # the learning rate's factor after a rollback
+
+
+def published_roles(family: Family) -> tuple[str, ...]:
+    """What a bundle keeps: all that sampling needs, and the encoder, which latent jobs need."""
+    return tuple(r for r in family.roles if r in family.sample_roles or r == "encoder")
+
+
+class State:
+    """Fresh from the seed; `tensors` and `values` are the whole of it, `restore` puts them back."""
+
+    def __init__(self, family: Family, training: Training, *, seed: int, device: str) -> None:
+        torch.default_generator.manual_seed(derive(seed, "weights"))
+        nets = family.build()
+        self.training, self.family, self.device = training, family, device
+        self.nets: dict[str, nn.Module] = {role: net.to(device) for role, net in nets.items()}
+        self.optimizers = {
+            role: AdamW(net, betas=training.betas, weight_decay=training.weight_decay)
+            for role, net in self.nets.items()
+        }
+        self.published = published_roles(family)
+        self.average: Average | None = None
+        if training.ema is not None:
+            copies = {role: copy.deepcopy(self.nets[role]) for role in self.published}
+            self.average = Average(self.nets, copies, training.ema)
+        self.guard = Guard()
+        self.step = self.saved = 0  # saved: the step of the last checkpoint
+        self.rate_scale, self.rollbacks = 1.0, 0
+        self.seconds = 0.0
+        self.metrics: dict[str, float] = {}  # the last known value of everything that is logged
+        self.best: dict[str, Tensor] = {}  # weights of the published roles, on the lead rank
+        self.best_step = 0
+        self.best_metrics: dict[str, float] = {}
+        self.best_score: float | None = None
+        self.stale = 0  # evaluations since the best one
+
+    @property
+    def done(self) -> bool:
+        return self.step >= self.training.steps or self.stale >= self.training.patience
+
+    def train_only(self, roles: tuple[str, ...]) -> None:
+        for role, net in self.nets.items():
+            net.requires_grad_(role in roles)
+
+    def parameters(self, roles: tuple[str, ...]) -> list[Tensor]:
+        return [p for role in roles for p in self.optimizers[role].parameters]
+
+    def zero_grad(self, roles: tuple[str, ...]) -> None:
+        for role in roles:
+            self.optimizers[role].zero_grad()
+
+    def update(self, roles: tuple[str, ...]) -> None:
+        """Step the roles' optimizers at this step's learning rate, then their averages."""
+        rate = self.rate_scale * rate_at(self.step, self.training)
+        for role in roles:
+            self.optimizers[role].step(rate)
+        if self.average is not None:
+            self.average.update(roles)
+
+    def evaluated(self) -> Mapping[str, nn.Module]:
+        """The networks as they would be published: averaged where an average is kept."""
+        return {**self.nets, **self.average.nets} if self.average is not None else self.nets
+
+    def weights(self) -> dict[str, Tensor]:
+        """Copies of what would be published now, keyed ``role.parameter``."""
+        nets = self.evaluated()
+        return {
+            f"{role}.{name}": t.detach().to("cpu", copy=True)
+            for role in self.published
+            for name, t in nets[role].state_dict().items()
+        }
+
+    def judge(self, metrics: Mapping[str, float]) -> None:
+        """Keep these weights if the evaluation is the best so far: most fidelity, else least loss."""
+        score = metrics["fidelity"] if "fidelity" in metrics else -metrics["loss"]
+        if self.best_score is None or score > self.best_score:
+            self.best_score, self.best_step, self.best_metrics = score, self.step, dict(metrics)
+            self.best, self.stale = self.weights(), 0
+        else:
+            self.stale += 1
+
+    def back_off(self) -> None:
+        """After a rollback: the same data again, at a lower learning rate."""
+        self.rate_scale *= BACKOFF
+        self.rollbacks += 1
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Live tensors by name; the best weights apart, which only the lead keeps."""
+        found = {
+            f"weights.{role}.{n}": t for role, net in self.nets.items() for n, t in net.state_dict().items()
+        }
+        for role, optimizer in self.optimizers.items():
+            found |= {f"optimizer.{role}.{n}": t for n, t in optimizer.tensors().items()}
+        for role, net in self.average.nets.items() if self.average is not None else ():
+            found |= {f"average.{role}.{n}": t for n, t in net.state_dict().items()}
+        return found
+
+    def values(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "updates": self.average.updates if self.average is not None else 0,
+            "rate_scale": self.rate_scale,
+            "rollbacks": self.rollbacks,
+            "seconds": self.seconds,
+            "metrics": self.metrics,
+            "guard": self.guard.values(),
+            "best_step": self.best_step,
+            "best_metrics": self.best_metrics,
+            "best_score": self.best_score,
+            "stale": self.stale,
+        }
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor] | None, values: Mapping[str, Any]) -> None:
+        """Put a saved state back; `tensors` is None on ranks that get theirs by broadcast."""
+        if tensors is not None:
+            for name, mine in self.tensors().items():
+                mine.copy_(tensors[name])
+            self.best = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
+        if self.average is not None:
+            self.average.updates = values["updates"]
+        self.guard.restore(values["guard"])
+        for name in ("step", "rate_scale", "rollbacks", "seconds", "best_step", "best_score", "stale"):
+            setattr(self, name, values[name])
+        self.saved = self.step
+        self.metrics, self.best_metrics = dict(values["metrics"]), dict(values["best_metrics"])

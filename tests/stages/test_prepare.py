@@ -1,0 +1,105 @@
+"""The codec of a dataset: from the training split alone, the same bytes with and without Ray, made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from genpipe import store
+from genpipe.codecs.base import CodecConfig
+from genpipe.dataset import Dataset, Part, commit, write_part
+from genpipe.errors import DataError
+from genpipe.progress import Event
+from genpipe.schema import Category, Number, Schema
+from genpipe.stages import prepare as stage
+from genpipe.stages.prepare import prepare
+
+SCHEMA = Schema(kind="tabular", fields=(Number(name="x", nullable=True), Category(name="c")))
+
+
+def make(folder: Path, cuts: list[int], *, secret: bool = True) -> Dataset:
+    """3,000 rows of a table in parts cut at `cuts`; the holdout has a category training never shows."""
+    rng = np.random.default_rng(0)
+    table = pa.table(
+        [pa.array(rng.normal(size=3_000)), pa.array(np.array(list("abc"))[rng.integers(0, 3, 3_000)])],
+        schema=SCHEMA.arrow(),
+    )
+    parts: list[Part] = []
+    for i, (start, stop) in enumerate(zip([0, *cuts], [*cuts, 3_000], strict=True)):
+        parts.append(
+            write_part(
+                str(folder),
+                table.slice(start, stop - start),
+                split="train",
+                name=f"train-{i:05d}",
+                attempt="a",
+            )
+        )
+    holdout = pa.table([pa.array([1e6]), pa.array(["holdout only"])], schema=SCHEMA.arrow())
+    parts.append(write_part(str(folder), holdout, split="holdout", name="holdout-00000", attempt="a"))
+    return commit(str(folder), name="t", schema=SCHEMA, parts=parts, origin={})
+
+
+def files(dataset: Dataset) -> list[Path]:
+    return sorted(Path(dataset.uri, "codecs").glob("*.json"))
+
+
+def test_the_training_split_alone_decides_and_the_result_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = make(tmp_path, [100, 2_000])
+    events: list[Event] = []
+    codec = prepare(dataset, CodecConfig(bins=10), progress=events.append)
+    assert events[-1].done == events[-1].total == 3_000
+    (file,) = files(dataset)
+    text = file.read_text()
+    assert "holdout only" not in text and "1000000" not in text
+
+    def forbidden(*args: object) -> None:
+        raise AssertionError("a prepared codec was fitted again")
+
+    monkeypatch.setattr(stage, "_observe", forbidden)
+    assert prepare(dataset, CodecConfig(bins=10)).to_json() == codec.to_json()
+    monkeypatch.undo()
+    assert prepare(dataset, CodecConfig(bins=20)).to_json() != codec.to_json()
+    assert len(files(dataset)) == 2
+
+
+def test_ray_tasks_over_parts_make_the_same_bytes(
+    tmp_path: Path, ray_cluster: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, many = make(tmp_path / "one", []), make(tmp_path / "many", [10, 700, 701, 1_500, 2_999])
+    asked: list[int] = []
+    observe = stage._observe_on_ray
+    monkeypatch.setattr(stage, "_observe_on_ray", lambda *a: asked.append(len(a[1])) or observe(*a))
+    assert store.canonical(prepare(one).to_json()) == store.canonical(prepare(many).to_json())
+    assert asked == [6]
+
+
+def test_a_broken_part_and_a_broken_codec_are_named(tmp_path: Path) -> None:
+    dataset = make(tmp_path, [])
+    prepare(dataset)
+    (file,) = files(dataset)
+    file.write_text("{}")
+    with pytest.raises(DataError, match=rf"{file.name}: unreadable .*delete the file"):
+        prepare(dataset)
+    file.unlink()
+    part = tmp_path / dataset.parts("train")[0].path
+    data = bytearray(part.read_bytes())
+    data[200:260] = bytes(60)
+    part.write_bytes(data)
+    with pytest.raises(DataError, match=r"train-00000.parquet: .*ingest the source again"):
+        prepare(dataset)
+    assert files(dataset) == []
+
+
+def test_no_training_rows_is_said_so(tmp_path: Path) -> None:
+    part = write_part(
+        str(tmp_path), SCHEMA.arrow().empty_table(), split="train", name="train-00000", attempt="a"
+    )
+    dataset = commit(str(tmp_path), name="t", schema=SCHEMA, parts=[part], origin={})
+    with pytest.raises(DataError, match="0 training rows"):
+        prepare(dataset)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from small_dataset import small_dataset
+
+from genpipe import store
+from genpipe.bundle import Bundle
+from genpipe.dataset import Dataset
+from genpipe.errors import QualityError, UsageError
+from genpipe.progress import Event
+from genpipe.stages.train import train
+
+SHORT = {"base": "tabular_vae", "training": {"steps": 60, "evaluate_every": 20, "checkpoint_every": 20}}
+
+
+@pytest.fixture
+def dataset(home: Path) -> Dataset:
+    return small_dataset(str(home / "store" / "datasets" / "people"))
+
+
+def test_it_leaves_a_bundle_that_samples_and_a_result(dataset: Dataset) -> None:
+    events: list[Event] = []
+    model = train(dataset, recipe=SHORT, progress=events.append)
+    bundle = Bundle.open(str(model))
+    assert bundle.sample(50).schema.names == ["height", "weight", "colour", "group"]
+    assert bundle.origin["dataset_fingerprint"] == dataset.fingerprint
+    assert 0 < model.metrics["fidelity"] <= 1 and model.metrics["fidelity"] == bundle.metrics["fidelity"]
+    assert events[-1].done == events[-1].total == 60 and events[-1].metrics["fidelity"]
+    assert any("steps/s" in e.note for e in events if e.stage == "train")
+    told = json.loads((Path(model.run) / "result.json").read_text())
+    assert told["uri"] == model.uri and told["stopped"] == "steps"
+
+
+def test_the_same_request_is_the_same_run_and_others_are_not(dataset: Dataset) -> None:
+    first = train(dataset, recipe=SHORT)
+    events: list[Event] = []
+    assert train(str(dataset), recipe=SHORT, progress=events.append) == first
+    assert [e.note for e in events] == ["already trained"]
+    assert train(dataset, recipe=SHORT, tag="again").run != first.run
+    assert train(dataset, recipe=SHORT, seed=1).run != first.run
+    again = train(dataset, recipe=SHORT, tag="again")
+    assert again.uri.rsplit("/", 1)[1] == first.uri.rsplit("/", 1)[1]  # the same content, bit for bit
+
+
+def test_a_time_budget_ends_it_with_what_it_has(dataset: Dataset) -> None:
+    training = {"steps": 1_000_000, "evaluate_every": 1_000_000, "checkpoint_every": 1_000_000}
+    model = train(dataset, recipe=SHORT | {"training": training}, minutes=0.02)
+    told = store.read_json(store.join(model.run, "result.json"))
+    assert told["stopped"] == "asked" and told["steps_made"] < 1_000_000 and model.metrics["fidelity"] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"workers": -1}, r"workers: -1; expected 0 \(this process\) or more"),
+        ({"seed": -1}, "seed: -1; expected a whole number"),
+        ({"minutes": 0}, "minutes: 0; expected a number above 0"),
+        ({"recipe": "tabular_vea"}, "did you mean 'tabular_vae'"),
+        ({"recipe": "image_gan"}, "is for image data, the dataset is tabular"),
+    ],
+)
+def test_wrong_arguments_are_named_before_anything_is_spent(
+    dataset: Dataset, options: dict, text: str
+) -> None:
+    with pytest.raises(UsageError, match=text):
+        train(dataset, **options)
+    assert not (Path(dataset.uri).parent.parent / "runs").exists()
+
+
+def test_divergence_never_leaves_a_bundle(dataset: Dataset) -> None:
+    wild = SHORT | {
+        "training": {**SHORT["training"], "learning_rate": 9.9, "betas": [0.0, 0.0], "steps": 400}
+    }  # type: ignore[dict-item]
+    with pytest.raises(QualityError, match=r"step \d+: .* = .*last good checkpoint") as caught:
+        train(dataset, recipe=wild)
+    assert caught.value.exit_code == 7
+    (run,) = (Path(dataset.uri).parent.parent / "runs").iterdir()
+    assert not list(run.glob("bundle*")) and not (run / "result.json").exists()
+
+
+def test_more_workers_than_cpus_are_refused_not_waited_for(
+    dataset: Dataset, ray_cluster: dict[str, float]
+) -> None:
+    with pytest.raises(
+        UsageError, match="3 workers, one CPU each, on a cluster of 2 CPUs; expected at most 2"
+    ):
+        train(dataset, recipe=SHORT, workers=3)
+
+
+def test_ray_workers_agree_with_this_process(dataset: Dataset, ray_cluster: dict[str, float]) -> None:
+    events: list[Event] = []
+    alone = train(dataset, recipe=SHORT)
+    both = train(dataset, recipe=SHORT, workers=2, tag="ray", progress=events.append)
+    assert both.metrics["loss"] == pytest.approx(alone.metrics["loss"], rel=1e-2)
+    assert both.metrics["fidelity"] == pytest.approx(alone.metrics["fidelity"], abs=0.02)
+    assert any(0 < e.done < 60 for e in events)
+    assert not list((Path(dataset.uri).parent.parent.parent / "ray").iterdir())  # no scratch is left
+
+
+def test_what_a_ray_worker_refuses_is_raised_here(dataset: Dataset, ray_cluster: dict[str, float]) -> None:
+    huge = SHORT | {"training": {**SHORT["training"], "batch_size": 1}}  # type: ignore[dict-item]
+    with pytest.raises(UsageError, match="1 rows for 2 workers; expected at least 2"):
+        train(dataset, recipe=huge, workers=2)

@@ -1,0 +1,115 @@
+"""Recipes: what fits together, what a user may change, and what a wrong key is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from genpipe.errors import UsageError
+from genpipe.recipe import Recipe, check, make_family
+from genpipe.recipes import RECIPES, default_recipe, parse_recipe, recipe_problems, recipes_for
+from genpipe.schema import KINDS, Category, Number, Schema
+from genpipe.spec import TensorSpec
+
+TABLE = Schema(kind="tabular", fields=(Number(name="a"), Category(name="b")), target="b")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_starting_recipes_are_whole_and_survive_json(name: str) -> None:
+    recipe = RECIPES[name]()
+    assert recipe.name == name and name.startswith(recipe.kind)
+    assert not recipe_problems(recipe, recipe.kind)
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_a_default(kind: str) -> None:
+    assert default_recipe(kind).kind == kind
+    assert parse_recipe(None, kind) == default_recipe(kind)
+    assert set(recipes_for(kind)) <= set(RECIPES)
+
+
+def test_recipes_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        default_recipe("tabular").training.steps = 3  # type: ignore[misc]
+
+
+def test_changes_are_laid_over_the_base() -> None:
+    changes = {
+        "base": "tabular_gan",
+        "family": {"adversarial": "hinge", "generator": {"width": 64}},
+        "training": {"steps": 7},
+    }
+    recipe, base = parse_recipe(changes, "tabular"), RECIPES["tabular_gan"]()
+    assert recipe.family.adversarial == "hinge" and recipe.family.generator.width == 64  # type: ignore[union-attr]
+    assert recipe.family.critic == base.family.critic  # type: ignore[union-attr]
+    assert recipe.training == base.training.model_copy(update={"steps": 7})
+
+
+def test_another_family_starts_from_its_own_recipe() -> None:
+    recipe = parse_recipe({"family": "vae", "training": {"steps": 9}}, "tabular")
+    assert recipe.layout == "vector" and recipe.family == RECIPES["tabular_vae"]().family
+    assert recipe.training.steps == 9
+
+
+def test_another_network_brings_its_own_sizes() -> None:
+    recipe = parse_recipe(
+        {"base": "image_gan", "family": {"generator": {"network": "mlp", "depth": 3}}}, "image"
+    )
+    assert recipe.family.generator.network == "mlp" and recipe.family.generator.depth == 3  # type: ignore[union-attr]
+    assert (
+        parse_recipe({"base": "image_gan", "family": {"generator": "mlp"}}, "image").family.generator.network
+        == "mlp"
+    )  # type: ignore[union-attr]
+
+
+WRONG: list[tuple[Any, str, str]] = [
+    ("tabular_gam", "tabular", r"unknown recipe 'tabular_gam'; expected one of .*; did you mean 'tabular_gan'\?"),
+    ({"base": "tabular_gam"}, "tabular", r"did you mean 'tabular_gan'\?"),
+    (None, "tabulr", r"unknown data kind 'tabulr'; .*did you mean 'tabular'\?"),
+    (3, "tabular", r"recipe of type int; expected a recipe's name or a mapping"),
+    ({"trainin": {}}, "tabular", r"^trainin: unknown key; expected one of base, .*; did you mean 'training'\?"),
+    ({"training": {"stepz": 1}}, "tabular", r"^training.stepz: unknown key; .*; did you mean 'steps'\?"),
+    ({"training": {"steps": 0}}, "tabular", r"^training.steps: 0; expected greater than or equal to 1"),
+    ({"family": {"model": {"widht": 1}}}, "tabular", r"^family.model.widht: unknown key; .*did you mean 'width'\?"),
+    ({"family": "gann"}, "tabular", r"^family.family: 'gann'; expected one of gan, vae, sequence; did you mean 'gan'\?"),
+    ({"base": "tabular_gan", "family": {"adversarial": "hing"}}, "tabular", r"^family.adversarial: 'hing'; .*did you mean 'hinge'\?"),
+    ({"base": "tabular_gan", "family": {"generator": "conv3d"}}, "tabular", r"^family.generator.network: 'conv3d'; .*did you mean 'conv2d'\?"),
+    ({"base": "tabular_gan", "family": {"generator": "conv2d"}}, "tabular", "^family.generator.network: network 'conv2d' as generator of vector tensors; expected mlp"),
+    ({"base": "tabular_gan", "family": {"penalty": "none"}}, "tabular", "'wasserstein' needs a penalty"),
+    ({"layout": "vector"}, "tabular", "^layout: layout 'vector' with family 'sequence' and tabular data; expected tokens"),
+    ({"family": {"model": "autoregressive"}}, "text", "network 'autoregressive' as model of tokens tensors; expected recurrent or transformer"),
+    ({"family": "gan"}, "text", "family 'gan' for text data; expected one of sequence"),
+    ({"family": {"model": {"network": "transformer", "width": 30}}}, "text", "width 30 must be a multiple of heads 4"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "kind", "message"), WRONG)
+def test_wrong_recipes_are_refused_in_one_clear_line(value: Any, kind: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_recipe(value, kind)
+
+
+def test_all_problems_are_named_at_once() -> None:
+    wrong = {"training": {"steps": 0, "stepz": 1}, "foo": 1}
+    assert sorted(p.where for p in recipe_problems(wrong, "tabular")) == [
+        "foo",
+        "training.steps",
+        "training.stepz",
+    ]
+    with pytest.raises(UsageError, match=r"3 problems\n  .*steps"):
+        parse_recipe(wrong, "tabular")
+
+
+def test_check_compares_with_the_data() -> None:
+    check(default_recipe("tabular"), TABLE)
+    with pytest.raises(UsageError, match="'image_gan' is for image data, the dataset is tabular"):
+        check(default_recipe("image"), TABLE)
+
+
+def test_make_family_builds_the_recipes_game() -> None:
+    spec = TensorSpec(layout="tokens", shape=(2,), dtype="int32", vocabulary=(3, 4))
+    assert set(make_family(default_recipe("tabular"), spec).build()) == {"model"}

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from small_dataset import small_dataset
+
+from genpipe.codecs import CODECS
+from genpipe.codecs.base import Arrays, Codec, fit
+from genpipe.dataset import Dataset
+from genpipe.errors import DataError
+from genpipe.training.data import Resident, Streaming, open_source
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, Codec]:
+    dataset = small_dataset(str(tmp_path_factory.mktemp("data") / "people"), rows=600, parts=12)
+    return dataset, fit(CODECS["tabular"], dataset.schema, dataset.batches("train"))
+
+
+def rows_of(arrays: Arrays) -> list[bytes]:
+    return [row.tobytes() for row in arrays["x"]]
+
+
+def everything(opened: tuple[Dataset, Codec]) -> list[bytes]:
+    dataset, codec = opened
+    return sorted(rows_of(codec.encode(dataset.table("train").combine_chunks().to_batches()[0], "vector")))
+
+
+def test_small_is_resident_large_is_streamed(opened: tuple[Dataset, Codec]) -> None:
+    assert isinstance(open_source(*opened, "vector", seed=0), Resident)
+    assert isinstance(open_source(*opened, "vector", seed=0, memory_mb=0.001), Streaming)
+
+
+@pytest.mark.parametrize("memory_mb", [100, 0.001])
+def test_an_epoch_is_every_row_once_and_the_next_is_in_another_order(
+    opened: tuple[Dataset, Codec], memory_mb: float
+) -> None:
+    source = open_source(*opened, "vector", seed=0, memory_mb=memory_mb)
+    batches = [rows_of(source.batch(step, size=24, start=0, stop=24)) for step in range(50)]
+    first, second = ([row for batch in half for row in batch] for half in (batches[:25], batches[25:]))
+    assert sorted(first) == sorted(second) == everything(opened)
+    assert first != second
+    assert first != everything(opened)
+
+
+@pytest.mark.parametrize("memory_mb", [100, 0.001])
+@pytest.mark.parametrize("world", [2, 3, 8])
+def test_slices_are_the_global_batch_at_any_number_of_workers(
+    opened: tuple[Dataset, Codec], memory_mb: float, world: int
+) -> None:
+    whole = open_source(*opened, "vector", seed=5, memory_mb=memory_mb)
+    ranks = [open_source(*opened, "vector", seed=5, memory_mb=memory_mb) for _ in range(world)]
+    for step in (0, 1, 2, 40, 41, 7):  # a resumed run starts anywhere
+        expected = whole.batch(step, size=50, start=0, stop=50)
+        cuts = [(r * 50 // world, (r + 1) * 50 // world) for r in range(world)]
+        pieces = [s.batch(step, size=50, start=a, stop=b) for s, (a, b) in zip(ranks, cuts, strict=True)]
+        for key in expected:
+            np.testing.assert_array_equal(np.concatenate([p[key] for p in pieces]), expected[key])
+
+
+def test_a_batch_may_be_larger_than_the_data(opened: tuple[Dataset, Codec]) -> None:
+    source = open_source(*opened, "vector", seed=0)
+    assert len(source.batch(0, size=1500, start=0, stop=1500)["x"]) == 1500
+
+
+def test_streaming_reads_only_its_own_lanes_and_two_windows_of_them(
+    opened: tuple[Dataset, Codec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, codec = opened
+    read: set[str] = set()
+    lock, real = threading.Lock(), Dataset.open_part
+    source = Streaming(dataset, codec, "vector", seed=0, lanes=4)
+
+    def note(self: Dataset, part: object, **options: bool) -> pq.ParquetFile:
+        with lock:
+            read.add(part.path)  # type: ignore[attr-defined]
+        return real(self, part, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Dataset, "open_part", note)
+    for step in range(60):
+        source.batch(step, size=40, start=0, stop=20)
+    assert len(read) == 6  # the first two of four lanes: half of the twelve parts
+    assert [len(lane._windows) for lane in source.lanes] == [2, 2, 0, 0]
+
+
+def test_a_damaged_part_is_named(tmp_path: Path) -> None:
+    dataset = small_dataset(str(tmp_path / "people"), rows=600, parts=3)
+    codec = fit(CODECS["tabular"], dataset.schema, dataset.batches("train"))
+    source = Streaming(dataset, codec, "vector", seed=0)
+    part = Path(dataset.uri) / dataset.parts("train")[1].path
+    data = bytearray(part.read_bytes())
+    data[200] ^= 255
+    part.write_bytes(bytes(data))
+    with pytest.raises(DataError, match=r"train-00001\.parquet"):
+        for step in range(30):
+            source.batch(step, size=40, start=0, stop=40)

@@ -1,0 +1,130 @@
+"""Real processes: one worker and many must come to the same weights on one global batch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from genpipe.errors import UsageError
+from genpipe.recipe import Recipe, make_family
+from genpipe.recipes import parse_recipe
+from genpipe.spec import TensorSpec
+from genpipe.training import loop
+from genpipe.training.data import Resident
+from genpipe.training.distributed import ALONE, Ranks
+from genpipe.training.loop import fit
+from genpipe.training.state import State
+
+SPEC = TensorSpec(layout="grid", shape=(1, 8, 8), dtype="uint8", conditions=(3,))
+WORLD = 2  # a batch of 21 on 2 workers: uneven slices
+GAMES: dict[str, dict] = {
+    "vae": {"base": "image_vae"},
+    "wgan_gp": {
+        "base": "image_gan",
+        "family": {"adversarial": "wasserstein", "penalty": "gradient_penalty", "critic_steps": 2},
+    },
+}
+
+
+def images() -> Resident:
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 255, (40, 1, 8, 8), dtype=np.uint8)
+    return Resident({"x": x, "condition": rng.integers(0, 3, (40, 1), dtype=np.int32)}, seed=0)
+
+
+def recipe(game: str) -> Recipe:
+    steps = 6 if game == "vae" else 1
+    training = {"steps": steps, "batch_size": 21, "learning_rate": 1e-3, "betas": [0.9, 0.99], "ema": 0.5}
+    return parse_recipe(GAMES[game] | {"training": training}, "image")
+
+
+def train(game: str, ranks: Ranks) -> dict[str, torch.Tensor]:
+    torch.set_num_threads(1)
+    result = fit(
+        recipe(game), SPEC, images(), seed=0, ranks=ranks, evaluate=lambda nets, step: {"loss": float(-step)}
+    )
+    metrics = torch.tensor([value for _, value in sorted(result.metrics.items())])
+    return {**result.weights, "metrics": metrics}
+
+
+def states(game: str, ranks: Ranks = ALONE) -> dict[str, torch.Tensor]:
+    """Everything the loop's state holds after a run, and under their plain names the weights it published."""
+    finish, kept = loop.finish, {}
+
+    def keep(state: State) -> loop.FitResult:
+        kept.update({n: t.clone() for n, t in state.tensors().items()})
+        return finish(state)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "finish", keep)
+        train(game, ranks)
+    return kept
+
+
+def initial(game: str) -> dict[str, torch.Tensor]:
+    chosen = recipe(game)
+    with torch.random.fork_rng(devices=[]):
+        return State(make_family(chosen, SPEC), chosen.training, seed=0, device="cpu").weights()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, torch.Tensor]]:
+    """What two processes that run this file ended with."""
+    from safetensors.torch import load_file
+
+    folder = tmp_path_factory.mktemp("ranks")
+    running = [subprocess.Popen([sys.executable, __file__, str(folder), str(rank)]) for rank in range(WORLD)]
+    assert [p.wait(timeout=150) for p in running] == [0] * WORLD
+    return [load_file(folder / f"{rank}.safetensors") for rank in range(WORLD)]
+
+
+def test_replicas_are_bit_equal(ranks: list[dict[str, torch.Tensor]]) -> None:
+    names = [n for n in ranks[0] if ".replica." in n]
+    assert any("optimizer" in n for n in names) and any("average" in n for n in names)
+    for name in names:
+        assert torch.equal(ranks[0][name], ranks[1][name]), name
+
+
+def test_workers_agree_with_one_process_on_weights(ranks: list[dict[str, torch.Tensor]]) -> None:
+    alone, start = train("vae", Ranks()), initial("vae")
+    torch.testing.assert_close(ranks[0]["vae.metrics"], alone.pop("metrics"), rtol=1e-4, atol=1e-5)
+    for key, tensor in alone.items():
+        moved = (tensor - start[key]).norm()
+        apart = (ranks[0][f"vae.{key}"] - tensor).norm()
+        assert moved > 0 and apart < 0.01 * moved, f"{key}: apart by {apart}, moved by {moved}"
+
+
+def test_workers_agree_on_gradients_that_were_differentiated_twice(
+    ranks: list[dict[str, torch.Tensor]],
+) -> None:
+    """After one step, where Adam has not yet blown up rounding: the moments are the gradients."""
+    alone, compared = states("wgan_gp"), 0
+    for name, mine in alone.items():
+        if name.startswith("optimizer.critic.first.") and mine.norm() > 1e-6:
+            theirs = ranks[0][f"wgan_gp.replica.{name}"]
+            assert (theirs - mine).norm() < 1e-4 * mine.norm(), name
+            compared += 1
+    assert compared >= 6
+
+
+def test_a_batch_smaller_than_the_workers_is_refused() -> None:
+    with pytest.raises(UsageError, match="2 rows for 3 workers; expected at least 3"):
+        Ranks(0, 3).rows(2)
+
+
+if __name__ == "__main__":
+    import torch.distributed as dist
+    from safetensors.torch import save_file
+
+    folder, rank = Path(sys.argv[1]), int(sys.argv[2])
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=WORLD)
+    found = {f"vae.{n}": t for n, t in train("vae", Ranks.current()).items()}
+    for game in GAMES:
+        found |= {f"{game}.replica.{n}": t for n, t in states(game, Ranks.current()).items()}
+    save_file({n: t.contiguous() for n, t in found.items()}, folder / f"{rank}.safetensors")
+    dist.destroy_process_group()
