@@ -1,0 +1,158 @@
+"""How fast is ingest against pyarrow's own CSV to Parquet, and does memory stay bounded? One run, one file.
+
+    python -m benchmarks.ingest [--rows 1000000] [--repeats 3]
+
+pyarrow is timed both ways it offers (whole table, and streaming); the faster one is the rival. Ours types,
+hashes, splits, checks and commits besides. Peak memory is that of a fresh process on a file ten times the limit.
+Writes benchmarks/results/ingest.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+RESULTS = Path(__file__).parent / "results" / "ingest.json"
+BLOCK = 50_000
+LIMIT = 32 * 2**20
+
+
+def people(rows: int, seed: int) -> pa.Table:
+    rng = np.random.default_rng(seed)
+    return pa.table(
+        {
+            "id": np.arange(rows) + seed * rows,
+            "age": rng.integers(18, 90, rows),
+            "income": np.round(rng.lognormal(10, 1, rows), 2),
+            "score": rng.normal(size=rows).round(4),
+            "city": rng.choice(["Paris", "London", "New York", "Tokyo", "Lima"], rows),
+            "job": rng.choice([f"job {i}" for i in range(200)], rows),
+            "member": rng.choice([True, False], rows),
+            "joined": (np.datetime64("2015-01-01") + rng.integers(0, 3000, rows)).astype("datetime64[D]"),
+            "seen": np.datetime64("2015-01-01T00:00:00") + rng.integers(0, 3 * 10**8, rows),
+        }
+    )
+
+
+def write_csv(path: Path, rows: int = 0, size: int = 0) -> int:
+    """At least `rows` rows and `size` bytes; returns the rows."""
+    with open(path, "wb") as out:
+        done = 0
+        while done < rows or out.tell() < size:
+            pacsv.write_csv(people(BLOCK, done // BLOCK), out, pacsv.WriteOptions(include_header=done == 0))
+            done += BLOCK
+    return done
+
+
+def whole(source: Path, target: Path) -> None:
+    pq.write_table(pacsv.read_csv(source), target)
+
+
+def streaming(source: Path, target: Path) -> None:
+    reader = pacsv.open_csv(source)
+    with pq.ParquetWriter(target, reader.schema) as writer:
+        for batch in reader:
+            writer.write_batch(batch)
+
+
+def ours(source: Path, target: Path) -> None:
+    import genpipe
+
+    os.environ["GENPIPE_HOME"] = str(target) + f".{time.monotonic_ns()}"
+    genpipe.ingest(str(source))
+
+
+def seconds(work: Callable[[Path, Path], None], source: Path, target: Path) -> float:
+    start = time.perf_counter()
+    work(source, target)
+    return time.perf_counter() - start
+
+
+def peak(folder: Path) -> dict[str, float]:
+    """MiB a fresh process grows by on a CSV ten times the limit."""
+    source, small = folder / "big.csv", folder / "small.csv"
+    write_csv(source, size=10 * LIMIT)
+    write_csv(small, rows=1)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.ingest", "--child", str(source), str(small)],
+        env=os.environ | {"GENPIPE_HOME": str(folder / "memory")},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    started, ended = map(int, done.stdout.split())
+    return {
+        "csv": source.stat().st_size / 2**20,
+        "limit": LIMIT / 2**20,
+        "start": started / 1024,
+        "peak": ended / 1024,
+    }
+
+
+def child(source: str, small: str) -> None:
+    import genpipe
+
+    genpipe.ingest(small, memory=LIMIT)
+    started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    genpipe.ingest(source, memory=LIMIT)
+    print(started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--child", nargs=2)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(*arguments.child)
+        return
+    with tempfile.TemporaryDirectory(prefix="genpipe-bench-") as scratch:
+        folder = Path(scratch)
+        source = folder / "people.csv"
+        rows = write_csv(source, rows=arguments.rows)
+        times: dict[str, list[float]] = {"whole": [], "streaming": [], "genpipe": []}
+        for turn in range(arguments.repeats + 1):
+            for name, work in (("whole", whole), ("streaming", streaming), ("genpipe", ours)):
+                taken = seconds(work, source, folder / f"{name}.parquet")
+                if turn:  # the first round warms caches and imports
+                    times[name].append(taken)
+        best = {name: rows / min(values) for name, values in times.items()}
+        ratio = best["genpipe"] / max(best["whole"], best["streaming"])
+        memory = peak(folder)
+    print(
+        f"{rows} rows, {', '.join(f'{k} {v / 1e6:.2f} M rows/s' for k, v in best.items())}; ratio {ratio:.2f} (at least 0.5)"
+    )
+    grown = memory["peak"] - memory["start"]
+    print(
+        f"{memory['csv']:.0f} MiB of CSV with memory={memory['limit']:.0f} MiB: peak RSS {memory['peak']:.0f} MiB, {grown:.0f} above the start"
+    )
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(
+        json.dumps(
+            {
+                "rows": rows,
+                "rows_per_second": best,
+                "ratio": ratio,
+                "memory_mib": memory,
+                "cpus": os.cpu_count(),
+            },
+            indent=1,
+        )
+        + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""The last screen of a run: what was made, how good it is, what it cost, and what to type next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from flows.summary import Summary
+from genpipe.console import shorten
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def show(
+    summaries: Sequence[Summary], *, console: Console | None = None, fixed: dict[str, float] | None = None
+) -> None:
+    """Print the summary table of one or several pipelines, then the next commands."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = console or Console(highlight=False)
+    table = Table(show_header=True, header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("")
+    for summary in summaries:
+        table.add_column(summary.name, overflow="fold")
+    columns = [facts(s) for s in summaries]
+    for key in dict.fromkeys(key for column in columns for key in column):
+        table.add_row(key, *(column.get(key, "–") for column in columns))
+    console.print()
+    console.print(table)
+    overhead = fixed or summaries[0].fixed
+    if overhead:
+        parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in overhead.items() if seconds >= 0.05)
+        console.print(
+            f"\nfixed costs  {sum(overhead.values()):.1f} s  ({parts})", style="dim", soft_wrap=True
+        )
+    console.print("\nnext", style="bold")
+    for command, why in following(summaries[0]):
+        console.print(f"  {command}", style="cyan", soft_wrap=True)
+        console.print(f"      {why}", style="dim")
+
+
+def facts(summary: Summary) -> dict[str, str]:
+    """The rows of one pipeline, in words."""
+    data, report, made, study = summary.dataset, summary.report, summary.generated, summary.study
+    out = {
+        "data": f"{data['kind']}, {data.get('train', 0):,} train + {data.get('holdout', 0):,} held out",
+        "fingerprint": data["fingerprint"],
+    }
+    if study:
+        states = [t["state"] for t in study["trials"]]
+        parts = [
+            f"{states.count(state)} {state}" for state in ("finished", "stopped", "failed") if state in states
+        ]
+        out["trials"] = f"{len(states)} ({', '.join(parts)})"
+        out["winner"] = winner(study)
+    out["trained"] = f"{summary.model['steps']:,} steps"
+    for score in report["scores"]:
+        out[score["title"]] = score_text(score)
+    out["verdict"] = report["verdict"]
+    if summary.registered:
+        out["model"] = (
+            f"{summary.registered['name']} version {summary.registered['version']} ({summary.registered['alias']})"
+        )
+    if made:
+        out["generated"] = f"{made.get('generated', 0):,} rows"
+        out["in"] = shorten(made["uri"])
+    out["report"] = shorten(report["page"])
+    out["seconds"] = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in summary.seconds.items())
+    return out
+
+
+def winner(study: dict[str, Any]) -> str:
+    best = next(t for t in study["trials"] if t["number"] == study["best_trial"])
+    choices = ", ".join(
+        f"{key.rsplit('.', 1)[-1]} {_short(value)}"
+        for key, value in best["choices"].items()
+        if key != "recipe"
+    )
+    return f"{study['best']['name']}" + (f" ({choices})" if choices else "")
+
+
+def score_text(score: dict[str, Any]) -> str:
+    if score["value"] is None:
+        return "–"
+    unit = f" {score['unit']}" if score["unit"] else ""
+    ends = [
+        f"{word} {score[key]:.3f}"
+        for word, key in (("real data", "ceiling"), ("worthless", "floor"))
+        if score[key] is not None
+    ]
+    return f"{score['value']:.3f}{unit}" + (f"  ({', '.join(ends)})" if ends else "")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.2g}" if isinstance(value, float) else str(value)
+
+
+def following(summary: Summary) -> list[tuple[str, str]]:
+    """Three commands that carry on from here."""
+    from genpipe.settings import read_settings
+
+    tracking = read_settings().tracking_uri
+    where = (
+        tracking
+        if "://" in tracking and not tracking.startswith("sqlite")
+        else "sqlite:///" + shorten(tracking.removeprefix("sqlite:///"))
+    )
+    first = summary.generated["uri"] if summary.generated else ""
+    return [
+        (
+            f"genpipe generate models:/{summary.name}@champion --rows 10000",
+            "more rows, from the registered champion",
+        ),
+        (
+            f"mlflow ui --backend-store-uri {where}",
+            "runs, trials and models in the browser: http://127.0.0.1:5000",
+        ),
+        (f"genpipe explain {shorten(first)}", "where these rows come from")
+        if first
+        else ("genpipe ingest your.csv --target column", "your own data"),
+    ]

@@ -1,0 +1,204 @@
+"""Prefect without a server of one's own: a small one for this process, gone when the process is gone.
+
+It keeps its database in $GENPIPE_HOME/prefect, so `prefect server start` shows the runs later. The child reads a
+pipe that only we hold: when we end, however hard, the pipe closes and the child ends too.
+With PREFECT_API_URL set, nothing is started and that server is used.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from genpipe.errors import InfrastructureError
+from genpipe.progress import Event, Progress, silent
+from genpipe.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from flows.summary import Summary
+    from genpipe.pipeline import PipelineSpec
+
+STARTUP_SECONDS = 90
+SERVICES = (
+    "SCHEDULER",
+    "LATE_RUNS",
+    "TRIGGERS",
+    "EVENT_PERSISTER",
+    "PAUSE_EXPIRATIONS",
+    "CANCELLATION_CLEANUP",
+    "FOREMAN",
+)
+SILENCE = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_CLI_COLORS": "false",
+}
+SLIM = {
+    "PREFECT_LOGGING_TO_API_ENABLED": "false",
+    "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
+    "PREFECT_SERVER_UI_ENABLED": "false",
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+    **{f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in SERVICES},
+}
+
+
+class Server:
+    """The child process; `wait` returns when it answers."""
+
+    def __init__(self, settings: Settings) -> None:
+        home = settings.home / "prefect"
+        home.mkdir(parents=True, exist_ok=True)
+        settings.logs.mkdir(parents=True, exist_ok=True)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}/api"
+        self.log = settings.logs / "prefect-server.log"
+        self.began = time.monotonic()
+        environment = {**os.environ, **SILENCE, **SLIM, "PREFECT_HOME": str(home)}
+        environment.pop("PREFECT_API_URL", None)
+        with open(self.log, "ab") as log:
+            # its own session: Ctrl-C reaches us alone, and the flow can still record how it ended
+            self.child = subprocess.Popen(
+                [sys.executable, "-m", "flows.embedded", str(port)],
+                stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, start_new_session=True,
+                cwd=Path(__file__).parent.parent,
+            )  # fmt: skip
+
+    def wait(self) -> None:
+        while time.monotonic() - self.began < STARTUP_SECONDS and self.child.poll() is None:
+            try:
+                with urlopen(f"{self.url}/health", timeout=2):
+                    return
+            except (URLError, OSError):
+                time.sleep(0.1)
+        self.stop()
+        raise InfrastructureError(
+            "PREFECT",
+            where=str(self.log),
+            found="the embedded Prefect server did not start",
+            fix="read that log, or set PREFECT_API_URL to a running server",
+        )
+
+    def stop(self) -> None:
+        if self.child.stdin:
+            self.child.stdin.close()
+        self.child.terminate()
+        try:
+            self.child.wait(5)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            self.child.wait()
+
+
+@contextmanager
+def prefect_api(*, prepare: Any = None) -> Iterator[dict[str, float]]:
+    """An environment in which flows run here, with or without a server; yields where the seconds went.
+
+    prepare: work to do in this thread while the server boots.
+    """
+    settings = read_settings()
+    os.environ.update({k: v for k, v in SILENCE.items() if k not in os.environ})
+    seconds: dict[str, float] = {}
+    server = None
+    if "PREFECT_API_URL" not in os.environ:
+        server = Server(settings)
+        own = {
+            "PREFECT_API_URL": server.url,
+            "PREFECT_HOME": str(settings.home / "prefect"),
+            "PREFECT_LOGGING_TO_API_ENABLED": "false",
+        }
+    else:
+        own = {}
+    before = {key: os.environ.get(key) for key in own}
+    os.environ.update(own)
+    try:
+        with _timed(seconds, "import Prefect"):
+            from prefect.settings import (
+                PREFECT_API_URL,
+                PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+                PREFECT_HOME,
+                temporary_settings,
+            )
+        seconds |= (prepare() or {}) if prepare else {}
+        if server is None:
+            yield seconds
+            return
+        with _timed(seconds, "wait for Prefect"):
+            server.wait()
+        # a heartbeat is for runs that may vanish on other machines, and ends every flow with a second of waiting
+        changed: Mapping[Any, Any] = {
+            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+            PREFECT_API_URL: server.url,
+            PREFECT_HOME: str(settings.home / "prefect"),
+        }
+        with temporary_settings(changed):
+            yield seconds
+    finally:
+        for key, value in before.items():
+            os.environ.pop(key, None) if value is None else os.environ.update({key: value})
+        if server:
+            server.stop()
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    seconds[name] = seconds.get(name, 0.0) + time.monotonic() - began
+
+
+def run(
+    spec: str | Path | Mapping[str, Any] | PipelineSpec, *, tag: str = "", progress: Progress = silent
+) -> Summary:
+    """Run a whole pipeline in this process: ingest, search, train, evaluate, register, generate.
+
+    spec: a YAML file, a mapping or a PipelineSpec. Everything already done is reused; a run that was killed
+    resumes. Raises SpecError before anything is spent, QualityError where the gate says no.
+    """
+    from genpipe.pipeline import load_spec
+
+    checked = load_spec(spec)
+    progress(Event("prepare", note="starting"))
+    with prefect_api() as seconds:
+        from flows.pipeline import run_spec
+
+        progress(Event("prepare", 1, 1))
+        return run_spec(checked, tag=tag, progress=progress, fixed=dict(seconds))
+
+
+def _serve(port: int) -> None:
+    """The child: Prefect's API until the parent is gone."""
+
+    def follow_parent() -> None:
+        sys.stdin.buffer.read()
+        os._exit(0)
+
+    threading.Thread(target=follow_parent, daemon=True).start()
+    import uvicorn
+
+    uvicorn.run(
+        "prefect.server.api.server:create_app",
+        factory=True,
+        host="127.0.0.1",
+        port=port,
+        log_level="error",
+        lifespan="on",
+    )
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))

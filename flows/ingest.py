@@ -1,0 +1,61 @@
+"""Raw data -> dataset."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from flows.artifacts import show_dataset
+from flows.policy import listening, step, tell
+from genpipe.dataset import Dataset
+from genpipe.progress import Progress
+from genpipe.schema import DataKind
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """A dataset as a small value that can travel between steps."""
+    rows = {split: dataset.rows(split) for split in ("train", "holdout", "generated") if dataset.rows(split)}
+    return {
+        "uri": dataset.uri,
+        "name": dataset.name,
+        "kind": dataset.schema.kind,
+        "fingerprint": dataset.fingerprint,
+        **rows,
+    }
+
+
+# not remembered by Prefect: whether the source has changed, only the stage can tell
+@step("ingest", hours=12)
+def ingest_step(source: str | list[str], *, name: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    from genpipe.stages.ingest import ingest
+
+    return describe(ingest(source, name=name, progress=tell(), **options))
+
+
+@flow(name="ingest")
+def ingest(
+    source: str | list[str],
+    name: str | None = None,
+    kind: DataKind | None = None,
+    target: str | None = None,
+    key: list[str] | None = None,
+    holdout: float = 0.2,
+    schema_file: str | None = None,
+    options: dict[str, Any] | None = None,
+    *,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Ingest `source` (file, folder, glob, s3://); the same input again does no work and gives the same fingerprint."""
+    chosen = {
+        "kind": kind,
+        "target": target,
+        "key": tuple(key or ()),
+        "holdout": holdout,
+        "schema": schema_file,
+        **(options or {}),
+    }
+    with listening(progress):
+        dataset = ingest_step(source, name=name, options=chosen)
+    show_dataset(dataset)
+    return dataset

@@ -1,0 +1,124 @@
+"""The whole road as one flow: ingest, search, train, evaluate, register, generate, from one spec."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from prefect import flow
+
+from flows.artifacts import show_dataset, show_links, show_samples, show_scores
+from flows.embedded import run
+from flows.generate import dataset_exists, generate_step
+from flows.ingest import ingest_step
+from flows.policy import bundle_exists, listening, remembered, tell
+from flows.promote import check_gate, evaluate_step, register_step, report_exists
+from flows.summary import Summary
+from flows.train import train_step, workers_for
+from flows.tune import show_trials, study_exists, tune_step
+from genpipe.pipeline import PipelineSpec, load_spec
+from genpipe.progress import Event, Progress
+
+__all__ = ["pipeline", "run", "run_spec"]
+
+
+class Clock:
+    """Announces the beginning and the end of each stage and keeps its seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, stage: str, work: Callable[..., Any], *args: Any, **parameters: Any) -> Any:
+        tell()(Event(stage))
+        began = time.monotonic()
+        result = work(*args, **parameters)
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - began
+        tell()(Event(stage, 1, 1))
+        return result
+
+
+@flow(name="pipeline")
+def pipeline(spec: str | PipelineSpec, tag: str = "") -> dict[str, Any]:
+    """spec: a YAML file beside the flow, or the spec itself. Finished steps are reused, killed ones resume."""
+    checked, clock = load_spec(spec), Clock()
+    dataset = clock("ingest", _ingest, checked)
+    study, recipe = None, checked.recipe
+    if checked.search is not None:
+        study = clock("tune", _tune, checked, dataset["uri"])
+        recipe = study["best"]
+    model = clock("train", _train, checked, dataset["uri"], recipe, tag)
+    report = clock(
+        "evaluate",
+        remembered,
+        evaluate_step,
+        report_exists,
+        model=model["uri"],
+        dataset=dataset["uri"],
+        seed=checked.train.seed,
+    )
+    show_scores(checked.name, report)
+    show_samples(checked.name, report)
+    check_gate(report, checked.gate)
+    registered = clock("register", register_step, model["uri"], name=checked.name, report=report)
+    show_links(checked.name, report, registered)
+    made = clock("generate", _generate, checked, registered["uri"], tag) if checked.generate else None
+    return Summary(
+        name=checked.name, dataset=dataset, study=study, model=model, report=report, registered=registered,
+        generated=made, seconds=clock.seconds,
+    ).model_dump(mode="json")  # fmt: skip
+
+
+def run_spec(
+    spec: PipelineSpec, *, tag: str = "", progress: Progress, fixed: dict[str, float] | None = None
+) -> Summary:
+    """Run the flow in this process and tell `progress` about it; Prefect's API must be there (flows.embedded)."""
+    with listening(progress):
+        return Summary.model_validate(pipeline(spec, tag) | {"fixed": fixed or {}})
+
+
+def _ingest(spec: PipelineSpec) -> dict[str, Any]:
+    source = spec.source
+    chosen = {
+        "kind": source.kind,
+        "target": source.target,
+        "key": source.key,
+        "holdout": source.holdout,
+        "schema": source.schema_file,
+    }
+    path = source.path if isinstance(source.path, str) else list(source.path)
+    dataset = ingest_step(path, name=spec.name, options=chosen | source.options)
+    show_dataset(dataset)
+    return dataset
+
+
+def _tune(spec: PipelineSpec, dataset: str) -> dict[str, Any]:
+    search = spec.search
+    assert search is not None
+    study = remembered(
+        tune_step, study_exists, dataset=dataset, recipes=list(search.recipes) if search.recipes else None, vary=search.vary,
+        trials=search.trials, minutes=search.minutes, seed=spec.train.seed, name=spec.name, workers=search.workers,
+    )  # fmt: skip
+    show_trials(spec.name, study)
+    return study
+
+
+def _train(spec: PipelineSpec, dataset: str, recipe: Any, tag: str) -> dict[str, Any]:
+    if spec.train.steps:
+        base = {"base": recipe} if isinstance(recipe, str) else dict(recipe or {})
+        recipe = base | {"training": {**base.get("training", {}), "steps": spec.train.steps}}
+    return remembered(
+        train_step, bundle_exists, dataset=dataset, recipe=recipe, workers=workers_for(dataset, spec.train.workers),
+        seed=spec.train.seed, name=spec.name, minutes=spec.train.minutes, tag=tag,
+    )  # fmt: skip
+
+
+def _generate(spec: PipelineSpec, model: str, tag: str) -> dict[str, Any]:
+    wanted = spec.generate
+    assert wanted is not None
+    made = remembered(
+        generate_step, dataset_exists, model=model, rows=wanted.rows, output=wanted.output, conditions=wanted.conditions,
+        seed=wanted.seed, workers=wanted.workers, rows_per_part=wanted.rows_per_part, name=spec.name, tag=tag,
+    )  # fmt: skip
+    show_dataset(made)
+    return made

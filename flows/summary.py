@@ -1,0 +1,22 @@
+"""What a finished pipeline has to say for itself, as one small JSON-able value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Summary(BaseModel):
+    """Every part is what its step returned: references and numbers. seconds: by stage; fixed: what was not work."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    dataset: dict[str, Any]
+    study: dict[str, Any] | None = None
+    model: dict[str, Any]
+    report: dict[str, Any]
+    registered: dict[str, Any] | None = None
+    generated: dict[str, Any] | None = None
+    seconds: dict[str, float] = Field(default_factory=dict)
+    fixed: dict[str, float] = Field(default_factory=dict)

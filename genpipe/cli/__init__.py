@@ -1,0 +1,74 @@
+"""The command line: every verb of the library, for people.
+
+Nothing heavy is imported before a verb needs it. Results go to stdout, progress to stderr, everything Ray,
+Prefect and MLflow say to a log file. Exit codes are those of genpipe.errors; 130 and 143 mean interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from genpipe.errors import GenpipeError
+
+__all__ = ["execute", "main"]
+
+
+def main() -> None:
+    """The console script: run a verb, turn what goes wrong into one line and an exit code."""
+    sys.exit(execute(sys.argv[1:]))
+
+
+def execute(arguments: list[str]) -> int:
+    began = time.time()
+    with contextlib.suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, lambda *_: _raise(Terminated()))
+    try:
+        from genpipe.cli.verbs import app
+
+        app(args=arguments, prog_name="genpipe", standalone_mode=False)
+        return 0
+    except GenpipeError as error:
+        return _fail(f"[E-{error.code}] {error}", error.exit_code)
+    except TyperException as error:
+        context = getattr(error, "ctx", None)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(error.format_message())
+            return 0
+        where = f"{context.command_path}: " if context else ""
+        command = context.command_path if context else "genpipe"
+        return _fail(f"[E-USAGE] {where}{error.format_message()}; see {command} --help", 2)
+    except (KeyboardInterrupt, Abort):
+        return _fail("interrupted; resumable: run the same command again", 130)
+    except Terminated:
+        return _fail("terminated; resumable: run the same command again", 143)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Exception as error:
+        from genpipe.console import last_log, shorten
+
+        log = last_log(since=began, error=error)
+        return _fail(
+            f"[E-INTERNAL] {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}; this is a defect of genpipe; the traceback is in {shorten(log)}",
+            1,
+        )
+
+
+class Terminated(BaseException):
+    """SIGTERM, as an exception, so that everything is put away on the way out."""
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def _fail(text: str, code: int) -> int:
+    typer.echo(f"genpipe: error {text}", err=True)
+    return code

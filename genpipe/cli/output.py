@@ -1,0 +1,85 @@
+"""What the verbs share: a screen around the work, facts printed, names and KEY=VALUE read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from genpipe.errors import UsageError, unknown
+
+
+def staged(title: str, work: Callable[[Any], Any], *, plan: tuple[str, ...] = ()) -> Any:
+    """Run `work(progress)` behind a quiet screen."""
+    from genpipe.console import Screen, log_file, quiet
+
+    log = log_file(title)
+    with (
+        quiet(log) as (_, err),
+        Screen(err, title=f"genpipe {title}", log=log, plan=plan or (title,)) as screen,
+    ):
+        try:
+            return work(screen)
+        except BaseException:
+            traceback.print_exc()  # into the log
+            raise
+
+
+def say(**facts: Any) -> None:
+    width = max(map(len, facts))
+    for key, value in facts.items():
+        if value not in ("", None):
+            typer.echo(f"{key:<{width}}  {f'{value:.4g}' if isinstance(value, float) else value}")
+
+
+def scores(report: Any) -> None:
+    rows = [("score", "value", "worthless", "real data"), *(row[:4] for row in report.table())]
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+
+
+def pairs(items: list[str] | None) -> dict[str, Any]:
+    """KEY=VALUE arguments; a value that is JSON (a number, true, a list) becomes that."""
+    found: dict[str, Any] = {}
+    for item in items or []:
+        key, mark, value = item.partition("=")
+        if not mark or not key:
+            raise UsageError("USAGE", where=item, found="no '='", expected="KEY=VALUE")
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)
+        found[key] = value
+    return found
+
+
+def recipe_of(value: str | None) -> Any:
+    if value and value.endswith((".yaml", ".yml", ".json")):
+        from genpipe.pipeline.reading import read_spec
+
+        return read_spec(Path(value))[0]
+    return value
+
+
+def dataset_of(name: str) -> str:
+    """A dataset by URI, or the newest of that name in the local store."""
+    if "/" in name or "://" in name or Path(name).is_dir():
+        return name
+    from genpipe.dataset import Dataset
+    from genpipe.settings import read_settings
+
+    folder = Path(read_settings().store) / "datasets"
+    found = [p.parent for p in folder.glob("*/manifest.json")] if folder.is_dir() else []
+    mine = [p for p in found if p.name.rpartition("-")[0] == name]
+    if not mine:
+        raise unknown(
+            "dataset",
+            name,
+            {p.name.rpartition("-")[0] for p in found} or {"(none ingested yet)"},
+            where=str(folder),
+        )
+    return Dataset(str(max(mine, key=lambda p: p.stat().st_mtime))).uri

@@ -1,0 +1,146 @@
+"""The verbs around data and whole pipelines; importing this module completes the application."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from genpipe import __version__
+from genpipe.cli import models
+from genpipe.cli.app import Name, Options, app
+from genpipe.cli.output import pairs, say, staged
+from genpipe.errors import UsageError
+
+__all__ = ["app", "models"]
+
+
+@app.command()
+def validate(
+    spec: Annotated[str, typer.Argument(help="A pipeline spec (YAML).")] = "",
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of a spec, for editors.")
+    ] = False,
+) -> None:
+    """Check a spec completely, before anything is spent: all problems at once, with line numbers.
+
+    \b
+    genpipe validate examples/people.yaml
+    """
+    from genpipe.pipeline import PipelineSpec
+    from genpipe.pipeline import validate as check
+
+    if schema:
+        return typer.echo(json.dumps(PipelineSpec.model_json_schema(by_alias=True), indent=1))
+    if not spec:
+        raise UsageError("USAGE", where="validate", found="no file", expected="genpipe validate SPEC.yaml")
+    found = check(spec)
+    how = (
+        f"search of {found.search.trials} trials"
+        if found.search
+        else f"recipe {found.recipe or 'by data kind'}"
+    )
+    rows = f", then generate {found.generate.rows:,} rows" if found.generate else ""
+    typer.echo(f"{spec}: valid: {found.name} from {found.source.path}, {how}{rows}")
+
+
+@app.command()
+def ingest(
+    source: Annotated[list[str], typer.Argument(help="File, folder, glob, s3:// or builtin:digits.")],
+    name: Name = None,
+    kind: Annotated[
+        str | None, typer.Option(help="tabular, image, series, text or audio; inferred if not given.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="The label column.")] = None,
+    key: Annotated[
+        list[str] | None, typer.Option(help="Columns that identify an entity; keeps it in one split.")
+    ] = None,
+    holdout: Annotated[float, typer.Option(help="Share of rows set aside and never trained on.")] = 0.2,
+    schema: Annotated[str | None, typer.Option(help="An edited schema file to obey.")] = None,
+    option: Options = None,
+) -> None:
+    """Read raw data into an immutable, typed, fingerprinted dataset. The same input again does no work.
+
+    \b
+    genpipe ingest people.csv --target income
+    genpipe ingest photos/ --kind image -o size=32
+    genpipe ingest 's3://lake/events/*.parquet' --name events --key user_id
+    """
+
+    def work(progress: Any) -> Any:
+        from genpipe.stages.ingest import ingest
+
+        return ingest(
+            source if len(source) > 1 else source[0], name=name, kind=kind, target=target, key=tuple(key or ()),
+            holdout=holdout, schema=schema, progress=progress, **pairs(option),
+        )  # fmt: skip
+
+    dataset = staged("ingest", work)
+    say(
+        dataset=dataset.uri,
+        fingerprint=dataset.fingerprint,
+        kind=dataset.schema.kind,
+        train=dataset.rows("train"),
+        holdout=dataset.rows("holdout"),
+    )
+
+
+@app.command()
+def run(
+    spec: Annotated[str, typer.Argument(help="A pipeline spec (YAML), see examples/.")],
+    tag: Annotated[str, typer.Option(help="Any text; trains and generates again under it.")] = "",
+) -> None:
+    """Run a whole pipeline: ingest, search, train, evaluate, register, generate. The same command resumes.
+
+    \b
+    genpipe run examples/people.yaml
+    """
+    from genpipe.pipeline import load_spec
+
+    checked = load_spec(spec)
+
+    def work(progress: Any) -> Any:
+        from flows.embedded import run as run_flow
+
+        return run_flow(checked, tag=tag, progress=progress)
+
+    steps = ["ingest", *(["tune"] if checked.search else []), "train", "evaluate", "register"]
+    summary = staged(f"run {checked.name}", work, plan=(*steps, *(["generate"] if checked.generate else [])))
+    from flows.closing import show
+
+    show([summary])
+
+
+@app.command()
+def explain(
+    path: Annotated[str, typer.Argument(help="A generated Parquet file, or a dataset's folder.")],
+) -> None:
+    """Where a file comes from: model version, dataset, seed, block of rows, code version.
+
+    \b
+    genpipe explain delivered/part-00000.parquet
+    """
+    from genpipe.stages.explain import explain as look
+
+    typer.echo(json.dumps(look(path), indent=2, default=str))
+
+
+@app.command()
+def demo(
+    fresh: Annotated[bool, typer.Option("--fresh", help="Do everything again, under a new tag.")] = False,
+) -> None:
+    """The whole road in about two minutes, without a network: handwritten digits and a mixed table.
+
+    Searches losses and architectures, trains the winner on two workers, evaluates, registers, generates.
+    A second run finds everything done; --fresh does it again.
+    """
+    from flows.demo import demo as show_road
+
+    show_road(fresh=fresh)
+
+
+@app.command(hidden=True)
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)

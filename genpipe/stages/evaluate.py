@@ -1,0 +1,195 @@
+"""evaluate: a trained or registered generator against the holdout it has never seen, as a Report.
+
+Writes, beside the run and under an id of the request, `report.html`, `samples.png` and, last and once,
+`report.json`. The same model, dataset, rows and seed is the same request: it is done once, and gives the same
+report to the bit wherever it is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from genpipe import __version__, store
+from genpipe.bundle import Bundle
+from genpipe.dataset import Dataset
+from genpipe.errors import DataError, PrivacyError, UsageError
+from genpipe.evaluation.assess import evaluate_tables
+from genpipe.evaluation.page import write_report
+from genpipe.evaluation.pictures import sample_grid
+from genpipe.evaluation.report import Report
+from genpipe.progress import Event, Progress, silent
+from genpipe.registry import resolve
+from genpipe.schema import Schema
+
+MIN_ROWS, MAX_ROWS = 500, 10_000
+FORMAT = (
+    1  # part of the request: raise it when scores change meaning, so that old reports are not taken for new
+)
+STEPS = 5
+
+
+def evaluate(
+    model: object,
+    dataset: Dataset | str | None = None,
+    *,
+    rows: int | None = None,
+    seed: int = 0,
+    real_examples: bool = True,
+    progress: Progress = silent,
+) -> Report:
+    """Score a generator and write its report; returns the Report with the URIs of what was written.
+
+    model: what `train` or `register` returned, a bundle's URI, or "models:/name@champion".
+    dataset: by default the one it was trained on. Another one must have the same columns.
+    rows: generated rows to judge; by default as many as the holdout has, at least 500 and at most 10,000.
+    real_examples: show a few holdout images, series or clips beside the generated ones.
+
+    Raises PrivacyError where the holdout is too small or is not the one set aside in training.
+    """
+    resolved = resolve(str(model))
+    bundle = Bundle.open(resolved.uri)
+    found, foreign = _dataset(bundle, dataset)
+    rows = _rows(rows, found)
+    request = {
+        "format": FORMAT, "code": __version__, "model": bundle.fingerprint, "dataset": found.fingerprint,
+        "rows": rows, "seed": seed, "real_examples": real_examples,
+    }  # fmt: skip
+    run = str(getattr(model, "run", "") or resolved.uri.rstrip("/").rsplit("/", 1)[0])
+    folder = store.join(run, "evaluation", store.digest(request))
+    made = store.join(folder, "report.json")
+    if store.exists(made):
+        progress(Event("evaluate", done=STEPS, total=STEPS, unit="steps", note="already evaluated"))
+        return _at(Report.model_validate_json(store.read_bytes(made)), folder)
+
+    def step(done: int, note: str) -> None:
+        progress(Event("evaluate", done=done, total=STEPS, unit="steps", note=note))
+
+    step(0, "reading the dataset")
+    found.verify()
+    train, holdout = found.table("train"), found.table("holdout")
+    step(1, f"generating {rows:,} rows")
+    synthetic = bundle.sample(rows, seed=seed)
+    step(2, "scoring")
+    report = evaluate_tables(
+        train, holdout, synthetic, bundle.schema, seed=seed, lineage=_lineage(bundle, found, resolved.name)
+    )
+    if foreign:
+        report = report.model_copy(update={"warnings": (foreign, *report.warnings)})
+    step(3, "drawing the report")
+    _draw(report, folder, run, bundle, holdout, synthetic, title=resolved.name, real_examples=real_examples)
+    store.create(made, report.model_dump_json(indent=1).encode())
+    progress(
+        Event(
+            "evaluate", done=STEPS, total=STEPS, unit="steps", metrics=report.metrics(), note=report.headline
+        )
+    )
+    return _at(report, folder)
+
+
+def _at(report: Report, folder: str) -> Report:
+    """The report with its places, which are left out of the file so that it may be moved."""
+    places = {"uri": "report.json", "page": "report.html", "picture": "samples.png"}
+    return report.model_copy(update={key: store.join(folder, name) for key, name in places.items()})
+
+
+def _rows(rows: int | None, dataset: Dataset) -> int:
+    if rows is not None and rows < 2:
+        raise UsageError("ROWS", found=f"{rows} rows to judge", expected="2 or more")
+    # never more than there are training rows: the ceiling needs as many real ones
+    return rows or max(2, min(max(dataset.rows("holdout"), MIN_ROWS), MAX_ROWS, dataset.rows("train")))
+
+
+def _dataset(bundle: Bundle, given: Dataset | str | None) -> tuple[Dataset, str]:
+    """The dataset to judge against, and a warning if it is another than the one trained on."""
+    trained_on = str(bundle.origin.get("dataset_fingerprint", ""))
+    where = given or bundle.origin.get("dataset_uri")
+    if not where:
+        raise UsageError(
+            "NODATASET", where=bundle.uri, found="a model that does not name its dataset", fix="pass dataset="
+        )
+    dataset = Dataset(str(where))
+    if dataset.fingerprint == trained_on:
+        return dataset, ""
+    if given is None:
+        raise PrivacyError(
+            "HOLDOUT",
+            where=dataset.uri,
+            found=f"fingerprint {dataset.fingerprint}, so its holdout may hold rows the model was trained on",
+            expected=f"the dataset trained on, {trained_on or 'unknown'}",
+            fix="restore it, or pass the dataset to judge against",
+        )
+    _compatible(bundle.schema, dataset)
+    return dataset, (
+        f"judged against {dataset.fingerprint}, not the dataset trained on ({trained_on or 'unknown'}): "
+        "rows seen in training may be in the holdout, and the privacy signal says little"
+    )
+
+
+def _compatible(schema: Schema, dataset: Dataset) -> None:
+    def shape(s: Schema) -> list[Any]:
+        return [s.kind, s.target, *((f.name, f.kind, str(f.arrow())) for f in s.fields)]
+
+    ours, theirs = shape(schema), shape(dataset.schema)
+    if ours != theirs:
+        differ = next(
+            (f"{b} instead of {a}" for a, b in zip(ours, theirs, strict=False) if a != b),
+            f"{len(theirs) - 2} fields",
+        )
+        raise DataError(
+            "SCHEMA",
+            where=dataset.uri,
+            found=f"another schema: {differ}",
+            expected="the columns the model makes",
+        )
+
+
+def _lineage(bundle: Bundle, dataset: Dataset, name: str) -> dict[str, Any]:
+    """Names and fingerprints only: a report is handed on, a path of this machine is nobody's business."""
+    known = {
+        "model": name,
+        "model fingerprint": bundle.fingerprint,
+        "recipe": bundle.recipe.name,
+        "family": bundle.recipe.family.family,
+        "dataset": dataset.name,
+        "dataset fingerprint": dataset.fingerprint,
+        "training seed": bundle.origin.get("seed"),
+        "training steps": bundle.origin.get("step"),
+        "genpipe": __version__,
+    }
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def _draw(
+    report: Report,
+    folder: str,
+    run: str,
+    bundle: Bundle,
+    holdout: pa.Table,
+    synthetic: pa.Table,
+    *,
+    title: str,
+    real_examples: bool,
+) -> None:
+    sample_grid(synthetic, bundle.schema, store.join(folder, "samples.png"), real=holdout, seed=report.seed)
+    write_report(
+        report,
+        store.join(folder, "report.html"),
+        holdout=holdout,
+        synthetic=synthetic,
+        schema=bundle.schema,
+        history=_history(run),
+        title=title,
+        real_examples=real_examples,
+    )
+
+
+def _history(run: str) -> Sequence[Mapping[str, float]]:
+    """The run's training curve, where it left one."""
+    where = store.join(run, "history.json")
+    if not store.exists(where):
+        return ()
+    rows = store.read_json(where)
+    return [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else ()

@@ -1,0 +1,91 @@
+"""explain: where a file, dataset, model or run comes from, from what is written in it alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from genpipe import store
+from genpipe.bundle.folder import read_document
+from genpipe.dataset import Dataset
+from genpipe.errors import DataError
+
+PREFIX = b"genpipe."
+
+
+def explain(path: object) -> dict[str, Any]:
+    """Lineage of `path`: a Parquet part, a dataset's folder, a bundle, a run's folder or "models:/name@alias".
+
+    Returns a flat mapping that begins with `what`. Nothing is looked up elsewhere, so a file that has left the
+    store still tells which model version, data, seed and rows it is.
+    """
+    uri = str(path).rstrip("/")
+    if uri.startswith("models:"):
+        from genpipe.registry import resolve
+
+        resolved = resolve(uri)
+        return {"what": "registered model", "model": resolved.reference, **_bundle(resolved.uri)}
+    if uri.endswith(".parquet"):
+        return _file(uri)
+    manifest = store.join(uri, "manifest.json")
+    if store.exists(manifest):
+        names = store.read_json(manifest)
+        return _dataset(uri) if "parts" in names else {"what": "model", **_bundle(uri)}
+    result = store.join(uri, "result.json")
+    if store.exists(result):
+        told = store.read_json(result)
+        return {"what": "run", "model": told["uri"], **_bundle(told["uri"])}
+    expected = "a .parquet file, or the folder of a dataset, a model or a run that genpipe wrote"
+    raise DataError("EXPLAIN", where=uri, found="nothing that genpipe wrote", expected=expected)
+
+
+def _file(uri: str) -> dict[str, Any]:
+    try:
+        with store.filesystem(uri).open(store.path_of(uri), "rb") as source:
+            footer = pq.read_metadata(source)
+    except FileNotFoundError:
+        raise DataError("NOFILE", where=uri, found="no such file") from None
+    except (pa.ArrowException, OSError) as error:
+        found = str(error).splitlines()[0]
+        raise DataError("PARQUET", where=uri, found=found, expected="a whole Parquet file") from error
+    own = {
+        k[len(PREFIX) :].decode(): v.decode()
+        for k, v in (footer.metadata or {}).items()
+        if k.startswith(PREFIX)
+    }
+    own.pop("schema", None)
+    if not own:
+        raise DataError(
+            "EXPLAIN", where=uri, found="no lineage in the footer", expected="a file genpipe wrote"
+        )
+    own["conditions"] = json.loads(own.get("conditions", "{}"))
+    return {
+        "what": "generated file" if "model" in own else "ingested file",
+        **own,
+        "file_rows": footer.num_rows,
+    }
+
+
+def _dataset(uri: str) -> dict[str, Any]:
+    dataset = Dataset(uri)
+    splits = {part.split for part in dataset.manifest.parts}
+    rows = {split: dataset.rows(split) for split in sorted(splits)}
+    about = {
+        "name": dataset.name,
+        "kind": dataset.schema.kind,
+        "fingerprint": dataset.fingerprint,
+        "splits": rows,
+    }
+    what = "generated dataset" if "generated" in splits else "dataset"
+    return {"what": what, **about, "parts": len(dataset.manifest.parts), **dataset.manifest.origin}
+
+
+def _bundle(uri: str) -> dict[str, Any]:
+    recipe, schema, metrics, origin = (
+        read_document(uri, n) for n in ("recipe", "schema", "metrics", "origin")
+    )
+    about = {"recipe": recipe["name"], "family": recipe["family"]["family"], "kind": schema["kind"]}
+    return {**about, "columns": len(schema["fields"]), **origin, "metrics": metrics}

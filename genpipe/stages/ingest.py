@@ -1,0 +1,253 @@
+"""Ingest: raw data -> an immutable, fingerprinted Dataset.
+
+Writes <store>/datasets/<name>/<request id>/: Parquet parts by split, then manifest.json. The request id is a
+hash of the listed input, the options, the schema and the version of this code: the same request is the same
+dataset and is done once. Pieces of the input are observed and written in this process or as Ray tasks, with
+the same bytes as result.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from typing import Any
+
+import genpipe
+from genpipe import store
+from genpipe.dataset import Dataset, Part, commit, new_attempt
+from genpipe.errors import DataError, GenpipeError, UsageError, unknown
+from genpipe.progress import Event, Progress, silent, throttled
+from genpipe.schema import Schema
+from genpipe.settings import read_settings
+from genpipe.sources import Source, open_source
+from genpipe.sources.base import Reject
+from genpipe.sources.schema_file import schema_from_yaml
+from genpipe.stages.ingest_writer import Written, observe_unit, write_unit
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+REVISION = 1  # of the bytes ingest writes; part of every request id
+PARALLEL_BYTES = 128 * 2**20
+
+
+def ingest(
+    source: str | Sequence[str],
+    *,
+    name: str | None = None,
+    kind: str | None = None,
+    schema: str | Schema | None = None,
+    target: str | None = None,
+    key: str | Sequence[str] = (),
+    holdout: float = 0.2,
+    workers: int | None = None,
+    on_bad_file: str = "fail",
+    max_bad: float = 0.01,
+    min_rows: int = 20,
+    progress: Progress = silent,
+    **options: Any,
+) -> Dataset:
+    """Read `source` (file, folder, glob, s3://, list of these, or builtin:NAME) into a Dataset.
+
+    schema: a Schema or a schema file; inferred when None. target: the label column. key: columns whose
+    hash decides the split (default: the whole row). holdout: share of rows held out. workers: 0 = this
+    process, n = Ray tasks, None = Ray for large inputs of several files. on_bad_file: fail, or skip up to
+    the share `max_bad` of files. options: those of the kind of data (genpipe/sources/<kind>.py).
+    """
+    _check_arguments(source, holdout, workers, on_bad_file, max_bad, min_rows)
+    opened = open_source(source, kind=kind, options=options)
+    given = schema_from_yaml(schema) if isinstance(schema, str) else schema
+    keys = (key,) if isinstance(key, str) else tuple(key)
+    name = check_name(name or default_name(source))
+    request = {
+        "code": [genpipe.__version__, REVISION],
+        "source": opened.identity,
+        "kind": opened.kind,
+        "options": opened.options.model_dump(),
+        "schema": given and given.model_dump(),
+        "target": target,
+        "key": keys,
+        "holdout": holdout,
+        "min_rows": min_rows,
+        "bad": [on_bad_file, max_bad],
+    }
+    request_id = store.digest(request)
+    uri = store.join(read_settings().store, "datasets", name, request_id)
+    if Dataset.exists(uri):
+        return Dataset(uri)
+    job = _Job(opened, uri, holdout, _runner(opened, workers), throttled(progress))
+    skip, rejects, notices = frozenset[str](), [], []
+    if given is None or on_bad_file == "skip":
+        stats = reduce(lambda a, b: a.merge(b), job.observe())
+        rejects = _judge(stats.rejects, opened, on_bad_file, max_bad)
+        skip, notices = frozenset(r.file for r in rejects), opened.notices(stats)
+        given = given or opened.schema(stats, target=target, key=keys)
+    if (target and given.target != target) or (keys and given.key != keys):
+        given = Schema.model_validate(
+            given.model_dump() | ({"target": target} if target else {}) | ({"key": keys} if keys else {})
+        )
+    written = job.write(given, skip)
+    rejects = _judge(rejects + [r for w in written for r in w.rejects], opened, on_bad_file, max_bad)
+    parts = [p for w in written for p in w.parts]
+    opened.check_unchanged()
+    _enough(parts, source, holdout, min_rows)
+    origin = {
+        "source": source if isinstance(source, str) else list(source),
+        "kind": opened.kind,
+        "files": len(opened.files),
+        "bytes": sum(f.size for f in opened.files),
+        "request": request_id,
+        "options": opened.options.model_dump(mode="json"),
+        "holdout": holdout,
+        "notices": notices,
+        "rejects": [{"file": r.file, "reason": str(r.error)} for r in rejects],
+        "genpipe": genpipe.__version__,
+    }
+    return commit(uri, name=name, schema=given, parts=parts, origin=origin)
+
+
+class _Job:
+    """The two passes over the units: what is in them, then their parts."""
+
+    def __init__(
+        self, source: Source, uri: str, holdout: float, run: Callable[..., Iterator[Any]], progress: Progress
+    ) -> None:
+        self.source, self.uri, self.holdout, self.run, self.progress = source, uri, holdout, run, progress
+        self.units = range(len(source.units))
+
+    def observe(self) -> Iterator[Any]:
+        return self._follow(self.run(observe_unit, [(self.source, unit) for unit in self.units]), "looking")
+
+    def write(self, schema: Schema, skip: frozenset[str]) -> list[Written]:
+        attempt = new_attempt()
+        jobs = [(self.source, unit, schema, self.uri, attempt, self.holdout, skip) for unit in self.units]
+        return list(self._follow(self.run(write_unit, jobs), "writing"))
+
+    def _follow(self, results: Iterator[Any], note: str) -> Iterator[Any]:
+        for done, result in enumerate(results, 1):
+            self.progress(Event("ingest", done, len(self.units), "pieces", note=note))
+            yield result
+
+
+def _runner(source: Source, workers: int | None) -> Callable[..., Iterator[Any]]:
+    if workers is None:
+        workers = int(len(source.units) > 1 and sum(f.size for f in source.files) > PARALLEL_BYTES)
+    return _in_ray if workers else _in_process
+
+
+def _in_process(function: Callable[..., Any], jobs: list[tuple[Any, ...]]) -> Iterator[Any]:
+    return (function(*job) for job in jobs)
+
+
+def _in_ray(function: Callable[..., Any], jobs: list[tuple[Any, ...]]) -> Iterator[Any]:
+    from genpipe.stages.cluster import connect
+
+    connect()
+    import ray
+
+    task = ray.remote(num_cpus=1, max_retries=3)(function)
+    pending = [task.remote(*job) for job in jobs]
+    try:
+        for reference in pending:
+            try:
+                yield ray.get(reference)
+            except ray.exceptions.RayTaskError as error:
+                raise (error.cause if isinstance(error.cause, GenpipeError) else error) from None
+    finally:
+        for reference in pending:
+            ray.cancel(reference)
+
+
+def default_name(source: str | Sequence[str]) -> str:
+    """A dataset name from the input: data/People 2024.csv.gz -> people-2024."""
+    first = source if isinstance(source, str) else source[0]
+    plain = [
+        p for p in first.removeprefix("builtin:").rstrip("/").split("/") if p and "*" not in p and p != "s3:"
+    ]
+    stem = plain[-1].split(".")[0] if plain else "data"
+    return _suggest(stem) or "data"
+
+
+def _suggest(name: str) -> str:
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")[:63]
+
+
+def check_name(name: str) -> str:
+    """The one rule for names that become folders and registry entries."""
+    if not NAME.fullmatch(name):
+        better = _suggest(name)
+        raise UsageError(
+            "NAME",
+            where="name",
+            found=repr(name),
+            expected="at most 63 of a-z 0-9 . _ -, beginning with a letter or digit",
+            fix=f"for example {better!r}" if better else "",
+        )
+    return name
+
+
+def _check_arguments(
+    source: Any, holdout: float, workers: int | None, on_bad_file: str, max_bad: float, min_rows: int
+) -> None:
+    if not source:
+        raise UsageError(
+            "SOURCE", found="no source", expected="a file, folder, glob, s3:// prefix or builtin:NAME"
+        )
+    if not 0 <= holdout < 1:
+        raise UsageError(
+            "HOLDOUT", where="holdout", found=str(holdout), expected="a share from 0 to below 1, such as 0.2"
+        )
+    if workers is not None and workers < 0:
+        raise UsageError(
+            "WORKERS",
+            where="workers",
+            found=str(workers),
+            expected="0 (this process) or a number of Ray tasks",
+        )
+    if on_bad_file not in ("fail", "skip"):
+        raise unknown("policy", on_bad_file, ("fail", "skip"), where="on_bad_file")
+    if not 0 <= max_bad <= 1:
+        raise UsageError("MAXBAD", where="max_bad", found=str(max_bad), expected="a share from 0 to 1")
+    if min_rows < 1:
+        raise UsageError("MINROWS", where="min_rows", found=str(min_rows), expected="at least 1")
+
+
+def _judge(rejects: list[Reject], source: Source, policy: str, max_bad: float) -> list[Reject]:
+    """Bad files: an error that lists the first of them, unless few enough may be skipped."""
+    if not rejects:
+        return []
+    total = len(source.files)
+    if policy == "skip" and len(rejects) <= max_bad * total:
+        return rejects
+    if total == 1:
+        raise rejects[0].error
+    shown = "".join(f"\n  {r.error}" for r in rejects[:20]) + ("\n  ..." if len(rejects) > 20 else "")
+    fix = (
+        "repair or remove them, or pass on_bad_file='skip' with max_bad="
+        if policy == "fail"
+        else f"more than max_bad={max_bad} of all; repair them or raise it"
+    )
+    raise DataError("BADFILES", found=f"{len(rejects)} of {total} files cannot be used", fix=fix + shown)
+
+
+def _enough(parts: list[Part], source: Any, holdout: float, min_rows: int) -> None:
+    rows = {split: sum(p.rows for p in parts if p.split == split) for split in ("train", "holdout")}
+    total = sum(rows.values())
+    if total < min_rows:
+        raise DataError(
+            "FEWROWS",
+            where=str(source),
+            found=f"{total} rows",
+            expected=f"at least {min_rows}",
+            fix="a model of so few records would repeat them; add data, or lower min_rows=",
+        )
+    empty = [
+        split for split, share in (("train", 1 - holdout), ("holdout", holdout)) if share and not rows[split]
+    ]
+    if empty:
+        raise DataError(
+            "SPLIT",
+            where=str(source),
+            found=f"none of {total} rows falls into {empty[0]}",
+            expected="different rows (equal rows share a split)",
+            fix="add data, choose another key=, or change holdout=",
+        )

@@ -1,0 +1,120 @@
+"""Fit the codec of a dataset on its training split, once.
+
+Writes `<dataset>/codecs/<digest>.json`, where the digest names the dataset's content, the codec's settings
+and the version of the format; a second call reads it. The statistics of the parts merge exactly, so one
+process and many Ray tasks make the same file, byte for byte.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from genpipe import store
+from genpipe.codecs import CODECS
+from genpipe.codecs.base import VERSION, Codec, CodecConfig, Stats
+from genpipe.dataset import Dataset, Part
+from genpipe.errors import DataError
+from genpipe.progress import Event, Progress, silent
+
+MANY_PARTS, MANY_BYTES = 4, 2**30  # beyond both it pays to start Ray; beyond the first to use one that runs
+
+
+def prepare(dataset: Dataset, config: CodecConfig | None = None, *, progress: Progress = silent) -> Codec:
+    """The codec of this dataset under these settings, from its training split alone."""
+    config = config or CodecConfig()
+    schema = dataset.schema
+    name = {"fingerprint": dataset.fingerprint, "config": config.model_dump(mode="json"), "version": VERSION}
+    where = store.join(dataset.uri, "codecs", f"{store.digest(name)}.json")
+    kind = CODECS[schema.kind]
+    try:
+        return _read(kind, dataset, where)
+    except FileNotFoundError:
+        pass
+    parts = dataset.parts("train")
+    merged: Stats | None = None
+    done = 0
+    for rows, stats in _observe(dataset, parts, config):
+        merged = stats if merged is None else merged.merge(stats)
+        done += rows
+        progress(Event("prepare", done=done, total=dataset.rows("train"), unit="rows"))
+    if merged is None:
+        raise DataError(
+            "NOROWS",
+            where=dataset.uri,
+            found="0 training rows",
+            expected="at least 1",
+            fix="ingest more rows, or lower holdout",
+        )
+    codec = kind.build(schema, merged, config)
+    store.create(where, store.canonical(name | {"codec": codec.to_json()}))
+    return codec
+
+
+def _read(kind: type[Codec], dataset: Dataset, where: str) -> Codec:
+    try:
+        return kind.from_json(dataset.schema, store.read_json(where)["codec"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            "CODEC",
+            where=where,
+            found=f"unreadable ({error})",
+            expected="a codec genpipe wrote",
+            fix="delete the file",
+        ) from error
+
+
+def _observe(dataset: Dataset, parts: tuple[Part, ...], config: CodecConfig) -> Iterator[tuple[int, Stats]]:
+    """(rows, statistics) piece by piece, in any order."""
+    if len(parts) > MANY_PARTS and (_ray_runs() or sum(p.bytes for p in parts) > MANY_BYTES):
+        yield from _observe_on_ray(dataset.uri, parts, config)
+        return
+    for part in parts:
+        yield from _observe_part(dataset, part, config)
+
+
+def _observe_part(dataset: Dataset, part: Part, config: CodecConfig) -> Iterator[tuple[int, Stats]]:
+    kind, schema = CODECS[dataset.schema.kind], dataset.schema
+    rows = 65_536 if schema.kind == "tabular" else 4_096
+    try:
+        for batch in dataset.open_part(part).iter_batches(batch_size=rows, columns=kind.observes(schema)):
+            yield batch.num_rows, kind.observe(batch, schema, config)
+    except (pa.ArrowException, OSError) as error:
+        where = store.join(dataset.uri, part.path)
+        raise DataError(
+            "PART", where=where, found=str(error).splitlines()[0], fix="ingest the source again"
+        ) from error
+
+
+def _ray_runs() -> bool:
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized()
+
+
+def _merged(uri: str, part: dict[str, Any], config: CodecConfig) -> tuple[int, Stats]:
+    """What one Ray task does: the statistics of one part."""
+    dataset, total, merged = Dataset(uri), 0, None
+    for rows, stats in _observe_part(dataset, Part.model_validate(part), config):
+        total, merged = total + rows, stats if merged is None else merged.merge(stats)
+    if merged is None:
+        raise DataError("NOROWS", where=f"{uri}: {part['path']}", found="a part without rows")
+    return total, merged
+
+
+def _observe_on_ray(uri: str, parts: tuple[Part, ...], config: CodecConfig) -> Iterator[tuple[int, Stats]]:
+    from genpipe.stages.cluster import connect
+
+    connect()
+    import ray
+
+    task = ray.remote(_merged)
+    waiting = [task.remote(uri, part.model_dump(), config) for part in parts if part.rows]
+    while waiting:
+        ready, waiting = ray.wait(waiting)
+        try:
+            yield ray.get(ready[0])
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None

@@ -1,0 +1,57 @@
+"""register: give a trained generator a name and a version in MLflow, and let it compete for `champion`.
+
+Writes a version of the model (bundle, signature, lineage tags, input dataset), and moves the alias `champion`
+if the rule in genpipe/registry/models.py says so; otherwise the alias `challenger`.
+"""
+
+from __future__ import annotations
+
+from genpipe import store
+from genpipe.bundle import Bundle
+from genpipe.dataset import Dataset
+from genpipe.evaluation.report import Report
+from genpipe.progress import Event, Progress, silent
+from genpipe.registry import Registered, publish, resolve
+from genpipe.stages.evaluate import evaluate
+
+
+def register(
+    model: object, *, name: str | None = None, report: Report | None = None, progress: Progress = silent
+) -> Registered:
+    """Register a trained model; returns its version, alias and the reason for the alias.
+
+    model: what `train` returned, or a bundle's URI. name: by default that of the run.
+    report: what `evaluate` returned; without one the model is evaluated now. A collapsed model, or one that
+    copies its training rows, is refused and not registered. A champion that was measured on another holdout is
+    measured again on this one, so that the two are compared on the same rows.
+    """
+    bundle = Bundle.open(str(model))
+    name = store.check_name(name or str(bundle.origin.get("name") or bundle.recipe.name))
+    report = report or evaluate(model, progress=progress)
+    report.check()
+    progress(Event("register", done=0, total=1, unit="versions", note=name))
+    holdout = str(report.lineage.get("dataset fingerprint") or bundle.origin.get("dataset_fingerprint", ""))
+    dataset = _dataset(bundle, holdout)
+
+    def rescore(champion: str) -> float | None:
+        if dataset is None:
+            return None
+        return evaluate(resolve(champion).uri, dataset, rows=report.rows, seed=report.seed).metrics()[
+            "fidelity"
+        ]
+
+    registered = publish(
+        bundle.uri, name=name, metrics=report.metrics(), holdout=holdout, dataset=dataset, rescore=rescore
+    )
+    note = f"version {registered.version} is {registered.alias}: {registered.reason}"
+    progress(Event("register", done=1, total=1, unit="versions", note=note))
+    return registered
+
+
+def _dataset(bundle: Bundle, fingerprint: str) -> Dataset | None:
+    """The dataset the report speaks of, if it is where the model remembers it."""
+    where = str(bundle.origin.get("dataset_uri", ""))
+    if not where or not Dataset.exists(where):
+        return None
+    dataset = Dataset(where)
+    return dataset if dataset.fingerprint == fingerprint else None

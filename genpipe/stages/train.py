@@ -1,0 +1,282 @@
+"""train: fit a recipe to a dataset and keep the best generator as a bundle.
+
+Writes <store>/runs/<name>-<run id>/
+    checkpoints/        trainer state, see training/checkpoint.py
+    bundle-<content>/   the generator, see bundle/
+    result.json         created last: a run without one is unfinished
+
+The run id is a hash of the request (dataset content, recipe, seed, budget, tag, code version), so the same
+request is the same run: finished, it returns at once; interrupted, it goes on from its newest checkpoint.
+Two processes that run the same request at once need no lock: they write under different names, come to the
+same result, and the one that creates result.json first is believed by both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from genpipe import __version__, store
+from genpipe.codecs import CODECS
+from genpipe.dataset import Dataset
+from genpipe.errors import ConflictError, UsageError
+from genpipe.progress import Event, Progress, silent
+from genpipe.recipe import Recipe, check
+from genpipe.recipes import parse_recipe
+from genpipe.settings import Settings, read_settings
+from genpipe.stages.prepare import prepare
+
+REPORT_SECONDS = 0.25
+SMALL = 5_000_000  # parameters
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """uri: the bundle. steps: of the weights kept. `str(model)` is the bundle's URI."""
+
+    uri: str
+    run: str
+    name: str
+    metrics: Mapping[str, float]
+    steps: int
+    seconds: float
+    dataset_uri: str
+
+    def __str__(self) -> str:
+        return self.uri
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a training process must know, as JSON: it opens the rest itself."""
+
+    run: str
+    name: str
+    dataset: str
+    recipe: dict[str, Any]
+    codec: dict[str, Any]
+    seed: int
+    minutes: float | None
+    device: str
+    cpus: int
+    origin: dict[str, Any] = field(default_factory=dict)
+
+
+def train(
+    dataset: Dataset | str,
+    *,
+    recipe: Recipe | str | Mapping[str, Any] | None = None,
+    workers: int = 0,
+    seed: int = 0,
+    name: str | None = None,
+    minutes: float | None = None,
+    tag: str = "",
+    progress: Progress = silent,
+) -> TrainedModel:
+    """Train a generator; returns the finished run, at once if this request was trained before.
+
+    recipe: a name, a mapping of changes to one, or None for the default of the data's kind.
+    workers: 0 in this process; 1 or more as Ray Train workers, which share each global batch.
+    minutes: stop after this long, keeping the best so far. tag: any text; makes an equal request another run.
+    Raises QualityError on divergence, UsageError where recipe and data or workers and CPUs do not fit.
+    """
+    dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
+    settings = read_settings()
+    check_numbers(workers, seed, minutes)
+    chosen = parse_recipe(dict(recipe) if isinstance(recipe, Mapping) else recipe, dataset.schema.kind)
+    check(chosen, dataset.schema)
+    origin = {
+        "stage": "train",
+        "name": name or dataset.name,
+        "dataset_fingerprint": dataset.fingerprint,
+        "seed": seed,
+        "minutes": minutes,
+        "tag": tag,
+        "code": __version__,
+    }
+    run_id = store.digest([origin, chosen.model_dump(mode="json")])
+    run = store.join(settings.store, "runs", f"{origin['name']}-{run_id[:10]}")
+    if (done := finished(run)) is not None:
+        progress(Event("train", done.steps, done.steps, "steps", done.metrics, note="already trained"))
+        return done
+    codec = prepare(dataset, chosen.codec, progress=progress)
+    job = Job(
+        run=run,
+        name=str(origin["name"]),
+        dataset=dataset.uri,
+        recipe=chosen.model_dump(mode="json"),
+        codec=codec.to_json(),
+        seed=seed,
+        minutes=minutes,
+        device=resolve_device(settings.device),
+        cpus=1 if workers else settings.cpus,
+        origin=origin | {"run_id": run_id, "dataset_uri": dataset.uri},
+    )
+    return run_job(job, workers, progress, settings)
+
+
+def run_job(job: Job, workers: int, progress: Progress, settings: Settings) -> TrainedModel:
+    """Here, or on Ray; either way the result is read back from the run."""
+    if workers == 0:
+        execute(job, emit=progress)
+    else:
+        from genpipe.stages.workers import on_ray
+
+        on_ray(job, workers, progress, settings)
+    done = finished(job.run)
+    assert done is not None, "a job that returns has created result.json"
+    total = int(job.recipe["training"]["steps"])
+    progress(Event("train", total, total, "steps", done.metrics, note=f"best at step {done.steps}"))
+    return done
+
+
+def execute(
+    job: Job, *, emit: Progress, evaluated: Callable[[Mapping[str, float]], None] | None = None
+) -> None:
+    """What every training process does: open data and checkpoints, fit, and (the lead) publish the result.
+
+    emit: hears of the lead's progress a few times a second. evaluated: called on all ranks at the same steps.
+    """
+    import torch
+
+    from genpipe.recipe import make_family
+    from genpipe.training.checkpoint import Checkpoints
+    from genpipe.training.data import open_source
+    from genpipe.training.distributed import Ranks
+    from genpipe.training.loop import Evaluate, Status, fit
+    from genpipe.training.score import Scorer
+
+    dataset, recipe = Dataset(job.dataset), Recipe.model_validate(job.recipe)
+    codec = CODECS[recipe.kind].from_json(dataset.schema, job.codec)
+    spec, ranks = codec.spec(recipe.layout), Ranks.current(job.device)
+    clock = _Clock(job.minutes)
+
+    def report(status: Status) -> None:
+        clock.seconds = status.seconds
+        if ranks.lead and clock.due(status.step == status.steps or status.evaluated):
+            note = f"{clock.rate(status.step):.3g} steps/s"
+            emit(Event("train", status.step, status.steps, "steps", dict(status.metrics), note=note))
+        if status.evaluated and evaluated:
+            evaluated(status.metrics)
+
+    family = make_family(recipe, spec)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(min(threads, num_threads(family, job.cpus)))
+    try:
+        score: Evaluate = _nobody
+        if ranks.lead:
+            score = Scorer(family, dataset, codec, recipe.layout, seed=job.seed, device=job.device)
+        sink = Checkpoints(job.run)
+        if ranks.lead:
+            sink.sweep()
+        result = fit(
+            recipe,
+            spec,
+            open_source(dataset, codec, recipe.layout, seed=job.seed),
+            seed=job.seed,
+            ranks=ranks,
+            device=job.device,
+            sink=sink,
+            report=report,
+            evaluate=score,
+            should_stop=clock.over,
+        )
+    finally:
+        torch.set_num_threads(threads)
+    if ranks.lead:
+        publish(job, recipe, codec, result)
+
+
+def _nobody(nets: Any, step: int) -> dict[str, float]:
+    raise AssertionError("only the lead evaluates")
+
+
+def num_threads(family: Any, cpus: int) -> int:
+    """Threads for arithmetic: one for small networks, which threads slow down, badly so on a busy machine."""
+    import torch
+
+    with torch.device("meta"):  # shapes without numbers
+        size = sum(p.numel() for net in family.build().values() for p in net.parameters())
+    return 1 if size < SMALL else cpus
+
+
+def publish(job: Job, recipe: Recipe, codec: Any, result: Any) -> None:
+    """Save the bundle under a name made of its content, then create result.json."""
+    from safetensors.torch import save
+
+    from genpipe.bundle import save_bundle
+
+    metrics = {k: v for k, v in result.metrics.items() if v == v}
+    weights = dict(result.weights)
+    uri = store.join(job.run, f"bundle-{store.digest(save(weights))[:8]}")
+    origin = job.origin | {"step": result.step}
+    save_bundle(uri, recipe=recipe, codec=codec, weights=weights, metrics=metrics, origin=origin)
+    model = TrainedModel(uri, job.run, job.name, metrics, result.step, result.seconds, job.dataset)
+    more = {"steps_made": result.steps, "stopped": result.stopped, "rollbacks": result.rollbacks}
+    with contextlib.suppress(ConflictError):  # another process finished the same run first: its result stands
+        store.create(store.join(job.run, "result.json"), store.canonical(asdict(model) | more))
+
+
+def finished(run: str) -> TrainedModel | None:
+    """The result of a run, if it has one."""
+    where = store.join(run, "result.json")
+    if not store.exists(where):
+        return None
+    told = store.read_json(where)
+    return TrainedModel(**{name: told[name] for name in TrainedModel.__dataclass_fields__})
+
+
+def resolve_device(wanted: str) -> str:
+    """cpu or cuda; `auto` takes a GPU where torch sees one."""
+    if wanted == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if wanted == "cuda":
+        raise UsageError(
+            "DEVICE",
+            where="GENPIPE_DEVICE",
+            found="cuda, but torch sees no GPU",
+            expected="a CUDA build of torch and a visible GPU",
+            fix="set GENPIPE_DEVICE=cpu",
+        )
+    return "cpu"
+
+
+def check_numbers(workers: int, seed: int, minutes: float | None) -> None:
+    if workers < 0:
+        raise UsageError("WORKERS", where="workers", found=str(workers), expected="0 (this process) or more")
+    if seed < 0:
+        raise UsageError("SEED", where="seed", found=str(seed), expected="a whole number of at least 0")
+    if minutes is not None and not 0 < minutes < float("inf"):
+        raise UsageError("MINUTES", where="minutes", found=str(minutes), expected="a number above 0, or none")
+
+
+class _Clock:
+    """Training seconds of this run so far, earlier attempts included, and when to speak."""
+
+    def __init__(self, minutes: float | None) -> None:
+        self.limit = float("inf") if minutes is None else 60 * minutes
+        self.seconds = 0.0
+        self._spoke, self._marks = 0.0, [(time.monotonic(), -1)]
+
+    def over(self) -> bool:
+        return self.seconds >= self.limit
+
+    def due(self, must: bool) -> bool:
+        now = time.monotonic()
+        if must or now - self._spoke >= REPORT_SECONDS:
+            self._spoke = now
+            return True
+        return False
+
+    def rate(self, step: int) -> float:
+        """Steps a second over the last few reports."""
+        self._marks = [*self._marks[-8:], (time.monotonic(), step)]
+        then, first = next(((t, s) for t, s in self._marks if s >= 0))
+        return (step - first) / max(1e-9, self._marks[-1][0] - then)

@@ -1,0 +1,196 @@
+"""A training job on Ray Train: data-parallel workers, restarted when one dies, resumed by a rerun.
+
+Ray starts, watches and restarts the processes; what they remember is ours (training/checkpoint.py). Ray sees
+metrics only, under a name it never saw before and in a scratch folder, because a known name silently resumes,
+a store that fails under Ray's own checkpoints ends the run, and orphans of those are never removed.
+
+Progress and errors come back through the cluster's key-value store: no process of its own, some 0.3 ms a
+message, from any node.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from genpipe import errors, store
+from genpipe.errors import GenpipeError, InfrastructureError, UsageError
+from genpipe.progress import Event, Progress
+from genpipe.settings import Settings
+from genpipe.stages.cluster import connect
+from genpipe.stages.train import Job, execute
+
+WORKER_RESTARTS = 3  # of one attempt, by Ray: a worker died
+PAUSES = (2.0, 10.0)  # seconds before another attempt: Ray itself failed
+POLL_SECONDS = 0.25
+COLLECTIVE_SECONDS = 300
+NAMESPACE = "genpipe.train"
+log = logging.getLogger("genpipe.train")
+
+
+def on_ray(job: Job, workers: int, progress: Progress, settings: Settings) -> None:
+    """Run a job on `workers` Ray Train workers until it has a result; `progress` is called in this thread."""
+    resources = connect(settings)
+    check_resources(workers, job.device, resources)
+    for pause in (*PAUSES, None):
+        try:
+            return _attempt(job, workers, progress, settings)
+        except _RayFailed as failure:
+            if pause is None:
+                raise InfrastructureError(
+                    "RAYTRAIN",
+                    where=job.run,
+                    found=f"{len(PAUSES) + 1} attempts failed; the last: {failure}",
+                    expected=f"{workers} workers that stay alive",
+                    fix=f"see {settings.logs} and the Ray session's logs; the same command resumes",
+                ) from failure
+            log.warning("%s: attempt failed (%s); resuming in %g s", job.run, failure, pause)
+            time.sleep(pause)
+
+
+def check_resources(workers: int, device: str, resources: Mapping[str, float]) -> None:
+    """Refuse what the cluster could never start: Ray would wait for it for ever."""
+    have = int(resources.get("CPU", 0))
+    if workers > have:
+        raise UsageError(
+            "CPUS",
+            where="workers",
+            found=f"{workers} workers, one CPU each, on a cluster of {have} CPUs",
+            expected=f"at most {have}",
+            fix="lower workers, raise GENPIPE_CPUS, or join a larger cluster (RAY_ADDRESS)",
+        )
+    cards = int(resources.get("GPU", 0))
+    if device == "cuda" and workers > cards:
+        raise UsageError(
+            "GPUS",
+            where="workers",
+            found=f"{workers} workers, one GPU each, on a cluster of {cards} GPUs",
+            expected=f"at most {cards}",
+            fix="lower workers, or set GENPIPE_DEVICE=cpu",
+        )
+
+
+class _RayFailed(Exception):
+    """Ray could not bring an attempt to its end."""
+
+
+def _attempt(job: Job, workers: int, progress: Progress, settings: Settings) -> None:
+    """One TorchTrainer, followed from this thread while it runs in another."""
+    key = uuid.uuid4().hex
+    scratch = settings.home / "ray" / key
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            _trainer(job, workers, key, str(scratch)).fit()
+        except BaseException as error:
+            failure.append(error)
+
+    progress(Event("train", 0, job.recipe["training"]["steps"], "steps", note=f"starting {workers} workers"))
+    thread = threading.Thread(target=run, name="ray-train", daemon=True)
+    thread.start()
+    last = None
+    try:
+        while thread.is_alive():
+            thread.join(POLL_SECONDS)
+            if (told := _get(f"{key}/progress")) != last and told is not None:
+                last = told
+                progress(Event(**json.loads(told)))
+        posted = _get(f"{key}/error")
+    finally:
+        _forget(key)
+        shutil.rmtree(scratch, ignore_errors=True)
+    if store.exists(store.join(job.run, "result.json")):
+        return
+    if posted is not None:
+        raise _rebuilt(json.loads(posted))
+    raise _RayFailed(_first_line(failure[0]) if failure else "no result") from (
+        failure[0] if failure else None
+    )
+
+
+def _trainer(job: Job, workers: int, key: str, scratch: str) -> Any:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    use_gpu = job.device == "cuda"
+    resources = {"CPU": 1, "GPU": 1} if use_gpu else {"CPU": 1}
+    return TorchTrainer(
+        _worker,
+        train_loop_config={"job": asdict(job), "key": key},
+        torch_config=TorchConfig(timeout_s=COLLECTIVE_SECONDS),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=resources),
+        run_config=RunConfig(
+            name=key,
+            storage_path=scratch,
+            failure_config=FailureConfig(max_failures=WORKER_RESTARTS, controller_failure_limit=0),  # type: ignore[call-arg]
+        ),
+    )
+
+
+def _worker(config: dict[str, Any]) -> None:
+    """What runs in each worker process."""
+    import ray.train
+
+    job, key = Job(**config["job"]), config["key"]
+    if _get(f"{key}/error") is not None:
+        return  # a restart cannot mend what genpipe itself refused
+
+    def emit(event: Event) -> None:
+        _put(f"{key}/progress", json.dumps(asdict(event) | {"metrics": dict(event.metrics)}))
+
+    def evaluated(metrics: Mapping[str, float]) -> None:
+        ray.train.report(dict(metrics))
+
+    try:
+        execute(job, emit=emit, evaluated=evaluated)
+    except GenpipeError as error:
+        _put(f"{key}/error", json.dumps([type(error).__name__, *error.__reduce__()[1][1:]]))
+        _leave()
+        raise
+
+
+def _leave() -> None:
+    """Close the process group, so that the other ranks fail now and not at the collective timeout."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _rebuilt(told: list[str]) -> GenpipeError:
+    """The worker's error, in the driver."""
+    name, code, where, found, expected, fix = told
+    kind: type[GenpipeError] = getattr(errors, name, GenpipeError)
+    return kind(code, where=where, found=found, expected=expected, fix=fix)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1].strip() if lines else 'no message'}"
+
+
+def _put(key: str, value: str) -> None:
+    from ray.experimental import internal_kv
+
+    internal_kv._internal_kv_put(key, value, overwrite=True, namespace=NAMESPACE)
+
+
+def _get(key: str) -> str | None:
+    from ray.experimental import internal_kv
+
+    found = internal_kv._internal_kv_get(key, namespace=NAMESPACE)
+    return None if found is None else found.decode()
+
+
+def _forget(key: str) -> None:
+    from ray.experimental import internal_kv
+
+    internal_kv._internal_kv_del(key, del_by_prefix=True, namespace=NAMESPACE)
