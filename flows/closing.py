@@ -29,6 +29,10 @@ def show(
         table.add_row(key, *(column.get(key, "–") for column in columns))
     console.print()
     console.print(table)
+    for summary in summaries:
+        console.print(f"\n{summary.name}", style="bold")
+        for word, uri in places(summary).items():
+            console.print(f"  {word:<8} {shorten(uri)}", markup=False, soft_wrap=True)
     overhead = fixed or summaries[0].fixed
     if overhead:
         parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in overhead.items() if seconds >= 0.05)
@@ -65,18 +69,22 @@ def facts(summary: Summary) -> dict[str, str]:
         )
     if made:
         out["generated"] = f"{made.get('generated', 0):,} rows"
-        out["in"] = shorten(made["uri"])
-    out["report"] = shorten(report["page"])
     out["seconds"] = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in summary.seconds.items())
     return out
+
+
+def places(summary: Summary) -> dict[str, str]:
+    """What a person may want to open."""
+    rows = {"rows": summary.generated["uri"]} if summary.generated else {}
+    return rows | {"report": summary.report["page"], "samples": summary.report["picture"]}
 
 
 def winner(study: dict[str, Any]) -> str:
     best = next(t for t in study["trials"] if t["number"] == study["best_trial"])
     choices = ", ".join(
-        f"{key.rsplit('.', 1)[-1]} {_short(value)}"
+        f"{_last(key)} {_short(value)}"
         for key, value in best["choices"].items()
-        if key != "recipe"
+        if _last(key) not in ("recipe", "steps", "evaluate_every")
     )
     return f"{study['best']['name']}" + (f" ({choices})" if choices else "")
 
@@ -87,10 +95,14 @@ def score_text(score: dict[str, Any]) -> str:
     unit = f" {score['unit']}" if score["unit"] else ""
     ends = [
         f"{word} {score[key]:.3f}"
-        for word, key in (("real data", "ceiling"), ("worthless", "floor"))
+        for word, key in (("real", "ceiling"), ("worthless", "floor"))
         if score[key] is not None
     ]
     return f"{score['value']:.3f}{unit}" + (f"  ({', '.join(ends)})" if ends else "")
+
+
+def _last(key: str) -> str:
+    return key.rsplit(".", 1)[-1]
 
 
 def _short(value: Any) -> str:

@@ -104,9 +104,8 @@ class Row:
         return f"{self.event.done:,.0f}/{self.event.total:,.0f} {self.event.unit}"
 
     def numbers(self) -> str:
-        names = sorted(
-            self.event.metrics, key=lambda n: (FIRST_METRICS.index(n) if n in FIRST_METRICS else 9, n)
-        )
+        known = [n for n in FIRST_METRICS if n in self.event.metrics]
+        names = known or [n for n in self.event.metrics if not n.endswith(("/s", "gradient"))]
         return "  ".join(f"{n} {self.event.metrics[n]:.3g}" for n in names[:2])
 
 

@@ -157,17 +157,24 @@ class Dataset:
     def open_part(self, part: Part, *, verify: bool = True) -> pq.ParquetFile:
         """Open a part after checking its size and, with `verify`, the checksum of every page read."""
         where = self._where(part)
-        found = store.size(where)
-        if found != part.bytes:
-            got = "the file is missing" if found is None else f"{found} bytes"
-            raise DataError("PART", where=where, found=got, expected=f"{part.bytes} bytes", fix=AGAIN)
+        size = store.size(where)
+        if size != part.bytes:
+            found = "the file is missing" if size is None else f"{size} bytes"
+            raise DataError("PART", where=where, found=found, expected=f"{part.bytes} bytes", fix=AGAIN)
         path, local = store.path_of(where), store.scheme_of(where) == "file"
-        try:
-            with store.answering(where):
-                source = path if local else store.filesystem(where).open(path, "rb")
-            return pq.ParquetFile(source, page_checksum_verification=verify)
-        except pa.ArrowException as error:
-            raise DataError("PART", where=where, found=str(error).splitlines()[0], fix=AGAIN) from error
+        with store.answering(where):
+            source = path if local else store.filesystem(where).open(path, "rb")
+            try:
+                file = pq.ParquetFile(source, page_checksum_verification=verify)
+            except (pa.ArrowException, OSError) as error:
+                found = str(error).splitlines()[0]
+                raise DataError("PART", where=where, found=found, fix=AGAIN) from error
+        # no checksum covers the footer, and with a wrong one pyarrow may read no rows without a word
+        groups = sum(file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups))
+        if not groups == file.metadata.num_rows == part.rows:
+            found = f"{groups} rows in row groups, {file.metadata.num_rows} in the footer"
+            raise DataError("PART", where=where, found=found, expected=f"{part.rows} rows", fix=AGAIN)
+        return file
 
     def batches(
         self, split: str, *, rows: int = 65_536, columns: list[str] | None = None

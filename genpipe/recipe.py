@@ -1,6 +1,7 @@
 """A recipe: everything that decides a training run but the data, as one frozen, typed, JSON-able value.
 
-Each part's config lives beside the part (families, networks, codecs); a recipe holds them and `check` knows which
+Each part's config lives beside the part (families, networks, codecs); a recipe holds them and `check` knows
+which
 fit together: family × data kind × layout × network. Search ranges stand beside the parameters they vary.
 """
 
@@ -21,12 +22,15 @@ from genpipe.spec import Layout, TensorSpec
 
 
 class Training(BaseModel):
-    """How long and how fast. batch_size is of all workers together, so their number does not change the result.
+    """How long and how fast. batch_size is of all workers together, so their number does not change the
+    result.
 
     warmup: steps of linear increase of the learning rate. clip: largest gradient norm of a network.
     ema: decay of the averaged weights that are evaluated and published; None publishes the last ones.
-    evaluate_every: steps between two scores on the holdout. patience: scores without a new best before stopping.
-    checkpoint_every: steps between two checkpoints. precision: auto takes bfloat16 where the device gains by it.
+    evaluate_every: steps between two scores on the holdout. patience: scores without a new best before
+    stopping.
+    checkpoint_every: steps between two checkpoints. precision: auto takes bfloat16 where the device gains by
+    it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

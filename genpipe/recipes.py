@@ -1,6 +1,8 @@
-"""Starting recipes: functions that return whole typed runs and derive from one another, and how to read a user's.
+"""Starting recipes: functions that return whole typed runs and derive from one another, and how to read a
+user's.
 
-The numbers are set for two CPU cores: a table of a thousand rows in seconds, 8 x 8 images in under half a minute.
+The numbers are set for two CPU cores: a table of a thousand rows in seconds, 8 x 8 images in under half a
+minute.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ def tabular_gan() -> Recipe:
         family=GANConfig(
             adversarial="wasserstein", penalty="gradient_penalty", penalty_weight=10.0, critic_steps=2
         ),
-        training=Training(steps=2000, batch_size=256, learning_rate=5e-4, betas=(0.5, 0.9), ema=0.995),
+        training=Training(steps=1500, batch_size=256, learning_rate=5e-4, betas=(0.5, 0.9), ema=0.995),
     )
 
 
@@ -70,7 +72,7 @@ def tabular_vae() -> Recipe:
         kind="tabular",
         layout="vector",
         family=VAEConfig(encoder=MLPConfig(residual=False), decoder=MLPConfig(residual=False)),
-        training=Training(steps=2000, batch_size=256, schedule="cosine"),
+        training=Training(steps=1000, batch_size=256, schedule="cosine", weight_decay=0.01),
     )
 
 
@@ -92,7 +94,7 @@ def image_vae() -> Recipe:
     return derived(
         image_gan(),
         "image_vae",
-        family=VAEConfig(encoder=Conv2dConfig(), decoder=Conv2dConfig(), beta=0.5),
+        family=VAEConfig(encoder=Conv2dConfig(), decoder=Conv2dConfig(), latent=16),
         training={"batch_size": 128, "schedule": "cosine", "betas": (0.9, 0.99), "ema": None},
     )
 
@@ -204,7 +206,8 @@ def default_recipe(kind: str) -> Recipe:
 
 
 def parse_recipe(value: str | Mapping[str, Any] | Recipe | None, kind: str) -> Recipe:
-    """A recipe from its name, from a mapping of changes to one (`base: name`), or from nothing: the kind's default.
+    """A recipe from its name, from a mapping of changes to one (`base: name`), or from nothing: the kind's
+    default.
 
     Raises a UsageError that names the key, what is allowed and the closest match; of several problems, all.
     """
@@ -286,7 +289,9 @@ def _overlaid(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def _problem(error: Any) -> UsageError:
-    """One of pydantic's complaints in our words: dotted path, what was found, what is allowed, the closest name."""
+    """One of pydantic's complaints in our words: dotted path, what was found, what is allowed, the closest
+    name.
+    """
     location = error["loc"]
     # a union's tag is in pydantic's location, but is no key of the user's
     tagged = {

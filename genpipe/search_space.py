@@ -1,11 +1,13 @@
-"""The space a search walks: recipes × the ranges their parameters declare beside themselves, valid points only.
+"""The space a search walks: recipes × the ranges their parameters declare beside themselves, valid points
+only.
 
-A field declares its range as `json_schema_extra={"search": {"choices": [...]}}` or `{"low", "high"[, "log"]}`;
-which network plays a role is a choice among those that fit the data's form. Names are those of a spec:
-``family.adversarial``, ``training.learning_rate``; a drawn point is a flat mapping of them, plus ``recipe``.
+A field declares its range as `json_schema_extra={"search": {"choices": [...]}}` or `{"low", "high"[,
+"log"]}`; which network plays a role is a choice among those that fit the data's form. Names are those of a
+spec: ``family.adversarial``, ``training.learning_rate``; a drawn point is a flat mapping of them, plus
+``recipe``.
 
-What depends on another choice is drawn after it: a Wasserstein critic always gets a penalty, a penalty's weight
-exists where there is a penalty, a network's sizes where that network was drawn.
+What depends on another choice is drawn after it: a Wasserstein critic always gets a penalty, a penalty's
+weight exists where there is a penalty, a network's sizes where that network was drawn.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ from genpipe.errors import UsageError, closest, unknown
 from genpipe.networks import NETWORKS, fitting
 from genpipe.recipe import FAMILIES, Recipe, tensor_form
 from genpipe.recipes import parse_recipe, recipes_for
-
 
 # what a Wasserstein critic implies: the setting of Gulrajani et al. 2017
 WASSERSTEIN: dict[str, Any] = {
@@ -156,8 +157,8 @@ class SearchSpace:
         return parameter.declared if self.ranges is None else self.ranges.get(parameter.name)
 
     def sample(self, rng: np.random.Generator, *, number: int | None = None) -> dict[str, Any]:
-        """A random point. number: of the trial; then recipes and losses take turns, so that few trials cover them,
-        and the first trial of each recipe is the recipe as it stands, where that lies in the ranges.
+        """A random point. number: of the trial; then recipes and losses take turns, so that few trials cover
+        them, and the first trial of each recipe is the recipe as it stands, where that lies in the ranges.
         """
         names = tuple(self.recipes)
         turn = int(rng.integers(len(names))) if number is None else number % len(names)
@@ -212,9 +213,10 @@ def space(
 ) -> SearchSpace:
     """The search space of one kind of data.
 
-    recipes: names of starting recipes, None = all of the kind. vary: parameter -> list of values or {low, high, log},
-    or a list of parameters with their declared ranges; None = every declared range. A parameter is named by its
-    dotted path or an unambiguous end of it (``adversarial``). Raises UsageError ``SPACE`` or ``UNKNOWN``.
+    recipes: names of starting recipes, None = all of the kind. vary: parameter -> list of values or {low,
+    high, log}, or a list of parameters with their declared ranges; None = every declared range. A parameter
+    is named by its dotted path or an unambiguous end of it (``adversarial``). Raises UsageError ``SPACE`` or
+    ``UNKNOWN``.
     """
     known = recipes_for(kind)
     names = tuple(known) if recipes is None else tuple(recipes)

@@ -13,7 +13,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -143,7 +143,7 @@ def write_bytes(uri: str, data: bytes | memoryview) -> None:
 
 
 def _replace(target: Path, data: bytes | memoryview) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(target.parent)
     scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         with open(scratch, "wb") as file:
@@ -153,6 +153,13 @@ def _replace(target: Path, data: bytes | memoryview) -> None:
         os.replace(scratch, target)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # FileExistsError too: a file where a folder should be
+        raise unreachable(str(folder), error) from error
 
 
 def create(uri: str, data: bytes) -> bool:
@@ -186,11 +193,8 @@ def _create_s3(uri: str, data: bytes) -> bool:
 
 
 def _create_local(target: Path, data: bytes) -> bool:
+    _make_folder(target.parent)
     scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:  # FileExistsError too: a file where a folder should be
-        raise unreachable(str(target), error) from error
     try:
         with open(scratch, "wb") as file:
             file.write(data)
@@ -232,9 +236,8 @@ def listing(uri: str) -> dict[str, float]:
 
 def remove(uri: str) -> None:
     """Delete an object or a tree that no manifest names."""
-    fs, path = filesystem(uri), path_of(uri)
-    if fs.exists(path):
-        fs.rm(path, recursive=True)
+    with answering(uri), suppress(FileNotFoundError):
+        filesystem(uri).rm(path_of(uri), recursive=True)
 
 
 def unreachable(uri: str, error: Exception) -> InfrastructureError:

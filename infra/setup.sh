@@ -11,7 +11,8 @@ cd "$(dirname "$0")/.."
 level=${1:-run}
 venv=${VENV:-.venv}
 device=${DEVICE:-}
-marker=$venv/.half-made
+marker=$venv/.half-made # from the first file of a new environment to its last: found later, it is made anew
+busy=$venv/.busy        # the process at work on it
 log=$venv/setup.log
 
 fail() { # fail "what is missing" "how to get it"
@@ -95,22 +96,24 @@ install_torch() { # plain pip on Linux often means a CUDA build and gigabytes of
 }
 
 make_venv() {
-    if [ -e "$marker" ] && kill -0 "$(cat "$marker")" 2>/dev/null; then
-        fail "another set-up (process $(cat "$marker")) is working on $venv" "wait for it, or use VENV=another-folder"
+    if [ -e "$busy" ] && kill -0 "$(cat "$busy")" 2>/dev/null; then
+        fail "another set-up (process $(cat "$busy")) is working on $venv" "wait for it, or use VENV=another-folder"
     fi
     if [ -e "$marker" ] || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1 ||
-        { [ -f "$venv/.stamp-run" ] && [ "$(cat "$venv/.stamp-root" 2>/dev/null)" != "$PWD" ]; }; then
+        { [ -f "$venv/.stamp-root" ] && [ "$(cat "$venv/.stamp-root")" != "$PWD" ]; }; then
         [ ! -e "$venv" ] || [ -e "$marker" ] || [ -e "$venv/pyvenv.cfg" ] ||
             fail "$venv exists and is not a virtual environment" "move it away, or use VENV=another-folder"
         python=$(find_python) || exit 1
         check_disk
         rm -rf "$venv"
         mkdir -p "$venv"
-        echo $$ >"$marker"
+        : >"$marker"
+        echo $$ >"$busy"
         echo "genpipe set-up: making $venv with $("$python" --version) (first time: some minutes, about 2 GB)" >&2
         quietly "$python" -m venv "$venv"
     else
-        echo $$ >"$marker"
+        echo $$ >"$busy"
+        rm -f "$venv/.stamp-run" "$venv/.stamp-dev"
         echo "genpipe set-up: bringing $venv up to date" >&2
     fi
 }
@@ -131,5 +134,5 @@ quietly "$venv/bin/python" -m pip check
 level_asked=$level
 for level in run $([ "$level_asked" = dev ] && echo dev); do key >"$venv/.stamp-$level"; done
 echo "$PWD" >"$venv/.stamp-root"
-rm -f "$marker"
+rm -f "$marker" "$busy"
 echo "genpipe set-up: $venv is ready (torch for $(cat "$venv/.stamp-device"))" >&2

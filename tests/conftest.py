@@ -6,7 +6,7 @@
 | ray_cluster | session | an embedded Ray with 2 CPUs; its resources |
 | s3 | session | a running SeaweedFS with one bucket; an S3Server |
 | s3_store | function | AWS_* set for that server, an empty prefix; its s3:// URI |
-| table_bundle, image_bundle | session | URI of a small untrained generator: right in form, worthless in content |
+| table_bundle, image_bundle | session | URI of a small untrained generator: right form, no content |
 
 Ray workers take their environment when Ray starts, so the S3 address is chosen before either of them.
 """
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 BUCKET = "lake"
 KEY, SECRET = "test-key", "test-secret-not-a-secret"
+RIGHTS = {KEY: ["Admin", "Read", "Write", "List", "Tagging"], "reader": [f"Read:{BUCKET}", f"List:{BUCKET}"]}
 READY_SECONDS = 60
 
 
@@ -97,12 +98,12 @@ class S3Server:
     def start(self) -> None:
         port = int(self.environment["AWS_ENDPOINT_URL"].rsplit(":", 1)[1])
         self.folder.mkdir(parents=True, exist_ok=True)
-        keys = {"accessKey": KEY, "secretKey": SECRET}
-        rights = ["Admin", "Read", "Write", "List", "Tagging"]
+        identities = [
+            {"name": key, "credentials": [{"accessKey": key, "secretKey": SECRET}], "actions": actions}
+            for key, actions in RIGHTS.items()
+        ]
         config = self.folder / "s3.json"
-        config.write_text(
-            json.dumps({"identities": [{"name": "test", "credentials": [keys], "actions": rights}]})
-        )
+        config.write_text(json.dumps({"identities": identities}))
         command = [
             weed(),
             "-logtostderr=true",

@@ -36,11 +36,8 @@ def validate(
     if not spec:
         raise UsageError("USAGE", where="validate", found="no file", expected="genpipe validate SPEC.yaml")
     found = check(spec)
-    how = (
-        f"search of {found.search.trials} trials"
-        if found.search
-        else f"recipe {found.recipe or 'by data kind'}"
-    )
+    recipe = found.recipe.get("base", "changed") if isinstance(found.recipe, dict) else found.recipe
+    how = f"search of {found.search.trials} trials" if found.search else f"recipe {recipe or 'by data kind'}"
     rows = f", then generate {found.generate.rows:,} rows" if found.generate else ""
     typer.echo(f"{spec}: valid: {found.name} from {found.source.path}, {how}{rows}")
 

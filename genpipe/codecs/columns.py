@@ -179,28 +179,31 @@ class Fixed(Column):
 
 @dataclass(frozen=True)
 class Placeholder(Column):
-    """Unique made-up values: 63 random bits, the same chance of a clash within a block and across blocks."""
+    """Unique made-up values of 63 random bits, whatever the block; a share `missing` of them is null."""
 
     type: ClassVar[str] = "placeholder"
     field: AnyField
+    missing: float = 0.0
 
     def decode(self, codes: np.ndarray, rng: np.random.Generator) -> pa.Array:
         numbers = rng.integers(0, 2**63 - 1, size=len(codes), dtype=np.int64)
         while len(np.unique(numbers)) < len(numbers):
             numbers = rng.integers(0, 2**63 - 1, size=len(codes), dtype=np.int64)
+        absent = rng.random(len(codes)) < self.missing
         if pa.types.is_integer(self.field.arrow()):
-            return pa.array(numbers)
-        return pa.array([f"{self.field.name}-{n:016x}" for n in numbers.tolist()], pa.string())
+            return pa.array(numbers, mask=absent)
+        names = np.array([f"{self.field.name}-{n:016x}" for n in numbers.tolist()], dtype=object)
+        return pa.array(names, pa.string(), mask=absent)
 
     def tolerance(self, layout: str) -> float:
         return float("inf")
 
     def to_json(self) -> dict[str, Any]:
-        return {}
+        return {"missing": self.missing}
 
     @classmethod
     def from_json(cls, field: AnyField, data: dict[str, Any]) -> Placeholder:
-        return cls(field)
+        return cls(field, data["missing"])
 
 
 def only_field(schema: Schema, kind: str) -> Any:

@@ -43,6 +43,7 @@ COLUMNS: dict[str, type[Column]] = {c.type: c for c in (Choice, Scale, Fixed, Pl
 @dataclass(frozen=True)
 class TabularStats(Stats):
     rows: RowStats
+    missing: dict[str, int]
     choices: dict[str, dict[Any, int]]
     numbers: dict[str, NumberStats]
     sample: Sample
@@ -50,6 +51,7 @@ class TabularStats(Stats):
     def merge(self, other: TabularStats) -> TabularStats:
         return TabularStats(
             self.rows.merge(other.rows),
+            add_counts(self.missing, other.missing),
             {name: add_counts(c, other.choices[name]) for name, c in self.choices.items()},
             {name: n.merge(other.numbers[name]) for name, n in self.numbers.items()},
             self.sample.merge(other.sample),
@@ -91,6 +93,7 @@ class TabularCodec(Codec):
         size = max(1, min(SAMPLE_ROWS, SAMPLE_CELLS // max(1, len(numbers))))
         return TabularStats(
             RowStats.of(batch, schema),
+            {f.name: batch.column(f.name).null_count for f in own},
             {f.name: _count(batch.column(f.name)) for f in own if f.kind in CHOICES},
             numbers,
             Sample.of(hashes, payload, size=size),
@@ -196,7 +199,7 @@ def _column(field: AnyField, stats: TabularStats, config: CodecConfig) -> Column
     if field.kind in NUMBERS:
         return _scale(field, stats, config)
     if field.kind in ("identifier", "text"):
-        return Placeholder(field)
+        return Placeholder(field, stats.missing[field.name] / max(1, stats.rows.rows))
     raise UsageError(
         "FIELD",
         where=field.name,
@@ -223,7 +226,7 @@ def _choice(field: AnyField, counts: dict[Any, int], rare_below: int) -> Column:
     values = sorted(kept, key=lambda v: (-kept[v], str(v)))
     lost = sum(n for v, n in seen.items() if v not in kept)
     if not values:
-        return Placeholder(field) if seen else Fixed(field, None)
+        return Placeholder(field, missing / sum(counts.values())) if seen else Fixed(field, None)
     if len(values) == 1 and not lost and not missing:
         return Fixed(field, values[0])
     if missing and not field.nullable:

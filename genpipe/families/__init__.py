@@ -1,4 +1,6 @@
-"""How generators are trained and sampled, by name. A new family is a file, one line here and one in AnyFamily."""
+"""How generators are trained and sampled, by name. A new family is a file, one line here and one in
+AnyFamily.
+"""
 
 from __future__ import annotations
 

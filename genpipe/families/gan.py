@@ -1,4 +1,5 @@
-"""Generative adversarial networks (Goodfellow et al. 2014), conditional (Mirza & Osindero 2014), for values of any layout.
+"""Generative adversarial networks (Goodfellow et al. 2014), conditional (Mirza & Osindero 2014), for values
+of any layout.
 
 A critic phase at every step, a generator phase every `critic_steps`. A penalty that is not due at every step
 is a phase of its own ("lazy", Karras et al. 2020), its weight multiplied by the interval.
@@ -53,9 +54,7 @@ class GANConfig(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> GANConfig:
         if self.adversarial == "wasserstein" and self.penalty == "none":
-            raise ValueError(
-                "adversarial 'wasserstein' needs a penalty, 'gradient_penalty' or 'r1': it bounds the critic's slope"
-            )
+            raise ValueError("adversarial 'wasserstein' needs a penalty: 'gradient_penalty' (or 'r1')")
         return self
 
 

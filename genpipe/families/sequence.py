@@ -1,4 +1,5 @@
-"""Autoregressive models: p(x) = Π p(x_t | x_<t, condition), by maximum likelihood, sampled exactly left to right.
+"""Autoregressive models: p(x) = Π p(x_t | x_<t, condition), by maximum likelihood, sampled exactly left to
+right.
 
 Text and table columns as tokens, series and audio as real values with a mixture density.
 """

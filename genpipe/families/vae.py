@@ -1,7 +1,8 @@
-"""Variational autoencoders (Kingma & Welling 2014), conditional (Sohn et al. 2015), β-weighted (Higgins et al. 2017).
+"""Variational autoencoders (Kingma & Welling 2014), conditional (Sohn et al. 2015), β-weighted (Higgins et
+al. 2017).
 
-What the decoder predicts: values by a Gaussian of learnt width (σ-VAE, Rybkin et al. 2021; TVAE, Xu et al. 2019),
-choices of a table by their cross-entropy, pixels optionally as Bernoulli. All terms are nats per row.
+What the decoder predicts: values by a Gaussian of learnt width (σ-VAE, Rybkin et al. 2021; TVAE, Xu et al.
+2019), choices of a table by their cross-entropy, pixels optionally as Bernoulli. All terms are nats per row.
 """
 
 from __future__ import annotations
@@ -94,7 +95,9 @@ class VAE:
 
     @torch.no_grad()
     def sample(self, nets: Nets, condition: Tensor, rng: Draws) -> Tensor:
-        """Decode z ~ N(0, I). Tables and series get the predicted noise too; images show their mean, as is usual."""
+        """Decode z ~ N(0, I). Tables and series get the predicted noise too; images show their mean, as is
+        usual.
+        """
         c = one_hot(condition, self.spec.conditions)
         raw = nets["decoder"](rng.normal(self.config.latent), c)
         if self.spec.layout == "grid":

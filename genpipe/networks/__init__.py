@@ -1,4 +1,6 @@
-"""Architectures, by name. A new one is a file with a Config and a build, one line in NETWORKS, one in AnyNetwork."""
+"""Architectures, by name. A new one is a file with a Config and a build, one line in NETWORKS, one in
+AnyNetwork.
+"""
 
 from __future__ import annotations
 

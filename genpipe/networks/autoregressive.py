@@ -1,9 +1,10 @@
-"""Table columns one after the other: each column's distribution given all columns before it, in one masked pass.
+"""Table columns one after the other: each column's distribution given all columns before it, in one masked
+pass.
 
-A MADE (Germain et al. 2015) with a block of units per column, as in TabularARGN (Tiwald et al. 2025): column t's
-units see the embeddings of columns < t only, because the weight matrix is strictly lower block-triangular; then
-every column has a hidden layer and a head of its own. One matrix product and one batched one train all columns;
-sampling walks them and computes only the block it needs.
+A MADE (Germain et al. 2015) with a block of units per column, as in TabularARGN (Tiwald et al. 2025): column
+t's units see the embeddings of columns < t only, because the weight matrix is strictly lower block-
+triangular; then every column has a hidden layer and a head of its own. One matrix product and one batched one
+train all columns; sampling walks them and computes only the block it needs.
 
 B batch · T columns · E embedding width · U units a column · S width of the one-hot condition
 """

@@ -12,8 +12,8 @@ Roles and their calls (c is the one-hot condition, (B, S), S may be 0; Z the lat
 A model also samples one position at a time: `state = net.begin(c)`, then `net.step(previous, state)` returns
 (B, P) for the next position, equal to what the whole call returns there. `previous` is None at the first.
 
-What a network accepts is named by the tensors' form: the layout, except that tokens with a vocabulary of their
-own at each position (a table) are `columns`, and those with one shared vocabulary (text) `tokens`.
+What a network accepts is named by the tensors' form: the layout, except that tokens with a vocabulary of
+their own at each position (a table) are `columns`, and those with one shared vocabulary (text) `tokens`.
 
 No network uses statistics over the batch (BatchNorm): one worker and many must agree on a global batch.
 """

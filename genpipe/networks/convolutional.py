@@ -1,9 +1,9 @@
 """Convolutional networks for images (conv2d) and sequences (conv1d) of any size from 8, class-conditional.
 
-A stem of 4 to 7 positions a side, then one block a doubling: the generator after DCGAN (Radford et al. 2016) with
-GroupNorm (Wu & He 2018) whose scale and shift the condition sets (de Vries et al. 2017); the critic is a
-projection discriminator (Miyato & Koyama 2018). Sizes that are not powers of two are halved upwards (28, 14, 7)
-and cut on the way back. Images are kept channels-last, which the CPU's convolutions prefer.
+A stem of 4 to 7 positions a side, then one block a doubling: the generator after DCGAN (Radford et al. 2016)
+with GroupNorm (Wu & He 2018) whose scale and shift the condition sets (de Vries et al. 2017); the critic is a
+projection discriminator (Miyato & Koyama 2018). Sizes that are not powers of two are halved upwards (28, 14,
+7) and cut on the way back. Images are kept channels-last, which the CPU's convolutions prefer.
 
 B batch · C channels · size: (H, W) or (T,) · Z latent · S width of the one-hot condition
 """

@@ -46,7 +46,9 @@ class Head(nn.Module):
         self.register_buffer("back", back, persistent=False)
 
     def padded(self, x: Tensor, *, missing: float) -> list[Tensor]:
-        """The categorical spans of x: (B, D) as rectangles (B, S, V), `missing` where an option does not exist."""
+        """The categorical spans of x: (B, D) as rectangles (B, S, V), `missing` where an option does not
+        exist.
+        """
         if not self.groups:
             return []
         wide = torch.cat([x, x.new_full((len(x), 1), missing)], 1)
@@ -61,7 +63,8 @@ class Head(nn.Module):
         return torch.cat([values, *parts], 1).index_select(1, self.back)
 
     def forward(self, raw: Tensor, noise: Tensor | None = None, *, temperature: float = 1.0) -> Tensor:
-        """x of raw (B, *shape). noise (B, D): Gumbel numbers; then choices are relaxed draws, else probabilities.
+        """x of raw (B, *shape). noise (B, D): Gumbel numbers; then choices are relaxed draws, else
+        probabilities.
 
         Gumbel-softmax: Jang et al. 2017; Maddison et al. 2017.
         """
@@ -111,7 +114,8 @@ class Outlet(nn.Module):
     """(B, T, E) -> predictions (B, T, P) of each position.
 
     tokens: logits, P = the vocabulary; where positions have their own, P is the largest and the rest is -inf.
-    sequence: a mixture of M diagonal Gaussians over channels, P = M * (1 + 2C); see `likelihood.gaussian_mixture`.
+    sequence: a mixture of M diagonal Gaussians over channels, P = M * (1 + 2C); see
+    `likelihood.gaussian_mixture`.
     """
 
     def __init__(self, spec: TensorSpec, width: int, *, mixture: int = 1) -> None:

@@ -1,7 +1,7 @@
 """Plain and residual multilayer perceptrons: they accept every layout of real numbers, flattened.
 
-With residual connections the generator is that of CTGAN (Xu et al. 2019) with LayerNorm (Ba et al. 2016) in the
-place of BatchNorm, which would tie rows of a batch together.
+With residual connections the generator is that of CTGAN (Xu et al. 2019) with LayerNorm (Ba et al. 2016) in
+the place of BatchNorm, which would tie rows of a batch together.
 
 B batch · D flattened values · Z latent · S width of the one-hot condition
 """
@@ -20,7 +20,9 @@ from genpipe.spec import TensorSpec
 
 
 class MLPConfig(NetworkConfig):
-    """width: hidden units of each of `depth` layers. norm: LayerNorm before each activation of a generator or decoder."""
+    """width: hidden units of each of `depth` layers. norm: LayerNorm before each activation of a generator or
+    decoder.
+    """
 
     network: Literal["mlp"] = "mlp"
     width: int = Field(default=256, ge=1, json_schema_extra={"search": {"choices": [128, 256, 512]}})

@@ -1,7 +1,7 @@
 """A small GPT: causal self-attention over tokens or real values (Vaswani et al. 2017; Radford et al. 2019).
 
-Pre-norm blocks, learnt positions, no dropout (early stopping does its work and every draw stays the caller's).
-Sampling keeps keys and values of past positions, so a step costs one position.
+Pre-norm blocks, learnt positions, no dropout (early stopping does its work and every draw stays the
+caller's). Sampling keeps keys and values of past positions, so a step costs one position.
 
 B batch · T positions · E width · N heads · S width of the one-hot condition
 """

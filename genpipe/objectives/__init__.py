@@ -1,4 +1,6 @@
-"""What is minimised: pure functions of tensors, one paper and formula each. A new loss is one pair and one line."""
+"""What is minimised: pure functions of tensors, one paper and formula each. A new loss is one pair and one
+line.
+"""
 
 from __future__ import annotations
 

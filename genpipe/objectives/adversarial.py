@@ -29,7 +29,9 @@ class Adversarial(NamedTuple):
 
 
 def bce_critic(real: Tensor, fake: Tensor) -> Tensor:
-    """Binary cross-entropy of telling real from fake: -log σ(r) - log(1 - σ(f)). Goodfellow et al. 2014, eq. 1."""
+    """Binary cross-entropy of telling real from fake: -log σ(r) - log(1 - σ(f)). Goodfellow et al. 2014, eq.
+    1.
+    """
     return softplus(-real).mean() + softplus(fake).mean()
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(N(μ, σ²) ‖ N(0, 1)) = ½ Σ_z (μ² + σ² - 1 - log σ²), mean over rows. Kingma & Welling 2014, appendix B.
+    """KL(N(μ, σ²) ‖ N(0, 1)) = ½ Σ_z (μ² + σ² - 1 - log σ²), mean over rows. Kingma & Welling 2014, appendix
+    B.
 
     mean, log_variance: (B, Z).
     """

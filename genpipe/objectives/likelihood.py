@@ -3,7 +3,8 @@
 B rows · D values · S choices of up to V options · T steps · C channels · M mixture components
 
 Every function is a sum over a row and a mean over rows. Masked positions count nothing and are *not* divided
-out: a row's weight must not depend on which other rows share its worker, or shards would not average to the batch.
+out: a row's weight must not depend on which other rows share its worker, or shards would not average to the
+batch.
 """
 
 from __future__ import annotations
@@ -19,19 +20,25 @@ MIN_LOG_SCALE = -6.0  # a floor for learnt scales: a constant value must not dri
 
 
 def gaussian(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """½((x - μ)/σ)² + log σ + ½ log 2π. x, mean: (B, ...); log_scale broadcasts. A learnt σ: Rybkin et al. 2021 (σ-VAE)."""
+    """½((x - μ)/σ)² + log σ + ½ log 2π. x, mean: (B, ...); log_scale broadcasts. A learnt σ: Rybkin et al.
+    2021 (σ-VAE).
+    """
     log_scale = log_scale.clamp_min(MIN_LOG_SCALE)
     nll = 0.5 * ((x - mean) * (-log_scale).exp()).square() + log_scale + HALF_LOG_2PI
     return nll.flatten(1).sum(1).mean()
 
 
 def bernoulli(x: Tensor, logits: Tensor) -> Tensor:
-    """Cross-entropy of values in [0, 1] with σ(logits). x, logits: (B, ...). Kingma & Welling 2014, appendix C.1."""
+    """Cross-entropy of values in [0, 1] with σ(logits). x, logits: (B, ...). Kingma & Welling 2014, appendix
+    C.1.
+    """
     return binary_cross_entropy_with_logits(logits, x, reduction="none").flatten(1).sum(1).mean()
 
 
 def choices(one_hot: Tensor, logits: Tensor) -> Tensor:
-    """Cross-entropy of S one-hot choices. one_hot, logits: (B, S, V); options that do not exist have logit -inf, one_hot 0."""
+    """Cross-entropy of S one-hot choices. one_hot, logits: (B, S, V); options that do not exist have logit
+    -inf, one_hot 0.
+    """
     return -(one_hot * log_softmax(logits, -1).clamp_min(-1e4)).sum((1, 2)).mean()
 
 

@@ -23,7 +23,9 @@ def slopes(critic: Critic, x: Tensor) -> Tensor:
 
 
 def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
-    """mean (‖∇D(x̂)‖ - 1)² at x̂ = u·real + (1 - u)·fake. Gulrajani et al. 2017 (WGAN-GP), eq. 3; their weight: 10."""
+    """mean (‖∇D(x̂)‖ - 1)² at x̂ = u·real + (1 - u)·fake. Gulrajani et al. 2017 (WGAN-GP), eq. 3; their
+    weight: 10.
+    """
     u = mix.reshape(-1, *[1] * (real.dim() - 1))
     norm = slopes(critic, u * real + (1 - u) * fake).square().sum(1).add(1e-12).sqrt()
     return (norm - 1).square().mean()

@@ -1,4 +1,6 @@
-"""What every network, family and recipe must keep, over the whole registries: a new entry is tested by being there."""
+"""What every network, family and recipe must keep, over the whole registries: a new entry is tested by being
+there.
+"""
 
 from __future__ import annotations
 

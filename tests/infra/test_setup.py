@@ -108,6 +108,6 @@ def test_unknown_device_is_refused(checkout: Path) -> None:
 
 def test_two_set_ups_at_once_are_refused(checkout: Path) -> None:
     (checkout / ".venv").mkdir()
-    (checkout / ".venv/.half-made").write_text(str(os.getpid()))
+    (checkout / ".venv/.busy").write_text(str(os.getpid()))
     done = set_up(checkout)
     assert done.returncode == 1 and "another set-up" in done.stderr

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Recipes: what fits together, what a user may change, and what a wrong key is told."""
 
 from __future__ import annotations

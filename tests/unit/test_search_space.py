@@ -1,4 +1,7 @@
-"""The search space: only valid points, every loss and recipe soon tried, wrong ranges refused before anything runs."""
+# ruff: noqa: E501
+"""The search space: only valid points, every loss and recipe soon tried, wrong ranges refused before anything
+runs.
+"""
 
 from __future__ import annotations
 

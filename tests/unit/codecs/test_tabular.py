@@ -36,13 +36,14 @@ def test_columns_without_news_take_no_position() -> None:
         (Boolean(name="sometimes", nullable=True), [True, None, True]),
         (Identifier(name="id"), ["a", "b", "c"]),
         (Text(name="note"), ["x", "y", "z"]),
+        (Text(name="never", nullable=True), [None] * 3),
     )
     codec = codec_of(batch)
     assert [type(c) for c in codec.columns[1:4]] == [Fixed] * 3
     assert [c.field.name for c in codec.learnt] == ["n", "sometimes"]
     assert codec.spec("tokens").vocabulary == (3, 2)
     back = codec.decode(codec.encode(batch, "tokens"), "tokens", np.random.default_rng(0))
-    for name in ("constant", "null", "big", "sometimes"):
+    for name in ("constant", "null", "big", "sometimes", "never"):
         assert back.column(name).equals(batch.column(name))
     assert all(v.startswith("note-") for v in back.column("note").to_pylist())
 
@@ -63,6 +64,15 @@ def test_placeholders_differ_within_and_across_blocks() -> None:
         codec.decode(arrays, "tokens", np.random.default_rng(s)).column("id").to_pylist() for s in range(20)
     ]
     assert len({i for block in blocks for i in block}) == 20 * 50
+
+
+def test_placeholders_are_missing_as_often_as_the_values_they_stand_for() -> None:
+    notes = [None if i % 4 else f"n{i}" for i in range(2_000)]
+    batch = batch_of((Text(name="note", nullable=True), notes), (Integer(name="n"), [1, 2] * 1_000))
+    codec = codec_of(batch)
+    back = codec.decode(codec.encode(batch, "tokens"), "tokens", np.random.default_rng(0))
+    assert abs(back.column("note").null_count - 1_500) < 80
+    assert len(set(back.column("note").drop_null().to_pylist())) == 2_000 - back.column("note").null_count
 
 
 def test_rare_values_leave_no_trace() -> None:
