@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from genpipe import store
-from genpipe.errors import DataError
+from genpipe.errors import ConflictError, DataError
 from genpipe.schema import Schema
 
 if TYPE_CHECKING:
@@ -101,13 +101,11 @@ def commit(uri: str, *, name: str, schema: Schema, parts: list[Part], origin: di
     )
     target = store.join(uri, "manifest.json")
     data = manifest.model_dump_json(indent=1).encode()
-    if not store.exists(target):
-        try:
-            store.create(target, data)
-        except store.ConflictError:
-            theirs = Dataset(uri)
-            if theirs.fingerprint != manifest.fingerprint:
-                raise
+    try:
+        store.create(target, data)
+    except ConflictError:
+        if Dataset(uri).fingerprint != manifest.fingerprint:
+            raise
     return Dataset(uri)
 
 
@@ -169,11 +167,6 @@ class Dataset:
             except (pa.ArrowException, OSError) as error:
                 found = str(error).splitlines()[0]
                 raise DataError("PART", where=where, found=found, fix=AGAIN) from error
-        # no checksum covers the footer, and with a wrong one pyarrow may read no rows without a word
-        groups = sum(file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups))
-        if not groups == file.metadata.num_rows == part.rows:
-            found = f"{groups} rows in row groups, {file.metadata.num_rows} in the footer"
-            raise DataError("PART", where=where, found=found, expected=f"{part.rows} rows", fix=AGAIN)
         return file
 
     def batches(
@@ -181,13 +174,18 @@ class Dataset:
     ) -> Iterator[pa.RecordBatch]:
         """Stream a split in order, `rows` at a time at most; memory is one row group."""
         for part in self.parts(split):
-            where = store.join(self.uri, part.path)
+            where, seen = self._where(part), 0
             with store.answering(where):
                 try:
-                    yield from self.open_part(part).iter_batches(batch_size=rows, columns=columns)
+                    for batch in self.open_part(part).iter_batches(batch_size=rows, columns=columns):
+                        seen += batch.num_rows
+                        yield batch
                 except (pa.ArrowException, OSError) as error:  # what pyarrow says of bytes that are wrong
                     found = str(error).splitlines()[0]
                     raise DataError("PART", where=where, found=found, fix=AGAIN) from error
+            if seen != part.rows:
+                # no checksum covers the footer, and with a wrong one pyarrow may read no rows without a word
+                raise DataError("PART", where=where, found=f"{seen} rows", expected=f"{part.rows}", fix=AGAIN)
 
     def table(self, split: str, *, columns: list[str] | None = None) -> pa.Table:
         """A whole split in memory, without the metadata of its parts."""

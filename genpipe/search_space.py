@@ -95,7 +95,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Parameter:
-    """name: dotted path. value: what the starting recipe has. declared: the range beside the field, if any."""
+    """name: dotted path. value: of the starting recipe. declared: the range beside the field, if any."""
 
     name: str
     value: Any

@@ -152,21 +152,18 @@ class Encoder(nn.Module):
         return self.out(torch.cat([self.trunk(x), c], 1))
 
 
-def build(role: str, spec: TensorSpec, config: ConvConfig, *, latent: int = 0) -> nn.Module:
-    if role in ("generator", "decoder"):
-        return Generator(spec, config, latent)
-    return Encoder(spec, config, latent) if role == "encoder" else Critic(spec, config)
-
-
 class Conv1d:
     Config: ClassVar[type[Any]] = Conv1dConfig
     accepts: ClassVar[frozenset[str]] = frozenset({"sequence"})
     roles: ClassVar[frozenset[str]] = frozenset({"generator", "critic", "encoder", "decoder"})
-    build = staticmethod(build)
+
+    @staticmethod
+    def build(role: str, spec: TensorSpec, config: ConvConfig, *, latent: int = 0) -> nn.Module:
+        if role in ("generator", "decoder"):
+            return Generator(spec, config, latent)
+        return Encoder(spec, config, latent) if role == "encoder" else Critic(spec, config)
 
 
-class Conv2d:
+class Conv2d(Conv1d):
     Config: ClassVar[type[Any]] = Conv2dConfig
     accepts: ClassVar[frozenset[str]] = frozenset({"grid"})
-    roles: ClassVar[frozenset[str]] = Conv1d.roles
-    build = staticmethod(build)

@@ -18,9 +18,10 @@ from genpipe.spec import TensorSpec
 
 
 class Head(nn.Module):
-    """Raw generator or decoder output -> x: tanh for values, a softmax in every categorical span of a vector."""
+    """Raw generator or decoder output -> x: tanh for values, a softmax for every choice of a vector."""
 
     continuous: Tensor
+    back: Tensor
 
     def __init__(self, spec: TensorSpec) -> None:
         super().__init__()
@@ -91,6 +92,8 @@ def gumbel(uniform: Tensor) -> Tensor:
 class Inlet(nn.Module):
     """Positions -> vectors: x (B, T) tokens or (B, T, C) values -> (B, T, E)."""
 
+    starts: Tensor
+
     def __init__(self, spec: TensorSpec, width: int) -> None:
         super().__init__()
         self.tokens = spec.layout == "tokens"
@@ -117,6 +120,8 @@ class Outlet(nn.Module):
     sequence: a mixture of M diagonal Gaussians over channels, P = M * (1 + 2C); see
     `likelihood.gaussian_mixture`.
     """
+
+    missing: Tensor
 
     def __init__(self, spec: TensorSpec, width: int, *, mixture: int = 1) -> None:
         super().__init__()

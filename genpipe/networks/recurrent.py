@@ -26,7 +26,7 @@ class RecurrentConfig(NetworkConfig):
 
     network: Literal["recurrent"] = "recurrent"
     cell: Literal["rnn", "gru", "lstm"] = Field(
-        "gru", json_schema_extra={"search": {"choices": ["gru", "lstm"]}}
+        default="gru", json_schema_extra={"search": {"choices": ["gru", "lstm"]}}
     )
     width: int = Field(default=128, ge=1, json_schema_extra={"search": {"choices": [64, 128, 192]}})
     depth: int = Field(default=1, ge=1, json_schema_extra={"search": {"low": 1, "high": 2}})

@@ -41,7 +41,7 @@ def minimax_generator(fake: Tensor) -> Tensor:
 
 
 def non_saturating_generator(fake: Tensor) -> Tensor:
-    """-log σ(f): same fixed point, strong gradient where the critic wins. Goodfellow et al. 2014, section 3."""
+    """-log σ(f): same fixed point, strong gradient where the critic wins. Goodfellow et al. 2014, §3."""
     return softplus(-fake).mean()
 
 

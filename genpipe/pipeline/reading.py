@@ -216,7 +216,8 @@ def _recipe_problems(data: Mapping[str, Any], kind: str) -> list[tuple[Path_, st
         try:
             space(kind, recipes=search.get("recipes"), vary=search.get("vary"))
         except GenpipeError as error:
-            found.append((("search", *_split(error.where)), _without_place(error)))
+            inside = (error.where,) if error.where in ("", "recipes") else ("vary", error.where)
+            found.append((("search", *filter(None, inside)), _without_place(error)))
         except (TypeError, AttributeError, ValueError):
             pass  # a wrong type, which the schema has reported already
     return found

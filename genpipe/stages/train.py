@@ -14,6 +14,7 @@ same result, and the one that creates result.json first is believed by both.
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -108,7 +109,8 @@ def train(
         name=str(origin["name"]),
         dataset=dataset.uri,
         recipe=chosen.model_dump(mode="json"),
-        codec=codec.to_json(),
+        # through the bytes a bundle will hold, so that training and sampling read the very same codec
+        codec=json.loads(store.canonical(codec.to_json())),
         seed=seed,
         minutes=minutes,
         device=resolve_device(settings.device),

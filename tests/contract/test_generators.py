@@ -174,7 +174,7 @@ def test_a_network_in_the_wrong_place_is_refused() -> None:
 
 
 def games() -> Iterator[Any]:
-    """Every family × spec × networks, and every loss and penalty of the GAN with the first of its networks."""
+    """Every family × spec × networks, and every loss and penalty of the GAN with its first networks."""
     for name, kind in FAMILIES.items():
         for key, spec in SPECS.items():
             if form(spec) not in kind.accepts:

@@ -22,7 +22,7 @@ RECIPE = {"base": "tabular_vae", "training": {"steps": 400, "evaluate_every": 10
 DRIVER = """
 import json, sys
 from genpipe.stages.train import train
-train(sys.argv[1], recipe=json.loads(sys.argv[2]), workers=int(sys.argv[3]), progress=lambda e: print(e.done, flush=True))
+train(sys.argv[1], recipe=json.loads(sys.argv[2]), workers=int(sys.argv[3]))
 """
 
 

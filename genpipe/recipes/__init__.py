@@ -1,0 +1,8 @@
+"""Recipes by name, and the reading of a user's own. A new one is a function in `starting` and a line in RECIPES."""
+
+from __future__ import annotations
+
+from genpipe.recipes.parse import parse_recipe, recipe_problems
+from genpipe.recipes.starting import RECIPES, default_recipe, recipes_for
+
+__all__ = ["RECIPES", "default_recipe", "parse_recipe", "recipe_problems", "recipes_for"]
