@@ -33,12 +33,10 @@ def show(
         console.print(f"\n{summary.name}", style="bold")
         for word, uri in places(summary).items():
             console.print(f"  {word:<8} {shorten(uri)}", markup=False, soft_wrap=True)
-    overhead = fixed or summaries[0].fixed
+    overhead = {name: took for name, took in (fixed or summaries[0].fixed).items() if took >= 0.05}
     if overhead:
-        parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in overhead.items() if seconds >= 0.05)
-        console.print(
-            f"\nfixed costs  {sum(overhead.values()):.1f} s  ({parts})", style="dim", soft_wrap=True
-        )
+        console.print(f"\nfixed costs {sum(overhead.values()):.1f} s", style="bold")
+        console.print("  " + ", ".join(f"{name} {took:.1f}" for name, took in overhead.items()), style="dim")
     console.print("\nnext", style="bold")
     for command, why in following(summaries[0]):
         console.print(f"  {command}", style="cyan", soft_wrap=True)
@@ -64,9 +62,7 @@ def facts(summary: Summary) -> dict[str, str]:
         out[score["title"]] = score_text(score)
     out["verdict"] = report["verdict"]
     if summary.registered:
-        out["model"] = (
-            f"{summary.registered['name']} version {summary.registered['version']} ({summary.registered['alias']})"
-        )
+        out["model"] = "{name} version {version} ({alias})".format(**summary.registered)
     if made:
         out["generated"] = f"{made.get('generated', 0):,} rows"
     out["seconds"] = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in summary.seconds.items())

@@ -79,7 +79,8 @@ def demo(*, fresh: bool = False) -> list[Summary]:
             try:
                 summaries, fixed = road(wanted, tag, screen)
             except BaseException:
-                traceback.print_exc()  # into the log
+                with log.open("a") as file:
+                    traceback.print_exc(file=file)
                 raise
         show(summaries, console=out, fixed=fixed)
         out.print(f"\n{time.monotonic() - began:.0f} s in all; log: {os.path.relpath(log)}", style="dim")

@@ -1,7 +1,7 @@
 """Prefect without a server of one's own: a small one for this process, gone when the process is gone.
 
-It keeps its database in $GENPIPE_HOME/prefect, so `prefect server start` shows the runs later. The child reads a
-pipe that only we hold: when we end, however hard, the pipe closes and the child ends too.
+It keeps its database in $GENPIPE_HOME/prefect, so `prefect server start` shows the runs later. The child
+reads a pipe that only we hold: when we end, however hard, the pipe closes and the child ends too.
 With PREFECT_API_URL set, nothing is started and that server is used.
 """
 
@@ -74,9 +74,13 @@ class Server:
             # its own session: Ctrl-C reaches us alone, and the flow can still record how it ended
             self.child = subprocess.Popen(
                 [sys.executable, "-m", "flows.embedded", str(port)],
-                stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, start_new_session=True,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
                 cwd=Path(__file__).parent.parent,
-            )  # fmt: skip
+            )
 
     def wait(self) -> None:
         while time.monotonic() - self.began < STARTUP_SECONDS and self.child.poll() is None:
@@ -139,7 +143,7 @@ def prefect_api(*, prepare: Any = None) -> Iterator[dict[str, float]]:
             return
         with _timed(seconds, "wait for Prefect"):
             server.wait()
-        # a heartbeat is for runs that may vanish on other machines, and ends every flow with a second of waiting
+        # a heartbeat is for runs on other machines, and ends every flow with a second of waiting
         changed: Mapping[Any, Any] = {
             PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
             PREFECT_API_URL: server.url,
@@ -172,11 +176,11 @@ def run(
     from genpipe.pipeline import load_spec
 
     checked = load_spec(spec)
-    progress(Event("prepare", note="starting"))
+    progress(Event("start", note="Prefect"))
     with prefect_api() as seconds:
         from flows.pipeline import run_spec
 
-        progress(Event("prepare", 1, 1))
+        progress(Event("start", 1, 1))
         return run_spec(checked, tag=tag, progress=progress, fixed=dict(seconds))
 
 

@@ -16,15 +16,31 @@ from genpipe.progress import Progress
 
 @step("generate", hours=24, cached=True)
 def generate_step(
-    model: str, *, rows: int, output: str | None, conditions: dict[str, Any], seed: int, workers: int | None,
-    rows_per_part: int | None, name: str | None, tag: str,
-) -> dict[str, Any]:  # fmt: skip
+    model: str,
+    *,
+    rows: int,
+    output: str | None,
+    conditions: dict[str, Any],
+    seed: int,
+    workers: int | None,
+    rows_per_part: int | None,
+    name: str | None,
+    tag: str,
+) -> dict[str, Any]:
     from genpipe.stages.generate import generate
 
     made = generate(
-        model, rows=rows, output=output, conditions=conditions, seed=seed, workers=workers,
-        rows_per_part=rows_per_part, name=name, tag=tag, progress=tell(),
-    )  # fmt: skip
+        model,
+        rows=rows,
+        output=output,
+        conditions=conditions,
+        seed=seed,
+        workers=workers,
+        rows_per_part=rows_per_part,
+        name=name,
+        tag=tag,
+        progress=tell(),
+    )
     return describe(made)
 
 
@@ -46,14 +62,23 @@ def generate(
     *,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Generate rows from "models:/name@champion" or a bundle. An alias is resolved once, to a version, at the start."""
+    """Generate rows from "models:/name@champion" or a bundle; an alias is resolved once, to a version."""
     from genpipe.registry import resolve
 
     fixed = resolve(model).reference if model.startswith("models:/") else model
     with listening(progress):
         made = remembered(
-            generate_step, dataset_exists, model=fixed, rows=rows, output=output, conditions=conditions or {}, seed=seed,
-            workers=workers, rows_per_part=rows_per_part, name=name, tag=tag,
-        )  # fmt: skip
+            generate_step,
+            dataset_exists,
+            model=fixed,
+            rows=rows,
+            output=output,
+            conditions=conditions or {},
+            seed=seed,
+            workers=workers,
+            rows_per_part=rows_per_part,
+            name=name,
+            tag=tag,
+        )
     show_dataset(made)
     return made

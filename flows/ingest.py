@@ -46,7 +46,7 @@ def ingest(
     *,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Ingest `source` (file, folder, glob, s3://); the same input again does no work and gives the same fingerprint."""
+    """Ingest `source` (file, folder, glob, s3://); the same input again does no work."""
     chosen = {
         "kind": kind,
         "target": target,

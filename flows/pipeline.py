@@ -40,7 +40,7 @@ class Clock:
 
 @flow(name="pipeline")
 def pipeline(spec: str | PipelineSpec, tag: str = "") -> dict[str, Any]:
-    """spec: a YAML file beside the flow, or the spec itself. Finished steps are reused, killed ones resume."""
+    """spec: a YAML file beside the flow, or the spec itself. Finished steps are reused."""
     checked, clock = load_spec(spec), Clock()
     dataset = clock("ingest", _ingest, checked)
     study, recipe = None, checked.recipe
@@ -64,15 +64,21 @@ def pipeline(spec: str | PipelineSpec, tag: str = "") -> dict[str, Any]:
     show_links(checked.name, report, registered)
     made = clock("generate", _generate, checked, registered["uri"], tag) if checked.generate else None
     return Summary(
-        name=checked.name, dataset=dataset, study=study, model=model, report=report, registered=registered,
-        generated=made, seconds=clock.seconds,
-    ).model_dump(mode="json")  # fmt: skip
+        name=checked.name,
+        dataset=dataset,
+        study=study,
+        model=model,
+        report=report,
+        registered=registered,
+        generated=made,
+        seconds=clock.seconds,
+    ).model_dump(mode="json")
 
 
 def run_spec(
     spec: PipelineSpec, *, tag: str = "", progress: Progress, fixed: dict[str, float] | None = None
 ) -> Summary:
-    """Run the flow in this process and tell `progress` about it; Prefect's API must be there (flows.embedded)."""
+    """Run the flow in this process and tell `progress` about it; Prefect's API must be there (`embedded`)."""
     with listening(progress):
         return Summary.model_validate(pipeline(spec, tag) | {"fixed": fixed or {}})
 
@@ -96,29 +102,53 @@ def _tune(spec: PipelineSpec, dataset: str) -> dict[str, Any]:
     search = spec.search
     assert search is not None
     study = remembered(
-        tune_step, study_exists, dataset=dataset, recipes=list(search.recipes) if search.recipes else None, vary=search.vary,
-        trials=search.trials, minutes=search.minutes, seed=spec.train.seed, name=spec.name, workers=search.workers,
-    )  # fmt: skip
+        tune_step,
+        study_exists,
+        dataset=dataset,
+        recipes=list(search.recipes) if search.recipes else None,
+        vary=search.vary,
+        trials=search.trials,
+        minutes=search.minutes,
+        seed=spec.train.seed,
+        name=spec.name,
+        workers=search.workers,
+    )
     show_trials(spec.name, study)
     return study
 
 
 def _train(spec: PipelineSpec, dataset: str, recipe: Any, tag: str) -> dict[str, Any]:
     if spec.train.steps:
-        base = {"base": recipe} if isinstance(recipe, str) else dict(recipe or {})
+        base: dict[str, Any] = {"base": recipe} if isinstance(recipe, str) else dict(recipe or {})
         recipe = base | {"training": {**base.get("training", {}), "steps": spec.train.steps}}
     return remembered(
-        train_step, bundle_exists, dataset=dataset, recipe=recipe, workers=workers_for(dataset, spec.train.workers),
-        seed=spec.train.seed, name=spec.name, minutes=spec.train.minutes, tag=tag,
-    )  # fmt: skip
+        train_step,
+        bundle_exists,
+        dataset=dataset,
+        recipe=recipe,
+        workers=workers_for(dataset, spec.train.workers),
+        seed=spec.train.seed,
+        name=spec.name,
+        minutes=spec.train.minutes,
+        tag=tag,
+    )
 
 
 def _generate(spec: PipelineSpec, model: str, tag: str) -> dict[str, Any]:
     wanted = spec.generate
     assert wanted is not None
     made = remembered(
-        generate_step, dataset_exists, model=model, rows=wanted.rows, output=wanted.output, conditions=wanted.conditions,
-        seed=wanted.seed, workers=wanted.workers, rows_per_part=wanted.rows_per_part, name=spec.name, tag=tag,
-    )  # fmt: skip
+        generate_step,
+        dataset_exists,
+        model=model,
+        rows=wanted.rows,
+        output=wanted.output,
+        conditions=wanted.conditions,
+        seed=wanted.seed,
+        workers=wanted.workers,
+        rows_per_part=wanted.rows_per_part,
+        name=spec.name,
+        tag=tag,
+    )
     show_dataset(made)
     return made

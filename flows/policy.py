@@ -1,13 +1,13 @@
 """How a step fails, is tried again, and is remembered; and who listens to its progress.
 
-Steps hand each other references (URIs, versions, small JSON), and every stage is idempotent: trying again is safe,
-and a remembered result is a reference to something that still exists, or the step runs again.
+Steps hand each other references (URIs, versions, small JSON), and every stage is idempotent: trying again is
+safe, and a remembered result is a reference to something that still exists, or the step runs again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
@@ -38,16 +38,22 @@ def transient(task: Any, task_run: Any, state: Any) -> bool:
 
 
 def step(name: str, *, hours: float = 2.0, cached: bool = False) -> Callable[[Callable[..., Any]], Any]:
-    """A Prefect task with our policy. hours: its time limit. cached: remember its result by dataset fingerprint."""
+    """A Prefect task with our policy. hours: time limit. cached: remember the result by fingerprint."""
     memory: dict[str, Any] = (
         {"cache_key_fn": by_fingerprint(name), "cache_expiration": timedelta(days=30)} if cached else {}
     )
 
     def decorate(function: Callable[..., Any]) -> Any:
         return task(
-            name=name, retries=2, retry_delay_seconds=[2, 20], retry_condition_fn=transient, timeout_seconds=hours * HOURS,
-            persist_result=cached, result_serializer="json", **memory,
-        )(function)  # fmt: skip
+            name=name,
+            retries=2,
+            retry_delay_seconds=[2, 20],
+            retry_condition_fn=transient,
+            timeout_seconds=hours * HOURS,
+            persist_result=cached,
+            result_serializer="json",
+            **memory,
+        )(function)
 
     return decorate
 
@@ -91,7 +97,5 @@ def _log(event: Event) -> None:
     numbers = ", ".join(f"{name} {value:.4g}" for name, value in event.metrics.items())
     total = f"/{event.total:,.0f}" if event.total else ""
     text = f"{event.stage} {event.done:,.0f}{total} {event.unit} {event.note} {numbers}".strip()
-    try:
+    with suppress(MissingContextError):
         get_run_logger().info(text)
-    except MissingContextError:
-        pass

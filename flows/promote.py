@@ -46,9 +46,12 @@ def check_gate(report: dict[str, Any], gate: Gate) -> None:
     wanted = max(gate.fidelity or 0.0, (gate.relative or 0.0) * (best or 1.0))
     if reached < wanted:
         raise QualityError(
-            "GATE", where="gate", found=f"fidelity {reached:.3f}", expected=f"at least {wanted:.3f} (real held-out rows reach {best or 1.0:.3f})",
+            "GATE",
+            where="gate",
+            found=f"fidelity {reached:.3f}",
+            expected=f"at least {wanted:.3f} (real held-out rows reach {best or 1.0:.3f})",
             fix=f"train longer, search more trials, or lower the gate; the report is {report['page']}",
-        )  # fmt: skip
+        )
 
 
 @flow(name="promote")

@@ -37,9 +37,12 @@ def plan(*, rows: int, cluster: Mapping[str, float], asked: int | None = None) -
     if asked is not None:
         if asked > cpus:
             raise UsageError(
-                "WORKERS", where="train.workers", found=f"{asked} workers of 1 CPU each", expected=f"at most the {cpus} CPUs of the cluster",
+                "WORKERS",
+                where="train.workers",
+                found=f"{asked} workers of 1 CPU each",
+                expected=f"at most the {cpus} CPUs of the cluster",
                 fix="ask for fewer workers, or set RAY_ADDRESS to a larger cluster",
-            )  # fmt: skip
+            )
         return Resources(asked, 1.0, 1.0 if 0 < asked <= gpus else 0.0, "as asked")
     if gpus:
         workers = max(1, min(gpus, MOST_WORKERS, -(-rows // ROWS_PER_GPU_WORKER)))

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Summary(BaseModel):
-    """Every part is what its step returned: references and numbers. seconds: by stage; fixed: what was not work."""
+    """Every part is what its step returned. seconds: by stage. fixed: seconds that were not work."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str

@@ -64,11 +64,15 @@ def train(
     *,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Train a recipe on the dataset at a URI. workers None: as many as the data is worth. Resumes if it was killed."""
+    """Train a recipe on the dataset at a URI. workers None: as many as the data is worth."""
     with listening(progress):
-        chosen = dict(
-            recipe=recipe, workers=workers_for(dataset, workers), seed=seed, minutes=minutes, tag=tag
-        )
+        chosen = {
+            "recipe": recipe,
+            "workers": workers_for(dataset, workers),
+            "seed": seed,
+            "minutes": minutes,
+            "tag": tag,
+        }
         return remembered(
             train_step, bundle_exists, dataset=dataset, name=name or Dataset(dataset).name, **chosen
         )

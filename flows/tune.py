@@ -17,9 +17,16 @@ from genpipe.progress import Progress
 
 @step("tune", hours=72, cached=True)
 def tune_step(
-    dataset: str, *, recipes: list[str] | None, vary: dict[str, Any] | None, trials: int, minutes: float | None,
-    seed: int, name: str, workers: int,
-) -> dict[str, Any]:  # fmt: skip
+    dataset: str,
+    *,
+    recipes: list[str] | None,
+    vary: dict[str, Any] | None,
+    trials: int,
+    minutes: float | None,
+    seed: int,
+    name: str,
+    workers: int,
+) -> dict[str, Any]:
     from genpipe.stages.tune import tune
 
     found = tune(
@@ -65,8 +72,16 @@ def tune(
     name = name or Dataset(dataset).name
     with listening(progress):
         study = remembered(
-            tune_step, study_exists, dataset=dataset, recipes=recipes, vary=vary, trials=trials, minutes=minutes,
-            seed=seed, name=name, workers=workers,
-        )  # fmt: skip
+            tune_step,
+            study_exists,
+            dataset=dataset,
+            recipes=recipes,
+            vary=vary,
+            trials=trials,
+            minutes=minutes,
+            seed=seed,
+            name=name,
+            workers=workers,
+        )
     show_trials(name, study)
     return study

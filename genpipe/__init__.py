@@ -27,7 +27,18 @@ _VERBS = {
     "validate": "genpipe.pipeline",
     "Dataset": "genpipe.dataset",
 }
-__all__ = ["Dataset", "evaluate", "explain", "generate", "ingest", "register", "run", "train", "tune", "validate"]
+__all__ = [
+    "Dataset",
+    "evaluate",
+    "explain",
+    "generate",
+    "ingest",
+    "register",
+    "run",
+    "train",
+    "tune",
+    "validate",
+]
 
 if TYPE_CHECKING:
     from flows.embedded import run

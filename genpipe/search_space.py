@@ -1,13 +1,10 @@
-"""The space a search walks: recipes × the ranges their parameters declare beside themselves, valid points
-only.
+"""The space a search walks: recipes × the ranges their parameters declare beside themselves.
 
-A field declares its range as `json_schema_extra={"search": {"choices": [...]}}` or `{"low", "high"[,
-"log"]}`; which network plays a role is a choice among those that fit the data's form. Names are those of a
-spec: ``family.adversarial``, ``training.learning_rate``; a drawn point is a flat mapping of them, plus
-``recipe``.
-
-What depends on another choice is drawn after it: a Wasserstein critic always gets a penalty, a penalty's
-weight exists where there is a penalty, a network's sizes where that network was drawn.
+A field declares `json_schema_extra={"search": {"choices": [...]}}` or `{"low", "high"[, "log"]}`; which network
+plays a role is a choice among those that fit the data's form. Names are those of a spec file
+(``family.adversarial``, ``training.learning_rate``); a point is a flat mapping of them, plus ``recipe``. Every
+point is valid: what depends on another choice is drawn after it. A Wasserstein critic gets its penalty, a
+penalty's weight exists where there is a penalty, a network's sizes where that network was drawn.
 """
 
 from __future__ import annotations
@@ -15,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -196,14 +194,11 @@ class SearchSpace:
 
 
 def _changed(recipe: Recipe, choices: Mapping[str, Any]) -> Recipe:
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = {"base": recipe.name}
     for path, value in choices.items():
         *parents, leaf = path.split(".")
-        part = changes
-        for parent in parents:
-            part = part.setdefault(parent, {})
-        part[leaf] = value
-    return parse_recipe({"base": recipe.name, **changes}, recipe.kind)
+        reduce(lambda part, parent: part.setdefault(parent, {}), parents, changes)[leaf] = value
+    return parse_recipe(changes, recipe.kind)
 
 
 def space(
@@ -265,7 +260,7 @@ def _resolve(word: str, recipes: Mapping[str, Recipe]) -> Parameter:
     if found:
         expected = " or ".join(p.name for p in found)
         raise UsageError("SPACE", where=word, found="a name of several parameters", expected=expected)
-    hint = closest(word, known) or closest(word, [name.rsplit(".", 1)[-1] for name in known])
+    hint = closest(word, known)
     raise UsageError(
         "SPACE", where=word, found="unknown parameter", expected="one of " + ", ".join(known), fix=hint
     )

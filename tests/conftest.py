@@ -130,9 +130,12 @@ class S3Server:
         import s3fs
 
         fs = s3fs.S3FileSystem(
-            endpoint_url=self.environment["AWS_ENDPOINT_URL"], key=KEY, secret=SECRET, skip_instance_cache=True,
+            endpoint_url=self.environment["AWS_ENDPOINT_URL"],
+            key=KEY,
+            secret=SECRET,
+            skip_instance_cache=True,
             config_kwargs={"connect_timeout": 1, "read_timeout": 5, "retries": {"max_attempts": 1}},
-        )  # fmt: skip
+        )
         end = time.monotonic() + READY_SECONDS
         while True:
             try:

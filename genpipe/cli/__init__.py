@@ -32,8 +32,9 @@ def execute(arguments: list[str]) -> int:
     try:
         from genpipe.cli.verbs import app
 
-        app(args=arguments, prog_name="genpipe", standalone_mode=False)
-        return 0
+        code = app(args=arguments, prog_name="genpipe", standalone_mode=False)
+        # Typer answers Ctrl-C with this code
+        return _interrupted() if code == 130 else int(code or 0)
     except GenpipeError as error:
         return _fail(f"[E-{error.code}] {error}", error.exit_code)
     except TyperException as error:
@@ -43,9 +44,9 @@ def execute(arguments: list[str]) -> int:
             return 0
         where = f"{context.command_path}: " if context else ""
         command = context.command_path if context else "genpipe"
-        return _fail(f"[E-USAGE] {where}{error.format_message()}; see {command} --help", 2)
+        return _fail(f"[E-USAGE] {where}{error.format_message().rstrip('.')}; see {command} --help", 2)
     except (KeyboardInterrupt, Abort):
-        return _fail("interrupted; resumable: run the same command again", 130)
+        return _interrupted()
     except Terminated:
         return _fail("terminated; resumable: run the same command again", 143)
     except BrokenPipeError:
@@ -55,10 +56,9 @@ def execute(arguments: list[str]) -> int:
         from genpipe.console import last_log, shorten
 
         log = last_log(since=began, error=error)
-        return _fail(
-            f"[E-INTERNAL] {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}; this is a defect of genpipe; the traceback is in {shorten(log)}",
-            1,
-        )
+        first = str(error).splitlines()[0] if str(error) else ""
+        fix = f"this is a defect of genpipe; the traceback is in {shorten(log)}"
+        return _fail(f"[E-INTERNAL] {type(error).__name__}: {first}; {fix}", 1)
 
 
 class Terminated(BaseException):
@@ -67,6 +67,10 @@ class Terminated(BaseException):
 
 def _raise(error: BaseException) -> None:
     raise error
+
+
+def _interrupted() -> int:
+    return _fail("interrupted; resumable: run the same command again", 130)
 
 
 def _fail(text: str, code: int) -> int:

@@ -7,7 +7,10 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     help="""Learn from data you may not share, deliver data you may.
 
@@ -26,9 +29,10 @@ app = typer.Typer(
       genpipe validate people.yaml && genpipe run people.yaml
     \b
     Every command reuses what is already done and resumes what was interrupted.
-    Exit codes: 0 done, 2 usage, 3 bad data, 4 infrastructure, 5 privacy, 6 conflict, 7 quality, 130 interrupted.
+    Exit codes: 0 done, 2 usage, 3 bad data, 4 infrastructure, 5 privacy, 6 conflict, 7 quality,
+    130 interrupted.
     """,
-)  # fmt: skip
+)
 
 
 Name = Annotated[str | None, typer.Option(help="What to call it; by default after its source.")]

@@ -159,9 +159,17 @@ def generate(
         from genpipe.stages.generate import generate
 
         return generate(
-            model, rows=rows, output=output, conditions=pairs(where), seed=seed, workers=workers,
-            rows_per_part=rows_per_part, name=name, tag=tag, progress=progress,
-        )  # fmt: skip
+            model,
+            rows=rows,
+            output=output,
+            conditions=pairs(where),
+            seed=seed,
+            workers=workers,
+            rows_per_part=rows_per_part,
+            name=name,
+            tag=tag,
+            progress=progress,
+        )
 
     made = staged("generate", work)
     say(dataset=made.uri, rows=made.rows("generated"), parts=len(made.parts("generated")))

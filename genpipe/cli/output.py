@@ -26,7 +26,8 @@ def staged(title: str, work: Callable[[Any], Any], *, plan: tuple[str, ...] = ()
         try:
             return work(screen)
         except BaseException:
-            traceback.print_exc()  # into the log
+            with log.open("a") as file:
+                traceback.print_exc(file=file)
             raise
 
 

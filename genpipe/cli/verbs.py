@@ -69,9 +69,16 @@ def ingest(
         from genpipe.stages.ingest import ingest
 
         return ingest(
-            source if len(source) > 1 else source[0], name=name, kind=kind, target=target, key=tuple(key or ()),
-            holdout=holdout, schema=schema, progress=progress, **pairs(option),
-        )  # fmt: skip
+            source if len(source) > 1 else source[0],
+            name=name,
+            kind=kind,
+            target=target,
+            key=tuple(key or ()),
+            holdout=holdout,
+            schema=schema,
+            progress=progress,
+            **pairs(option),
+        )
 
     dataset = staged("ingest", work)
     say(
@@ -102,7 +109,7 @@ def run(
 
         return run_flow(checked, tag=tag, progress=progress)
 
-    steps = ["ingest", *(["tune"] if checked.search else []), "train", "evaluate", "register"]
+    steps = ["start", "ingest", *(["tune"] if checked.search else []), "train", "evaluate", "register"]
     summary = staged(f"run {checked.name}", work, plan=(*steps, *(["generate"] if checked.generate else [])))
     from flows.closing import show
 

@@ -223,7 +223,7 @@ def _verdict(scores: tuple[Score, ...], share: Share, collapse: str) -> tuple[Ve
     if share.value - 3 * share.error > max(0.5, privacy.ceiling or 0.5) + MARGIN or excess > 0.1:
         return (
             "copies",
-            f"Generated rows hug the training rows: {share.value:.0%} lie nearer to one than to an unseen one,"
+            f"Generated rows hug the training rows: {share.value:.0%} lie nearer to them than to unseen ones,"
             f" {same.value or 0:.1%} are equal to one.",
         )
     reached = named["fidelity"].position or 0.0

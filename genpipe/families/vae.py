@@ -8,7 +8,7 @@ What the decoder predicts: values by a Gaussian of learnt width (σ-VAE, Rybkin 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -77,7 +77,9 @@ class VAE:
         mean, log_variance = nets["encoder"](batch.x, c).chunk(2, 1)
         log_variance = log_variance.clamp(-10, 10)
         z = mean + (0.5 * log_variance).exp() * rng.normal(self.config.latent)
-        reconstruction = self._reconstruction(batch.x, nets["decoder"](z, c), nets["decoder"].log_scale)  # type: ignore[arg-type]
+        reconstruction = self._reconstruction(
+            batch.x, nets["decoder"](z, c), cast(Tensor, nets["decoder"].log_scale)
+        )
         return {"reconstruction": reconstruction, "kl": beta * elbo.gaussian_kl(mean, log_variance)}
 
     def _reconstruction(self, x: Tensor, raw: Tensor, log_scale: Tensor) -> Tensor:
@@ -102,10 +104,8 @@ class VAE:
         raw = nets["decoder"](rng.normal(self.config.latent), c)
         if self.spec.layout == "grid":
             return torch.tanh(raw)
-        head, scale = (
-            self.head.to(raw.device),
-            nets["decoder"].log_scale.clamp_min(likelihood.MIN_LOG_SCALE).exp(),
-        )  # type: ignore
+        head, log_scale = self.head.to(raw.device), cast(Tensor, nets["decoder"].log_scale)
+        scale = log_scale.clamp_min(likelihood.MIN_LOG_SCALE).exp()
         if not head.groups:
             return (torch.tanh(raw) + scale * rng.normal(*self.spec.shape)).clamp(-1, 1)
         x = head.harden(head(raw, gumbel(rng.uniform(*self.spec.shape))))

@@ -43,7 +43,7 @@ def choices(one_hot: Tensor, logits: Tensor) -> Tensor:
 
 
 def tokens(x: Tensor, logits: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Cross-entropy of each token given those before it. x: (B, T) integers, logits: (B, T, V), mask: (B, T)."""
+    """Cross-entropy of each token given those before it. x, mask: (B, T), logits: (B, T, V)."""
     nll = cross_entropy(logits.flatten(0, 1).float(), x.flatten(), reduction="none").view_as(x)
     return (nll if mask is None else nll * mask).sum(1).mean()
 

@@ -80,7 +80,7 @@ def _walk(node: Any, path: Path_, lines: Lines, problems: list[str], seen: set[i
             name, at = str(key.value), key.start_mark.line + 1
             if name in first:
                 problems.append(
-                    f"line {at}: {dotted((*path, name))}: key given twice, first in line {first[name]}; delete one"
+                    f"line {at}: {dotted((*path, name))}: key given twice, first in line {first[name]}"
                 )
                 continue
             first[name] = at

@@ -82,7 +82,7 @@ class Search(Part):
 
 
 class Train(Part):
-    """workers: 0 in this process, n on n Ray Train workers, which give the same result; None: by size of data.
+    """workers: 0 in this process, n on n Ray Train workers, to the same result; None: by size of data.
 
     steps: of the training, where they should differ from the recipe's; a search's trials may then be short.
     """

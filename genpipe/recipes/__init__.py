@@ -1,4 +1,4 @@
-"""Recipes by name, and the reading of a user's own. A new one is a function in `starting` and a line in RECIPES."""
+"""Recipes by name, and the reading of a user's own. A new one: a function and a line in `starting`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user's recipe, from a name or a mapping of changes, with an answer to every wrong key that names the right one."""
+"""A user's recipe, from a name or a mapping of changes; every wrong key is answered by the right one."""
 
 from __future__ import annotations
 
@@ -137,7 +137,8 @@ def _problem(error: Any) -> UsageError:
 
 def _owner(location: tuple[Any, ...]) -> type[BaseModel]:
     """The config class in which the last key of a pydantic location lies."""
-    owners: dict[str, type[BaseModel]] = {n: k.Config for n, k in (*FAMILIES.items(), *NETWORKS.items())}
+    owners: dict[str, type[BaseModel]] = {name: kind.Config for name, kind in FAMILIES.items()}
+    owners |= {name: kind.Config for name, kind in NETWORKS.items()}
     named = {n: f.annotation for n, f in Recipe.model_fields.items()}
     for part in reversed(location[:-1]):
         if part in owners:

@@ -1,8 +1,8 @@
-"""Generators by name: publish a bundle as a version, move the champion alias by a rule, resolve names to bundles.
+"""Generators by name: publish a bundle as a version, move `champion` by a rule, resolve names to bundles.
 
-The rule: a challenger becomes `champion` if there is none, or if its fidelity *on the same holdout* is at least
-MARGIN above the champion's; otherwise it is kept under the alias `challenger`. One version per output id (a hash
-of the name and the bundle's content): publishing the same bundle again finds the version it made.
+The rule: a challenger becomes `champion` if there is none, or if its fidelity *on the same holdout* is at
+least MARGIN above the champion's; otherwise it is kept under the alias `challenger`. One version per output
+id (a hash of name and bundle content): publishing the same bundle again finds the version it made.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Registered:
 
 @dataclass(frozen=True)
 class Resolved:
-    """uri: a bundle that every worker can open. reference: what to write into lineage, without local folders."""
+    """uri: a bundle that every worker can open. reference: what lineage says of it, without local folders."""
 
     uri: str
     reference: str
@@ -63,7 +63,7 @@ def publish(
 ) -> Registered:
     """Register a bundle under a name and let it compete for `champion`.
 
-    metrics: what evaluation measured; must hold `fidelity`. holdout: fingerprint of the dataset it was measured on.
+    metrics: what evaluation measured; must hold `fidelity`. holdout: fingerprint of the dataset measured on.
     rescore: measures another bundle on this holdout, for a champion that was measured on an older one.
     """
     store.check_name(name)
@@ -84,7 +84,7 @@ def publish(
 
 
 def _without_paths(source: str, target: str) -> Bundle:
-    """A verified copy whose origin names places below the store only: what is published leaves this machine."""
+    """A verified copy whose origin names no local folder: what is published leaves this machine."""
     found = Bundle.open(source)
     content = read_folder(source)
     origin = {
@@ -165,11 +165,10 @@ def _compete(
         if theirs is None and rescore is not None:
             theirs = rescore(f"models:/{name}/{promotion.version}")
         if theirs is None:
-            reason = (
-                f"version {promotion.version} was measured on another holdout, so the two cannot be compared"
-            )
+            reason = f"version {promotion.version} was measured on another holdout: not comparable"
         else:
-            reason = f"{PRIMARY} {score:.4f} against {theirs:.4f} of version {promotion.version} on the same holdout"
+            old = promotion.version
+            reason = f"{PRIMARY} {score:.4f} against {theirs:.4f} of version {old} on the same holdout"
         if theirs is None or score < theirs + MARGIN:
             to.set_registered_model_alias(name, CHALLENGER, str(version))
             return Registered(name, version, CHALLENGER, uri, reason)

@@ -1,8 +1,9 @@
 """Moving an alias that two jobs may want at once.
 
-MLflow sets an alias without asking what it was. So each move first takes a number in a log of the store by
-conditional create (`<store>/registry/<name>-<created>/champion-00007.json`, from and to): only one job gets number 7, and the
-other is told who did. A move that was cut off between its number and the alias is finished by the next one.
+MLflow sets an alias without asking what it was. So each move first takes a number in a log of the store,
+`<store>/registry/<name>-<created>/champion-00007.json`, by conditional create: only one job gets number
+7, and the other is told who did. A move that was cut off between its number and the alias is finished by
+the next one.
 """
 
 from __future__ import annotations

@@ -71,11 +71,15 @@ def requirements() -> list[str]:
 def signature(schema: Schema) -> ModelSignature:
     """Inputs: the condition columns, each optional. Outputs: the ingest schema."""
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, TensorSpec
     from mlflow.types import Schema as Columns
 
-    told = [ColSpec(_kind(schema.field(n).arrow()), n, required=False) for n in schema.conditions]
-    made = [ColSpec(_kind(f.arrow()), f.name, required=not f.nullable) for f in schema.fields]
+    told: list[ColSpec | TensorSpec] = [
+        ColSpec(_kind(schema.field(n).arrow()), n, required=False) for n in schema.conditions
+    ]
+    made: list[ColSpec | TensorSpec] = [
+        ColSpec(_kind(f.arrow()), f.name, required=not f.nullable) for f in schema.fields
+    ]
     parameters = [
         ParamSpec("rows", "long", 100),
         ParamSpec("seed", "long", 0),

@@ -1,4 +1,4 @@
-"""The generator as an MLflow model ("models from code"): MLflow stores this file's text and runs it on loading.
+"""The generator as an MLflow model ("models from code"): MLflow stores this text and runs it on loading.
 
 Nothing is pickled; the weights are the bundle beside it, opened and verified by the installed genpipe.
 """
@@ -8,16 +8,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import mlflow.pyfunc
 import pandas as pd
 from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
 
 from genpipe.bundle import Bundle
 from genpipe.errors import UsageError
 from genpipe.seeds import derive
 
 
-class Generator(mlflow.pyfunc.PythonModel):
+class Generator(PythonModel):
     """predict(frame, params): new rows.
 
     frame: with condition columns, one new row for each of its rows; without columns or rows, `rows` rows.

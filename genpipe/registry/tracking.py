@@ -1,7 +1,8 @@
 """Runs: parameters, curves and inputs of a training or a search, as MLflow experiments.
 
-Everything goes through `MlflowClient` with explicit run ids: the fluent API keeps one active run a process and
-thread, and trials are many. Metrics are buffered, because a batch of a hundred costs as much as a single one.
+Everything goes through `MlflowClient` with explicit run ids: the fluent API keeps one active run a
+process and thread, and trials are many. Metrics are buffered, because a batch of a hundred costs as much
+as a single one.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 def client() -> MlflowClient:
-    """A client of the tracking server or database that the environment names; makes the local one if need be."""
+    """A client of the tracking server or database that the environment names; the local one is made."""
     settings = read_settings()
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -48,7 +49,7 @@ def client() -> MlflowClient:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     if mlflow.get_tracking_uri() != settings.tracking_uri:
         mlflow.set_tracking_uri(settings.tracking_uri)
-        mlflow.set_registry_uri(os.environ.get("MLFLOW_REGISTRY_URI"))
+        mlflow.set_registry_uri(os.environ.get("MLFLOW_REGISTRY_URI") or settings.tracking_uri)
     return mlflow.MlflowClient()
 
 
@@ -145,7 +146,7 @@ def track(
     tags: Mapping[str, Any] | None = None,
     datasets: Sequence[Dataset] = (),
 ) -> Iterator[Run]:
-    """A run for the length of a `with` block; FAILED if the block raises. parent: the id of an enclosing run."""
+    """A run for the length of a `with` block; FAILED if the block raises. parent: id of an enclosing run."""
     to = client()
     with reaching():
         every = {"mlflow.runName": name, "genpipe.code": __version__, **(tags or {})}
@@ -165,7 +166,7 @@ def track(
 
 
 def log_trial(study: str, *, study_uri: str, trial: Mapping[str, Any]) -> None:
-    """Note one finished trial as a run nested in its study's run; the study's run is made on the first one."""
+    """Note one ended trial as a run nested in its study's run, which is made with the first one."""
     to = client()
     with reaching():
         where = experiment_id(to, EXPERIMENT)

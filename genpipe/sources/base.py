@@ -46,7 +46,7 @@ class Options(BaseModel):
     @property
     def block(self) -> int:
         """Bytes parsed at a time."""
-        return int(min(max(self.memory // 128, 64 * 2**10), 4 * 2**20))
+        return int(min(max(self.memory // 256, 64 * 2**10), 4 * 2**20))
 
     @property
     def part(self) -> int:
@@ -154,9 +154,12 @@ def ordered(work: Callable[[A], B], items: Iterable[A], *, ahead: int = 3) -> It
         source = iter(items)
         flying = collections.deque(pool.submit(work, item) for item in itertools.islice(source, ahead))
         try:
-            while flying:
+            for turn in itertools.count():
+                if not flying:
+                    return
                 done = flying.popleft().result()
-                pa.default_memory_pool().release_unused()  # the allocator's own hoard would outgrow the data
+                if turn % 8 == 7:
+                    pa.default_memory_pool().release_unused()  # the allocator's hoard would outgrow the data
                 for item in itertools.islice(source, 1):
                     flying.append(pool.submit(work, item))
                 yield done

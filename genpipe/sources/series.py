@@ -60,7 +60,7 @@ class SeriesSource(Source):
 
     def __init__(self, files: tuple[File, ...], options: SeriesOptions) -> None:
         super().__init__(files, options)
-        self.table = TableSource(files, options)
+        self.table = TableSource(files, options, keeps=False)
         for name in ("window", "stride"):
             value = getattr(options, name)
             if value is not None and value < (2 if name == "window" else 1):

@@ -16,7 +16,7 @@ from genpipe.sources import csv
 from genpipe.sources.base import Observed, Reject, Rows, Source, attempt, ordered
 from genpipe.sources.columns import Column, Place, observe
 from genpipe.sources.convert import convert
-from genpipe.sources.files import File
+from genpipe.sources.files import File, suffix_of
 from genpipe.sources.infer import infer_field
 from genpipe.sources.jsonl import json_batches
 from genpipe.sources.parquet import parquet_batches
@@ -63,7 +63,7 @@ class TableStats(Observed):
 
 
 def _same_columns(first: tuple[int, tuple[str, ...], str], other: tuple[int, tuple[str, ...], str]) -> None:
-    if first[2].endswith(JSON) or other[2].endswith(JSON):
+    if suffix_of(first[2]) in JSON or suffix_of(other[2]) in JSON:
         return  # JSON rows may leave keys out
     lacking, extra = [c for c in first[1] if c not in other[1]], [c for c in other[1] if c not in first[1]]
     if lacking or extra:
@@ -81,6 +81,12 @@ class TableSource(Source):
     kind = "tabular"
     options: TableOptions
 
+    def __init__(self, files: tuple[File, ...], options: TableOptions, *, keeps: bool = True) -> None:
+        super().__init__(files, options)
+        # batches of small files, typed when they were observed: what fits in memory is parsed once
+        self.kept: dict[str, list[tuple[pa.RecordBatch, Place]]] = {}
+        self.keeps, self.kept_bytes = keeps, 0
+
     def observe(self, unit: int) -> TableStats:
         total = TableStats()
         first = sum(len(u) for u in self.units[:unit])
@@ -91,29 +97,15 @@ class TableSource(Source):
         return total
 
     def _observe_file(self, file: File, index: int) -> TableStats:
-        total = TableStats()
-
-        def look(item: tuple[pa.RecordBatch, Place]) -> TableStats:
-            batch, place = item
-            names, dropped = (
-                batch.schema.names,
-                {n for n in batch.schema.names if re.fullmatch(r"__index_level_\d+__", n)},
-            )
-            columns = {
-                n: observe(n, normalise(batch.column(i), n, place), place)
-                for i, n in enumerate(names)
-                if n not in dropped
-            }
-            return TableStats(
-                [],
-                batch.num_rows,
-                columns,
-                (index, tuple(n for n in names if n not in dropped), file.uri),
-                dropped,
-            )
-
-        for seen in ordered(look, self.batches(file)):
-            total = total.merge(seen)
+        total, typed, size = TableStats(), [], 0
+        for stats, batch, place in ordered(partial(_look, index=index), self.batches(file)):
+            total, size = total.merge(stats), size + batch.nbytes
+            typed.append((batch, place))
+            if not self.keeps or size > self.options.memory // 4:
+                typed.clear()
+        if typed and self.kept_bytes + size <= self.options.memory // 4:
+            self.kept[file.uri] = typed
+            self.kept_bytes += size
         return total
 
     def schema(self, stats: TableStats, *, target: str | None, key: tuple[str, ...]) -> Schema:
@@ -153,8 +145,11 @@ class TableSource(Source):
             return Rows(convert(pa.RecordBatch.from_arrays(columns, names=list(schema.names)), schema, place))
 
         for file in self.units[unit]:
-            if file.uri not in skip:
-                yield from ordered(make, self.batches(file))
+            if file.uri in skip:
+                continue
+            kept = self.kept.pop(file.uri, [])
+            exact = kept and all(_exact(b.schema, schema) for b, _ in kept)
+            yield from ordered(make, kept if exact else self.batches(file))
 
     def batches(self, file: File) -> Iterator[tuple[pa.RecordBatch, Place]]:
         """Raw batches of a file with the place they begin at."""
@@ -167,11 +162,33 @@ class TableSource(Source):
         return csv.batches(file, self.options)
 
 
+def _look(item: tuple[pa.RecordBatch, Place], index: int) -> tuple[TableStats, pa.RecordBatch, Place]:
+    """Statistics of a batch of file number `index`, and the batch in the types that were found."""
+    batch, place = item
+    names = batch.schema.names
+    dropped = {n for n in names if re.fullmatch(r"__index_level_\d+__", n)}
+    kept = tuple(n for n in names if n not in dropped)
+    seen = {n: observe(n, normalise(batch.column(n), n, place), place) for n in kept}
+    columns = {n: column for n, (column, _) in seen.items()}
+    stats = TableStats([], batch.num_rows, columns, (index, kept, place.uri), dropped)
+    return stats, pa.RecordBatch.from_arrays([values for _, values in seen.values()], names=list(kept)), place
+
+
+def _exact(found: pa.Schema, schema: Schema) -> bool:
+    """Whether every column was found in its final type, or in one that widens to it without loss."""
+    for field in schema.fields:
+        have, want = found.field(field.name).type if field.name in found.names else pa.null(), field.arrow()
+        whole = pa.types.is_integer(have) and pa.types.is_floating(want)
+        if not (have == want or whole or pa.types.is_null(have)):
+            return False
+    return True
+
+
 def _column(batch: pa.RecordBatch, name: str, place: Place) -> pa.Array:
     index = batch.schema.get_field_index(name)
     if index >= 0:
         return normalise(batch.column(index), name, place)
-    if place.uri.split(".gz")[0].endswith(JSON):
+    if suffix_of(place.uri) in JSON:
         return pa.nulls(batch.num_rows)
     raise DataError(
         "SCHEMA",

@@ -17,10 +17,10 @@ PREFIX = b"genpipe."
 
 
 def explain(path: object) -> dict[str, Any]:
-    """Lineage of `path`: a Parquet part, a dataset's folder, a bundle, a run's folder or "models:/name@alias".
+    """Lineage of a Parquet part, a dataset's folder, a bundle, a run's folder or "models:/name@alias".
 
-    Returns a flat mapping that begins with `what`. Nothing is looked up elsewhere, so a file that has left the
-    store still tells which model version, data, seed and rows it is.
+    Returns a flat mapping that begins with `what`. Nothing is looked up elsewhere, so a file that has
+    left the store still tells which model version, data, seed and rows it is.
     """
     uri = str(path).rstrip("/")
     if uri.startswith("models:"):

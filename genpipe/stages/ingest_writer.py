@@ -93,6 +93,7 @@ class _Writer:
             write_part, self.uri, table, split=self.split, name=name, attempt=self.attempt
         )
         self.batches, self.bytes, self.count = [], 0, self.count + 1
+        pa.default_memory_pool().release_unused()  # the allocator's own hoard would outgrow the data
 
     def _wait(self) -> None:
         if self.flying is not None:

@@ -21,9 +21,9 @@ def register(
     """Register a trained model; returns its version, alias and the reason for the alias.
 
     model: what `train` returned, or a bundle's URI. name: by default that of the run.
-    report: what `evaluate` returned; without one the model is evaluated now. A collapsed model, or one that
-    copies its training rows, is refused and not registered. A champion that was measured on another holdout is
-    measured again on this one, so that the two are compared on the same rows.
+    report: what `evaluate` returned; without one the model is evaluated now. A collapsed model, or one
+    that copies its training rows, is refused and not registered. A champion that was measured on another
+    holdout is measured again on this one, so that the two are compared on the same rows.
     """
     bundle = Bundle.open(str(model))
     name = store.check_name(name or str(bundle.origin.get("name") or bundle.recipe.name))

@@ -195,7 +195,8 @@ def on_ray(
 
     gpus = 1 if job.request.device == "cuda" else 0
     task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=3, max_calls=0)(make_part)
-    waiting, running = list(reversed(todo)), {}
+    waiting = list(reversed(todo))
+    running: dict[Any, int] = {}
     try:
         while waiting or running:
             while waiting and len(running) < workers:

@@ -1,4 +1,4 @@
-"""Generation under fire: killed at many points and run again, raced, its store taken away; never lost or doubled."""
+"""Generation under fire: killed at many points and run again, raced, its store taken away."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_job_killed_after_some_parts_makes_only_the_others(
     before = records(output)
     if after < 11:
         assert not Dataset.exists(output) and len(before) < 12
-        with pytest.raises(DataError, match="no manifest.json"):
+        with pytest.raises(DataError, match=r"no manifest.json"):
             Dataset(output).rows()
     events: list[Event] = []
     generate(table_bundle, output=output, workers=0, progress=events.append, **REQUEST)
@@ -192,7 +192,7 @@ def test_a_store_that_comes_back_is_waited_for(
     s3.kill()
     time.sleep(3)
     s3.start()
-    out, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=120)
     if process.returncode:  # longer away than we wait: the same command goes on
         assert "InfrastructureError" in errors
         generate(table_bundle, output=output, workers=0, **REQUEST)

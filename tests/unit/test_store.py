@@ -34,7 +34,7 @@ def test_create_makes_once_agrees_with_itself_and_refuses_others(root: str) -> N
     where = store.join(root, "manifest.json")
     assert store.create(where, b"one") is True
     assert store.create(where, b"one") is False
-    with pytest.raises(ConflictError, match="manifest.json: another result under this name") as caught:
+    with pytest.raises(ConflictError, match=r"manifest.json: another result under this name") as caught:
         store.create(where, b"two")
     assert caught.value.exit_code == 6
     assert store.read_bytes(where) == b"one"
@@ -80,7 +80,7 @@ def test_a_key_that_may_only_read_is_one_clear_line(s3_store: str, monkeypatch: 
 
 def test_wrong_keys_are_one_clear_line(s3_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody-else")
-    with pytest.raises(InfrastructureError, match="the keys") as caught:
+    with pytest.raises(InfrastructureError, match=r"the keys") as caught:
         store.write_bytes(f"{s3_store}/x", b"1")
     assert "test-secret" not in str(caught.value)
 
@@ -90,7 +90,7 @@ def test_a_server_that_does_not_answer_is_given_up(s3_address: dict, monkeypatch
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(store, "MAX_ATTEMPTS", 2)
     began = time.monotonic()
-    with pytest.raises(InfrastructureError, match="Could not connect to the endpoint.*AWS_ENDPOINT_URL"):
+    with pytest.raises(InfrastructureError, match=r"Could not connect to the endpoint.*AWS_ENDPOINT_URL"):
         store.exists("s3://lake/x")
     assert time.monotonic() - began < 20
 
@@ -98,14 +98,14 @@ def test_a_server_that_does_not_answer_is_given_up(s3_address: dict, monkeypatch
 def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for call in (store.create, store.write_bytes):
-        with pytest.raises(InfrastructureError, match="file: FileExistsError"):
+        with pytest.raises(InfrastructureError, match=r"file: FileExistsError"):
             call(str(tmp_path / "file" / "x"), b"1")
     assert (tmp_path / "file").read_text() == "x"
 
 
 @pytest.mark.parametrize("uri", ["ftp://host/x", "gs://bucket/x", "http://host/x"])
 def test_other_schemes_are_refused(uri: str) -> None:
-    with pytest.raises(UsageError, match="expected a local path or s3://bucket/prefix"):
+    with pytest.raises(UsageError, match=r"expected a local path or s3://bucket/prefix"):
         store.exists(uri)
 
 

@@ -1,0 +1,180 @@
+"""The command line as a person meets it: help, one-line errors, exit codes, quick starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from genpipe import errors
+from genpipe.cli import execute
+
+VERBS = ["validate", "ingest", "train", "tune", "evaluate", "register", "generate", "run", "explain", "demo"]
+HEAVY = [
+    "torch",
+    "ray",
+    "mlflow",
+    "prefect",
+    "pyarrow",
+    "pandas",
+    "numpy",
+    "sklearn",
+    "pydantic",
+    "rich.live",
+]
+
+
+def child(code: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | extra, timeout=120
+    )
+
+
+@pytest.mark.parametrize("code", ["import genpipe", "from genpipe.cli import execute; execute(['--help'])"])
+def test_a_start_is_quick_and_imports_nothing_heavy(code: str) -> None:
+    child(code)  # bytecode may have to be written once
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = child(f"{code}\nimport sys, json; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+    # seconds of processor, not of the clock: a busy machine must not fail this
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert used < 0.5, f"{used:.2f} CPU seconds"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_help_has_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute([verb, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "Usage: genpipe " + verb in out
+    assert verb == "demo" or re.search(rf"^  genpipe {verb} \S", out, re.MULTILINE)
+
+
+def test_help_names_every_verb_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(re.search(rf"^  {verb} ", out, re.MULTILINE) for verb in VERBS)
+    for code, word in (
+        (2, "usage"),
+        (3, "bad data"),
+        (4, "infrastructure"),
+        (5, "privacy"),
+        (6, "conflict"),
+        (7, "quality"),
+    ):
+        assert f"{code} {word}" in out
+    assert execute([]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian", "x"], r"\[E-USAGE\] .*No such command 'trian'. Did you mean 'train'"),
+        (["train"], r"\[E-USAGE\] genpipe train: Missing argument 'dataset'"),
+        (["train", "x", "--workers", "two"], r"\[E-USAGE\] genpipe train: .*integer"),
+        (["train", "x", "--worker", "2"], r"\[E-USAGE\] genpipe train: No such option.*--workers"),
+        (["generate", "m", "--rows", "0"], r"\[E-USAGE\] genpipe generate: .*greater than or equal to 1"),
+        (["generate", "m", "--rows", "5", "--where", "label"], r"\[E-USAGE\] label: no '='; expected KEY=VALUE"),
+        (["train", "nobody"], r"\[E-UNKNOWN\] .*unknown dataset 'nobody'"),
+        (["validate", "nothing.yaml"], r"\[E-PATH\] nothing.yaml: no such file"),
+        (["validate"], r"\[E-USAGE\] validate: no file"),
+        (["run", "nothing.yaml"], r"\[E-PATH\] nothing.yaml: no such file"),
+    ],
+)  # fmt: skip
+def test_usage_errors_are_one_line_and_exit_2(
+    arguments: list[str], message: str, home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert execute(arguments) == 2
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert re.match(r"genpipe: error " + message, last), last
+    assert "Traceback" not in last
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [("UsageError", 2), ("DataError", 3), ("InfrastructureError", 4), ("PrivacyError", 5), ("ConflictError", 6), ("QualityError", 7)],
+)  # fmt: skip
+def test_each_error_has_its_exit_code_and_its_traceback_is_in_the_log(
+    kind: str, code: int, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import genpipe.stages.evaluate as stage
+
+    def fail(*_: object, **__: object) -> None:
+        raise getattr(errors, kind)("WORD", where="here", found="this", expected="that", fix="do so")
+
+    monkeypatch.setattr(stage, "evaluate", fail)
+    assert execute(["evaluate", "some/bundle"]) == code
+    err = capfd.readouterr().err
+    assert err.splitlines()[-1] == "genpipe: error [E-WORD] here: this; expected that; do so"
+    assert "Traceback" not in err
+    (log,) = home.glob("logs/evaluate-*.log")
+    assert "Traceback" in log.read_text() and "in fail" in log.read_text()
+
+
+def test_a_defect_is_told_apart_and_logged(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import genpipe.stages.explain as stage
+
+    monkeypatch.setattr(stage, "explain", lambda path: 1 / 0)
+    assert execute(["explain", "x"]) == 1
+    last = capfd.readouterr().err.splitlines()[-1]
+    found = re.search(r"\[E-INTERNAL\] ZeroDivisionError: division by zero; .* traceback is in (\S+)$", last)
+    assert found and "Traceback" in Path(found.group(1)).read_text()
+
+
+SLEEPER = """
+import sys, time
+import genpipe.stages.evaluate as stage
+from genpipe.cli import execute
+def slow(*a, **k):
+    print("noise", flush=True)
+    open(sys.argv[1], "w").close()
+    time.sleep(60)
+stage.evaluate = slow
+sys.exit(execute(["evaluate", "m"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_signals_say_resumable(number: int, code: int, word: str, home: Path, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER, str(ready)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    end = time.monotonic() + 60
+    while not ready.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert err.splitlines()[-1] == f"genpipe: error {word}; resumable: run the same command again"
+    # what the libraries print goes to the log, not to the screen
+    assert "noise" not in out + err
+    assert "noise" in next(home.glob("logs/evaluate-*.log")).read_text()
+
+
+def test_validate_prints_every_problem(home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text("name: A\nsource: {path: nope.csv}\nextra: 1\n")
+    assert execute(["validate", str(spec)]) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == f"genpipe: error [E-SPEC] {spec}: 3 problems"
+    assert [line.split(":")[0].strip() for line in lines[1:]] == ["line 1", "line 2", "line 3"]
+    assert not home.exists(), "validating must leave nothing behind"
+
+
+def test_validate_prints_the_schema(capfd: pytest.CaptureFixture[str]) -> None:
+    assert execute(["validate", "--schema"]) == 0
+    assert json.loads(capfd.readouterr().out)["required"] == ["name", "source"]
