@@ -7,15 +7,18 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.summary import Summary
 from genpipe.progress import Event, Progress
 
+if TYPE_CHECKING:
+    from genpipe.console import Screen
+
 STEPS = ("ingest", "tune", "train", "evaluate", "register", "generate")
 
 
-def specs() -> list[dict[str, Any]]:
+def specs(*, seed: int) -> list[dict[str, Any]]:
     """The two pipelines, as a user would write them (examples/digits.yaml, examples/people.yaml)."""
     return [
         {
@@ -30,15 +33,15 @@ def specs() -> list[dict[str, Any]]:
                 },
                 "trials": 6,
             },
-            "train": {"workers": 2 if _cpus() >= 2 else 0, "steps": 900},
-            "generate": {"rows": 5000, "rows_per_part": 2500},
+            "train": {"workers": 2 if _cpus() >= 2 else 0, "steps": 900, "seed": seed},
+            "generate": {"rows": 5000, "rows_per_part": 2500, "seed": seed},
         },
         {
             "name": "titanic",
             "source": {"path": "builtin:titanic"},
             "recipe": {"base": "tabular_autoregressive", "training": {"steps": 600, "evaluate_every": 150}},
-            "train": {"workers": 0},
-            "generate": {"rows": 5000},
+            "train": {"workers": 0, "seed": seed},
+            "generate": {"rows": 5000, "seed": seed},
         },
     ]
 
@@ -65,44 +68,68 @@ class Startup:
         self.progress(event)
 
 
-def demo(*, fresh: bool = False) -> list[Summary]:
-    """Run both pipelines and print what came of them. fresh: train and generate again under a new tag."""
+def demo(*, fresh: bool = False, picture: str = "") -> list[Summary]:
+    """Run both pipelines and print what came of them. fresh: all of it again, from another seed.
+
+    picture: also draw the last screen into this SVG file.
+    """
     from flows.closing import show
     from genpipe.console import Screen, log_file, quiet
 
     began, log = time.monotonic(), log_file("demo")
-    tag = f"demo-{time.strftime('%Y%m%d-%H%M%S')}" if fresh else ""
-    wanted = specs()
+    wanted = specs(seed=int(time.time()) if fresh else 0)
     plan = tuple(f"{s['name']}/{step}" for s in wanted for step in STEPS if step != "tune" or "search" in s)
     with quiet(log) as (out, err):
         with Screen(err, title="genpipe demo", log=log, plan=("start", *plan)) as screen:
             try:
-                summaries, fixed = road(wanted, tag, screen)
+                summaries, fixed = road(wanted, screen, fresh=fresh)
             except BaseException:
                 with log.open("a") as file:
                     traceback.print_exc(file=file)
                 raise
         show(summaries, console=out, fixed=fixed)
+        if picture:
+            _draw(picture, screen, summaries, fixed)
         out.print(f"\n{time.monotonic() - began:.0f} s in all; log: {os.path.relpath(log)}", style="dim")
     return summaries
 
 
-def road(wanted: list[dict[str, Any]], tag: str, screen: Progress) -> tuple[list[Summary], dict[str, float]]:
+def _draw(picture: str, screen: Screen, summaries: list[Summary], fixed: dict[str, float]) -> None:
+    import io
+
+    from rich.console import Console
+
+    from flows.closing import show
+
+    paper = Console(record=True, width=110, file=io.StringIO(), force_terminal=True, highlight=False)
+    paper.print("$ genpipe demo")
+    paper.print(screen.render())
+    show(summaries, console=paper, fixed=fixed)
+    paper.save_svg(picture, title="genpipe demo")
+
+
+def road(
+    wanted: list[dict[str, Any]], screen: Progress, *, fresh: bool
+) -> tuple[list[Summary], dict[str, float]]:
     """Start Ray, Prefect and MLflow once, then run the specs one after the other."""
     from flows.embedded import prefect_api
+    from genpipe import store
     from genpipe.pipeline import load_spec
+    from genpipe.settings import read_settings
     from genpipe.stages.cluster import disconnect
 
     checked = [load_spec(spec) for spec in wanted]
     screen(Event("start", note="Prefect, Ray, torch, MLflow"))
     summaries: list[Summary] = []
-    with prefect_api(prepare=lambda: prepare(screen)) as fixed:
+    # where the last rows are there already, nothing will train, and Ray and torch need not start
+    done = not fresh and store.exists(store.join(read_settings().store, "generated", checked[-1].name))
+    with prefect_api(prepare=None if done else lambda: prepare(screen)) as fixed:
         from flows.pipeline import run_spec
 
         screen(Event("start", 1, 1))
         for spec in checked:
             listener = Startup(_grouped(screen, spec.name))
-            summaries.append(run_spec(spec, tag=tag, progress=listener))
+            summaries.append(run_spec(spec, progress=listener))
             if spec.train.workers and "train" in listener.waited:
                 fixed["start training workers"] = listener.waited["train"]
         disconnect()

@@ -70,7 +70,10 @@ def by_fingerprint(name: str) -> Callable[[Any, dict[str, Any]], str]:
 
 def remembered(call: Any, exists: Callable[[Any], bool], /, **parameters: Any) -> Any:
     """The step's result; if it was remembered but what it refers to is gone, the step runs again."""
-    result = call(**parameters)
+    state = call(**parameters, return_state=True)
+    result = state.result()
+    if state.name == "Cached":
+        tell()(Event(call.name, note="already done"))
     return result if exists(result) else call.with_options(refresh_cache=True)(**parameters)
 
 

@@ -1,10 +1,10 @@
 """The space a search walks: recipes × the ranges their parameters declare beside themselves.
 
-A field declares `json_schema_extra={"search": {"choices": [...]}}` or `{"low", "high"[, "log"]}`; which network
-plays a role is a choice among those that fit the data's form. Names are those of a spec file
-(``family.adversarial``, ``training.learning_rate``); a point is a flat mapping of them, plus ``recipe``. Every
-point is valid: what depends on another choice is drawn after it. A Wasserstein critic gets its penalty, a
-penalty's weight exists where there is a penalty, a network's sizes where that network was drawn.
+A field declares `json_schema_extra={"search": {"choices": [...]}}` or `{"low", "high"[, "log"]}`; which
+network plays a role is a choice among those that fit the data's form. Names are those of a spec file
+(``family.adversarial``, ``training.learning_rate``); a point is a flat mapping of them, plus ``recipe``.
+Every point is valid: what depends on another choice is drawn after it. A Wasserstein critic gets its
+penalty, a penalty's weight exists where there is a penalty, a network's sizes where that network was drawn.
 """
 
 from __future__ import annotations

@@ -132,7 +132,8 @@ def explain(
 
 @app.command()
 def demo(
-    fresh: Annotated[bool, typer.Option("--fresh", help="Do everything again, under a new tag.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Do everything again, from another seed.")] = False,
+    picture: Annotated[str, typer.Option(hidden=True, help="Draw the last screen into this SVG file.")] = "",
 ) -> None:
     """The whole road in about two minutes, without a network: handwritten digits and a mixed table.
 
@@ -141,7 +142,7 @@ def demo(
     """
     from flows.demo import demo as show_road
 
-    show_road(fresh=fresh)
+    show_road(fresh=fresh, picture=picture)
 
 
 @app.command(hidden=True)

@@ -177,8 +177,9 @@ class TabularCodec(Codec):
     def from_json(cls, schema: Schema, data: dict[str, Any]) -> TabularCodec:
         check_version(cls.kind, data)
         columns = []
-        for name, content in data["columns"].items():
-            content = dict(content)
+        # the order is the schema's: JSON objects have none, and a bundle's are written with sorted keys
+        for name in (n for n in schema.names if n in data["columns"]):
+            content = dict(data["columns"][name])
             columns.append(COLUMNS[content.pop("type")].from_json(schema.field(name), content))
         return cls(schema, columns, ConditionTable.model_validate(data["conditions"]))
 

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a screen of stages (screen.py), and everything else in a log file (quiet.py)."""
+"""What a person sees of a run: a screen of stages (screen.py); the rest goes to a log file (quiet.py)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Silence: Ray, Prefect and MLflow write to file descriptors 1 and 2, from this process and from children.
 
-`quiet` points both at a log file and hands out consoles on the real ones: results on stdout, progress on stderr.
+`quiet` points both at a log file and hands out consoles on the real ones: results on stdout, progress on
+stderr.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Row:
         complete = event.total is not None and event.done == event.total
         if not event.unit and complete:  # the end of the stage; its last counts stay
             self.ended = now
-            self.event = replace(self.event, note=event.note)
+            self.event = replace(self.event, note=event.note or self.event.note)
             return
         if self.first is None or event.done < self.first[1]:
             self.first = (now, event.done)

@@ -21,9 +21,12 @@ _M1, _M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 def mix(x: np.ndarray) -> np.ndarray:
     """(B,) uint64 -> (B,) uint64: the finaliser of splitmix64."""
-    x = (x ^ (x >> np.uint64(30))) * _M1
-    x = (x ^ (x >> np.uint64(27))) * _M2
-    return x ^ (x >> np.uint64(31))
+    x = x ^ (x >> np.uint64(30))
+    x *= _M1  # in place from here on: memory traffic is the cost
+    x ^= x >> np.uint64(27)
+    x *= _M2
+    x ^= x >> np.uint64(31)
+    return x
 
 
 def row_keys(batch: pa.RecordBatch, columns: tuple[str, ...] = ()) -> np.ndarray:
@@ -54,11 +57,8 @@ def column_keys(column: pa.Array) -> np.ndarray:
     else:
         if pa.types.is_boolean(kind):
             column = column.cast(pa.uint8())
-        values = (
-            column.fill_null(0)
-            if not pa.types.is_temporal(kind)
-            else column.cast(_integer(kind)).fill_null(0)
-        )
+        values = column.cast(_integer(kind)) if pa.types.is_temporal(kind) else column
+        values = values.fill_null(0) if values.null_count else values
         bits = values.to_numpy(zero_copy_only=False)
         if bits.dtype.kind == "f":
             bits = (bits.astype("<f8") + 0.0).view(np.uint64)  # + 0.0: -0.0 and 0.0 are one value

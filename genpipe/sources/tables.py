@@ -176,8 +176,8 @@ def _look(item: tuple[pa.RecordBatch, Place], index: int) -> tuple[TableStats, p
 
 def _exact(found: pa.Schema, schema: Schema) -> bool:
     """Whether every column was found in its final type, or in one that widens to it without loss."""
-    for field in schema.fields:
-        have, want = found.field(field.name).type if field.name in found.names else pa.null(), field.arrow()
+    for wanted in schema.arrow():
+        have, want = found.field(wanted.name).type if wanted.name in found.names else pa.null(), wanted.type
         whole = pa.types.is_integer(have) and pa.types.is_floating(want)
         if not (have == want or whole or pa.types.is_null(have)):
             return False

@@ -30,7 +30,7 @@ def write_unit(
 ) -> Written:
     """Write the parts of one unit; names and bytes depend on the unit alone."""
     written = Written()
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(2) as pool:
         writers = {
             split: _Writer(uri, attempt, split, unit, source.options.part, schema, pool)
             for split in ("train", "holdout")
@@ -87,7 +87,7 @@ class _Writer:
 
     def _flush(self) -> None:
         self._wait()
-        table = pa.Table.from_batches(self.batches, schema=self.schema)
+        table = pa.Table.from_batches(self.batches, schema=self.schema).combine_chunks()
         name = f"{self.split}-{self.unit:05d}-{self.count:05d}"
         self.flying = self.pool.submit(
             write_part, self.uri, table, split=self.split, name=name, attempt=self.attempt

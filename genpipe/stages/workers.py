@@ -140,8 +140,6 @@ def _worker(config: dict[str, Any]) -> None:
     import ray.train
 
     job, key = Job(**config["job"]), config["key"]
-    if _get(f"{key}/error") is not None:
-        return  # a restart cannot mend what genpipe itself refused
 
     def emit(event: Event) -> None:
         _put(f"{key}/progress", json.dumps(asdict(event) | {"metrics": dict(event.metrics)}))
@@ -151,10 +149,12 @@ def _worker(config: dict[str, Any]) -> None:
 
     try:
         execute(job, emit=emit, evaluated=evaluated)
-    except GenpipeError as error:
+    except GenpipeError as error:  # told to the driver; for Ray all is well, or it would try again
         _put(f"{key}/error", json.dumps([type(error).__name__, *error.__reduce__()[1][1:]]))
         _leave()
-        raise
+    except RuntimeError:
+        if _get(f"{key}/error") is None:  # else this rank only lost the one that refused
+            raise
 
 
 def _leave() -> None:

@@ -132,7 +132,7 @@ def play(
         judge = state.step == training.steps or state.step % training.evaluate_every == 0
         save = state.step % training.checkpoint_every == 0
         try:
-            if judge or save or state.step % CHECK_EVERY == 0:
+            if judge or save or state.step == 1 or state.step % CHECK_EVERY == 0:
                 asked = check(state, window, ranks, share, hooks.should_stop)
             if hooks.evaluate and (judge or asked):
                 score(state, ranks, hooks.evaluate)

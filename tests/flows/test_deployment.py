@@ -36,8 +36,8 @@ def server(home: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
         "COLUMNS": "300",
     }
     command = [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    log = open(tmp_path / "server.log", "wb")
-    child = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    with open(tmp_path / "server.log", "wb") as log:
+        child = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
         end = time.monotonic() + 120
         while True:
@@ -51,7 +51,6 @@ def server(home: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
     finally:
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
-        log.close()
 
 
 def prefect(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -64,13 +63,14 @@ def prefect(environment: dict[str, str], *arguments: str) -> subprocess.Complete
 def worker(server: dict[str, str], tmp_path: Path) -> Iterator[None]:
     done = prefect(server, "work-pool", "create", "genpipe", "--type", "process")
     assert done.returncode == 0, done.stdout + done.stderr
-    log = open(tmp_path / "worker.log", "wb")
     command = [*PREFECT, "worker", "start", "--pool", "genpipe", "--type", "process"]
-    child = subprocess.Popen(command, env=server, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+    with open(tmp_path / "worker.log", "wb") as log:
+        child = subprocess.Popen(
+            command, env=server, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
+        )
     yield
     os.killpg(child.pid, signal.SIGKILL)
     child.wait()
-    log.close()
 
 
 def test_the_deployments_run(table_bundle: str, server: dict[str, str], worker: None, tmp_path: Path) -> None:

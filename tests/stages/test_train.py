@@ -71,7 +71,7 @@ def test_wrong_arguments_are_named_before_anything_is_spent(
 
 
 def test_divergence_never_leaves_a_bundle(dataset: Dataset) -> None:
-    training = {"steps": 400, "learning_rate": 9.9, "betas": [0.0, 0.0]}
+    training = {"steps": 400, "learning_rate": 9.9, "betas": [0.9, 0.99]}
     wild = {"base": "tabular_vae", "training": training}
     with pytest.raises(QualityError, match=r"step \d+: .* = .*last good checkpoint") as caught:
         train(dataset, recipe=wild)

@@ -83,13 +83,16 @@ def test_help_names_every_verb_and_exit_code(capsys: pytest.CaptureFixture[str])
         (["train", "x", "--workers", "two"], r"\[E-USAGE\] genpipe train: .*integer"),
         (["train", "x", "--worker", "2"], r"\[E-USAGE\] genpipe train: No such option.*--workers"),
         (["generate", "m", "--rows", "0"], r"\[E-USAGE\] genpipe generate: .*greater than or equal to 1"),
-        (["generate", "m", "--rows", "5", "--where", "label"], r"\[E-USAGE\] label: no '='; expected KEY=VALUE"),
+        (
+            ["generate", "m", "--rows", "5", "--where", "label"],
+            r"\[E-USAGE\] label: no '='; expected KEY=VALUE",
+        ),
         (["train", "nobody"], r"\[E-UNKNOWN\] .*unknown dataset 'nobody'"),
         (["validate", "nothing.yaml"], r"\[E-PATH\] nothing.yaml: no such file"),
         (["validate"], r"\[E-USAGE\] validate: no file"),
         (["run", "nothing.yaml"], r"\[E-PATH\] nothing.yaml: no such file"),
     ],
-)  # fmt: skip
+)
 def test_usage_errors_are_one_line_and_exit_2(
     arguments: list[str], message: str, home: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,8 +104,15 @@ def test_usage_errors_are_one_line_and_exit_2(
 
 @pytest.mark.parametrize(
     ("kind", "code"),
-    [("UsageError", 2), ("DataError", 3), ("InfrastructureError", 4), ("PrivacyError", 5), ("ConflictError", 6), ("QualityError", 7)],
-)  # fmt: skip
+    [
+        ("UsageError", 2),
+        ("DataError", 3),
+        ("InfrastructureError", 4),
+        ("PrivacyError", 5),
+        ("ConflictError", 6),
+        ("QualityError", 7),
+    ],
+)
 def test_each_error_has_its_exit_code_and_its_traceback_is_in_the_log(
     kind: str, code: int, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -97,25 +97,49 @@ HEAD = "name: people\nsource: {path: people.csv, kind: tabular}\n"
     [
         ("recipe: tabular_gna\n", "line 3: recipe: unknown recipe 'tabular_gna'.*did you mean 'tabular_gan'"),
         ("recipe: image_gan\n", "line 3: recipe: unknown recipe for tabular data 'image_gan'"),
-        ("recipe:\n  training: {stepps: 3}\n", "line 4: recipe.training.stepps: unknown key.*did you mean 'steps'"),
-        ("recipe:\n  training:\n    learning_rate: -1\n", "line 5: recipe.training.learning_rate: -1; expected greater than 0"),
-        ("recipe: {base: tabular_gan, family: {adversarial: hing}}\n", "line 3: recipe.family.adversarial: 'hing'.*did you mean 'hinge'"),
+        (
+            "recipe:\n  training: {stepps: 3}\n",
+            "line 4: recipe.training.stepps: unknown key.*did you mean 'steps'",
+        ),
+        (
+            "recipe:\n  training:\n    learning_rate: -1\n",
+            "line 5: recipe.training.learning_rate: -1; expected greater than 0",
+        ),
+        (
+            "recipe: {base: tabular_gan, family: {adversarial: hing}}\n",
+            "line 3: recipe.family.adversarial: 'hing'.*did you mean 'hinge'",
+        ),
         ("recipe: {base: tabular_gan, layout: grid}\n", "line 3: recipe.layout: layout 'grid'"),
         ("recipe: tabular_gan\nsearch: {trials: 2}\n", "line 4: search: found both 'recipe' and 'search'"),
         ("search: {recipes: [tabular_gan, gru]}\n", "line 3: search.recipes: unknown tabular recipe 'gru'"),
-        ("search:\n  vary: {adversarail: [hinge]}\n", "line 4: search.vary.adversarail: unknown parameter.*did you mean"),
+        (
+            "search:\n  vary: {adversarail: [hinge]}\n",
+            "line 4: search.vary.adversarail: unknown parameter.*did you mean",
+        ),
         ("search:\n  trials: 0\n", "line 4: search.trials: found 0; expected greater than or equal to 1"),
         ("search: {minutes: .nan}\n", "line 3: search.minutes: found nan; expected"),
         ("train: {minutes: .inf}\n", "line 3: train.minutes: found inf; expected"),
-        ("train: {seed: 9223372036854775808}\n", "line 3: train.seed: found 9223372036854775808; expected less than"),
+        (
+            "train: {seed: 9223372036854775808}\n",
+            "line 3: train.seed: found 9223372036854775808; expected less than",
+        ),
         ("train: {workers: true}\n", "line 3: train.workers: found True; expected a whole number"),
-        ("gate: {promote: always}\n", "line 3: gate.promote: found 'always'; expected one of if_better, never"),
+        (
+            "gate: {promote: always}\n",
+            "line 3: gate.promote: found 'always'; expected one of if_better, never",
+        ),
         ("gate: {fidelity: 60%}\n", "line 3: gate.fidelity: found '60%'; expected a number"),
         ("generate: {}\n", "line 3: generate.rows: missing"),
-        ("generate: {rows: 5, output: 's3://key:word@b/p'}\n", "line 3: generate.output: found a key or password in the URI"),
-        ("generate: {rows: 5, conditions: [a]}\n", "line 3: generate.conditions: found a list; expected a mapping"),
+        (
+            "generate: {rows: 5, output: 's3://key:word@b/p'}\n",
+            "line 3: generate.output: found a key or password in the URI",
+        ),
+        (
+            "generate: {rows: 5, conditions: [a]}\n",
+            "line 3: generate.conditions: found a list; expected a mapping",
+        ),
     ],
-)  # fmt: skip
+)
 def test_each_mistake_is_named(here: Path, rest: str, line: str) -> None:
     found = problems(HEAD + rest, folder=here)
     assert len(found) == 1, found
@@ -137,7 +161,7 @@ def test_each_mistake_is_named(here: Path, rest: str, line: str) -> None:
         ("x" * 1_000_001, "1000001 bytes; expected a spec of at most"),
         ("a: " + "[" * 60 + "]" * 60, "very deep nesting"),
     ],
-)  # fmt: skip
+)
 def test_broken_files(here: Path, text: str | bytes, line: str) -> None:
     assert re.search(line, problems(text, folder=here)[0])
 

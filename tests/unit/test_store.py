@@ -89,6 +89,7 @@ def test_a_server_that_does_not_answer_is_given_up(s3_address: dict, monkeypatch
     for name, value in {**s3_address, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(store, "MAX_ATTEMPTS", 2)
+    store._s3.cache_clear()
     began = time.monotonic()
     with pytest.raises(InfrastructureError, match=r"Could not connect to the endpoint.*AWS_ENDPOINT_URL"):
         store.exists("s3://lake/x")
