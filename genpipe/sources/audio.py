@@ -156,7 +156,7 @@ class AudioSource(Source):
         files = [f for f in self.units[unit] if f.uri not in skip]
         for start in range(0, len(files), BATCH):
             chunk = files[start : start + BATCH]
-            clips = list(ordered(lambda f: self._clip(f, shape), chunk, ahead=8))
+            clips = list(ordered(lambda f: self._clip(f, shape), chunk))
             rejects += [c for c in clips if isinstance(c, Reject)]
             good = [(f, c) for f, c in zip(chunk, clips, strict=True) if isinstance(c, bytes)]
             made = {"audio": pa.array([{"bytes": c, "path": f.relative} for f, c in good], BLOB)}

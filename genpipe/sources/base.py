@@ -14,6 +14,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import itertools
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -26,10 +27,12 @@ from pydantic import BaseModel, ConfigDict
 
 from genpipe.errors import DataError
 from genpipe.schema import Schema
+from genpipe.sources.columns import Place
 from genpipe.sources.files import File
 
 UNIT_BYTES = 64 * 2**20
 UNIT_FILES = 4096
+Piece = Callable[[], tuple[pa.RecordBatch, Place]]
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -46,7 +49,7 @@ class Options(BaseModel):
     @property
     def block(self) -> int:
         """Bytes parsed at a time."""
-        return int(min(max(self.memory // 256, 64 * 2**10), 4 * 2**20))
+        return int(min(max(self.memory // 64, 64 * 2**10), 2 * 2**20))
 
     @property
     def part(self) -> int:
@@ -148,20 +151,16 @@ def attempt(work: Callable[[File], B], file: File, rejects: list[Reject]) -> B |
         return None
 
 
-def ordered(work: Callable[[A], B], items: Iterable[A], *, ahead: int = 3) -> Iterator[B]:
-    """map() over two threads with few results in flight, since Arrow kernels release the GIL."""
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+def ordered(work: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
+    """map() over threads with few results in flight, since Arrow and numpy release the GIL."""
+    threads = min(os.cpu_count() or 1, 8)
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         source = iter(items)
-        flying = collections.deque(pool.submit(work, item) for item in itertools.islice(source, ahead))
+        flying = collections.deque(pool.submit(work, item) for item in itertools.islice(source, threads + 1))
         try:
-            for turn in itertools.count():
-                if not flying:
-                    return
+            while flying:
                 done = flying.popleft().result()
-                if turn % 8 == 7:
-                    pa.default_memory_pool().release_unused()  # the allocator's hoard would outgrow the data
-                for item in itertools.islice(source, 1):
-                    flying.append(pool.submit(work, item))
+                flying.extend(pool.submit(work, item) for item in itertools.islice(source, 1))
                 yield done
         finally:
             for future in flying:

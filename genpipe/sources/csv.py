@@ -1,28 +1,33 @@
-"""CSV as a stream of text batches: header checked, every fault named with its row.
+"""CSV as pieces of whole records that are parsed anywhere, in any order; every fault is named with its row.
 
-Arrow parses; what it would let pass or report without a row (NUL, an open quote, a ragged row, a wrong
-byte) is found here. The slow, exact scan of `diagnose` runs only once something is wrong.
+Cutting the file ourselves, at line ends outside quotes, bounds memory (Arrow's own reader runs 32 blocks
+ahead) and lets pieces be parsed on all threads. A row in a message is the line it begins on.
 """
 
 from __future__ import annotations
 
-import codecs
 import csv
+import io
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from genpipe.errors import DataError
-from genpipe.sources.base import Options
+from genpipe.sources.base import Options, Piece
 from genpipe.sources.columns import Place
-from genpipe.sources.files import Checked, File, open_stream
+from genpipe.sources.csv_faults import diagnose
+from genpipe.sources.files import File
+from genpipe.sources.stream import Checked, wrong_byte
 
 NULLS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "#N/A", "?")
 DELIMITERS = ",;\t|"
-HEAD = 1 << 20
+HEAD = 2**20
+LONGEST = 64 * 2**20  # bytes of one record
 
 
 class CsvOptions(Options):
@@ -37,69 +42,41 @@ class CsvOptions(Options):
     nulls: tuple[str, ...] = NULLS
 
 
+@dataclass(frozen=True)
 class Header:
-    """Column names of a CSV file, its delimiter and how many lines come before the data."""
+    """names of the columns. lines: how many come before the data. newline: what ends them."""
 
-    def __init__(self, file: File, options: CsvOptions) -> None:
-        with open_stream(file) as stream:
-            head = read_head(stream, file)
-        if not head.strip(b"\xef\xbb\xbf\xff\xfe\x00\r\n\t "):
-            raise DataError(
-                "EMPTY", where=file.uri, found="no header and no rows", expected="a header line and data"
-            )
-        text = _decode(head, file, options.encoding)
-        lines = text.splitlines(keepends=True)
-        self.skip = next(i for i, line in enumerate(lines) if line.strip())
-        first = lines[self.skip]
-        self.delimiter = options.delimiter or max(
-            DELIMITERS, key=lambda d: (first.count(d), -DELIMITERS.index(d))
+    names: tuple[str, ...]
+    delimiter: str
+    lines: int
+    newline: bytes
+
+
+def read_header(file: File, options: CsvOptions) -> Header:
+    head = Checked(file, encoding=options.encoding).read(HEAD)
+    if not head.strip(b"\xef\xbb\xbf\r\n\t "):
+        raise DataError(
+            "EMPTY", where=file.uri, found="no header and no rows", expected="a header line and data"
         )
-        cells = next(csv.reader(lines[self.skip :], delimiter=self.delimiter))
-        self.names = [c.strip() for c in cells]
-        _check_header(file, self.names)
-        self.skip += 1
-
-
-def read_head(stream: pa.NativeFile, file: File) -> bytes:
-    try:
-        return stream.read(HEAD)
-    except OSError as error:
-        raise DataError(
-            "TRUNCATED",
-            where=file.uri,
-            found=f"damaged or cut off compressed file ({str(error).splitlines()[0]})",
-            fix="fetch it again",
-        ) from error
-
-
-def _decode(head: bytes, file: File, encoding: str) -> str:
-    if encoding == "utf-8" and head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        raise DataError(
-            "ENCODING", where=file.uri, found="UTF-16 text", expected="UTF-8", fix="pass encoding='utf-16'"
-        )
-    try:
-        decoder = codecs.getincrementaldecoder(encoding)()
-    except LookupError:
-        raise DataError(
-            "ENCODING",
-            where=file.uri,
-            found=f"unknown encoding {encoding!r}",
-            expected="a name such as utf-8, latin-1, cp1252, utf-16",
-        ) from None
-    try:
-        return decoder.decode(head).removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise wrong_byte(file, error.start, head[error.start], encoding) from None
-
-
-def wrong_byte(file: File, offset: int, byte: int, encoding: str) -> DataError:
-    return DataError(
-        "ENCODING",
-        where=file.uri,
-        found=f"byte 0x{byte:02x} at offset {offset} is not {encoding}",
-        expected=f"{encoding} text",
-        fix="pass encoding='latin-1', 'cp1252' or whatever wrote the file",
+    newline = b"\r" if b"\r" in head and b"\n" not in head else b"\n"
+    lines = list(io.StringIO(_first_lines(head, file), newline=""))
+    blank = next(i for i, line in enumerate(lines) if line.strip())
+    found = (
+        [options.delimiter] if options.delimiter else sorted(DELIMITERS, key=lambda d: -lines[blank].count(d))
     )
+    reader = csv.reader(lines[blank:], delimiter=found[0])
+    names = tuple(cell.strip() for cell in next(reader))
+    _check_header(file, list(names))
+    return Header(names, found[0], blank + reader.line_num, newline)
+
+
+def _first_lines(head: bytes, file: File) -> str:
+    """Text up to the last line end, so that no character is cut in two."""
+    whole = head[: max(head.rfind(b"\n"), head.rfind(b"\r")) + 1] if len(head) >= HEAD // 2 else head
+    try:
+        return (whole or head).decode()
+    except UnicodeDecodeError as error:
+        raise wrong_byte(file, error.start, head[error.start], "utf-8") from None
 
 
 def _check_header(file: File, names: list[str]) -> None:
@@ -135,109 +112,72 @@ def _check_header(file: File, names: list[str]) -> None:
         )
 
 
-def batches(file: File, options: CsvOptions) -> Iterator[tuple[pa.RecordBatch, Place]]:
-    """Text batches of at most about `options.block` bytes; the header is row 1."""
-    header = Header(file, options)
-    names = header.names
-    checked = Checked(
-        file,
-        text=options.encoding.lower().replace("_", "-") not in ("utf-16", "utf-32", "utf-16-le", "utf-16-be"),
-    )
-    row = header.skip + 1
+def pieces(file: File, options: CsvOptions) -> Iterator[Piece]:
+    """Whole records, about `options.block` bytes at a time, as calls that parse them."""
+    header = read_header(file, options)
+    checked, rest, line, skip = Checked(file, encoding=options.encoding), b"", 1, header.lines
+    while True:
+        chunk = checked.read(options.block)
+        rest += chunk
+        while skip and header.newline in rest:
+            rest = rest.partition(header.newline)[2]
+            skip, line = skip - 1, line + 1
+        cut = 0 if skip else boundary(rest, header.newline) if chunk else len(rest)
+        piece, rest = rest[:cut], rest[cut:]
+        if piece.strip():
+            yield partial(_parse, piece, Place(file.uri, line), header, file, options)
+        line += piece.count(header.newline)
+        if len(rest) > LONGEST:
+            raise diagnose(file, options.encoding, header.delimiter, len(header.names), header.lines, "")
+        if not chunk:
+            break
+    if checked.quotes % 2:
+        fault = diagnose(file, options.encoding, header.delimiter, len(header.names), header.lines, "")
+        if fault.code == "QUOTE":
+            raise fault
+
+
+def boundary(data: bytes, newline: bytes) -> int:
+    """Length of the whole records in `data`: up to the last line end with an even number of quotes before it."""
+    cut, quotes = len(data), data.count(b'"')
+    while True:
+        at = data.rfind(newline, 0, cut)
+        if at < 0:
+            return 0
+        quotes -= data.count(b'"', at, cut)
+        if quotes % 2 == 0:
+            return at + 1
+        cut = at
+
+
+def _parse(
+    piece: bytes, place: Place, header: Header, file: File, options: CsvOptions
+) -> tuple[pa.RecordBatch, Place]:
     try:
-        reader = pacsv.open_csv(
-            pa.PythonFile(checked, mode="r"),
+        table = pacsv.read_csv(
+            pa.BufferReader(piece),
             read_options=pacsv.ReadOptions(
-                column_names=names,
-                skip_rows=header.skip,
-                block_size=options.block,
-                encoding=options.encoding.replace("utf-8", "utf8"),
+                column_names=header.names, block_size=len(piece) + 1, use_threads=False
             ),
             parse_options=pacsv.ParseOptions(delimiter=header.delimiter, newlines_in_values=True),
             convert_options=pacsv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()),
+                column_types=dict.fromkeys(header.names, pa.string()),
                 null_values=list(options.nulls),
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=True,
             ),
         )
-        for batch in reader:
-            if batch.num_rows:
-                yield _decimal(batch, options), Place(file.uri, row)
-                row += batch.num_rows
-    except (pa.ArrowException, OSError, UnicodeError) as error:
-        raise checked.fault or diagnose(file, options, header, error) from None
-    if checked.quotes % 2:
-        fault = diagnose(file, options, header, None)
-        if fault.code == "QUOTE":
-            raise fault
-    if row == header.skip + 1:
-        raise DataError("NOROWS", where=file.uri, found="a header and 0 rows", expected="data")
+    except (pa.ArrowException, OSError) as error:
+        told = str(error).splitlines()[0]
+        raise diagnose(
+            file, options.encoding, header.delimiter, len(header.names), header.lines, told
+        ) from None
+    columns = [_decimal(column.combine_chunks(), options.decimal) for column in table.columns]
+    return pa.RecordBatch.from_arrays(columns, names=list(header.names)), place
 
 
-def _decimal(batch: pa.RecordBatch, options: CsvOptions) -> pa.RecordBatch:
-    if options.decimal == ".":
-        return batch
-    pattern = rf"^([+-]?\d+){re.escape(options.decimal)}(\d+)$"
-    columns = [pc.replace_substring_regex(c, pattern, r"\1.\2") for c in batch.columns]
-    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
-
-
-def _lines(file: File, encoding: str) -> Iterator[str]:
-    """Decoded lines; a wrong byte is a DataError with its offset."""
-    offset, rest = 0, b""
-    wide = encoding.lower().startswith(("utf-16", "utf_16", "utf-32"))
-    with open_stream(file) as stream:
-        if wide:
-            yield from stream.read().decode(encoding).splitlines(keepends=True)
-            return
-        while chunk := stream.read(1 << 20):
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                yield _decode_line(line + b"\n", offset, file, encoding)
-                offset += len(line) + 1
-    if rest:
-        yield _decode_line(rest, offset, file, encoding)
-
-
-def _decode_line(line: bytes, offset: int, file: File, encoding: str) -> str:
-    try:
-        return line.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise wrong_byte(file, offset + error.start, line[error.start], encoding) from None
-
-
-def diagnose(file: File, options: CsvOptions, header: Header, error: Exception | None) -> DataError:
-    """Read again, slowly, to name the row where it goes wrong."""
-    reader = csv.reader(_lines(file, options.encoding), delimiter=header.delimiter, strict=True)
-    start = 1
-    try:
-        for cells in reader:
-            if cells and start > header.skip and len(cells) != len(header.names):
-                return DataError(
-                    "RAGGED",
-                    where=f"{file.uri}:row {start}",
-                    found=f"{len(cells)} cells",
-                    expected=f"{len(header.names)} as in the header",
-                    fix=f"quote cells that contain {header.delimiter!r}, or pass delimiter=",
-                )
-            start = reader.line_num + 1
-    except DataError as fault:
-        return fault
-    except csv.Error as fault:
-        if "field larger" in str(fault):
-            return DataError(
-                "CELLSIZE",
-                where=f"{file.uri}:row {start}",
-                found="a cell of more than 131072 characters",
-                fix="is a quote left open there?",
-            )
-        return DataError(
-            "QUOTE",
-            where=f"{file.uri}:row {start}",
-            found="a quote that is never closed properly",
-            expected='"text", with "" for a quote inside',
-            fix="close the quote that begins in this row",
-        )
-    told = str(error).splitlines()[0] if error else "an unreadable table"
-    return DataError("CSV", where=file.uri, found=told, fix="check the file around the place named")
+def _decimal(values: pa.Array, mark: str) -> pa.Array:
+    """1,5 -> 1.5 where the comma is the decimal mark."""
+    if mark == ".":
+        return values
+    return pc.replace_substring_regex(values, rf"^([+-]?\d+){re.escape(mark)}(\d+)$", r"\1.\2")

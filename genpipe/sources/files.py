@@ -22,7 +22,6 @@ from genpipe.errors import DataError, closest
 
 CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
-MAX_RATIO, MIN_SUSPECT = 400, 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -221,67 +220,3 @@ def open_stream(file: File) -> pa.NativeFile:
             "PERM", where=file.uri, found="no permission to read", fix="chmod +r, or run as its owner"
         ) from None
     return pa.CompressedInputStream(raw, codec) if codec else raw
-
-
-class Checked:
-    """A file object for Arrow that also sees what Arrow lets pass: NUL bytes, open quotes, bombs.
-
-    The first fault is kept in `fault`, because Arrow may report its own view of it first.
-    """
-
-    closed = False
-
-    def __init__(self, file: File, *, text: bool = True, head: bytes = b"") -> None:
-        self.file, self.text, self.stream, self.head = file, text, open_stream(file), head
-        self.total = self.quotes = 0
-        self.fault: DataError | None = None
-
-    def read(self, size: int = -1) -> bytes:
-        try:
-            data = self.stream.read(size if size and size > 0 else 2**20)
-        except OSError as error:
-            self.fault = DataError(
-                "TRUNCATED",
-                where=self.file.uri,
-                found=f"damaged or cut off compressed file ({str(error).splitlines()[0]})",
-                fix="fetch it again",
-            )
-            raise self.fault from error
-        if self.text and b"\0" in data:
-            if self.total == 0 and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                self.fault = DataError(
-                    "ENCODING",
-                    where=self.file.uri,
-                    found="UTF-16 text",
-                    expected="UTF-8",
-                    fix="pass encoding='utf-16'",
-                )
-            else:
-                at = self.total + data.index(b"\0")
-                self.fault = DataError(
-                    "NUL",
-                    where=self.file.uri,
-                    found=f"a NUL byte at offset {at}",
-                    expected="text",
-                    fix="is it a binary file, or cut off by a crash?",
-                )
-            raise self.fault
-        self.total += len(data)
-        self.quotes += data.count(b'"')
-        if self.total > max(MIN_SUSPECT, MAX_RATIO * self.file.size):
-            self.fault = DataError(
-                "EXPAND",
-                where=self.file.uri,
-                found=f"{self.file.size} bytes grow to more than {self.total}",
-                expected=f"at most {MAX_RATIO} times the compressed size",
-                fix="decompress it yourself if you trust it",
-            )
-            raise self.fault
-        return data
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self.closed = True
-        self.stream.close()

@@ -169,7 +169,7 @@ class ImageSource(Source):
             return
         for start in range(0, len(files), BATCH):
             chunk = files[start : start + BATCH]
-            done = list(ordered(lambda f: self._picture(f, shape), chunk, ahead=8))
+            done = list(ordered(lambda f: self._picture(f, shape), chunk))
             rejects += [r for r in done if isinstance(r, Reject)]
             good = [(f, d) for f, d in zip(chunk, done, strict=True) if isinstance(d, bytes)]
             yield Rows(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.json as pajson
 
 from genpipe.errors import DataError
+from genpipe.sources.base import Piece
 from genpipe.sources.columns import Place
-from genpipe.sources.files import Checked, File
+from genpipe.sources.files import File
+from genpipe.sources.stream import Checked
 
 
-def json_batches(file: File, block: int) -> Iterator[tuple[pa.RecordBatch, Place]]:
+def pieces(file: File, block: int) -> Iterator[Piece]:
     """JSON Lines: one object a line; `row` is the line."""
     checked, rest, line = Checked(file), b"", 1
     while True:
@@ -22,14 +25,14 @@ def json_batches(file: File, block: int) -> Iterator[tuple[pa.RecordBatch, Place
         cut = rest.rfind(b"\n") + 1 if chunk else len(rest)
         piece, rest = rest[:cut], rest[cut:]
         if piece.strip():
-            yield _json_table(piece, file, line), Place(file.uri, line)
+            yield partial(_parse, piece, Place(file.uri, line))
         line += piece.count(b"\n")
         if not chunk:
             break
 
 
-def _json_table(piece: bytes, file: File, line: int) -> pa.RecordBatch:
-    whole = pajson.ReadOptions(block_size=len(piece) + 1)
+def _parse(piece: bytes, place: Place) -> tuple[pa.RecordBatch, Place]:
+    whole = pajson.ReadOptions(block_size=len(piece) + 1, use_threads=False)
     try:
         table = pajson.read_json(pa.BufferReader(piece), read_options=whole)
         dated = [f.name for f in table.schema if pa.types.is_timestamp(f.type)]
@@ -43,8 +46,9 @@ def _json_table(piece: bytes, file: File, line: int) -> pa.RecordBatch:
         code = "ENCODING" if "UTF" in told or "encoding" in told.lower() else "JSON"
         raise DataError(
             code,
-            where=f"{file.uri}:row {line + int(row[1]) if row else line}",
+            where=f"{place.uri}:row {place.row + (int(row[1]) if row else 0)}",
             found=told,
             expected="one JSON object a line, each key of one type",
         ) from None
-    return table.combine_chunks().to_batches()[0] if table.num_rows else pa.RecordBatch.from_pydict({})
+    batches = table.combine_chunks().to_batches()
+    return (batches[0] if batches else pa.RecordBatch.from_pydict({})), place

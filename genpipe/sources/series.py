@@ -85,7 +85,8 @@ class SeriesSource(Source):
             return stats
         bad = {r.file for r in stats.rejects}
         for file in self.files:
-            for batch, place in self.table.batches(file) if file.uri not in bad else ():
+            for piece in self.table.pieces(file) if file.uri not in bad else ():
+                batch, place = piece()
                 counted = pc.value_counts(normalise(batch.column(name), name, place).cast(pa.string()))
                 stats.lengths.update({c["values"]: c["counts"] for c in counted.to_pylist()})
         return stats
@@ -242,7 +243,8 @@ class SeriesSource(Source):
         """The wanted columns with a sort column `__row`: the time, or the position in the input."""
         position = 0
         for file in self.files:
-            for batch, place in self.table.batches(file) if file.uri not in skip else ():
+            for piece in self.table.pieces(file) if file.uri not in skip else ():
+                batch, place = piece()
                 names = batch.schema.names
                 if time is None:
                     time = next((n for i, n in enumerate(names) if is_time(batch.column(i))), "")

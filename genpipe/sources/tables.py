@@ -12,13 +12,12 @@ import pyarrow.compute as pc
 
 from genpipe.errors import DataError, UsageError, closest
 from genpipe.schema import Schema
-from genpipe.sources import csv
-from genpipe.sources.base import Observed, Reject, Rows, Source, attempt, ordered
+from genpipe.sources import csv, jsonl
+from genpipe.sources.base import Observed, Piece, Reject, Rows, Source, attempt, ordered
 from genpipe.sources.columns import Column, Place, observe
 from genpipe.sources.convert import convert
 from genpipe.sources.files import File, suffix_of
 from genpipe.sources.infer import infer_field
-from genpipe.sources.jsonl import json_batches
 from genpipe.sources.parquet import parquet_batches
 
 CSV, JSON, PARQUET = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson", ".json"), (".parquet", ".pq")
@@ -98,11 +97,14 @@ class TableSource(Source):
 
     def _observe_file(self, file: File, index: int) -> TableStats:
         total, typed, size = TableStats(), [], 0
-        for stats, batch, place in ordered(partial(_look, index=index), self.batches(file)):
+        for stats, batch, place in ordered(partial(_look, index=index), self.pieces(file)):
             total, size = total.merge(stats), size + batch.nbytes
-            typed.append((batch, place))
+            if batch.num_rows:
+                typed.append((batch, place))
             if not self.keeps or size > self.options.memory // 4:
                 typed.clear()
+        if total.rows == 0:
+            raise DataError("NOROWS", where=file.uri, found="a header and 0 rows", expected="data")
         if typed and self.kept_bytes + size <= self.options.memory // 4:
             self.kept[file.uri] = typed
             self.kept_bytes += size
@@ -139,8 +141,8 @@ class TableSource(Source):
     def read(
         self, unit: int, schema: Schema, *, skip: frozenset[str], rejects: list[Reject]
     ) -> Iterator[Rows]:
-        def make(item: tuple[pa.RecordBatch, Place]) -> Rows:
-            batch, place = item
+        def make(piece: Piece) -> Rows:
+            batch, place = piece()
             columns = [_column(batch, name, place) for name in schema.names]
             return Rows(convert(pa.RecordBatch.from_arrays(columns, names=list(schema.names)), schema, place))
 
@@ -149,22 +151,26 @@ class TableSource(Source):
                 continue
             kept = self.kept.pop(file.uri, [])
             exact = kept and all(_exact(b.schema, schema) for b, _ in kept)
-            yield from ordered(make, kept if exact else self.batches(file))
+            yield from ordered(make, [partial(_known, k) for k in kept] if exact else self.pieces(file))
 
-    def batches(self, file: File) -> Iterator[tuple[pa.RecordBatch, Place]]:
-        """Raw batches of a file with the place they begin at."""
+    def pieces(self, file: File) -> Iterator[Piece]:
+        """A file as calls that read one batch each, to be made on any thread."""
         if file.size == 0:
             raise DataError("EMPTY", where=file.uri, found="0 bytes", expected="a table")
         if file.suffix in PARQUET:
-            return parquet_batches(file, self.options.memory)
+            return (partial(_known, item) for item in parquet_batches(file, self.options.memory))
         if file.suffix in JSON:
-            return json_batches(file, self.options.block)
-        return csv.batches(file, self.options)
+            return jsonl.pieces(file, self.options.block)
+        return csv.pieces(file, self.options)
 
 
-def _look(item: tuple[pa.RecordBatch, Place], index: int) -> tuple[TableStats, pa.RecordBatch, Place]:
+def _known(item: tuple[pa.RecordBatch, Place]) -> tuple[pa.RecordBatch, Place]:
+    return item
+
+
+def _look(piece: Piece, index: int) -> tuple[TableStats, pa.RecordBatch, Place]:
     """Statistics of a batch of file number `index`, and the batch in the types that were found."""
-    batch, place = item
+    batch, place = piece()
     names = batch.schema.names
     dropped = {n for n in names if re.fullmatch(r"__index_level_\d+__", n)}
     kept = tuple(n for n in names if n not in dropped)

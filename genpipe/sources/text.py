@@ -12,11 +12,12 @@ import pyarrow as pa
 from genpipe.errors import DataError
 from genpipe.schema import Schema, Text
 from genpipe.sources.base import Observed, Options, Reject, Rows, Source, attempt
-from genpipe.sources.csv import wrong_byte
-from genpipe.sources.files import Checked, File
+from genpipe.sources.files import File
+from genpipe.sources.stream import Checked, wrong_byte
 
 SUFFIXES = (".txt", ".md", ".rst", ".text")
 BATCH = 4096
+BINARY = (b"%PDF-", b"\x7fELF", b"\x1f\x8b", b"PK\x03\x04")
 
 
 class TextOptions(Options):
@@ -115,24 +116,14 @@ class TextSource(Source):
 
     def pieces(self, file: File) -> Iterator[str]:
         """Decoded text with \\n line ends and without a byte order mark."""
-        wide = self.options.encoding.lower().startswith(("utf-16", "utf_16", "utf-32"))
-        checked = Checked(file, text=not wide)
-        try:
-            decoder = codecs.getincrementaldecoder(self.options.encoding)()
-        except LookupError:
-            raise DataError(
-                "ENCODING",
-                where=file.uri,
-                found=f"unknown encoding {self.options.encoding!r}",
-                expected="a name such as utf-8, latin-1, utf-16",
-            ) from None
-        start, ended, pending = True, "", b""
+        checked, decoder = (
+            Checked(file, encoding=self.options.encoding),
+            codecs.getincrementaldecoder("utf-8")(),
+        )
+        start, ended = True, ""
         while True:
-            offset = checked.total - len(pending)
             chunk = checked.read(self.options.block)
-            if (start and chunk[:5] in (b"%PDF-", b"\x7fELF\x02")) or (
-                start and chunk[:2] in (b"\x1f\x8b", b"PK")
-            ):
+            if start and chunk.startswith(BINARY):
                 raise DataError(
                     "MAGIC",
                     where=file.uri,
@@ -143,12 +134,9 @@ class TextSource(Source):
             try:
                 text = decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
-                raise wrong_byte(
-                    file, offset + error.start, error.object[error.start], self.options.encoding
-                ) from None
-            pending = decoder.getstate()[0]
-            text = ended + (text.removeprefix("\ufeff") if start and text else text)
-            start = start and not text
+                offset = checked.total - len(error.object) + error.start
+                raise wrong_byte(file, offset, error.object[error.start], self.options.encoding) from None
+            text, start = ended + text, start and not text
             ended = "\r" if text.endswith("\r") and chunk else ""  # its \n may come with the next chunk
             yield text[: len(text) - len(ended)].replace("\r\n", "\n").replace("\r", "\n")
             if not chunk:

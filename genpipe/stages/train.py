@@ -3,6 +3,7 @@
 Writes <store>/runs/<name>-<run id>/
     checkpoints/        trainer state, see training/checkpoint.py
     bundle-<content>/   the generator, see bundle/
+    history.json        metrics of each evaluation
     result.json         created last: a run without one is unfinished
 
 The run id is a hash of the request (dataset content, recipe, seed, budget, tag, code version), so the same
@@ -217,6 +218,7 @@ def publish(job: Job, recipe: Recipe, codec: Any, result: Any) -> None:
     origin = job.origin | {"step": result.step}
     save_bundle(uri, recipe=recipe, codec=codec, weights=weights, metrics=metrics, origin=origin)
     model = TrainedModel(uri, job.run, job.name, metrics, result.step, result.seconds, job.dataset)
+    store.write_bytes(store.join(job.run, "history.json"), store.canonical(list(result.history)))
     more = {"steps_made": result.steps, "stopped": result.stopped, "rollbacks": result.rollbacks}
     with contextlib.suppress(ConflictError):  # another process finished the same run first: its result stands
         store.create(store.join(job.run, "result.json"), store.canonical(asdict(model) | more))

@@ -3,7 +3,7 @@
 | sign | rule |
 |---|---|
 | not a number | a loss term or gradient norm is NaN or infinite |
-| explosion | a loss term beyond `EXPLODED` times its size at step 1 (at least 1), `PATIENCE` checks in a row |
+| explosion | a loss term beyond `EXPLODED` times that of step 1 (at least 1), `PATIENCE` checks in a row |
 | collapse | samples vary less than `COLLAPSED` of the real rows, at `PATIENCE` evaluations in a row |
 
 Numbers come averaged over all ranks, so every rank comes to the same verdict at the same step.

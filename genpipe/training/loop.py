@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -60,6 +60,7 @@ class FitResult:
     stopped: str
     seconds: float
     rollbacks: int = 0
+    history: Sequence[Mapping[str, float]] = ()
 
 
 class Sink(Protocol):
@@ -239,4 +240,6 @@ def finish(state: State) -> FitResult:
     weights, metrics, step = state.best, {**state.metrics, **state.best_metrics}, state.best_step
     if state.best_score is None:
         weights, step = state.weights(), state.step
-    return FitResult(weights, metrics, step, state.step, stopped, state.seconds, state.rollbacks)
+    return FitResult(
+        weights, metrics, step, state.step, stopped, state.seconds, state.rollbacks, state.history
+    )

@@ -50,6 +50,7 @@ class State:
         self.best_metrics: dict[str, float] = {}
         self.best_score: float | None = None
         self.stale = 0  # evaluations since the best one
+        self.history: list[dict[str, float]] = []  # the metrics of each evaluation
 
     @property
     def done(self) -> bool:
@@ -125,6 +126,7 @@ class State:
             "best_metrics": self.best_metrics,
             "best_score": self.best_score,
             "stale": self.stale,
+            "history": self.history,
         }
 
     @torch.no_grad()
@@ -141,3 +143,4 @@ class State:
             setattr(self, name, values[name])
         self.saved = self.step
         self.metrics, self.best_metrics = dict(values["metrics"]), dict(values["best_metrics"])
+        self.history = list(values["history"])
