@@ -33,8 +33,8 @@ def specs(*, seed: int) -> list[dict[str, Any]]:
                 },
                 "trials": 6,
             },
-            "train": {"workers": 2 if _cpus() >= 2 else 0, "steps": 900, "seed": seed},
-            "generate": {"rows": 5000, "rows_per_part": 2500, "seed": seed},
+            "train": {"workers": 2 if _cpus() >= 2 else 0, "steps": 600, "seed": seed},
+            "generate": {"rows": 5000, "rows_per_part": 2500, "seed": seed, "workers": 0},
         },
         {
             "name": "titanic",

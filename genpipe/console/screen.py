@@ -118,9 +118,9 @@ class Screen:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table.grid(padding=(0, 1))
-        for width in (1, 9, 16, 18, 9, 10):
-            table.add_column(width=width, no_wrap=True)
+        table = Table.grid(padding=(0, 1), expand=True)
+        for width in (1, 8, 12, 18, 6, 10):
+            table.add_column(width=width, min_width=width, no_wrap=True)
         table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
         for row in rows:
             running = row.began is not None and row.ended is None
@@ -139,7 +139,7 @@ class Screen:
                 bar = ProgressBar(
                     total=total,
                     completed=total if row.ended and not row.failed and total else row.event.done,
-                    width=16,
+                    width=12,
                     pulse=running and total is None,
                 )
             rate = f"{row.rate:,.0f}/s" if row.rate and row.rate >= 1 and running else ""

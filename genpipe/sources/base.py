@@ -23,7 +23,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from genpipe.errors import DataError
 from genpipe.schema import Schema
@@ -32,6 +32,7 @@ from genpipe.sources.files import File
 
 UNIT_BYTES = 64 * 2**20
 UNIT_FILES = 4096
+FIXED = 32 * 2**20
 Piece = Callable[[], tuple[pa.RecordBatch, Place]]
 A = TypeVar("A")
 B = TypeVar("B")
@@ -40,21 +41,22 @@ B = TypeVar("B")
 class Options(BaseModel):
     """What a user may set of a source; every source declares its own, unknown names are refused.
 
-    memory: bytes a reading process may hold beyond its start-up size; parts and blocks are cut to fit.
+    memory: bytes a reading process may grow by. The machinery takes FIXED of it (allocator, threads, codecs),
+    the rest is shared by the pieces in flight and the parts being gathered.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    memory: int = 512 * 2**20
+    memory: int = Field(default=512 * 2**20, ge=64 * 2**20)
 
     @property
     def block(self) -> int:
-        """Bytes parsed at a time."""
-        return int(min(max(self.memory // 64, 64 * 2**10), 2 * 2**20))
+        """Bytes parsed at a time; each takes several times that while it is typed, and some fly at once."""
+        return min((self.memory - FIXED) // 256, 2 * 2**20)
 
     @property
     def part(self) -> int:
-        """Arrow bytes gathered per split before a part is written; encoding needs a copy."""
-        return int(min(max(self.memory // 24, 2**19), 32 * 2**20))
+        """Arrow bytes gathered per split before a part is written."""
+        return min((self.memory - FIXED) // 32, 32 * 2**20)
 
 
 class Rows(NamedTuple):

@@ -154,7 +154,7 @@ def _mixed(column: Column, values: pa.Array, place: Place, looking: bool) -> Non
         values = values.drop_null()
     if not len(values):
         return
-    code = bool(pc.all(pc.match_substring_regex(values.slice(0, 1000), r"^[+-]?\d+$")).as_py())
+    code = all(re.fullmatch(r"[+-]?\d+", value) for value in values.slice(0, 1000).to_pylist())
     column.types["code" if code else "text"] += len(values)
     column.odd = [
         (place.uri, place.row + int(r), v.as_py()[:60]) for r, v in zip(rows[:5], values[:5], strict=False)
@@ -234,10 +234,12 @@ def _buffers(values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 def _mostly(values: pa.Array) -> str | None:
     """The pattern more than half of a sample follows."""
-    sample = values.slice(0, 256).drop_null()
-    for pattern in (NUMERIC, TEMPORAL):
-        if pc.sum(pc.match_substring_regex(sample, pattern)).as_py() * 2 > len(sample):
-            return pattern
+    sample = values.slice(0, 256).drop_null().slice(0, 64).to_pylist()
+    for pattern in map(re.compile, (NUMERIC, TEMPORAL)):  # Arrow would compile them at every call
+        if not any(map(pattern.match, sample[:8])):
+            continue
+        if sum(pattern.match(value) is not None for value in sample) * 2 > len(sample):
+            return pattern.pattern
     return None
 
 

@@ -138,7 +138,7 @@ def pieces(file: File, options: CsvOptions) -> Iterator[Piece]:
 
 
 def boundary(data: bytes, newline: bytes) -> int:
-    """Length of the whole records in `data`: up to the last line end with an even number of quotes before it."""
+    """Length of the whole records in `data`: to the last line end with an even number of quotes before."""
     cut, quotes = len(data), data.count(b'"')
     while True:
         at = data.rfind(newline, 0, cut)

@@ -120,6 +120,5 @@ def _timestamp(column: Column, common: dict[str, Any], missing: str) -> AnyField
         )
     unit = max((k[10:-1].partition(",")[0] for k in kinds), key=("s", "ms", "us", "ns").index)
     zone = zones.pop() or None
-    return Timestamp(
-        **common, unit=unit, timezone=zone, reason=f"points in time{', ' + zone if zone else ''}{missing}"
-    )  # type: ignore[arg-type]
+    reason = f"points in time{', ' + zone if zone else ''}{missing}"
+    return Timestamp.model_validate({**common, "unit": unit, "timezone": zone, "reason": reason})

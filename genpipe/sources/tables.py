@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -101,11 +101,11 @@ class TableSource(Source):
             total, size = total.merge(stats), size + batch.nbytes
             if batch.num_rows:
                 typed.append((batch, place))
-            if not self.keeps or size > self.options.memory // 4:
+            if not self.keeps or size > self.options.memory // 8:
                 typed.clear()
         if total.rows == 0:
             raise DataError("NOROWS", where=file.uri, found="a header and 0 rows", expected="data")
-        if typed and self.kept_bytes + size <= self.options.memory // 4:
+        if typed and self.kept_bytes + size <= self.options.memory // 8:
             self.kept[file.uri] = typed
             self.kept_bytes += size
         return total
@@ -151,7 +151,8 @@ class TableSource(Source):
                 continue
             kept = self.kept.pop(file.uri, [])
             exact = kept and all(_exact(b.schema, schema) for b, _ in kept)
-            yield from ordered(make, [partial(_known, k) for k in kept] if exact else self.pieces(file))
+            again: Iterable[Piece] = [partial(_known, item) for item in kept] if exact else self.pieces(file)
+            yield from ordered(make, again)
 
     def pieces(self, file: File) -> Iterator[Piece]:
         """A file as calls that read one batch each, to be made on any thread."""

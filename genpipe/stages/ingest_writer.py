@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -22,7 +25,9 @@ class Written:
 
 
 def observe_unit(source: Source, unit: int) -> Any:
-    return source.observe(unit)
+    """What is in one unit."""
+    with lean_memory():
+        return source.observe(unit)
 
 
 def write_unit(
@@ -30,48 +35,40 @@ def write_unit(
 ) -> Written:
     """Write the parts of one unit; names and bytes depend on the unit alone."""
     written = Written()
-    with ThreadPoolExecutor(2) as pool:
-        writers = {
-            split: _Writer(uri, attempt, split, unit, source.options.part, schema, pool)
-            for split in ("train", "holdout")
-        }
+    with lean_memory(), ThreadPoolExecutor(2) as pool:
+        write = partial(write_part, uri, attempt=attempt)
+        train = _Writer(write, "train", unit, source.options.part, schema, pool)
+        held_out = _Writer(write, "holdout", unit, source.options.part, schema, pool)
         for batch, keys in source.read(unit, schema, skip=skip, rejects=written.rejects):
-            held = (
-                holdout_mask(row_keys(batch, schema.key) if keys is None else keys, holdout)
-                if holdout
-                else None
-            )
-            if held is None:
-                writers["train"].add(batch)
+            if not holdout:
+                train.add(batch)
                 continue
-            writers["train"].add(batch.filter(pa.array(~held)))
-            writers["holdout"].add(batch.filter(pa.array(held)))
-        for writer in writers.values():
-            written.parts += writer.close()
+            held = holdout_mask(row_keys(batch, schema.key) if keys is None else keys, holdout)
+            train.add(batch.filter(pa.array(~held)))
+            held_out.add(batch.filter(pa.array(held)))
+        written.parts = train.close() + held_out.close()
     return written
 
 
+@contextmanager
+def lean_memory() -> Iterator[None]:
+    """Arrow on the system's allocator: its own hoards several times what streaming needs at once."""
+    usual = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.default_memory_pool().release_unused()
+        pa.set_memory_pool(usual)
+
+
 class _Writer:
-    """Gathers batches of one split and writes a part when enough bytes are there, one write at a time."""
+    """Gathers batches of one split; writes a part when enough bytes are there, one at a time."""
 
     def __init__(
-        self,
-        uri: str,
-        attempt: str,
-        split: str,
-        unit: int,
-        limit: int,
-        schema: Schema,
-        pool: ThreadPoolExecutor,
+        self, write: partial[Part], split: str, unit: int, limit: int, schema: Schema, pool: Executor
     ) -> None:
-        self.uri, self.attempt, self.split, self.unit, self.limit, self.pool = (
-            uri,
-            attempt,
-            split,
-            unit,
-            limit,
-            pool,
-        )
+        self.write, self.split, self.unit, self.limit, self.pool = write, split, unit, limit, pool
         self.schema = schema.arrow()
         self.batches: list[pa.RecordBatch] = []
         self.bytes = self.count = 0
@@ -89,16 +86,14 @@ class _Writer:
         self._wait()
         table = pa.Table.from_batches(self.batches, schema=self.schema).combine_chunks()
         name = f"{self.split}-{self.unit:05d}-{self.count:05d}"
-        self.flying = self.pool.submit(
-            write_part, self.uri, table, split=self.split, name=name, attempt=self.attempt
-        )
+        self.flying = self.pool.submit(self.write, table, split=self.split, name=name)
         self.batches, self.bytes, self.count = [], 0, self.count + 1
-        pa.default_memory_pool().release_unused()  # the allocator's own hoard would outgrow the data
 
     def _wait(self) -> None:
         if self.flying is not None:
             self.parts.append(self.flying.result())
             self.flying = None
+            pa.default_memory_pool().release_unused()
 
     def close(self) -> list[Part]:
         if self.batches:

@@ -60,6 +60,11 @@ class Guard:
         if self.collapsed >= PATIENCE:
             raise Diverged(SPREAD, metrics[SPREAD], "every sample is the same (mode collapse)")
 
+    @property
+    def calm(self) -> bool:
+        """Nothing looks wrong yet: the state is worth going back to."""
+        return not (self.exploded or self.collapsed)
+
     def values(self) -> dict[str, Any]:
         return {"first": self.first, "exploded": self.exploded, "collapsed": self.collapsed}
 

@@ -145,7 +145,7 @@ def play(
         if hooks.report:
             scored = bool(hooks.evaluate) and (judge or asked)
             hooks.report(Status(state.step, training.steps, state.metrics, scored, state.seconds))
-        if sink and (save or asked) and not state.done:
+        if sink and (save or asked) and state.guard.calm and not state.done:
             state.saved = state.step
             if ranks.lead:
                 best = {f"best.{name}": t for name, t in state.best.items()}

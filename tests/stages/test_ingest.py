@@ -241,7 +241,7 @@ def test_series_become_windows_and_no_value_is_in_both_splits(tmp_path: Path, ho
 def test_text_records(tmp_path: Path, home: Path) -> None:
     text = "".join(f"línea {i}: some words of text\r\n" for i in range(200))
     (tmp_path / "a.txt").write_bytes(text.encode())
-    chars = genpipe.ingest(str(tmp_path / "a.txt"), length=50, memory=4 * 2**20)
+    chars = genpipe.ingest(str(tmp_path / "a.txt"), length=50)
     assert {len(t) for s in ("train", "holdout") for t in chars.table(s).column("text").to_pylist()} == {50}
     lines = genpipe.ingest(str(tmp_path / "a.txt"), record="lines")
     got = [t for s in ("train", "holdout") for t in lines.table(s).column("text").to_pylist()]
@@ -298,7 +298,7 @@ print(peak() - before, dataset.rows())
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads VmHWM from /proc")
 def test_memory_stays_within_the_limit_for_a_table_ten_times_larger(tmp_path: Path, home: Path) -> None:
-    limit, source, small = 32 * 2**20, tmp_path / "big.csv", tmp_path / "small.csv"
+    limit, source, small = 64 * 2**20, tmp_path / "big.csv", tmp_path / "small.csv"
     block = people(20_000)
     with open(source, "wb") as out:
         pacsv.write_csv(block, out)

@@ -1,0 +1,92 @@
+"""The whole road in this process, on a small table; again; and with a gate that says no."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from genpipe.errors import QualityError, SpecError, UsageError
+from genpipe.progress import Event
+
+STEPS = ["ingest", "train", "evaluate", "register", "generate"]
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory: pytest.TempPathFactory) -> str:
+    rng = np.random.default_rng(0)
+    file = tmp_path_factory.mktemp("people") / "people.csv"
+    rows = [f"{rng.integers(18, 90)},{rng.normal(170, 9):.1f},{rng.choice(['f', 'm'])}" for _ in range(600)]
+    file.write_text("\n".join(["age,height,sex", *rows]) + "\n")
+    return str(file)
+
+
+def spec(name: str, source: str, **extra: Any) -> dict[str, Any]:
+    recipe = {"base": "tabular_autoregressive", "training": {"steps": 60, "evaluate_every": 30}}
+    return {
+        "name": name,
+        "source": {"path": source, "target": "sex"},
+        "recipe": recipe,
+        "train": {"workers": 0},
+    } | extra
+
+
+def test_everything_once_and_then_nothing(api: Path, people: str) -> None:
+    from flows.pipeline import run_spec
+    from genpipe.dataset import Dataset
+    from genpipe.pipeline import load_spec
+    from genpipe.registry import resolve
+
+    wanted = load_spec(spec("folk", people, generate={"rows": 200, "workers": 0}))
+    told: list[Event] = []
+    summary = run_spec(wanted, progress=told.append)
+    assert list(summary.seconds) == STEPS
+    # each stage announces its beginning and its end, in this order
+    assert [e.stage for e in told if e.stage in STEPS and not e.unit and e.total == 1] == STEPS
+    assert summary.generated is not None and summary.registered is not None
+    assert Dataset(summary.generated["uri"]).rows("generated") == 200
+    assert resolve("models:/folk@champion").reference == summary.registered["uri"]
+    assert (summary.dataset["train"] or 0) + (summary.dataset["holdout"] or 0) == 600
+
+    told.clear()
+    again = run_spec(wanted, progress=told.append)
+    keep = {"seconds", "registered"}
+    assert again.model_dump(exclude=keep) == summary.model_dump(exclude=keep)
+    assert again.registered is not None and again.registered["version"] == summary.registered["version"]
+    assert {e.stage for e in told if e.note == "already done"} == {"train", "evaluate", "generate"}
+
+    tagged = run_spec(wanted, tag="again", progress=told.append)
+    assert tagged.generated is not None and tagged.generated["uri"] != summary.generated["uri"]
+
+
+def test_a_gate_that_says_no_registers_nothing(api: Path, people: str) -> None:
+    from flows.pipeline import run_spec
+    from genpipe.pipeline import load_spec
+    from genpipe.registry import resolve
+
+    wanted = load_spec(spec("strict", people, gate={"fidelity": 0.9999}))
+    with pytest.raises(QualityError, match=r"gate: fidelity 0\.\d+; expected at least 1\.000.*report\.html"):
+        run_spec(wanted, progress=lambda event: None)
+    with pytest.raises(Exception, match="strict"):
+        resolve("models:/strict@champion")
+
+
+def test_more_workers_than_cpus_is_refused_in_words(
+    api: Path, people: str, ray_cluster: dict[str, float]
+) -> None:
+    from flows.pipeline import run_spec
+    from genpipe.pipeline import load_spec
+
+    wanted = load_spec(spec("folk", people, train={"workers": 3}))
+    with pytest.raises(UsageError, match="3 workers of 1 CPU each; expected at most the 2 CPUs"):
+        run_spec(wanted, progress=lambda event: None)
+
+
+def test_a_wrong_spec_starts_nothing(home: Path) -> None:
+    import genpipe
+
+    with pytest.raises(SpecError, match=r"source\.path: nope\.csv: no such file"):
+        genpipe.run({"name": "a", "source": {"path": "nope.csv"}})
+    assert not home.exists()

@@ -1,0 +1,58 @@
+"""Row keys: equal for equal values wherever they lie, different otherwise, and uniform."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from genpipe.schema import BLOB
+from genpipe.sources.keys import column_keys, holdout_mask, row_keys
+
+WORDS = ["", "a", "b", "ab", "ba", "abcdefgh", "abcdefghi", "x" * 64, "x" * 65, "é", None]
+
+
+def test_a_key_depends_on_the_value_alone() -> None:
+    column = pa.array(WORDS * 2)
+    keys = column_keys(column)
+    assert np.array_equal(keys[: len(WORDS)], keys[len(WORDS) :])
+    assert len(set(keys.tolist())) == len(WORDS)
+    assert np.array_equal(column_keys(column.slice(3, 9)), keys[3:12])
+    alone = [int(column_keys(pa.array([w], pa.string()))[0]) for w in WORDS]
+    assert alone == keys[: len(WORDS)].tolist()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([1, 2, 3, None]),
+        pa.array([0.5, 1.5, -1.5, None]),
+        pa.array([True, False, None]),
+        pa.array([1, 2, None], pa.date32()),
+        pa.array([1, 2, None], pa.timestamp("us")),
+        pa.array([{"bytes": b"1", "path": "a"}, {"bytes": b"2", "path": "a"}], BLOB),
+        pa.array([[1.0, 2.0], [2.0, 1.0]]),
+    ],
+)
+def test_different_values_have_different_keys(values: pa.Array) -> None:
+    assert len(set(column_keys(values).tolist())) == len(values)
+
+
+def test_what_counts_as_equal() -> None:
+    zeros = column_keys(pa.array([0.0, -0.0]))
+    assert zeros[0] == zeros[1]
+    copies = column_keys(pa.array([{"bytes": b"1", "path": "a"}, {"bytes": b"1", "path": "b"}], BLOB))
+    assert copies[0] == copies[1]
+
+
+def test_a_row_is_more_than_the_set_of_its_values() -> None:
+    batch = pa.RecordBatch.from_pydict({"a": [1, 2], "b": [2, 1]})
+    keys = row_keys(batch)
+    assert keys[0] != keys[1]
+    assert np.array_equal(row_keys(batch, ("a",)), row_keys(batch.select(["a"])))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.2, 0.9])
+def test_the_holdout_has_its_share(share: float) -> None:
+    held = holdout_mask(column_keys(pa.array(range(100_000))), share)
+    assert abs(held.mean() - share) < 0.005
