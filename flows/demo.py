@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.summary import Summary
@@ -28,12 +30,12 @@ def specs(*, seed: int) -> list[dict[str, Any]]:
                 "recipes": ["image_gan", "image_vae"],
                 "vary": {
                     "adversarial": ["hinge", "non_saturating", "least_squares", "wasserstein"],
-                    "steps": [300],
-                    "evaluate_every": [75],
+                    "steps": [200],
+                    "evaluate_every": [50],
                 },
                 "trials": 6,
             },
-            "train": {"workers": 2 if _cpus() >= 2 else 0, "steps": 600, "seed": seed},
+            "train": {"workers": 2 if _cpus() >= 2 else 0, "steps": 500, "seed": seed},
             "generate": {"rows": 5000, "rows_per_part": 2500, "seed": seed, "workers": 0},
         },
         {
@@ -105,7 +107,9 @@ def _draw(picture: str, screen: Screen, summaries: list[Summary], fixed: dict[st
     paper.print("$ genpipe demo")
     paper.print(screen.render())
     show(summaries, console=paper, fixed=fixed)
-    paper.save_svg(picture, title="genpipe demo")
+    drawing = paper.export_svg(title="genpipe demo")
+    # a picture in a README must not fetch fonts from elsewhere
+    Path(picture).write_text(re.sub(r"@font-face \{.*?\}\n?", "", drawing, flags=re.DOTALL))
 
 
 def road(

@@ -27,6 +27,8 @@ class Training(BaseModel):
 
     warmup: steps of linear increase of the learning rate. clip: largest gradient norm of a network.
     ema: decay of the averaged weights that are evaluated and published; None publishes the last ones.
+    monitor: which score on the holdout decides when to stop and which weights are kept. A likelihood knows
+    memorising from learning, so sequence models monitor `loss`; a critic's loss says no such thing.
     evaluate_every: steps between two scores on the holdout. patience: scores without a new best before
     stopping.
     checkpoint_every: steps between two checkpoints. precision: auto takes bfloat16 where the device gains by
@@ -46,6 +48,7 @@ class Training(BaseModel):
     clip: float | None = Field(default=None, gt=0)
     ema: float | None = Field(default=None, gt=0, lt=1)
     evaluate_every: int = Field(default=200, ge=1)
+    monitor: Literal["fidelity", "loss"] = "fidelity"
     patience: int = Field(default=10, ge=1)
     checkpoint_every: int = Field(default=500, ge=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

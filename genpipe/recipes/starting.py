@@ -43,7 +43,8 @@ def tabular_autoregressive() -> Recipe:
             learning_rate=2e-3,
             weight_decay=0.1,
             schedule="cosine",
-            evaluate_every=100,
+            monitor="loss",
+            evaluate_every=50,
             patience=4,
         ),
     )
@@ -110,6 +111,7 @@ def text_lstm() -> Recipe:
             schedule="cosine",
             warmup=20,
             clip=1.0,
+            monitor="loss",
             evaluate_every=250,
         ),
     )
@@ -135,7 +137,13 @@ def series_recurrent() -> Recipe:
         layout="sequence",
         family=SequenceConfig(model=RecurrentConfig(cell="gru", width=128)),
         training=Training(
-            steps=1500, batch_size=64, learning_rate=2e-3, schedule="cosine", warmup=20, clip=1.0
+            steps=1500,
+            batch_size=64,
+            learning_rate=2e-3,
+            schedule="cosine",
+            warmup=20,
+            clip=1.0,
+            monitor="loss",
         ),
     )
 

@@ -48,8 +48,11 @@ def client() -> MlflowClient:
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     if mlflow.get_tracking_uri() != settings.tracking_uri:
+        told = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
         mlflow.set_tracking_uri(settings.tracking_uri)
-        mlflow.set_registry_uri(os.environ.get("MLFLOW_REGISTRY_URI") or settings.tracking_uri)
+        mlflow.set_registry_uri(told["MLFLOW_REGISTRY_URI"] or settings.tracking_uri)
+        for name in [n for n, value in told.items() if value is None]:
+            os.environ.pop(name, None)  # MLflow exports what it is told: GENPIPE_HOME would no longer decide
     return mlflow.MlflowClient()
 
 

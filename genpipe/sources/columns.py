@@ -216,13 +216,15 @@ def _too_many_digits(values: pa.Array, numbers: pa.Array) -> bool:
 def _decimals(values: pa.Array) -> int:
     """Digits after the point at most; 99 where an exponent is used."""
     ends, text = _buffers(values)
-    if ((text | 32) == ord("e")).any():
+    characters = text.tobytes()
+    if b"e" in characters or b"E" in characters:
         return 99
     points = np.flatnonzero(text == ord("."))
     if not len(points):
         return 0
-    rows = np.searchsorted(ends, points, side="right")
-    return int((ends[rows] - points - 1).max())
+    if len(points) < len(ends):  # otherwise every value has one
+        ends = ends[np.searchsorted(ends, points, side="right")]
+    return int((ends - points - 1).max())
 
 
 def _buffers(values: pa.Array) -> tuple[np.ndarray, np.ndarray]:

@@ -116,15 +116,19 @@ def pieces(file: File, options: CsvOptions) -> Iterator[Piece]:
     """Whole records, about `options.block` bytes at a time, as calls that parse them."""
     header = read_header(file, options)
     checked, rest, line, skip = Checked(file, encoding=options.encoding), b"", 1, header.lines
+    past = 0  # quotes before `rest`
     while True:
         chunk = checked.read(options.block)
-        rest += chunk
+        rest = rest + chunk if rest else chunk
         while skip and header.newline in rest:
-            rest = rest.partition(header.newline)[2]
-            skip, line = skip - 1, line + 1
-        cut = 0 if skip else boundary(rest, header.newline) if chunk else len(rest)
-        piece, rest = rest[:cut], rest[cut:]
-        if piece.strip():
+            before, _, rest = rest.partition(header.newline)
+            skip, line, past = skip - 1, line + 1, past + before.count(b'"')
+        quotes = checked.quotes - past
+        cut, after = (
+            (0, quotes) if skip else boundary(rest, header.newline, quotes) if chunk else (len(rest), 0)
+        )
+        piece, rest, past = rest[:cut], rest[cut:], checked.quotes - after
+        if piece and not piece.isspace():
             yield partial(_parse, piece, Place(file.uri, line), header, file, options)
         line += piece.count(header.newline)
         if len(rest) > LONGEST:
@@ -137,16 +141,19 @@ def pieces(file: File, options: CsvOptions) -> Iterator[Piece]:
             raise fault
 
 
-def boundary(data: bytes, newline: bytes) -> int:
-    """Length of the whole records in `data`: to the last line end with an even number of quotes before."""
-    cut, quotes = len(data), data.count(b'"')
+def boundary(data: bytes, newline: bytes, quotes: int) -> tuple[int, int]:
+    """(length, quotes left over) of the whole records in `data`, which holds so many `quotes`.
+
+    A record ends at a line end with an even number of quotes before it.
+    """
+    cut, after = len(data), 0
     while True:
         at = data.rfind(newline, 0, cut)
         if at < 0:
-            return 0
-        quotes -= data.count(b'"', at, cut)
-        if quotes % 2 == 0:
-            return at + 1
+            return 0, quotes
+        after += data.count(b'"', at, cut)
+        if (quotes - after) % 2 == 0:
+            return at + 1, after
         cut = at
 
 

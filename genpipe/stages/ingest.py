@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from typing import Any
 
+from pydantic import ValidationError
+
 import genpipe
 from genpipe import store
 from genpipe.dataset import Dataset, Part, commit, new_attempt
@@ -54,55 +56,57 @@ def ingest(
     the share `max_bad` of files. options: those of the kind of data (genpipe/sources/<kind>.py).
     """
     _check_arguments(source, holdout, workers, on_bad_file, max_bad, min_rows)
+    name = check_name(name or default_name(source))
     opened = open_source(source, kind=kind, options=options)
     given = schema_from_yaml(schema) if isinstance(schema, str) else schema
-    keys = (key,) if isinstance(key, str) else tuple(key)
-    name = check_name(name or default_name(source))
-    request = {
-        "code": [genpipe.__version__, REVISION],
-        "source": opened.identity,
-        "kind": opened.kind,
-        "options": opened.options.model_dump(),
-        "schema": given and given.model_dump(),
-        "target": target,
-        "key": keys,
-        "holdout": holdout,
-        "min_rows": min_rows,
-        "bad": [on_bad_file, max_bad],
-    }
-    request_id = store.digest(request)
-    uri = store.join(read_settings().store, "datasets", name, request_id)
+    roles: dict[str, Any] = {"target": target, "key": (key,) if isinstance(key, str) else tuple(key)}
+    settings = {"holdout": holdout, "min_rows": min_rows, "bad": [on_bad_file, max_bad]}
+    request = _request(opened, given, roles | settings)
+    uri = store.join(read_settings().store, "datasets", name, request)
     if Dataset.exists(uri):
         return Dataset(uri)
     job = _Job(opened, uri, holdout, _runner(opened, workers), throttled(progress))
-    skip, rejects, notices = frozenset[str](), [], []
+    rejects: list[Reject] = []
+    notices: list[str] = []
     if given is None or on_bad_file == "skip":
         stats = reduce(lambda a, b: a.merge(b), job.observe())
-        rejects = _judge(stats.rejects, opened, on_bad_file, max_bad)
-        skip, notices = frozenset(r.file for r in rejects), opened.notices(stats)
-        given = given or opened.schema(stats, target=target, key=keys)
-    if (target and given.target != target) or (keys and given.key != keys):
-        given = Schema.model_validate(
-            given.model_dump() | ({"target": target} if target else {}) | ({"key": keys} if keys else {})
-        )
-    written = job.write(given, skip)
+        rejects, notices = _judge(stats.rejects, opened, on_bad_file, max_bad), opened.notices(stats)
+        given = given or _whole(lambda: opened.schema(stats, **roles))
+    dumped = given.model_dump() | {k: v for k, v in roles.items() if v}
+    given = _whole(lambda: Schema.model_validate(dumped))
+    written = job.write(given, frozenset(r.file for r in rejects))
     rejects = _judge(rejects + [r for w in written for r in w.rejects], opened, on_bad_file, max_bad)
     parts = [p for w in written for p in w.parts]
     opened.check_unchanged()
     _enough(parts, source, holdout, min_rows)
-    origin = {
-        "source": source if isinstance(source, str) else list(source),
-        "kind": opened.kind,
-        "files": len(opened.files),
-        "bytes": sum(f.size for f in opened.files),
-        "request": request_id,
-        "options": opened.options.model_dump(mode="json"),
-        "holdout": holdout,
+    about = {"source": source if isinstance(source, str) else list(source), "request": request, **settings}
+    return commit(uri, name=name, schema=given, parts=parts, origin=about | _origin(opened, notices, rejects))
+
+
+def _whole(make: Callable[[], Schema]) -> Schema:
+    """A schema whose target and key are among its fields."""
+    try:
+        return make()
+    except ValidationError as error:
+        raise UsageError("COLUMN", found=error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+
+
+def _request(source: Source, schema: Schema | None, settings: dict[str, Any]) -> str:
+    """The id of a request: everything the bytes of the dataset depend on."""
+    listed = [source.kind, source.identity, source.options.model_dump(), schema and schema.model_dump()]
+    return store.digest([genpipe.__version__, REVISION, listed, settings])
+
+
+def _origin(source: Source, notices: list[str], rejects: list[Reject]) -> dict[str, Any]:
+    return {
+        "kind": source.kind,
+        "files": len(source.files),
+        "bytes": sum(f.size for f in source.files),
+        "options": source.options.model_dump(mode="json"),
         "notices": notices,
         "rejects": [{"file": r.file, "reason": str(r.error)} for r in rejects],
         "genpipe": genpipe.__version__,
     }
-    return commit(uri, name=name, schema=given, parts=parts, origin=origin)
 
 
 class _Job:

@@ -89,8 +89,9 @@ class State:
         }
 
     def judge(self, metrics: Mapping[str, float]) -> None:
-        """Keep these weights if the evaluation is the best so far: most fidelity, else least loss."""
-        score = metrics["fidelity"] if "fidelity" in metrics else -metrics["loss"]
+        """Keep these weights if the evaluation is the best so far by what the recipe monitors."""
+        by_loss = self.training.monitor == "loss" or "fidelity" not in metrics
+        score = -metrics["loss"] if by_loss else metrics["fidelity"]
         if self.best_score is None or score > self.best_score:
             self.best_score, self.best_step, self.best_metrics = score, self.step, dict(metrics)
             self.best, self.stale = self.weights(), 0

@@ -255,6 +255,8 @@ def test_builtin_data(name: str, rows: int, kind: str, target: str, home: Path) 
     dataset = genpipe.ingest(f"builtin:{name}")
     assert (dataset.rows(), dataset.schema.kind, dataset.schema.target) == (rows, kind, target)
     assert dataset.schema.conditions == (target,)
+    with pytest.raises(UsageError, match=r"target 'nothing' is not a field; fields are .*" + target):
+        genpipe.ingest(f"builtin:{name}", target="nothing")
     with pytest.raises(UsageError, match=r"builtin:digit.*did you mean 'builtin:digits'"):
         genpipe.ingest("builtin:digit")
 

@@ -76,4 +76,5 @@ def test_the_decimal_comma(tmp_path: Path) -> None:
     [(b"a\nb", 2), (b"abc", 0), (b'a,"x\ny', 0), (b'a\n"x\n', 2), (b'a\n"x\n"\nb', 7), (b'"a""\n"\n', 7)],
 )
 def test_boundary(data: bytes, length: int) -> None:
-    assert boundary(data, b"\n") == length
+    found, after = boundary(data, b"\n", data.count(b'"'))
+    assert found == length and after == data[length:].count(b'"')
