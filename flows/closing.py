@@ -57,7 +57,7 @@ def facts(summary: Summary) -> dict[str, str]:
         ]
         out["trials"] = f"{len(states)} ({', '.join(parts)})"
         out["winner"] = winner(study)
-    out["trained"] = f"best of step {summary.model['steps']:,}"
+    out["trained"] = f"weights of step {summary.model['steps']:,}"
     for score in report["scores"]:
         out[score["title"]] = score_text(score)
     out["verdict"] = report["verdict"]

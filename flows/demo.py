@@ -130,7 +130,7 @@ def road(
     with prefect_api(prepare=None if done else lambda: prepare(screen)) as fixed:
         from flows.pipeline import run_spec
 
-        screen(Event("start", 1, 1))
+        screen(Event("start", 1, 1, note="Prefect, Ray, torch, MLflow"))
         for spec in checked:
             listener = Startup(_grouped(screen, spec.name))
             summaries.append(run_spec(spec, progress=listener))

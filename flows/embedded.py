@@ -7,10 +7,12 @@ With PREFECT_API_URL set, nothing is started and that server is used.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -70,6 +72,14 @@ class Server:
         self.began = time.monotonic()
         environment = {**os.environ, **SILENCE, **SLIM, "PREFECT_HOME": str(home)}
         environment.pop("PREFECT_API_URL", None)
+        self.lock = open(home / "lock", "w")  # noqa: SIM115 - held as long as this process lives
+        self.scratch = tempfile.TemporaryDirectory(prefix="genpipe-prefect-")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            # another run has the database, and SQLite serves one server: this run's history is not kept
+            database = f"sqlite+aiosqlite:///{self.scratch.name}/prefect.db"
+            environment.setdefault("PREFECT_API_DATABASE_CONNECTION_URL", database)
         with open(self.log, "ab") as log:
             # its own session: Ctrl-C reaches us alone, and the flow can still record how it ended
             self.child = subprocess.Popen(
@@ -106,6 +116,8 @@ class Server:
         except subprocess.TimeoutExpired:
             self.child.kill()
             self.child.wait()
+        self.lock.close()
+        self.scratch.cleanup()
 
 
 @contextmanager

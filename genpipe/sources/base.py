@@ -32,7 +32,7 @@ from genpipe.sources.files import File
 
 UNIT_BYTES = 64 * 2**20
 UNIT_FILES = 4096
-FIXED = 32 * 2**20
+FIXED = 48 * 2**20
 Piece = Callable[[], tuple[pa.RecordBatch, Place]]
 A = TypeVar("A")
 B = TypeVar("B")
@@ -51,12 +51,12 @@ class Options(BaseModel):
     @property
     def block(self) -> int:
         """Bytes parsed at a time; each takes several times that while it is typed, and some fly at once."""
-        return min((self.memory - FIXED) // 256, 2 * 2**20)
+        return min((self.memory - FIXED) // 128, 4 * 2**20)
 
     @property
     def part(self) -> int:
         """Arrow bytes gathered per split before a part is written."""
-        return min((self.memory - FIXED) // 32, 32 * 2**20)
+        return min((self.memory - FIXED) // 20, 32 * 2**20)
 
 
 class Rows(NamedTuple):

@@ -9,8 +9,10 @@ the same bytes as result.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
+from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError
@@ -143,22 +145,29 @@ def _in_process(function: Callable[..., Any], jobs: list[tuple[Any, ...]]) -> It
 
 
 def _in_ray(function: Callable[..., Any], jobs: list[tuple[Any, ...]]) -> Iterator[Any]:
+    """Results in order, with a window of tasks in flight.
+
+    After an error the window is waited for and not cancelled: Ray 2.60 aborts the driver when a task
+    completes while it is being cancelled ("Tried to complete task that was not pending").
+    """
     from genpipe.stages.cluster import connect
 
-    connect()
+    window = max(2, 2 * int(connect().get("CPU", 1)))
     import ray
 
     task = ray.remote(num_cpus=1, max_retries=3)(function)
-    pending = [task.remote(*job) for job in jobs]
+    waiting = iter(jobs)
+    flying = deque(task.remote(*job) for job in islice(waiting, window))
     try:
-        for reference in pending:
-            try:
-                yield ray.get(reference)
-            except ray.exceptions.RayTaskError as error:
-                raise (error.cause if isinstance(error.cause, GenpipeError) else error) from None
+        while flying:
+            result = ray.get(flying.popleft())
+            flying.extend(task.remote(*job) for job in islice(waiting, 1))
+            yield result
+    except ray.exceptions.RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, GenpipeError) else error) from None
     finally:
-        for reference in pending:
-            ray.cancel(reference)
+        if flying:
+            ray.wait(list(flying), num_returns=len(flying))
 
 
 def default_name(source: str | Sequence[str]) -> str:
