@@ -73,7 +73,15 @@ class Draws:
     see the same noise for the same row. Drawn on the CPU: the same stream on every device.
     """
 
-    def __init__(self, seed: int, *path: int | str, total: int, start: int = 0, stop: int | None = None, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        seed: int,
+        *path: int | str,
+        total: int,
+        start: int = 0,
+        stop: int | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.generator = torch.Generator().manual_seed(derive(seed, *path))
         self.total, self.start, self.stop, self.device = total, start, total if stop is None else stop, device
 
@@ -93,7 +101,7 @@ class Draws:
         return self._keep(torch.randint(high, (self.total, *shape), generator=self.generator))
 
     def categorical(self, logits: Tensor) -> Tensor:
-        """(B, ...) a draw from the softmax over the last axis of `logits` (B, ..., V), by the Gumbel trick."""
+        """(B, ...) a draw from the softmax over the last axis of `logits` (B, ..., V) (Gumbel trick)."""
         noise = self.uniform(*logits.shape[1:]).to(logits.dtype).clamp_(1e-9, 1.0)
         return (logits - torch.log(torch.log(noise).neg().clamp_min(1e-30))).argmax(-1)
 

@@ -35,7 +35,9 @@ class GenpipeError(Exception):
         return _rebuild, (type(self), self.code, self.where, self.found, self.expected, self.fix)
 
 
-def _rebuild(kind: type[GenpipeError], code: str, where: str, found: str, expected: str, fix: str) -> GenpipeError:
+def _rebuild(
+    kind: type[GenpipeError], code: str, where: str, found: str, expected: str, fix: str
+) -> GenpipeError:
     return kind(code, where=where, found=found, expected=expected, fix=fix)
 
 

@@ -196,5 +196,7 @@ class Schema(BaseModel):
     def from_arrow(cls, schema: pa.Schema) -> Schema:
         raw = (schema.metadata or {}).get(b"genpipe.schema")
         if raw is None:
-            raise DataError("SCHEMA", found="Parquet file without a genpipe schema", expected="a file genpipe wrote")
+            raise DataError(
+                "SCHEMA", found="Parquet file without a genpipe schema", expected="a file genpipe wrote"
+            )
         return cls.model_validate_json(raw)

@@ -3,7 +3,7 @@
 | variable | meaning | default |
 |---|---|---|
 | GENPIPE_HOME | folder for everything embedded: store, MLflow database, logs | .genpipe |
-| GENPIPE_STORE | where datasets, runs and generated data go; a folder or s3://bucket/prefix | $GENPIPE_HOME/store |
+| GENPIPE_STORE | datasets, runs and generated data: a folder or s3://bucket/prefix | $GENPIPE_HOME/store |
 | MLFLOW_TRACKING_URI | MLflow server or database | SQLite in $GENPIPE_HOME |
 | RAY_ADDRESS | Ray cluster to join; `local` starts one for this process | local |
 | GENPIPE_CPUS | CPUs the embedded Ray may use | all of this machine |
@@ -47,9 +47,11 @@ def read_settings() -> Settings:
     device = env.get("GENPIPE_DEVICE", "auto")
     if device not in DEVICES:
         raise unknown("device", device, DEVICES, where="GENPIPE_DEVICE")
-    cpus = env.get("GENPIPE_CPUS", str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()))
+    cpus = env.get("GENPIPE_CPUS", str(_usable_cpus()))
     if not cpus.isdigit() or int(cpus) < 1:
-        raise UsageError("CPUS", where="GENPIPE_CPUS", found=repr(cpus), expected="a whole number of at least 1")
+        raise UsageError(
+            "CPUS", where="GENPIPE_CPUS", found=repr(cpus), expected="a whole number of at least 1"
+        )
     store = env.get("GENPIPE_STORE", str(home / "store")).rstrip("/")
     return Settings(
         home=home,
@@ -59,3 +61,10 @@ def read_settings() -> Settings:
         cpus=int(cpus),
         device=device,
     )
+
+
+def _usable_cpus() -> int:
+    """The CPUs this process may run on, which in a container are fewer than the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

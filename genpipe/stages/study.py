@@ -50,7 +50,7 @@ class TuneResult(BaseModel):
 
 @dataclass(frozen=True)
 class Study:
-    """What a trial must know; travels to the trial's process. environment: the driver's GENPIPE_* settings."""
+    """What a trial must know; travels to its process. environment: the driver's GENPIPE_* settings."""
 
     uri: str
     name: str
