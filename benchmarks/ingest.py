@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 RESULTS = Path(__file__).parent / "results" / "ingest.json"
 BLOCK = 50_000
-LIMIT = 64 * 2**20
+LIMIT = 96 * 2**20
 
 
 def people(rows: int, seed: int) -> pa.Table:

@@ -101,7 +101,7 @@ class Gate(Part):
 
     fidelity: Share | None = None
     relative: Share | None = None
-    promote: Literal["if_better", "never"] = "if_better"
+    promote: Literal["if_better"] = "if_better"
 
 
 class Generate(Part):

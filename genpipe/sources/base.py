@@ -32,7 +32,7 @@ from genpipe.sources.files import File
 
 UNIT_BYTES = 64 * 2**20
 UNIT_FILES = 4096
-FIXED = 48 * 2**20
+FIXED = 64 * 2**20
 Piece = Callable[[], tuple[pa.RecordBatch, Place]]
 A = TypeVar("A")
 B = TypeVar("B")
@@ -46,7 +46,7 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    memory: int = Field(default=512 * 2**20, ge=64 * 2**20)
+    memory: int = Field(default=512 * 2**20, ge=96 * 2**20)
 
     @property
     def block(self) -> int:

@@ -300,7 +300,7 @@ print(peak() - before, dataset.rows())
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads VmHWM from /proc")
 def test_memory_stays_within_the_limit_for_a_table_ten_times_larger(tmp_path: Path, home: Path) -> None:
-    limit, source, small = 64 * 2**20, tmp_path / "big.csv", tmp_path / "small.csv"
+    limit, source, small = 96 * 2**20, tmp_path / "big.csv", tmp_path / "small.csv"
     block = people(20_000)
     with open(source, "wb") as out:
         pacsv.write_csv(block, out)

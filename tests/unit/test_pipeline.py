@@ -126,7 +126,7 @@ HEAD = "name: people\nsource: {path: people.csv, kind: tabular}\n"
         ("train: {workers: true}\n", "line 3: train.workers: found True; expected a whole number"),
         (
             "gate: {promote: always}\n",
-            "line 3: gate.promote: found 'always'; expected one of if_better, never",
+            "line 3: gate.promote: found 'always'; expected one of if_better",
         ),
         ("gate: {fidelity: 60%}\n", "line 3: gate.fidelity: found '60%'; expected a number"),
         ("generate: {}\n", "line 3: generate.rows: missing"),
