@@ -8,7 +8,7 @@ from typing import Any
 from ray.tune import Callback
 
 from genpipe import registry
-from genpipe.progress import Event, Progress
+from genpipe.progress import Event, Progress, silent
 from genpipe.stages.study import METRIC, Study, Trial
 
 
@@ -21,6 +21,10 @@ class Leaderboard(Callback):
         self.began: dict[int, float] = {}
         done = study.recorded().values()
         self.best, self.ended = max((t.score for t in done), default=float("-inf")), len(done)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray pickles callbacks into its own state, and a listener may hold a screen or an open file
+        return {**self.__dict__, "progress": silent}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.began[trial.config["number"]] = time.monotonic()

@@ -299,6 +299,7 @@ print(peak() - before, dataset.rows())
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads VmHWM from /proc")
+@pytest.mark.timeout(900)
 def test_memory_stays_within_the_limit_for_a_table_ten_times_larger(tmp_path: Path, home: Path) -> None:
     limit, source, small = 96 * 2**20, tmp_path / "big.csv", tmp_path / "small.csv"
     block = people(20_000)
