@@ -213,5 +213,5 @@ def on_ray(
     except ray.exceptions.RayError as error:
         found, fix = str(error).splitlines()[0], "run the same command again: finished parts are kept"
         raise InfrastructureError("RAY", where="generate", found=found, fix=fix) from error
-    # What still runs is left to finish: at most a part a worker, under a name of its own. ray.cancel of a task
-    # that is just ending aborts the driver in Ray 2.60 ("task that was not pending").
+    # What still runs is left to finish, a part a worker at most: ray.cancel of a task that is just ending
+    # aborts the driver in Ray 2.60 ("task that was not pending").
