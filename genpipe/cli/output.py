@@ -67,20 +67,17 @@ def recipe_of(value: str | None) -> Any:
 
 
 def dataset_of(name: str) -> str:
-    """A dataset by URI, or the newest of that name in the local store."""
-    if "/" in name or "://" in name or Path(name).is_dir():
+    """A dataset by URI, or the newest of that name in the store."""
+    if "/" in name or Path(name).is_dir():
         return name
-    from genpipe.dataset import Dataset
+    from genpipe import store
     from genpipe.settings import read_settings
 
-    folder = Path(read_settings().store) / "datasets"
-    found = [p.parent for p in folder.glob("*/manifest.json")] if folder.is_dir() else []
-    mine = [p for p in found if p.name.rpartition("-")[0] == name]
+    # <store>/datasets/<name>/<request id>/manifest.json
+    root = store.join(read_settings().store, "datasets")
+    found = {path: at for path, at in store.listing(root).items() if path.endswith("/manifest.json")}
+    mine = {path: at for path, at in found.items() if path.split("/")[0] == name}
     if not mine:
-        raise unknown(
-            "dataset",
-            name,
-            {p.name.rpartition("-")[0] for p in found} or {"(none ingested yet)"},
-            where=str(folder),
-        )
-    return Dataset(str(max(mine, key=lambda p: p.stat().st_mtime))).uri
+        names = {path.split("/")[0] for path in found}
+        raise unknown("dataset", name, names or {"(none ingested yet)"}, where=root)
+    return store.join(root, max(mine, key=lambda path: mine[path]).removesuffix("/manifest.json"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -55,9 +56,14 @@ def ingest(
     ] = None,
     holdout: Annotated[float, typer.Option(help="Share of rows set aside and never trained on.")] = 0.2,
     schema: Annotated[str | None, typer.Option(help="An edited schema file to obey.")] = None,
+    save_schema: Annotated[
+        str | None, typer.Option(help="Write the schema here instead of printing it, to edit it.")
+    ] = None,
     option: Options = None,
 ) -> None:
     """Read raw data into an immutable, typed, fingerprinted dataset. The same input again does no work.
+
+    What it took each column for, and why, is printed as a schema file that --schema obeys.
 
     \b
     genpipe ingest people.csv --target income
@@ -88,6 +94,13 @@ def ingest(
         train=dataset.rows("train"),
         holdout=dataset.rows("holdout"),
     )
+    from genpipe.sources.schema_file import schema_to_yaml
+
+    text = schema_to_yaml(dataset.schema)
+    if save_schema:
+        Path(save_schema).write_text(text)
+    else:
+        typer.echo(f"\n{text}", nl=False)
 
 
 @app.command()
