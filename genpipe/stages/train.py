@@ -137,11 +137,16 @@ def run_job(job: Job, workers: int, progress: Progress, settings: Settings) -> T
 
 
 def execute(
-    job: Job, *, emit: Progress, evaluated: Callable[[Mapping[str, float]], None] | None = None
+    job: Job,
+    *,
+    emit: Progress,
+    evaluated: Callable[[Mapping[str, float]], None] | None = None,
+    abandoned: Callable[[], bool] = lambda: False,
 ) -> None:
     """What every training process does: open data and checkpoints, fit, and (the lead) publish the result.
 
     emit: hears of the lead's progress a few times a second. evaluated: called on all ranks at the same steps.
+    abandoned: asked every few steps; true ends the job with a checkpoint and without a result.
     """
     import torch
 
@@ -185,11 +190,11 @@ def execute(
             sink=sink,
             report=report,
             evaluate=score,
-            should_stop=clock.over,
+            should_stop=lambda: clock.over() or abandoned(),
         )
     finally:
         torch.set_num_threads(threads)
-    if ranks.lead:
+    if ranks.lead and not abandoned():
         publish(job, recipe, codec, result)
 
 

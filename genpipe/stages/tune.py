@@ -29,6 +29,8 @@ from genpipe.stages.cluster import connect
 from genpipe.stages.study import METRIC, Study, Trial, TuneResult
 from genpipe.stages.train import train
 
+STOP_SECONDS = 90  # for a stopped trial to end by itself
+
 
 def tune(
     dataset: Dataset | str,
@@ -99,20 +101,19 @@ def _concurrency(workers: int, resources: Mapping[str, float]) -> int:
 
 
 def _search(study: Study, numbers: Sequence[int], minutes: float | None, progress: Progress) -> None:
-    resources = connect()
-    concurrent = _concurrency(study.workers, resources)
+    concurrent = _concurrency(study.workers, connect())
     from ray import tune as ray_tune
 
     from genpipe.stages.leaderboard import Leaderboard
 
-    # a trial that starts its own Ray Train workers must leave the CPUs to them, or both wait for ever
-    trainable = ray_tune.with_resources(
-        ray_tune.with_parameters(_trial, study=study), {"CPU": 1 if study.workers == 0 else 0.01}
-    )
+    trainable = _patient(ray_tune.with_parameters(_trial, study=study))
+    # a trial with Ray Train workers of its own leaves them every CPU: with 0.01 of one, both wait for ever;
+    # Tune wants some resource named, and a byte of memory is always there
+    resources: dict[str, float] = {"CPU": 1} if study.workers == 0 else {"CPU": 0, "memory": 1}
     # a fresh name each time: Ray resumes a name it has seen, and our records already do that
     scratch = read_settings().home / "ray" / uuid.uuid4().hex
     tuner = ray_tune.Tuner(
-        trainable,
+        ray_tune.with_resources(trainable, resources),
         param_space={"number": ray_tune.grid_search(list(numbers))},
         tune_config=ray_tune.TuneConfig(
             metric=METRIC,
@@ -136,6 +137,25 @@ def _search(study: Study, numbers: Sequence[int], minutes: float | None, progres
         tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _patient(function: Any) -> type:
+    """A trainable that, when stopped, waits for its function to end before Ray Tune ends its process.
+
+    A trial with Ray Train workers needs the time to release them: a killed one leaves their placement group
+    behind, for which every later trial would wait.
+    """
+    from ray.train._internal.session import get_session
+    from ray.tune.trainable import wrap_function
+
+    class Patient(wrap_function(function)):  # type: ignore[misc]
+        def cleanup(self) -> None:
+            session = get_session()
+            super().cleanup()
+            if session is not None:
+                session.training_thread.join(timeout=STOP_SECONDS)
+
+    return Patient
 
 
 def _trial(config: dict[str, Any], study: Study) -> None:

@@ -31,6 +31,7 @@ WORKER_RESTARTS = 3  # of one attempt, by Ray: a worker died
 PAUSES = (2.0, 10.0)  # seconds before another attempt: Ray itself failed
 POLL_SECONDS = 0.25
 COLLECTIVE_SECONDS = 300
+STOP_SECONDS = 60  # for workers to hear that nobody waits for them any more
 NAMESPACE = "genpipe.train"
 log = logging.getLogger("genpipe.train")
 
@@ -104,6 +105,10 @@ def _attempt(job: Job, workers: int, progress: Progress, settings: Settings) -> 
                 last = told
                 progress(Event(**json.loads(told)))
         posted = _get(f"{key}/error")
+    except BaseException:  # a trial that Ray Tune stops, or Ctrl-C: the workers must give their CPUs back
+        _put(f"{key}/stop", "")
+        thread.join(STOP_SECONDS)
+        raise
     finally:
         _forget(key)
         shutil.rmtree(scratch, ignore_errors=True)
@@ -148,7 +153,7 @@ def _worker(config: dict[str, Any]) -> None:
         ray.train.report(dict(metrics))
 
     try:
-        execute(job, emit=emit, evaluated=evaluated)
+        execute(job, emit=emit, evaluated=evaluated, abandoned=lambda: _get(f"{key}/stop") is not None)
     except GenpipeError as error:  # told to the driver; for Ray all is well, or it would try again
         _put(f"{key}/error", json.dumps([type(error).__name__, *error.__reduce__()[1][1:]]))
         _leave()

@@ -85,6 +85,23 @@ def test_trials_are_recorded_logged_and_not_repeated(home: Path, ray_cluster: An
     assert len(parents) == 1 and {r.data.tags["trial"] for r in nested} == {"0", "1"}
 
 
+def test_trials_of_several_workers_take_turns_and_a_stopped_one_frees_its_cpus(
+    home: Path, ray_cluster: Any
+) -> None:
+    import ray
+
+    dataset = genpipe.ingest("builtin:titanic")
+    # the second learning rate learns next to nothing, so that ASHA stops it at its first report
+    vary = FAST | {"training.learning_rate": [0.001, 1e-5]}
+    result = tune(dataset, recipes=["tabular_vae"], vary=vary, trials=2, workers=2)
+    states = {t.choices["training.learning_rate"]: t.state for t in result.trials}
+    assert states == {0.001: "finished", 1e-5: "stopped"}
+    deadline = time.monotonic() + 30
+    while ray.available_resources().get("CPU") != 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert ray.available_resources().get("CPU") == 2
+
+
 @pytest.mark.faults
 def test_an_interrupted_search_trains_only_what_is_missing(home: Path) -> None:
     code = (
