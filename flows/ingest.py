@@ -27,10 +27,13 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 
 # not remembered by Prefect: whether the source has changed, only the stage can tell
 @step("ingest", hours=12)
-def ingest_step(source: str | list[str], *, name: str | None, options: dict[str, Any]) -> dict[str, Any]:
+def ingest_step(
+    source: str | list[str], *, schema_file: str | None, options: dict[str, Any] | None, **common: Any
+) -> dict[str, Any]:
+    """common: what `genpipe.stages.ingest.ingest` takes for every kind of data; options: of the one kind."""
     from genpipe.stages.ingest import ingest
 
-    return describe(ingest(source, name=name, progress=tell(), **options))
+    return describe(ingest(source, schema=schema_file, progress=tell(), **(common | (options or {}))))
 
 
 @flow(name="ingest")
@@ -47,15 +50,16 @@ def ingest(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Ingest `source` (file, folder, glob, s3://); the same input again does no work."""
-    chosen = {
-        "kind": kind,
-        "target": target,
-        "key": tuple(key or ()),
-        "holdout": holdout,
-        "schema": schema_file,
-        **(options or {}),
-    }
     with listening(progress):
-        dataset = ingest_step(source, name=name, options=chosen)
+        dataset = ingest_step(
+            source,
+            name=name,
+            kind=kind,
+            target=target,
+            key=tuple(key or ()),
+            holdout=holdout,
+            schema_file=schema_file,
+            options=options,
+        )
     show_dataset(dataset)
     return dataset

@@ -84,16 +84,12 @@ def run_spec(
 
 
 def _ingest(spec: PipelineSpec) -> dict[str, Any]:
-    source = spec.source
-    chosen = {
-        "kind": source.kind,
-        "target": source.target,
-        "key": source.key,
-        "holdout": source.holdout,
-        "schema": source.schema_file,
-    }
-    path = source.path if isinstance(source.path, str) else list(source.path)
-    dataset = ingest_step(path, name=spec.name, options=chosen | source.options)
+    path = spec.source.path
+    dataset = ingest_step(
+        path if isinstance(path, str) else list(path),
+        name=spec.name,
+        **spec.source.model_dump(exclude={"path"}),
+    )
     show_dataset(dataset)
     return dataset
 

@@ -9,7 +9,7 @@ from prefect import flow
 from pydantic import Field
 
 from flows.policy import bundle_exists, listening, remembered, step, tell
-from flows.resources import plan
+from flows.resources import suitable_workers
 from genpipe.dataset import Dataset
 from genpipe.progress import Progress
 
@@ -21,9 +21,13 @@ def workers_for(dataset: str, asked: int | None) -> int:
     """The number of workers asked for, if the cluster has them, else what suits the size of the data."""
     if asked == 0:
         return 0
-    from genpipe.stages.cluster import connect
+    from genpipe.stages.cluster import check_workers, connect
 
-    return plan(rows=Dataset(dataset).rows("train"), cluster=connect(), asked=asked).workers
+    cluster = connect()
+    if asked is None:
+        return suitable_workers(Dataset(dataset).rows("train"), cluster)
+    check_workers(asked, cluster)
+    return asked
 
 
 @step("train", hours=72, cached=True)

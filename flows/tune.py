@@ -16,31 +16,11 @@ from genpipe.progress import Progress
 
 
 @step("tune", hours=72, cached=True)
-def tune_step(
-    dataset: str,
-    *,
-    recipes: list[str] | None,
-    vary: dict[str, Any] | None,
-    trials: int,
-    minutes: float | None,
-    seed: int,
-    name: str,
-    workers: int,
-) -> dict[str, Any]:
+def tune_step(dataset: str, **budget: Any) -> dict[str, Any]:
+    """budget: what `genpipe.stages.tune.tune` takes."""
     from genpipe.stages.tune import tune
 
-    found = tune(
-        dataset,
-        recipes=recipes,
-        vary=vary,
-        trials=trials,
-        minutes=minutes,
-        seed=seed,
-        name=name,
-        workers=workers,
-        progress=tell(),
-    )
-    return found.model_dump(mode="json")
+    return tune(dataset, **budget, progress=tell()).model_dump(mode="json")
 
 
 def study_exists(result: dict[str, Any]) -> bool:

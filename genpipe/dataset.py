@@ -14,6 +14,7 @@ import hashlib
 import itertools
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -152,54 +153,52 @@ class Dataset:
     def parts(self, split: str) -> tuple[Part, ...]:
         return tuple(p for p in self.manifest.parts if p.split == split)
 
-    def open_part(self, part: Part, *, verify: bool = True) -> pq.ParquetFile:
-        """Open a part after checking its size and, with `verify`, the checksum of every page read."""
+    @contextmanager
+    def reading(self, part: Part) -> Iterator[pq.ParquetFile]:
+        """A part, open: its size checked now, each page's checksum as it is read; damage is a DataError."""
         where = self._where(part)
         size = store.size(where)
         if size != part.bytes:
             found = "the file is missing" if size is None else f"{size} bytes"
-            raise DataError("PART", where=where, found=found, expected=f"{part.bytes} bytes", fix=AGAIN)
+            raise self.damaged(part, found, f"{part.bytes} bytes")
         path, local = store.path_of(where), store.scheme_of(where) == "file"
         with store.answering(where):
             source = path if local else store.filesystem(where).open(path, "rb")
             try:
-                file = pq.ParquetFile(source, page_checksum_verification=verify)
-            except (pa.ArrowException, OSError) as error:
-                found = str(error).splitlines()[0]
-                raise DataError("PART", where=where, found=found, fix=AGAIN) from error
-        return file
+                with pq.ParquetFile(source, page_checksum_verification=True) as file:
+                    yield file
+            except (pa.ArrowException, OSError) as error:  # what pyarrow says of bytes that are wrong
+                raise self.damaged(part, str(error).splitlines()[0]) from error
+
+    def damaged(self, part: Part, found: str, expected: str = "") -> DataError:
+        return DataError("PART", where=self._where(part), found=found, expected=expected, fix=AGAIN)
+
+    def part_batches(
+        self, part: Part, *, rows: int = 65_536, columns: list[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream a part in order, `rows` at a time at most; memory is one row group."""
+        seen = 0
+        with self.reading(part) as file:
+            for batch in file.iter_batches(batch_size=rows, columns=columns):
+                seen += batch.num_rows
+                yield batch
+        if seen != part.rows:
+            # no checksum covers the footer, and with a wrong one pyarrow may read no rows without a word
+            raise self.damaged(part, f"{seen} rows", f"{part.rows}")
 
     def batches(
         self, split: str, *, rows: int = 65_536, columns: list[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Stream a split in order, `rows` at a time at most; memory is one row group."""
+        """Stream a split in order, see `part_batches`."""
         for part in self.parts(split):
-            where, seen = self._where(part), 0
-            with store.answering(where):
-                try:
-                    for batch in self.open_part(part).iter_batches(batch_size=rows, columns=columns):
-                        seen += batch.num_rows
-                        yield batch
-                except (pa.ArrowException, OSError) as error:  # what pyarrow says of bytes that are wrong
-                    found = str(error).splitlines()[0]
-                    raise DataError("PART", where=where, found=found, fix=AGAIN) from error
-            if seen != part.rows:
-                # no checksum covers the footer, and with a wrong one pyarrow may read no rows without a word
-                raise DataError("PART", where=where, found=f"{seen} rows", expected=f"{part.rows}", fix=AGAIN)
+            yield from self.part_batches(part, rows=rows, columns=columns)
 
     def table(self, split: str, *, columns: list[str] | None = None) -> pa.Table:
         """A whole split in memory, without the metadata of its parts."""
-        schema = self.schema.arrow()
+        schema = self.schema.arrow().remove_metadata()
         wanted = schema if columns is None else pa.schema([schema.field(c) for c in columns])
-        batches = [
-            b.cast(wanted)
-            if b.schema.remove_metadata() != wanted.remove_metadata()
-            else b.replace_schema_metadata(None)
-            for b in self.batches(split, columns=columns)
-        ]
-        return pa.Table.from_batches(
-            [b.replace_schema_metadata(None) for b in batches], schema=wanted.remove_metadata()
-        )
+        batches = self.batches(split, columns=columns)
+        return pa.Table.from_batches((b.select(wanted.names).cast(wanted) for b in batches), schema=wanted)
 
     def pandas(self, split: str | None = None) -> pd.DataFrame:
         """A split (by default the only one, or `train`) as a pandas frame."""

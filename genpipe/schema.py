@@ -20,6 +20,7 @@ obeys from then on. Stored kinds:
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from typing import Annotated, Literal
 
 import pyarrow as pa
@@ -32,14 +33,15 @@ KINDS: tuple[str, ...] = ("tabular", "image", "series", "text", "audio")
 BLOB = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
-class BaseField(BaseModel):
+class BaseField(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     nullable: bool = False
     reason: str = ""
 
+    @abstractmethod
     def arrow(self) -> pa.DataType:
-        raise NotImplementedError
+        """The type of the field's column."""
 
 
 class Number(BaseField):

@@ -35,12 +35,20 @@ def check_name(name: str, *, what: str = "name") -> str:
     """The one rule for names of datasets, runs and models: they become folders, URLs and registry keys."""
     if NAME.fullmatch(name) and name not in RESERVED:
         return name
-    fixed = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")[:63]
-    fix = f"try {fixed!r}" if NAME.fullmatch(fixed) and fixed not in RESERVED else ""
-    expected = "at most 63 of a-z 0-9 . _ -, beginning with a letter or digit, and not " + " or ".join(
-        RESERVED
+    taken = " or ".join(RESERVED)
+    raise UsageError(
+        "NAME",
+        where=what,
+        found=repr(name[:80]),
+        expected=f"at most 63 of a-z 0-9 . _ -, beginning with a letter or digit, and not {taken}",
+        fix=f"for example {plain_name(name)!r}",
     )
-    raise UsageError("NAME", where=what, found=repr(name[:80]), expected=expected, fix=fix)
+
+
+def plain_name(text: str) -> str:
+    """The nearest allowed name: People 2024 -> people-2024, latest -> data-latest."""
+    plain = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:63]
+    return f"data-{plain}".rstrip("-") if plain in ("", *RESERVED) else plain
 
 
 def scheme_of(uri: str) -> str:
@@ -143,6 +151,13 @@ def write_bytes(uri: str, data: bytes | memoryview) -> None:
 
 
 def _replace(target: Path, data: bytes | memoryview) -> None:
+    with _scratch(target, data) as scratch:
+        os.replace(scratch, target)
+
+
+@contextmanager
+def _scratch(target: Path, data: bytes | memoryview) -> Iterator[Path]:
+    """`data`, safely on disk under a hidden name beside `target`, until the caller has moved or linked it."""
     _make_folder(target.parent)
     scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
@@ -150,7 +165,7 @@ def _replace(target: Path, data: bytes | memoryview) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(scratch, target)
+        yield scratch
     finally:
         scratch.unlink(missing_ok=True)
 
@@ -193,20 +208,11 @@ def _create_s3(uri: str, data: bytes) -> bool:
 
 
 def _create_local(target: Path, data: bytes) -> bool:
-    _make_folder(target.parent)
-    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
-        with open(scratch, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(scratch, target)
+        with answering(str(target)), _scratch(target, data) as scratch:
+            os.link(scratch, target)
     except FileExistsError:
         return False
-    except OSError as error:
-        raise unreachable(str(target), error) from error
-    finally:
-        scratch.unlink(missing_ok=True)
     folder = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -13,7 +13,6 @@ Ray workers take their environment when Ray starts, so the S3 address is chosen 
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from media_files import png
 
 if TYPE_CHECKING:
     from genpipe.recipe import Recipe
@@ -245,14 +245,6 @@ def untrained(recipe: Recipe, schema: Schema, rows: dict[str, list], folder: Pat
         origin=origin,
     )
     return bundle.uri
-
-
-def png(pixels: np.ndarray) -> bytes:
-    from PIL import Image
-
-    sink = io.BytesIO()
-    Image.fromarray(pixels).save(sink, "PNG")
-    return sink.getvalue()
 
 
 def weed() -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import wave
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image as Picture
+from media_files import png, wav
 
 from genpipe.schema import (
     BLOB,
@@ -35,22 +33,6 @@ class Sample:
     noisy: pa.Table
     shuffled: pa.Table
     constant: pa.Table
-
-
-def png(pixels: np.ndarray) -> dict[str, object]:
-    sink = io.BytesIO()
-    Picture.fromarray(pixels).save(sink, "PNG")
-    return {"bytes": sink.getvalue(), "path": None}
-
-
-def wav(clip: np.ndarray, rate: int) -> dict[str, object]:
-    sink = io.BytesIO()
-    with wave.open(sink, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes((np.clip(clip, -1, 1) * 32767).astype("<i2").tobytes())
-    return {"bytes": sink.getvalue(), "path": None}
 
 
 def repeat_first(table: pa.Table) -> pa.Table:
@@ -123,7 +105,7 @@ def images(rows: int, seed: int, *, side: int = 12, noise: float = 0.0, shuffle:
         pixels = np.clip(pixels + rng.normal(0, noise, pixels.shape), 0, 1)
     if shuffle:
         pixels = rng.permuted(pixels.reshape(rows, -1), axis=0).reshape(pixels.shape)
-    blobs = [png((p * 255).astype(np.uint8)) for p in pixels]
+    blobs = [{"bytes": png((p * 255).astype(np.uint8))} for p in pixels]
     return pa.table({"image": pa.array(blobs, BLOB), "label": [f"bar{k}" for k in labels]})
 
 
@@ -205,7 +187,7 @@ def audio(rows: int, seed: int, *, noise: float = 0.0, shuffle: bool = False) ->
         if shuffle:
             clip = rng.normal(0, clip.std(), len(t))
         clips.append(clip + rng.normal(0, noise, len(t)) if noise else clip)
-    blobs = [wav(c, 4000) for c in clips]
+    blobs = [{"bytes": wav(c, 4000)} for c in clips]
     return pa.table({"audio": pa.array(blobs, BLOB), "label": [f"w{k}" for k in labels]})
 
 

@@ -73,10 +73,10 @@ class Channel:
     def decode(self, x: np.ndarray) -> pa.Array:
         """(B, T, width) -> a list column of T values a row."""
         rows, steps, _ = x.shape
-        missing = x[:, :, -1].reshape(-1) > 0 if self.gaps else None
         if self.axis is None:
             flat = pa.nulls(rows * steps, pa.float64())
         else:
+            missing = x[:, :, -1].reshape(-1) > 0 if self.gaps else None
             points = np.full(rows * steps, self.axis.low, dtype=np.int64 if self.axis.whole else np.float64)
             if self.score is not None:
                 scores = self.score.decode(x[:, :, 0].reshape(-1).astype(np.float64))

@@ -23,7 +23,6 @@ from genpipe.schema import Schema
 from genpipe.seeds import numpy_rng
 
 MAX_COLUMNS, MAX_HEAT, EXAMPLE_ROWS, LINES, CLIPS = 40, 24, 8, 24, 8
-MISSING = "(missing)"
 
 History = Sequence[Mapping[str, float]]
 
@@ -163,7 +162,9 @@ def _marginal(name: str, kind: str, holdout: pa.Table, synthetic: pa.Table) -> A
     if kind in NUMERIC:
         real, made = (v[~np.isnan(v)] for v in (numbers(t.column(name), name) for t in (holdout, synthetic)))
         if not len(real) or not len(made):
-            return charts.paired_bars([MISSING], [float(not len(real))], [float(not len(made))], label=name)
+            return charts.paired_bars(
+                [pictures.MISSING], [float(not len(real))], [float(not len(made))], label=name
+            )
         low, high = (float(v) for v in np.quantile(real, (0.01, 0.99)))
         high = high if high > low else low + 1.0
         edges = np.linspace(low, high, min(24, max(6, len(real) // 12)) + 1)
@@ -172,16 +173,11 @@ def _marginal(name: str, kind: str, holdout: pa.Table, synthetic: pa.Table) -> A
         return charts.histogram(
             shares[0].tolist(), shares[1].tolist(), *ends, label=f"distribution of {name}"
         )
-    real, made = (_frequencies(t.column(name)) for t in (holdout, synthetic))
-    names = sorted(real, key=lambda n: -real[n])[:8]
+    real, made = (pictures.frequencies(t.column(name)) for t in (holdout, synthetic))
+    names = list(real)[:8]
     return charts.paired_bars(
         names, [real[n] for n in names], [made.get(n, 0.0) for n in names], label=f"frequencies of {name}"
     )
-
-
-def _frequencies(column: pa.ChunkedArray) -> dict[str, float]:
-    counts = column.cast(pa.string()).fill_null(MISSING).value_counts()
-    return {str(c["values"].as_py()): c["counts"].as_py() / len(column) for c in counts}
 
 
 def _moment(value: float, kind: pa.DataType) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MADE, REAL, INK = "#6d4aff", "#9aa5b8", "#1c2433"
 CLASSES, PER_CLASS = 10, 10
+MISSING = "(missing)"
 
 
 def data_uri(data: bytes, mime: str) -> str:
@@ -76,6 +77,13 @@ def by_class(
     names = sorted(set(labels.astype(str).tolist()))[:CLASSES]
     groups = [(name, np.flatnonzero(labels.astype(str) == name)) for name in names]
     return [(name, rng.permutation(found)[:per_class]) for name, found in groups]
+
+
+def frequencies(column: pa.ChunkedArray) -> dict[str, float]:
+    """The share of each value, the commonest first and equal ones by name."""
+    counted = column.cast(pa.string()).fill_null(MISSING).value_counts().to_pylist()
+    counted.sort(key=lambda c: (-c["counts"], c["values"]))
+    return {c["values"]: c["counts"] / len(column) for c in counted}
 
 
 def sample_grid(
@@ -170,16 +178,15 @@ def _marginals(table: pa.Table, schema: Schema, real: pa.Table | None, seed: int
         axis.set_yticks([])
         sides = [t.column(field.name) for t in (real, table) if t is not None]
         if field.kind in ("category", "boolean"):
-            columns = [s.cast(pa.string()).fill_null("(missing)").to_pylist() for s in sides]
-            names = sorted(set(columns[0]), key=columns[0].count, reverse=True)[:8]
-            for k, column in enumerate(columns):
-                shares = [column.count(n) / max(1, len(column)) for n in names]
-                thick = 0.8 / len(columns)
+            found = [frequencies(s) for s in sides]
+            names = list(found[0])[:8]
+            for k, shares in enumerate(found):
+                thick = 0.8 / len(found)
                 axis.barh(
                     np.arange(len(names)) + k * thick,
-                    shares,
+                    [shares.get(n, 0.0) for n in names],
                     thick,
-                    color=MADE if k == len(columns) - 1 else REAL,
+                    color=MADE if k == len(found) - 1 else REAL,
                 )
             axis.set_yticks(np.arange(len(names)) + 0.2, [n[:14] for n in names])
             axis.set_xticks([])

@@ -75,13 +75,14 @@ class Reject:
 
 
 @dataclass
-class Observed:
+class Observed(ABC):
     """The least a source must know of a unit; subclasses add what their schema needs."""
 
     rejects: list[Reject] = field(default_factory=list)
 
+    @abstractmethod
     def merge(self, other: Any) -> Any:
-        raise NotImplementedError
+        """What is in both pieces; order does not matter."""
 
 
 class Source(ABC):

@@ -134,9 +134,8 @@ def _text(column: Column, values: pa.Array, place: Place, *, looking: bool) -> p
         column.sketch = _smallest(column.sketch, _distinct_keys(typed))
     elif kind == "number":
         _range(column, typed, place)
-        flat = typed.drop_null().to_numpy(zero_copy_only=False)
-        if not np.array_equal(np.floor(flat), flat):  # 29.0 is a whole number in a column with gaps
-            column.decimals = max(column.decimals, _decimals(values))
+        exponent = ((_buffers(values)[1] | 32) == ord("e")).any()  # e or E
+        column.decimals = max(column.decimals, 99 if exponent else _decimals(typed))
     return typed
 
 
@@ -201,9 +200,10 @@ def leading_zero(values: pa.Array) -> bool:
     """Whether a number would lose its leading zeros: 01234, but not 0 or 0.5."""
     ends, text = _buffers(values)
     starts = np.concatenate([np.zeros(1, ends.dtype), ends[:-1]])
-    starts = starts[ends - starts > 1]
-    suspects = starts[text[starts] == ord("0")]
-    return bool(((text[suspects + 1] >= ord("0")) & (text[suspects + 1] <= ord("9"))).any())
+    starts = starts[: np.searchsorted(starts, len(text) - 1)]
+    zeros = np.flatnonzero(text[starts] == ord("0"))
+    digits = text[starts[zeros] + 1] - ord("0") < 10  # unsigned: what comes before 0 is large
+    return bool((digits & (ends[zeros] - starts[zeros] > 1)).any())
 
 
 def _too_many_digits(values: pa.Array, numbers: pa.Array) -> bool:
@@ -214,17 +214,13 @@ def _too_many_digits(values: pa.Array, numbers: pa.Array) -> bool:
 
 
 def _decimals(values: pa.Array) -> int:
-    """Digits after the point at most; 99 where an exponent is used."""
-    ends, text = _buffers(values)
-    characters = text.tobytes()
-    if b"e" in characters or b"E" in characters:
-        return 99
-    points = np.flatnonzero(text == ord("."))
-    if not len(points):
-        return 0
-    if len(points) < len(ends):  # otherwise every value has one
-        ends = ends[np.searchsorted(ends, points, side="right")]
-    return int((ends - points - 1).max())
+    """Digits after the point that lose nothing (29.0 is a whole number); 99 where ten lose something."""
+    flat, digits = values.drop_null().to_numpy(zero_copy_only=False), 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for end in (64, 4096, len(flat)):  # few tell nearly always what all confirm
+            while digits <= 10 and not np.array_equal(np.round(flat[:end], digits), flat[:end]):
+                digits += 1
+    return digits if digits <= 10 else 99
 
 
 def _buffers(values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -251,8 +247,7 @@ def _typed(column: Column, values: pa.Array, place: Place) -> None:
         name = "integer"
         column.sketch = _smallest(column.sketch, _distinct_keys(values))
     elif pa.types.is_floating(kind):
-        name, flat = "number", values.drop_null().to_numpy(zero_copy_only=False)
-        column.decimals = next((d for d in range(7) if np.array_equal(np.round(flat, d), flat)), 99)
+        name, column.decimals = "number", _decimals(values)
     elif pa.types.is_boolean(kind):
         name = "boolean"
     elif pa.types.is_date(kind):

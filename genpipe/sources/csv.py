@@ -116,24 +116,29 @@ def pieces(file: File, options: CsvOptions) -> Iterator[Piece]:
     """Whole records, about `options.block` bytes at a time, as calls that parse them."""
     header = read_header(file, options)
     checked, rest, line, skip = Checked(file, encoding=options.encoding), b"", 1, header.lines
-    past = 0  # quotes before `rest`
+    past = 0  # quotes before `rest`, which is the beginning of one record
     while True:
         chunk = checked.read(options.block)
-        rest = rest + chunk if rest else chunk
-        while skip and header.newline in rest:
-            before, _, rest = rest.partition(header.newline)
+        last = not chunk
+        if skip or last:
+            rest, chunk = b"", rest + chunk
+        while skip and header.newline in chunk:
+            before, _, chunk = chunk.partition(header.newline)
             skip, line, past = skip - 1, line + 1, past + before.count(b'"')
         quotes = checked.quotes - past
         cut, after = (
-            (0, quotes) if skip else boundary(rest, header.newline, quotes) if chunk else (len(rest), 0)
+            (0, quotes) if skip else (len(chunk), 0) if last else boundary(chunk, header.newline, quotes)
         )
-        piece, rest, past = rest[:cut], rest[cut:], checked.quotes - after
-        if piece and not piece.isspace():
-            yield partial(_parse, piece, Place(file.uri, line), header, file, options)
-        line += piece.count(header.newline)
+        if cut:
+            piece, rest = b"".join((rest, memoryview(chunk)[:cut])), chunk[cut:]
+            if not piece.isspace():
+                yield partial(_parse, piece, Place(file.uri, line), header, file, options)
+            line, past = line + piece.count(header.newline), checked.quotes - after
+        else:
+            rest += chunk
         if len(rest) > LONGEST:
             raise diagnose(file, options.encoding, header.delimiter, len(header.names), header.lines, "")
-        if not chunk:
+        if last:
             break
     if checked.quotes % 2:
         fault = diagnose(file, options.encoding, header.delimiter, len(header.names), header.lines, "")

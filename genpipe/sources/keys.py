@@ -34,8 +34,10 @@ def row_keys(batch: pa.RecordBatch, columns: tuple[str, ...] = ()) -> np.ndarray
     names = columns or tuple(batch.schema.names)
     keys = np.zeros(batch.num_rows, np.uint64)
     for name in names:
-        keys = mix(keys * np.uint64(31) + column_keys(batch.column(name)))
-    return keys
+        keys ^= keys >> np.uint64(32)  # floats may differ in high bits alone, which no product moves down
+        keys *= _ODD
+        keys += _words(batch.column(name))
+    return mix(keys)
 
 
 def holdout_mask(keys: np.ndarray, share: float) -> np.ndarray:
@@ -44,16 +46,21 @@ def holdout_mask(keys: np.ndarray, share: float) -> np.ndarray:
 
 
 def column_keys(column: pa.Array) -> np.ndarray:
-    """(B,) uint64: a hash of every value; nulls share one."""
+    """(B,) uint64: a uniform hash of every value; nulls share one."""
+    return mix(_words(column))
+
+
+def _words(column: pa.Array) -> np.ndarray:
+    """(B,) uint64: a word per value, different for different values as far as words go; nulls share one."""
     kind = column.type
     if pa.types.is_struct(kind):  # images and audio: the content counts, not the file name
-        return column_keys(pc.struct_field(column, "bytes"))
+        return _words(pc.struct_field(column, "bytes"))
     if pa.types.is_list(kind):
         return np.fromiter(
             (_digest(np.asarray(v, "<f8").tobytes()) for v in column.to_pylist()), np.uint64, len(column)
         )
     if pa.types.is_string(kind) or pa.types.is_binary(kind):
-        keys = _string_keys(column)
+        words = _string_words(column)
     else:
         if pa.types.is_boolean(kind):
             column = column.cast(pa.uint8())
@@ -61,13 +68,13 @@ def column_keys(column: pa.Array) -> np.ndarray:
         values = values.fill_null(0) if values.null_count else values
         bits = values.to_numpy(zero_copy_only=False)
         if bits.dtype.kind == "f":
-            bits = (bits.astype("<f8") + 0.0).view(np.uint64)  # + 0.0: -0.0 and 0.0 are one value
-        keys = mix(
-            bits.astype(np.int64).view(np.uint64) if bits.dtype.kind != "u" else bits.astype(np.uint64)
-        )
+            bits = bits.astype("<f8") + 0.0  # -0.0 and 0.0 are one value
+            words = bits.view(np.uint64)
+        else:
+            words = bits.astype(np.int64, copy=False).view(np.uint64)
     if column.null_count:
-        keys = np.where(column.is_null().to_numpy(zero_copy_only=False), NULL, keys)
-    return keys
+        words = np.where(column.is_null().to_numpy(zero_copy_only=False), NULL, words)
+    return words
 
 
 def _integer(kind: pa.DataType) -> pa.DataType:
@@ -78,7 +85,7 @@ def _digest(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
-def _string_keys(column: pa.Array) -> np.ndarray:
+def _string_words(column: pa.Array) -> np.ndarray:
     _, offsets_buffer, data_buffer = column.buffers()
     if len(column) == 0:
         return np.zeros(0, np.uint64)
@@ -96,7 +103,7 @@ def _string_keys(column: pa.Array) -> np.ndarray:
     for at in range(0, longest, WORD):
         rows: np.ndarray | slice = slice(None) if at == 0 else np.flatnonzero(lengths > at)
         word = words[starts[rows] + at] & keep[np.minimum(lengths[rows] - at, WORD)]
-        keys[rows] = mix(keys[rows] * _ODD + word)
+        keys[rows] = (mix(keys[rows]) if at else keys) * _ODD + word
     for row in np.flatnonzero(lengths > LONG):
         keys[row] = _digest(text[starts[row] : starts[row] + lengths[row]].tobytes())
     return keys

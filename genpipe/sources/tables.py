@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +20,7 @@ from genpipe.sources.convert import convert
 from genpipe.sources.files import File, suffix_of
 from genpipe.sources.infer import infer_field
 from genpipe.sources.parquet import parquet_batches
+from genpipe.sources.spill import Kept, Spill
 
 CSV, JSON, PARQUET = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson", ".json"), (".parquet", ".pq")
 SUFFIXES = (*CSV[:2], *JSON, *PARQUET)
@@ -82,9 +84,12 @@ class TableSource(Source):
 
     def __init__(self, files: tuple[File, ...], options: TableOptions, *, keeps: bool = True) -> None:
         super().__init__(files, options)
-        # batches of small files, typed when they were observed: what fits in memory is parsed once
-        self.kept: dict[str, list[tuple[pa.RecordBatch, Place]]] = {}
-        self.keeps, self.kept_bytes = keeps, 0
+        # batches of files, typed when they were observed: text is parsed once
+        self.kept: dict[str, Kept] = {}
+        self.spill = Spill(options.memory // 8) if keeps else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"kept": {}, "spill": None}
 
     def observe(self, unit: int) -> TableStats:
         total = TableStats()
@@ -96,18 +101,18 @@ class TableSource(Source):
         return total
 
     def _observe_file(self, file: File, index: int) -> TableStats:
-        total, typed, size = TableStats(), [], 0
+        total, spill, kept = TableStats(), self.spill, Kept()
         for stats, batch, place in ordered(partial(_look, index=index), self.pieces(file)):
-            total, size = total.merge(stats), size + batch.nbytes
-            if batch.num_rows:
-                typed.append((batch, place))
-            if not self.keeps or size > self.options.memory // 8:
-                typed.clear()
+            total = total.merge(stats)
+            if spill and batch.num_rows:
+                piece = spill.keep(batch, place, disk=file.suffix not in PARQUET)
+                if piece is None:  # a file is kept whole or not at all
+                    spill, kept = None, Kept()
+                else:
+                    kept.add(piece, batch.schema)
         if total.rows == 0:
             raise DataError("NOROWS", where=file.uri, found="a header and 0 rows", expected="data")
-        if typed and self.kept_bytes + size <= self.options.memory // 8:
-            self.kept[file.uri] = typed
-            self.kept_bytes += size
+        self.kept[file.uri] = kept
         return total
 
     def schema(self, stats: TableStats, *, target: str | None, key: tuple[str, ...]) -> Schema:
@@ -149,10 +154,9 @@ class TableSource(Source):
         for file in self.units[unit]:
             if file.uri in skip:
                 continue
-            kept = self.kept.pop(file.uri, [])
-            exact = kept and all(_exact(b.schema, schema) for b, _ in kept)
-            again: Iterable[Piece] = [partial(_known, item) for item in kept] if exact else self.pieces(file)
-            yield from ordered(make, again)
+            kept = self.kept.pop(file.uri, Kept())
+            exact = kept.pieces and all(_exact(found, schema) for found in kept.schemas)
+            yield from ordered(make, kept.drain() if exact else self.pieces(file))
 
     def pieces(self, file: File) -> Iterator[Piece]:
         """A file as calls that read one batch each, to be made on any thread."""

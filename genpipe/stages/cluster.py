@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from genpipe.errors import InfrastructureError, UsageError
@@ -61,6 +62,21 @@ def connect(settings: Settings | None = None) -> dict[str, float]:
                 fix="start the cluster, or unset RAY_ADDRESS to run one here",
             ) from error
     return ray.cluster_resources()
+
+
+def check_workers(workers: int, resources: Mapping[str, float], *, device: str = "cpu") -> None:
+    """Refuse workers, of a CPU and on cuda a GPU each, that Ray could never start: it would wait for ever."""
+    for what in ("CPU", "GPU") if device == "cuda" else ("CPU",):
+        have = int(resources.get(what, 0))
+        if workers > have:
+            instead = "raise GENPIPE_CPUS" if what == "CPU" else "set GENPIPE_DEVICE=cpu"
+            raise UsageError(
+                f"{what}S",
+                where="workers",
+                found=f"{workers} workers, one {what} each, on a cluster of {have} {what}s",
+                expected=f"at most {have}",
+                fix=f"lower workers, {instead}, or join a larger cluster (RAY_ADDRESS)",
+            )
 
 
 def disconnect() -> None:

@@ -25,9 +25,8 @@ from genpipe.registry import resolve
 from genpipe.schema import Schema
 
 MIN_ROWS, MAX_ROWS = 500, 10_000
-FORMAT = (
-    1  # part of the request: raise it when scores change meaning, so that old reports are not taken for new
-)
+# part of the request: raise it when scores change meaning, so that old reports are not taken for new
+FORMAT = 1
 STEPS = 5
 
 

@@ -8,7 +8,6 @@ the same bytes as result.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
@@ -29,8 +28,7 @@ from genpipe.sources.base import Reject
 from genpipe.sources.schema_file import schema_from_yaml
 from genpipe.stages.ingest_writer import Written, observe_unit, write_unit
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-REVISION = 1  # of the bytes ingest writes; part of every request id
+REVISION = 2  # of the bytes ingest writes; part of every request id
 PARALLEL_BYTES = 128 * 2**20
 
 
@@ -58,7 +56,7 @@ def ingest(
     the share `max_bad` of files. options: those of the kind of data (genpipe/sources/<kind>.py).
     """
     _check_arguments(source, holdout, workers, on_bad_file, max_bad, min_rows)
-    name = check_name(name or default_name(source))
+    name = store.check_name(name or default_name(source))
     opened = open_source(source, kind=kind, options=options)
     given = schema_from_yaml(schema) if isinstance(schema, str) else schema
     roles: dict[str, Any] = {"target": target, "key": (key,) if isinstance(key, str) else tuple(key)}
@@ -177,25 +175,7 @@ def default_name(source: str | Sequence[str]) -> str:
         p for p in first.removeprefix("builtin:").rstrip("/").split("/") if p and "*" not in p and p != "s3:"
     ]
     stem = plain[-1].split(".")[0] if plain else "data"
-    return _suggest(stem) or "data"
-
-
-def _suggest(name: str) -> str:
-    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")[:63]
-
-
-def check_name(name: str) -> str:
-    """The one rule for names that become folders and registry entries."""
-    if not NAME.fullmatch(name):
-        better = _suggest(name)
-        raise UsageError(
-            "NAME",
-            where="name",
-            found=repr(name),
-            expected="at most 63 of a-z 0-9 . _ -, beginning with a letter or digit",
-            fix=f"for example {better!r}" if better else "",
-        )
-    return name
+    return store.plain_name(stem)
 
 
 def _check_arguments(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from genpipe.schema import Schema
 from genpipe.sources import Source
 from genpipe.sources.base import Reject
 from genpipe.sources.keys import holdout_mask, row_keys
+
+FLYING = 3  # parts encoded at a time
 
 
 @dataclass
@@ -35,10 +38,10 @@ def write_unit(
 ) -> Written:
     """Write the parts of one unit; names and bytes depend on the unit alone."""
     written = Written()
-    with lean_memory(), ThreadPoolExecutor(2) as pool:
-        write = partial(write_part, uri, attempt=attempt)
-        train = _Writer(write, "train", unit, source.options.part, schema, pool)
-        held_out = _Writer(write, "holdout", unit, source.options.part, schema, pool)
+    with lean_memory(), ThreadPoolExecutor(FLYING) as pool:
+        parts = _Parts(partial(write_part, uri, attempt=attempt), pool)
+        train = _Split("train", unit, source.options.part, schema, parts)
+        held_out = _Split("holdout", unit, source.options.part, schema, parts)
         for batch, keys in source.read(unit, schema, skip=skip, rejects=written.rejects):
             if not holdout:
                 train.add(batch)
@@ -46,7 +49,9 @@ def write_unit(
             held = holdout_mask(row_keys(batch, schema.key) if keys is None else keys, holdout)
             train.add(batch.filter(pa.array(~held)))
             held_out.add(batch.filter(pa.array(held)))
-        written.parts = train.close() + held_out.close()
+        train.flush()
+        held_out.flush()
+        written.parts = parts.close()
     return written
 
 
@@ -62,41 +67,48 @@ def lean_memory() -> Iterator[None]:
         pa.set_memory_pool(usual)
 
 
-class _Writer:
-    """Gathers batches of one split; writes a part when enough bytes are there, one at a time."""
+class _Parts:
+    """Parts being written, few at a time: encoding them is half of the work of the second pass."""
 
-    def __init__(
-        self, write: partial[Part], split: str, unit: int, limit: int, schema: Schema, pool: Executor
-    ) -> None:
-        self.write, self.split, self.unit, self.limit, self.pool = write, split, unit, limit, pool
+    def __init__(self, write: Callable[..., Part], pool: Executor) -> None:
+        self.write, self.pool = write, pool
+        self.flying: deque[Future[Part]] = deque()
+        self.done: list[Part] = []
+
+    def put(self, table: pa.Table, *, split: str, name: str) -> None:
+        self._wait(FLYING - 1)
+        self.flying.append(self.pool.submit(self.write, table, split=split, name=name))
+
+    def _wait(self, left: int) -> None:
+        while len(self.flying) > left:
+            self.done.append(self.flying.popleft().result())
+            pa.default_memory_pool().release_unused()
+
+    def close(self) -> list[Part]:
+        self._wait(0)
+        return self.done
+
+
+class _Split:
+    """Gathers batches of one split into parts of about `limit` bytes."""
+
+    def __init__(self, split: str, unit: int, limit: int, schema: Schema, parts: _Parts) -> None:
+        self.split, self.unit, self.limit, self.parts = split, unit, limit, parts
         self.schema = schema.arrow()
         self.batches: list[pa.RecordBatch] = []
         self.bytes = self.count = 0
-        self.flying: Future[Part] | None = None
-        self.parts: list[Part] = []
 
     def add(self, batch: pa.RecordBatch) -> None:
         if batch.num_rows:
             self.batches.append(batch)
             self.bytes += batch.nbytes
         if self.bytes >= self.limit:
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
-        self._wait()
-        table = pa.Table.from_batches(self.batches, schema=self.schema).combine_chunks()
+    def flush(self) -> None:
+        if not self.batches:
+            return
+        table = pa.Table.from_batches(self.batches, schema=self.schema)
         name = f"{self.split}-{self.unit:05d}-{self.count:05d}"
-        self.flying = self.pool.submit(self.write, table, split=self.split, name=name)
+        self.parts.put(table, split=self.split, name=name)
         self.batches, self.bytes, self.count = [], 0, self.count + 1
-
-    def _wait(self) -> None:
-        if self.flying is not None:
-            self.parts.append(self.flying.result())
-            self.flying = None
-            pa.default_memory_pool().release_unused()
-
-    def close(self) -> list[Part]:
-        if self.batches:
-            self._flush()
-        self._wait()
-        return self.parts

@@ -11,8 +11,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import pyarrow as pa
-
 from genpipe import store
 from genpipe.codecs import CODECS
 from genpipe.codecs.base import VERSION, Codec, CodecConfig, Stats
@@ -79,14 +77,8 @@ def _observe(dataset: Dataset, parts: tuple[Part, ...], config: CodecConfig) -> 
 def _observe_part(dataset: Dataset, part: Part, config: CodecConfig) -> Iterator[tuple[int, Stats]]:
     kind, schema = CODECS[dataset.schema.kind], dataset.schema
     rows = 65_536 if schema.kind == "tabular" else 4_096
-    try:
-        for batch in dataset.open_part(part).iter_batches(batch_size=rows, columns=kind.observes(schema)):
-            yield batch.num_rows, kind.observe(batch, schema, config)
-    except (pa.ArrowException, OSError) as error:
-        where = store.join(dataset.uri, part.path)
-        raise DataError(
-            "PART", where=where, found=str(error).splitlines()[0], fix="ingest the source again"
-        ) from error
+    for batch in dataset.part_batches(part, rows=rows, columns=kind.observes(schema)):
+        yield batch.num_rows, kind.observe(batch, schema, config)
 
 
 def _ray_runs() -> bool:

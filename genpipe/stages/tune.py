@@ -25,7 +25,7 @@ from genpipe.progress import Event, Progress, silent
 from genpipe.search_space import SearchSpace, space
 from genpipe.seeds import derive, numpy_rng
 from genpipe.settings import read_settings
-from genpipe.stages.cluster import connect
+from genpipe.stages.cluster import check_workers, connect
 from genpipe.stages.study import METRIC, Study, Trial, TuneResult
 from genpipe.stages.train import train
 
@@ -88,16 +88,9 @@ def _plan(searched: SearchSpace, trials: int, seed: int) -> tuple[dict[str, Any]
 
 def _concurrency(workers: int, resources: Mapping[str, float]) -> int:
     """How many trials fit at once; trials x workers never exceed the CPUs, so that none waits for ever."""
-    cpus, need = int(resources.get("CPU", 0)), max(1, workers)
-    if need > cpus:
-        raise UsageError(
-            "CPUS",
-            where="workers",
-            found=f"{workers} workers a trial on {cpus} CPUs",
-            expected=f"at most {cpus}",
-            fix="lower workers, raise GENPIPE_CPUS, or join a larger cluster (RAY_ADDRESS)",
-        )
-    return cpus // need
+    need = max(1, workers)
+    check_workers(need, resources)
+    return int(resources["CPU"]) // need
 
 
 def _search(study: Study, numbers: Sequence[int], minutes: float | None, progress: Progress) -> None:

@@ -21,10 +21,10 @@ from dataclasses import asdict
 from typing import Any
 
 from genpipe import errors, store
-from genpipe.errors import GenpipeError, InfrastructureError, UsageError
+from genpipe.errors import GenpipeError, InfrastructureError
 from genpipe.progress import Event, Progress
 from genpipe.settings import Settings
-from genpipe.stages.cluster import connect
+from genpipe.stages.cluster import check_workers, connect
 from genpipe.stages.train import Job, execute
 
 WORKER_RESTARTS = 3  # of one attempt, by Ray: a worker died
@@ -38,8 +38,7 @@ log = logging.getLogger("genpipe.train")
 
 def on_ray(job: Job, workers: int, progress: Progress, settings: Settings) -> None:
     """Run a job on `workers` Ray Train workers until it has a result; `progress` is called in this thread."""
-    resources = connect(settings)
-    check_resources(workers, job.device, resources)
+    check_workers(workers, connect(settings), device=job.device)
     for pause in (*PAUSES, None):
         try:
             return _attempt(job, workers, progress, settings)
@@ -54,28 +53,6 @@ def on_ray(job: Job, workers: int, progress: Progress, settings: Settings) -> No
                 ) from failure
             log.warning("%s: attempt failed (%s); resuming in %g s", job.run, failure, pause)
             time.sleep(pause)
-
-
-def check_resources(workers: int, device: str, resources: Mapping[str, float]) -> None:
-    """Refuse what the cluster could never start: Ray would wait for it for ever."""
-    have = int(resources.get("CPU", 0))
-    if workers > have:
-        raise UsageError(
-            "CPUS",
-            where="workers",
-            found=f"{workers} workers, one CPU each, on a cluster of {have} CPUs",
-            expected=f"at most {have}",
-            fix="lower workers, raise GENPIPE_CPUS, or join a larger cluster (RAY_ADDRESS)",
-        )
-    cards = int(resources.get("GPU", 0))
-    if device == "cuda" and workers > cards:
-        raise UsageError(
-            "GPUS",
-            where="workers",
-            found=f"{workers} workers, one GPU each, on a cluster of {cards} GPUs",
-            expected=f"at most {cards}",
-            fix="lower workers, or set GENPIPE_DEVICE=cpu",
-        )
 
 
 class _RayFailed(Exception):

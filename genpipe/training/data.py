@@ -14,6 +14,7 @@ streaming  larger than that: the rows are cut into `LANES` equal virtual lanes, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,7 +22,6 @@ from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
-import pyarrow as pa
 
 from genpipe.codecs.base import Arrays, Codec
 from genpipe.dataset import Dataset, Part
@@ -43,23 +43,18 @@ class Source(Protocol):
 
 
 def open_source(
-    dataset: Dataset,
-    codec: Codec,
-    layout: str,
-    *,
-    seed: int,
-    split: str = "train",
-    memory_mb: float = MEMORY_MB,
+    dataset: Dataset, codec: Codec, layout: str, *, seed: int, memory_mb: float = MEMORY_MB
 ) -> Source:
-    """The split encoded for a layout: resident if it fits `memory_mb`, else streamed."""
-    rows = dataset.rows(split)
+    """The training split encoded for a layout: resident if it fits `memory_mb`, else streamed."""
+    rows = dataset.rows("train")
     if not rows:
         raise DataError(
-            "NOROWS", where=dataset.uri, found=f"0 rows in the {split} split", expected="at least 1"
-        )
+            "NOROWS", where=dataset.uri, found="0 rows in the train split", expected="at least 1",
+            fix="ingest more rows, or lower holdout",
+        )  # fmt: skip
     if rows * row_bytes(codec.spec(layout)) <= memory_mb * 2**20:
-        return Resident(join([codec.encode(b, layout) for b in dataset.batches(split)]), seed=seed)
-    return Streaming(dataset, codec, layout, seed=seed, split=split)
+        return Resident(join([codec.encode(b, layout) for b in dataset.batches("train")]), seed=seed)
+    return Streaming(dataset, codec, layout, seed=seed)
 
 
 def row_bytes(spec: TensorSpec) -> int:
@@ -98,21 +93,22 @@ class Resident:
 class Streaming:
     """Row groups read as they are needed, by lanes."""
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        codec: Codec,
-        layout: str,
-        *,
-        seed: int,
-        split: str = "train",
-        lanes: int = LANES,
-    ) -> None:
-        self.rows = dataset.rows(split)
-        dealt = _deal(dataset, split, min(lanes, self.rows))
+    def __init__(self, dataset: Dataset, codec: Codec, layout: str, *, seed: int, lanes: int = LANES) -> None:
+        self.dataset, self.codec, self.layout = dataset, codec, layout
+        self.rows = dataset.rows("train")
         pool = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
-        seeds = [derive(seed, "lane", k) for k in range(len(dealt))]
-        self.lanes = [_Lane(dataset, codec, layout, b, s, pool) for b, s in zip(dealt, seeds, strict=True)]
+        self.lanes = [
+            _Lane(self._read, blocks, derive(seed, "lane", k), pool)
+            for k, blocks in enumerate(_deal(dataset, min(lanes, self.rows)))
+        ]
+
+    def _read(self, block: Block) -> list[Arrays]:
+        """The encoded rows of a block."""
+        with self.dataset.reading(block.part) as file:
+            table = file.read_row_group(block.group).slice(block.start, block.rows)
+        if table.num_rows != block.rows:
+            raise self.dataset.damaged(block.part, f"{table.num_rows} rows of a block", f"{block.rows}")
+        return [self.codec.encode(batch, self.layout) for batch in table.to_batches()]
 
     def batch(self, step: int, *, size: int, start: int, stop: int) -> Arrays:
         pieces = []
@@ -140,15 +136,12 @@ class _Lane:
 
     def __init__(
         self,
-        dataset: Dataset,
-        codec: Codec,
-        layout: str,
+        source: Callable[[Block], list[Arrays]],
         blocks: list[Block],
         seed: int,
         pool: ThreadPoolExecutor,
     ) -> None:
-        self.dataset, self.codec, self.layout, self.blocks = dataset, codec, layout, blocks
-        self.seed, self.pool = seed, pool
+        self.source, self.blocks, self.seed, self.pool = source, blocks, seed, pool
         self.rows = sum(block.rows for block in blocks)
         self._windows: dict[tuple[int, int], Future[Arrays]] = {}
         self._plan = lru_cache(maxsize=2)(self._plan_epoch)
@@ -184,29 +177,21 @@ class _Lane:
         return self._windows[epoch, number].result()
 
     def _load(self, epoch: int, number: int) -> Arrays:
-        pieces = []
-        for block in self._plan_epoch(epoch)[0][number]:
-            pieces += [self.codec.encode(b, self.layout) for b in self._read(self.blocks[block])]
-        arrays = join(pieces)
+        window = self._plan_epoch(epoch)[0][number]
+        arrays = join([piece for block in window for piece in self.source(self.blocks[block])])
         order = numpy_rng(self.seed, "rows", epoch, number).permutation(len(arrays["x"]))
         return {key: a[order] for key, a in arrays.items()}
 
-    def _read(self, block: Block) -> list[pa.RecordBatch]:
-        try:
-            with self.dataset.open_part(block.part) as file:
-                return file.read_row_group(block.group).slice(block.start, block.rows).to_batches()
-        except (pa.ArrowException, OSError) as error:
-            where, found = f"{self.dataset.uri}/{block.part.path}", str(error).splitlines()[0]
-            raise DataError("PART", where=where, found=found, fix="ingest the source again") from error
 
-
-def _deal(dataset: Dataset, split: str, lanes: int) -> list[list[Block]]:
-    """Lane k gets rows [k N / lanes, (k+1) N / lanes) of the split; a row group on a border is shared."""
-    total, at = dataset.rows(split), 0
+def _deal(dataset: Dataset, lanes: int) -> list[list[Block]]:
+    """Lane k gets training rows [k N / lanes, (k+1) N / lanes); a row group on a border is shared."""
+    total, at = dataset.rows("train"), 0
     dealt: list[list[Block]] = [[] for _ in range(lanes)]
-    for part in dataset.parts(split):
-        with dataset.open_part(part) as file:
+    for part in dataset.parts("train"):
+        with dataset.reading(part) as file:
             sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
+        if sum(sizes) != part.rows:
+            raise dataset.damaged(part, f"{sum(sizes)} rows", f"{part.rows}")
         for group, rows in enumerate(sizes):
             for k, lane in enumerate(dealt):
                 low, high = max(at, k * total // lanes), min(at + rows, (k + 1) * total // lanes)

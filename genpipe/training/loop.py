@@ -88,11 +88,14 @@ def fit(
     evaluate: Evaluate | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> FitResult:
-    """Train a recipe from its newest checkpoint in `sink`, or from the seed.
+    """Train a recipe from its newest checkpoint in `sink`, or from the seed; weights and metrics of the best.
 
-    evaluate(nets, step): called on the lead rank alone; "fidelity" (more is better), else "loss", decides
-    which weights are kept and when to stop. should_stop: asked every few steps. sink: None keeps no
-    checkpoints. Raises QualityError on divergence.
+    evaluate(nets, step): scores on the holdout, every `evaluate_every` steps and at the end, on the lead rank
+    alone; `recipe.training.monitor` (fidelity, or loss where there is none) decides which weights are kept
+    and, with `patience`, when to stop. None: no early stop, and the last weights.
+    report: called after every step. should_stop: asked every CHECK_EVERY steps, on all ranks; one yes is
+    enough. sink: None keeps no checkpoints.
+    Raises QualityError on divergence, after one return to the last checkpoint at a lower learning rate.
     """
     family, hooks = make_family(recipe, spec), Hooks(report, evaluate, should_stop)
     with torch.random.fork_rng(devices=[]):  # the caller's global random state stays as it was

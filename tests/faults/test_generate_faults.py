@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -111,6 +112,8 @@ def test_killed_at_random_moments_again_and_again(
                 time.sleep(0.001)
             time.sleep(moments.uniform(0, 1.0))
             kill(process)
+            if len(records(output)) < 12:
+                assert not Path(output, "manifest.json").exists()
         generate(table_bundle, output=output, workers=0, **REQUEST)
         is_whole(output, undisturbed)
 
@@ -160,11 +163,18 @@ def test_a_part_damaged_between_two_runs_is_made_again(
     output = str(tmp_path / "out")
     process = start(table_bundle, output)
     while len(records(output)) < 3:
+        assert process.poll() is None, process.communicate()[1]
         time.sleep(0.002)
     kill(process)
-    part = Path(output, json.loads(Path(output, "shards/00001.json").read_text())["path"])
-    part.unlink() if damage == "removed" else part.write_bytes(part.read_bytes()[:-10])
+    assert not Path(output, "manifest.json").exists()
+    record = json.loads(Path(output, "shards/00001.json").read_text())
+    part = Path(output, record["path"])
+    whole = part.read_bytes()
+    assert len(whole) == record["bytes"] and hashlib.sha256(whole).hexdigest() == record["sha256"]
+    part.unlink() if damage == "removed" else part.write_bytes(whole[:-10])
+    assert not part.exists() if damage == "removed" else part.stat().st_size == record["bytes"] - 10
     generate(table_bundle, output=output, workers=0, **REQUEST)
+    assert part.read_bytes() == whole
     is_whole(output, undisturbed)
 
 

@@ -80,7 +80,7 @@ def test_more_workers_than_cpus_is_refused_in_words(
     from genpipe.pipeline import load_spec
 
     wanted = load_spec(spec("folk", people, train={"workers": 3}))
-    with pytest.raises(UsageError, match="3 workers of 1 CPU each; expected at most the 2 CPUs"):
+    with pytest.raises(UsageError, match="3 workers, one CPU each, on a cluster of 2 CPUs"):
         run_spec(wanted, progress=lambda event: None)
 
 

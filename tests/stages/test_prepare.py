@@ -91,7 +91,7 @@ def test_a_broken_part_and_a_broken_codec_are_named(tmp_path: Path) -> None:
     data = bytearray(part.read_bytes())
     data[200:260] = bytes(60)
     part.write_bytes(data)
-    with pytest.raises(DataError, match=r"train-00000.parquet: .*ingest the source again"):
+    with pytest.raises(DataError, match=r"train-00000.parquet: .*ingest or generate again"):
         prepare(dataset)
     assert files(dataset) == []
 

@@ -61,7 +61,7 @@ def test_a_search_without_a_usable_model_is_refused(tmp_path: Path) -> None:
 def test_cpus_are_counted_before_anything_starts() -> None:
     assert _concurrency(0, {"CPU": 4.0}) == 4
     assert _concurrency(2, {"CPU": 4.0}) == 2
-    with pytest.raises(UsageError, match=r"3 workers a trial on 2 CPUs.*at most 2"):
+    with pytest.raises(UsageError, match=r"3 workers, one CPU each, on a cluster of 2 CPUs.*at most 2"):
         _concurrency(3, {"CPU": 2.0})
 
 

@@ -86,7 +86,7 @@ generate:
     assert len(found) == len(expected)
     for line, start in zip(found, expected, strict=True):
         assert line.startswith(start)
-    assert "try 'my-people'" in found[0] and "did you mean 'source'?" in found[1]
+    assert "for example 'my-people'" in found[0] and "did you mean 'source'?" in found[1]
 
 
 HEAD = "name: people\nsource: {path: people.csv, kind: tabular}\n"

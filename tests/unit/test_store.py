@@ -114,3 +114,16 @@ def test_equal_values_have_equal_digests() -> None:
     assert store.digest({"b": 1, "a": [1, 2]}) == store.digest({"a": [1, 2], "b": 1})
     assert store.digest({"a": 1}) != store.digest({"a": "1"})
     assert len(store.digest(b"x")) == 20
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("People 2024", "people-2024"), ("latest", "data-latest"), ("", "data"), ("///", "data"),
+        ("é.csv", "csv"), ("a" * 80, "a" * 63),
+    ],
+)  # fmt: skip
+def test_a_refused_name_comes_with_one_that_is_allowed(text: str, name: str) -> None:
+    assert store.check_name(store.plain_name(text)) == name
+    with pytest.raises(UsageError, match=f"for example '{name}'"):
+        store.check_name(text)

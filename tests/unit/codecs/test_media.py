@@ -123,6 +123,18 @@ def test_series_gaps_are_learnt_and_filled() -> None:
     assert plain.spec("sequence").shape == (4, 1)
 
 
+@pytest.mark.parametrize("nothing", [None, [None, None]])
+def test_a_channel_that_is_always_missing_stays_missing(nothing: object) -> None:
+    empty = Series(name="empty", length=2, nullable=True)
+    batch = batch_of("series", (empty, [nothing] * 2), (Series(name="v", length=2), [[1.0, 2.0], [3.0, 4.0]]))
+    codec = codec_of(batch)
+    arrays = codec.encode(batch, "sequence")
+    assert arrays["x"].shape == (2, 2, 1)
+    made = codec.decode(arrays, "sequence", np.random.default_rng(0))
+    assert made.column("empty").flatten().null_count == 4
+    np.testing.assert_allclose(made.column("v").flatten(), [1, 2, 3, 4], rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

@@ -11,7 +11,8 @@ from genpipe.errors import DataError, QualityError
 from genpipe.evaluation import Fidelity, evaluate_tables, fidelity
 from genpipe.evaluation.base import kolmogorov_smirnov, total_variation
 from genpipe.evaluation.feature_space import frechet
-from genpipe.evaluation.learners import area_under_curve, classify
+from genpipe.evaluation.learners import area_under_curve, classify, regress, tell_apart
+from genpipe.evaluation.pictures import frequencies
 from genpipe.evaluation.tabular import associations
 from genpipe.evaluation.text import code_points, grams, predict_next
 from genpipe.schema import BLOB, Category, Integer, Schema
@@ -53,6 +54,27 @@ def test_a_class_never_generated_costs_usefulness() -> None:
     )
     assert whole > 0.9 and lacking < 0.68
     assert classify(x[:100], y[:100], x, y, trees=True).value == 0.5
+
+
+def test_models_of_usefulness_leave_the_global_generator_alone() -> None:
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    y = x[:, 0] > 0
+    before = np.random.get_state(legacy=False)["state"]
+    classify(x, y, x, y, trees=True)
+    regress(x, x[:, 1], x, x[:, 1], trees=True)
+    tell_apart(x, x + 1, 0)
+    after = np.random.get_state(legacy=False)["state"]
+    assert before["pos"] == after["pos"] and (before["key"] == after["key"]).all()
+
+
+def test_pictures_name_values_in_one_order() -> None:
+    column = pa.chunked_array([["b", "c", "a", None], ["c", "b"]])
+    assert list(frequencies(column).items()) == [
+        ("b", 2 / 6),
+        ("c", 2 / 6),
+        ("(missing)", 1 / 6),
+        ("a", 1 / 6),
+    ]
 
 
 def test_next_character_model_by_hand() -> None:

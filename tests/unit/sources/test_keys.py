@@ -52,6 +52,14 @@ def test_a_row_is_more_than_the_set_of_its_values() -> None:
     assert np.array_equal(row_keys(batch, ("a",)), row_keys(batch.select(["a"])))
 
 
+@pytest.mark.parametrize("kind", [pa.int64(), pa.float64(), pa.string()])
+def test_rows_of_few_values_do_not_collide(kind: pa.DataType) -> None:
+    a, b, c = (pa.array(x.ravel()).cast(kind) for x in np.mgrid[:50, :50, -25:25])
+    keys = row_keys(pa.RecordBatch.from_arrays([a, b, c], names=["a", "b", "c"]))
+    assert len(np.unique(keys)) == len(keys)
+    assert abs(holdout_mask(keys, 0.2).mean() - 0.2) < 0.005
+
+
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.2, 0.9])
 def test_the_holdout_has_its_share(share: float) -> None:
     held = holdout_mask(column_keys(pa.array(range(100_000))), share)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from small_dataset import small_dataset
 
 from genpipe.codecs import CODECS
 from genpipe.codecs.base import Arrays, Codec, fit
-from genpipe.dataset import Dataset
+from genpipe.dataset import Dataset, Part
 from genpipe.errors import DataError
 from genpipe.training.data import Resident, Streaming, open_source
 
@@ -72,15 +73,15 @@ def test_streaming_reads_only_its_own_lanes_and_two_windows_of_them(
 ) -> None:
     dataset, codec = opened
     read: set[str] = set()
-    lock, real = threading.Lock(), Dataset.open_part
+    lock, real = threading.Lock(), Dataset.reading
     source = Streaming(dataset, codec, "vector", seed=0, lanes=4)
 
-    def note(self: Dataset, part: object, **options: bool) -> pq.ParquetFile:
+    def note(self: Dataset, part: Part) -> AbstractContextManager[pq.ParquetFile]:
         with lock:
-            read.add(part.path)  # type: ignore[attr-defined]
-        return real(self, part, **options)  # type: ignore[arg-type]
+            read.add(part.path)
+        return real(self, part)
 
-    monkeypatch.setattr(Dataset, "open_part", note)
+    monkeypatch.setattr(Dataset, "reading", note)
     for step in range(60):
         source.batch(step, size=40, start=0, stop=20)
     assert len(read) == 6  # the first two of four lanes: half of the twelve parts
@@ -98,3 +99,18 @@ def test_a_damaged_part_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"train-00001\.parquet"):
         for step in range(30):
             source.batch(step, size=40, start=0, stop=40)
+
+
+def test_a_part_of_fewer_rows_than_the_manifest_says_is_named(tmp_path: Path) -> None:
+    dataset = small_dataset(str(tmp_path / "people"), rows=60, parts=2)
+    codec = fit(CODECS["tabular"], dataset.schema, dataset.batches("train"))
+    manifest = Path(dataset.uri) / "manifest.json"
+    text = manifest.read_text()
+    assert text.count('"rows": 30,') == 2
+    manifest.write_text(text.replace('"rows": 30,', '"rows": 31,'))
+    for read in (
+        lambda d: Streaming(d, codec, "vector", seed=0),
+        lambda d: open_source(d, codec, "vector", seed=0),
+    ):
+        with pytest.raises(DataError, match=r"train-00000\.parquet: 30 rows; expected 31"):
+            read(Dataset(dataset.uri))
