@@ -17,6 +17,8 @@ from torch import Tensor
 from genpipe.seeds import derive
 from genpipe.spec import TensorSpec
 
+GOLDEN = (5**0.5 - 1) / 2
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -104,6 +106,24 @@ class Draws:
         """(B, ...) a draw from the softmax over the last axis of `logits` (B, ..., V) (Gumbel trick)."""
         noise = self.uniform(*logits.shape[1:]).to(logits.dtype).clamp_(1e-9, 1.0)
         return (logits - torch.log(torch.log(noise).neg().clamp_min(1e-30))).argmax(-1)
+
+    def spread(self, logits: Tensor, alike: Tensor) -> Tensor:
+        """(B,) a draw from each row's softmax over `logits` (B, V), evened out over rows that are alike.
+
+        alike: (B,) a number that is near for rows of near distributions. Each row alone draws as
+        `categorical` does; but in the order of `alike` the uniform numbers walk a golden-ratio lattice from a
+        random start, so that neighbours complement each other and a block's shares come out nearly exact
+        (systematic sampling: Madow 1949; the lattice: Weyl 1916). Whole batches only.
+        """
+        if (self.start, self.stop) != (0, self.total):
+            raise ValueError("an evened-out draw needs all rows of the batch")
+        upto = logits.float().softmax(-1).cumsum(-1)
+        steps = torch.arange(self.total, dtype=torch.float64) * GOLDEN
+        lattice = torch.rand(1, generator=self.generator) + steps
+        uniform = torch.empty_like(upto[:, 0])
+        uniform[alike.argsort(stable=True)] = lattice.frac().float().to(upto.device)
+        last = logits.shape[-1] - 1
+        return (upto < uniform.unsqueeze(1) * upto[:, -1:]).sum(-1).clamp_(max=last)
 
 
 def one_hot(condition: Tensor, sizes: Sequence[int]) -> Tensor:

@@ -7,6 +7,7 @@ fit together: family × data kind × layout × network. Search ranges stand besi
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,11 +21,15 @@ from genpipe.networks import NETWORKS, check_network
 from genpipe.schema import DataKind, Schema
 from genpipe.spec import Layout, TensorSpec
 
+EVALUATIONS = 5  # of a run whose length follows from the data
+
 
 class Training(BaseModel):
     """How long and how fast. batch_size is of all workers together, so their number does not change the
     result.
 
+    epochs: passes over the training rows. Where given, `fitted_to` sets steps, evaluations and a batch no
+    larger than the rows deserve when the data is known, and the numbers here are upper limits.
     warmup: steps of linear increase of the learning rate. clip: largest gradient norm of a network.
     ema: decay of the averaged weights that are evaluated and published; None publishes the last ones.
     monitor: which score on the holdout decides when to stop and which weights are kept. A likelihood knows
@@ -37,6 +42,7 @@ class Training(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     steps: int = Field(default=1000, ge=1)
+    epochs: float | None = Field(default=None, gt=0)
     batch_size: int = Field(default=128, ge=1, json_schema_extra={"search": {"choices": [64, 128, 256]}})
     learning_rate: float = Field(
         default=1e-3, gt=0, lt=10, json_schema_extra={"search": {"low": 2e-4, "high": 5e-3, "log": True}}
@@ -64,6 +70,22 @@ class Recipe(BaseModel):
     family: AnyFamily
     training: Training = Training()
     codec: CodecConfig = CodecConfig()
+
+
+def fitted_to(recipe: Recipe, rows: int) -> Recipe:
+    """The recipe with its epochs turned into steps for so many training rows.
+
+    Few rows get small batches, whose noise keeps a network from learning them by heart; the rule is
+    TabularARGN's (Tiwald et al. 2025): a power of two near rows / 64.
+    """
+    training = recipe.training
+    if training.epochs is None:
+        return recipe
+    size = min(training.batch_size, max(8, 1 << max(0, (rows // 64).bit_length() - 1)))
+    steps = min(training.steps, max(1, math.ceil(training.epochs * rows / size)))
+    every = min(training.evaluate_every, max(1, math.ceil(steps / EVALUATIONS)))
+    changes = {"batch_size": size, "steps": steps, "evaluate_every": every}
+    return recipe.model_copy(update={"training": training.model_copy(update=changes)})
 
 
 def make_family(recipe: Recipe, spec: TensorSpec) -> Family:

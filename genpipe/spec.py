@@ -29,6 +29,8 @@ class TensorSpec(BaseModel):
 
     vocabulary: for tokens only. One number = shared by all positions (text); T numbers = one per
         position (a table, one column a position).
+    frequencies: where positions have their own vocabulary, the share of each token in the training split.
+    ordered: positions whose tokens are ranks of a quantity.
     spans: for vector only; they tile [0, D) in order.
     conditions: number of classes of each condition field; a Batch's `condition` is (B, K) integers.
     """
@@ -39,6 +41,8 @@ class TensorSpec(BaseModel):
     dtype: Literal["float32", "uint8", "int32"]
     spans: tuple[Span, ...] = ()
     vocabulary: tuple[int, ...] = ()
+    frequencies: tuple[tuple[float, ...], ...] = ()
+    ordered: tuple[bool, ...] = ()
     conditions: tuple[int, ...] = ()
 
     @model_validator(mode="after")
@@ -47,6 +51,8 @@ class TensorSpec(BaseModel):
             raise ValueError(f"layout {self.layout} has rank {RANK[self.layout]}, got shape {self.shape}")
         if self.layout == "tokens" and len(self.vocabulary) not in (1, self.shape[0]):
             raise ValueError(f"tokens need one vocabulary or one per position, got {len(self.vocabulary)}")
+        if self.frequencies and tuple(map(len, self.frequencies)) != self.vocabulary:
+            raise ValueError("frequencies need one share per token of every position")
         if self.layout == "vector" and sum(s.size for s in self.spans) != self.shape[0]:
             raise ValueError(f"spans cover {sum(s.size for s in self.spans)} of {self.shape[0]} columns")
         return self

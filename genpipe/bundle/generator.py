@@ -35,7 +35,8 @@ from genpipe.recipe import Recipe, make_family
 from genpipe.schema import Schema
 from genpipe.seeds import numpy_rng
 
-BLOCK_VALUES, BLOCK_ROWS = 2**18, 1024  # in one block: enough to keep a core busy, few enough to hold several
+BLOCK_VALUES = 2**18  # in one block: enough to keep a core busy, few enough to hold several
+BLOCK_ROWS = {"text": 128, "tabular": 4096}
 MAX_DRAWS = 100  # blocks drawn to fill one block of tested rows: 1 % of them or more must fit
 
 
@@ -97,11 +98,12 @@ class Bundle:
 
     @property
     def block_rows(self) -> int:
-        """Rows of one block, between 32 and 1024: a power of two that depends on the tensor shape alone.
+        """Rows of one block, at least 32: a power of two that depends on kind and tensor shape alone.
 
         Documents are written a token at a time, so theirs are smaller: ten rows should not cost a thousand.
+        A table's are larger: the more rows, the more exactly their shares are the model's (`Draws.spread`).
         """
-        most = 128 if self.schema.kind == "text" else BLOCK_ROWS
+        most = BLOCK_ROWS.get(self.schema.kind, 1024)
         fitting = BLOCK_VALUES // int(np.prod(self.spec.shape))
         return min(most, max(32, 1 << max(0, fitting.bit_length() - 1)))
 

@@ -28,7 +28,7 @@ from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
 
 Arrays = dict[str, np.ndarray]
-VERSION = 1  # of codec.json; raise it when an older file would be read wrongly
+VERSION = 2  # of codec.json; raise it when an older file would be read wrongly
 
 
 class CodecConfig(BaseModel):
@@ -176,8 +176,7 @@ class ConditionTable(BaseModel):
         if not self.names:
             return np.zeros((rows, 0), dtype=np.int32)
         cells = np.asarray(self.cells)
-        pick = rng.choice(len(cells), size=rows, p=cells[:, -1] / cells[:, -1].sum())
-        return cells[pick, :-1].astype(np.int32)
+        return cells[spread_draws(cells[:, -1], rows, rng), :-1].astype(np.int32)
 
     def encode(self, wanted: dict[str, Any], rows: int, rng: np.random.Generator) -> np.ndarray:
         """(rows, K): fields in `wanted` are fixed, the others drawn given them (alone, if never seen so)."""
@@ -196,13 +195,18 @@ class ConditionTable(BaseModel):
             fixed[k] = text[str(value)]
             keep &= cells[:, k] == fixed[k]
         if fixed and keep.any():
-            weights = cells[keep, -1]
-            codes = cells[keep][rng.choice(len(weights), size=rows, p=weights / weights.sum()), :-1].astype(
-                np.int32
-            )
+            codes = cells[keep][spread_draws(cells[keep, -1], rows, rng), :-1].astype(np.int32)
         for k, code in fixed.items():
             codes[:, k] = code
         return codes
+
+
+def spread_draws(weights: np.ndarray, rows: int, rng: np.random.Generator) -> np.ndarray:
+    """(rows,) indices drawn by weight, in random order, each as often as its share says to within one row
+    (systematic sampling: Madow 1949): a block of rows should not miss the marginal by chance."""
+    upto = np.cumsum(weights, dtype=np.float64)
+    marks = (rng.random() + np.arange(rows)) / max(1, rows) * upto[-1]
+    return rng.permutation(np.minimum(np.searchsorted(upto, marks, side="right"), len(upto) - 1))
 
 
 def check_version(kind: str, data: dict[str, Any]) -> None:

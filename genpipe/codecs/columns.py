@@ -14,6 +14,7 @@ extreme, an unseen choice as `rare` if there is one, else as the most frequent o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -33,6 +34,8 @@ class Column(ABC):
     field: AnyField
     type: ClassVar[str]
     vocabulary: int = 0
+    shares: tuple[float, ...] = ()  # of each code in the training split
+    ordered: ClassVar[bool] = False  # codes are ranks
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -72,6 +75,11 @@ def one_hot(codes: np.ndarray, size: int) -> np.ndarray:
     return out
 
 
+def rounded(shares: Sequence[float]) -> tuple[float, ...]:
+    """Shares as they are written down: nine digits are more than a training split can tell."""
+    return tuple(round(float(share), 9) for share in shares)
+
+
 def hottest(x: np.ndarray) -> np.ndarray:
     """The choice of each row; NaN never wins against a number."""
     return np.nan_to_num(x, nan=-np.inf).argmax(1)
@@ -79,7 +87,7 @@ def hottest(x: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Choice(Column):
-    """values by falling count. counts: of the values, kept only to stand in for `rare` ones.
+    """values by falling count.
 
     rare: share of training rows whose value was seen too rarely to be kept; decoding it draws a kept
     value, so that no invented word enters the data.
@@ -88,7 +96,7 @@ class Choice(Column):
     type: ClassVar[str] = "choice"
     field: AnyField
     values: tuple[str | bool, ...]
-    counts: tuple[int, ...] = ()
+    shares: tuple[float, ...]  # type: ignore[misc]
     rare: float = 0.0
     missing: bool = False
 
@@ -121,7 +129,7 @@ class Choice(Column):
     def decode(self, codes: np.ndarray, rng: np.random.Generator) -> pa.Array:
         codes = np.clip(codes, 0, self.vocabulary - 1)
         if self.rare:
-            weights = np.asarray(self.counts, dtype=np.float64)
+            weights = np.asarray(self.shares[: len(self.values)], dtype=np.float64)
             stand_in = rng.choice(len(weights), size=len(codes), p=weights / weights.sum())
             codes = np.where(codes == len(self.values), stand_in, codes)
         absent = codes == self.vocabulary - 1 if self.missing else np.zeros(len(codes), bool)
@@ -139,14 +147,14 @@ class Choice(Column):
     def to_json(self) -> dict[str, Any]:
         return {
             "values": list(self.values),
-            "counts": list(self.counts),
+            "shares": list(self.shares),
             "rare": self.rare,
             "missing": self.missing,
         }
 
     @classmethod
     def from_json(cls, field: AnyField, data: dict[str, Any]) -> Choice:
-        return cls(field, tuple(data["values"]), tuple(data["counts"]), data["rare"], data["missing"])
+        return cls(field, tuple(data["values"]), tuple(data["shares"]), data["rare"], data["missing"])
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from genpipe.codecs.columns import Column, hottest, one_hot
+from genpipe.codecs.columns import Column, hottest, one_hot, rounded
 from genpipe.codecs.scale import Axis, Cells, Score, make_axis, make_cells, make_score, nearest, trim
 from genpipe.codecs.sketch import Tally, to_numpy
 from genpipe.errors import DataError
@@ -70,11 +70,13 @@ class Scale(Column):
     """
 
     type: ClassVar[str] = "scale"
+    ordered: ClassVar[bool] = True
     field: AnyField
     axis: Axis
     cells: Cells
     modes: np.ndarray
     score: Score | None
+    shares: tuple[float, ...]  # type: ignore[misc]
     missing: bool = False
 
     @property
@@ -171,6 +173,7 @@ class Scale(Column):
             "cells": cells,
             "modes": modes,
             "score": score,
+            "shares": list(self.shares),
             "missing": self.missing,
         }
 
@@ -183,7 +186,8 @@ class Scale(Column):
         origin = axis.low if axis.whole else 0.0
         made = Cells(atoms, edges, cells["pieces"], axis.whole, origin)
         line = Score(np.asarray(score["knots"]), np.asarray(score["scores"])) if score else None
-        return cls(field, axis, made, np.asarray(data["modes"], dtype=kind), line, data["missing"])
+        modes = np.asarray(data["modes"], dtype=kind)
+        return cls(field, axis, made, modes, line, tuple(data["shares"]), data["missing"])
 
 
 def make_scale(
@@ -195,11 +199,14 @@ def make_scale(
     low: float,
     high: float,
     rows: int,
-    missing: bool,
+    missing: float,
     bins: int,
     rare: int,
 ) -> Scale | None:
-    """values, counts: distinct values ascending, of a sample of `rows` rows. None: only one value is left."""
+    """values, counts: distinct values ascending, of a sample of `rows` rows. None: only one value is left.
+
+    missing: share of the training rows without a value.
+    """
     axis = make_axis(field, step=step, low=low, high=high)
     points, back = np.unique(axis.points(values), return_inverse=True)
     weights = np.bincount(back, weights=counts, minlength=len(points)).astype(np.int64)
@@ -219,4 +226,6 @@ def make_scale(
     elif len(rest):
         score = make_score((rest - (axis.low if axis.whole else 0.0)).astype(np.float64), weights[~own])
     cells = make_cells(points, weights, axis, rows=rows, bins=bins, rare=rare)
-    return Scale(field, axis, cells, points[own], score, missing)
+    seen = np.bincount(cells.encode(points), weights=weights, minlength=cells.size) / weights.sum()
+    shares = rounded([*(seen * (1 - missing)), *([missing] if missing else [])])
+    return Scale(field, axis, cells, points[own], score, shares, missing > 0)

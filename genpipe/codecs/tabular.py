@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genpipe.codecs.base import Arrays, Codec, CodecConfig, ConditionTable, RowStats, Stats, check_version
-from genpipe.codecs.columns import Choice, Column, Fixed, Placeholder, assemble
+from genpipe.codecs.columns import Choice, Column, Fixed, Placeholder, assemble, rounded
 from genpipe.codecs.numeric import NumberStats, Scale, make_scale, observe_number
 from genpipe.codecs.sketch import (
     SAMPLE_CELLS,
@@ -64,7 +64,9 @@ class TabularCodec(Codec):
 
     def __init__(self, schema: Schema, columns: Iterable[Column], conditions: ConditionTable) -> None:
         self.schema, self.columns, self.conditions = schema, tuple(columns), conditions
-        self.learnt = tuple(c for c in self.columns if c.vocabulary)
+        # a target of the network's own comes first: whatever else is made is made given it
+        learnt = [c for c in self.columns if c.vocabulary]
+        self.learnt = tuple(sorted(learnt, key=lambda c: c.field.name != schema.target))
         if not self.learnt:
             names = ", ".join(f"{c.field.name} ({c.type})" for c in self.columns) or "none beside the target"
             raise DataError(
@@ -113,6 +115,8 @@ class TabularCodec(Codec):
                 shape=(len(vocabulary),),
                 dtype="int32",
                 vocabulary=vocabulary,
+                frequencies=tuple(c.shares for c in self.learnt),
+                ordered=tuple(c.ordered for c in self.learnt),
                 conditions=self.conditions.sizes,
             )
         spans = tuple(
@@ -237,13 +241,14 @@ def _choice(field: AnyField, counts: dict[Any, int], rare_below: int) -> Column:
             found=f"{missing} missing values",
             expected="none: the schema says nullable: false",
         )
-    weights = tuple(kept[v] for v in values) if lost else ()
-    return Choice(field, tuple(values), weights, lost / sum(counts.values()), missing > 0)
+    rows = sum(counts.values())
+    seen_as = [*(kept[v] for v in values), *([lost] if lost else []), *([missing] if missing else [])]
+    return Choice(field, tuple(values), rounded([n / rows for n in seen_as]), lost / rows, missing > 0)
 
 
 def _scale(field: AnyField, stats: TabularStats, config: CodecConfig) -> Column:
     number = stats.numbers[field.name]
-    missing = number.valid < stats.rows.rows
+    missing = 1 - number.valid / max(1, stats.rows.rows)
     if number.low is None or number.high is None:
         return Fixed(field, None)
     if number.tally.values is not None and number.tally.counts is not None:

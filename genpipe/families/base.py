@@ -53,5 +53,8 @@ class Family(Protocol):
     def sample(self, nets: Nets, condition: Tensor, rng: Draws) -> Tensor:
         """x of rng's rows, scaled as Batch.x, given condition (B, K)."""
 
+    def finish(self, nets: Nets, condition: Tensor, rng: Draws) -> None:
+        """Adjust trained networks in place before they are published, once, under conditions (B, K)."""
+
     def holdout_loss(self, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
         """Named scalars on held-out data (nats, bound, critic gap); no gradient is taken."""

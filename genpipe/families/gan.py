@@ -126,6 +126,9 @@ class GAN:
         x = self._fake(nets, one_hot(condition, self.spec.conditions), rng)
         return self.head.harden(x)
 
+    def finish(self, nets: Nets, condition: Tensor, rng: Draws) -> None:
+        """Nothing is left to adjust."""
+
     @torch.no_grad()
     def holdout_loss(self, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
         """The critic's loss on rows it has not seen, and how far apart it holds them from generated ones."""

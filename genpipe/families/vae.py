@@ -113,6 +113,9 @@ class VAE:
         x[:, head.continuous] = (x[:, head.continuous] + noise).clamp(-1, 1)
         return x
 
+    def finish(self, nets: Nets, condition: Tensor, rng: Draws) -> None:
+        """Nothing is left to adjust."""
+
     @torch.no_grad()
     def holdout_loss(self, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
         """The bound at β = 1, in nats per row."""

@@ -6,6 +6,9 @@ t's units see the embeddings of columns < t only, because the weight matrix is s
 triangular; then every column has a hidden layer and a head of its own. One matrix product and one batched one
 train all columns; sampling walks them and computes only the block it needs.
 
+What a column is like is known before the first step: heads start at its frequencies in the training split
+(as in TabularARGN), embeddings of ordered values at cosines of their rank, so that near values look alike.
+
 B batch · T columns · E embedding width · U units a column · S width of the one-hot condition
 """
 
@@ -24,13 +27,19 @@ from genpipe.networks.base import NetworkConfig
 from genpipe.networks.head import Inlet, Outlet
 from genpipe.spec import TensorSpec
 
+RAREST = 1e-4  # added to every share, so that no logit begins at minus infinity
+
 
 class AutoregressiveConfig(NetworkConfig):
-    """embed: width of a column's embedding. width: units of a column in each of the two hidden layers."""
+    """embed: width of a column's embedding. width: units of a column in each of the two hidden layers.
+
+    smooth: scale of the rank cosines that ordered embeddings begin with; 0 begins them at random.
+    """
 
     network: Literal["autoregressive"] = "autoregressive"
-    embed: int = Field(default=16, ge=1, json_schema_extra={"search": {"choices": [8, 16, 32]}})
-    width: int = Field(default=64, ge=1, json_schema_extra={"search": {"choices": [32, 64, 128]}})
+    embed: int = Field(default=32, ge=1, json_schema_extra={"search": {"choices": [16, 32, 48]}})
+    width: int = Field(default=32, ge=1, json_schema_extra={"search": {"choices": [32, 64]}})
+    smooth: float = Field(default=2.0, ge=0)
 
 
 @dataclass
@@ -66,6 +75,22 @@ class Columns(nn.Module):
         self.shift = nn.Parameter(torch.zeros(self.steps, 1, self.width))
         conditions = sum(spec.conditions)
         self.condition = nn.Linear(conditions, self.steps * self.width, bias=False) if conditions else None
+        if spec.frequencies:
+            self._begin_at(spec, config.smooth)
+
+    @torch.no_grad()
+    def _begin_at(self, spec: TensorSpec, smooth: float) -> None:
+        """Heads at the marginals; embeddings of ordered columns at cosines of the rank."""
+        at = 0
+        for t, shares in enumerate(spec.frequencies):
+            share = torch.tensor(shares)
+            self.outlet.bias[t, : len(share)] = (share + RAREST).log()
+            if spec.ordered[t] and smooth and len(share) > 2:
+                rank = share.cumsum(0) - share / 2
+                wave = torch.arange(1, self.embed + 1)
+                cosines = torch.cos(math.pi * rank[:, None] * wave) / wave.sqrt()
+                self.inlet.embed.weight[at : at + len(share)] = smooth * cosines  # type: ignore[union-attr, operator, index]
+            at += len(share)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         h = torch.addmm(self.bias, self.inlet(x).flatten(1), (self.before * self.mask).t())

@@ -38,14 +38,17 @@ def tabular_autoregressive() -> Recipe:
         layout="tokens",
         family=SequenceConfig(model=AutoregressiveConfig()),
         training=Training(
-            steps=1000,
+            epochs=6,
+            steps=1_000_000,
             batch_size=256,
-            learning_rate=2e-3,
-            weight_decay=0.1,
+            learning_rate=1e-2,
+            weight_decay=0.5,
             schedule="cosine",
+            warmup=10,
+            ema=0.999,
             monitor="loss",
-            evaluate_every=50,
-            patience=4,
+            evaluate_every=1_000_000,
+            checkpoint_every=1000,
         ),
     )
 

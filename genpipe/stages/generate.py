@@ -19,7 +19,7 @@ from genpipe.progress import Event, Progress, silent
 from genpipe.registry import resolve
 from genpipe.settings import read_settings
 from genpipe.stages.shards import Job, Meter, Request, claim, finished_parts, in_process, on_ray, open_bundle
-from genpipe.stages.train import resolve_device
+from genpipe.training.device import resolve_device
 
 BLOCKS_PER_PART, USUAL_PARTS, MAX_PARTS, MAX_NUMBER = 16, 1024, 100_000, 2**63 - 1
 

@@ -30,7 +30,7 @@ from genpipe.progress import Event, Progress
 from genpipe.settings import Settings
 from genpipe.stages import cluster
 
-BLOCKS_PER_GROUP = 16
+BLOCKS_PER_GROUP, ROWS_PER_GROUP = 16, 16_384
 
 
 class Request(BaseModel):
@@ -152,7 +152,7 @@ def _row_groups(
         held.append(batch)
         if meter:
             meter.add(batch.num_rows)
-        if len(held) == BLOCKS_PER_GROUP:
+        if len(held) == BLOCKS_PER_GROUP or sum(b.num_rows for b in held) >= ROWS_PER_GROUP:
             yield pa.Table.from_batches(held)
             held = []
     if held:

@@ -19,6 +19,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from genpipe import __version__, store
@@ -26,13 +27,14 @@ from genpipe.codecs import CODECS
 from genpipe.dataset import Dataset
 from genpipe.errors import ConflictError, UsageError
 from genpipe.progress import Event, Progress, silent
-from genpipe.recipe import Recipe, check
+from genpipe.recipe import Recipe, check, fitted_to
 from genpipe.recipes import parse_recipe
+from genpipe.seeds import numpy_rng
 from genpipe.settings import Settings, read_settings
 from genpipe.stages.prepare import prepare
+from genpipe.training.device import resolve_device
 
 REPORT_SECONDS = 0.25
-SMALL = 5_000_000  # parameters
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def train(
     check_numbers(workers, seed, minutes)
     chosen = parse_recipe(dict(recipe) if isinstance(recipe, Mapping) else recipe, dataset.schema.kind)
     check(chosen, dataset.schema)
+    chosen = fitted_to(chosen, dataset.rows("train"))
     origin = {
         "stage": "train",
         "name": name or dataset.name,
@@ -153,6 +156,7 @@ def execute(
     from genpipe.recipe import make_family
     from genpipe.training.checkpoint import Checkpoints
     from genpipe.training.data import open_source
+    from genpipe.training.device import useful_threads
     from genpipe.training.distributed import Ranks
     from genpipe.training.loop import Evaluate, Status, fit
     from genpipe.training.score import Scorer
@@ -172,11 +176,10 @@ def execute(
 
     family = make_family(recipe, spec)
     threads = torch.get_num_threads()
-    torch.set_num_threads(min(threads, num_threads(family, job.cpus)))
+    torch.set_num_threads(min(threads, useful_threads(family, job.cpus)))
     try:
-        score: Evaluate = _nobody
-        if ranks.lead:
-            score = Scorer(family, dataset, codec, recipe.layout, seed=job.seed, device=job.device)
+        scorer = partial(Scorer, family, dataset, codec, recipe.layout, seed=job.seed, device=job.device)
+        score: Evaluate = scorer() if ranks.lead else _nobody
         sink = Checkpoints(job.run)
         if ranks.lead:
             sink.sweep()
@@ -195,30 +198,23 @@ def execute(
     finally:
         torch.set_num_threads(threads)
     if ranks.lead and not abandoned():
-        publish(job, recipe, codec, result)
+        publish(job, family, recipe, codec, result)
 
 
 def _nobody(nets: Any, step: int) -> dict[str, float]:
     raise AssertionError("only the lead evaluates")
 
 
-def num_threads(family: Any, cpus: int) -> int:
-    """Threads for arithmetic: one for small networks, which threads slow down, badly so on a busy machine."""
-    import torch
-
-    with torch.device("meta"):  # shapes without numbers
-        size = sum(p.numel() for net in family.build().values() for p in net.parameters())
-    return 1 if size < SMALL else cpus
-
-
-def publish(job: Job, recipe: Recipe, codec: Any, result: Any) -> None:
-    """Save the bundle under a name made of its content, then create result.json."""
+def publish(job: Job, family: Any, recipe: Recipe, codec: Any, result: Any) -> None:
+    """Finish the weights, save the bundle under a name made of its content, then create result.json."""
     from safetensors.torch import save
 
     from genpipe.bundle import save_bundle
+    from genpipe.training.finish import ROWS, finished_weights
 
+    conditions = codec.draw_conditions(ROWS, numpy_rng(job.seed, "finish", "conditions"))
+    weights = finished_weights(family, result.weights, conditions, seed=job.seed, device=job.device)
     metrics = {k: v for k, v in result.metrics.items() if v == v}
-    weights = dict(result.weights)
     uri = store.join(job.run, f"bundle-{store.digest(save(weights))[:8]}")
     origin = job.origin | {"step": result.step}
     save_bundle(uri, recipe=recipe, codec=codec, weights=weights, metrics=metrics, origin=origin)
@@ -236,25 +232,6 @@ def finished(run: str) -> TrainedModel | None:
         return None
     told = store.read_json(where)
     return TrainedModel(**{name: told[name] for name in TrainedModel.__dataclass_fields__})
-
-
-def resolve_device(wanted: str) -> str:
-    """cpu or cuda; `auto` takes a GPU where torch sees one."""
-    if wanted == "cpu":
-        return "cpu"
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if wanted == "cuda":
-        raise UsageError(
-            "DEVICE",
-            where="GENPIPE_DEVICE",
-            found="cuda, but torch sees no GPU",
-            expected="a CUDA build of torch and a visible GPU",
-            fix="set GENPIPE_DEVICE=cpu",
-        )
-    return "cpu"
 
 
 def check_numbers(workers: int, seed: int, minutes: float | None) -> None:

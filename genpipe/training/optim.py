@@ -19,12 +19,16 @@ EPSILON = 1e-8
 
 
 class AdamW:
-    """The optimizer of one role; the learning rate is handed to each step."""
+    """The optimizer of one role; the learning rate is handed to each step.
+
+    Biases and other single vectors do not decay: what they stand for has no natural zero.
+    """
 
     def __init__(self, net: nn.Module, *, betas: tuple[float, float], weight_decay: float) -> None:
         named = list(net.named_parameters())
         self.names = [name for name, _ in named]
         self.parameters = [p for _, p in named]
+        self.decays = [p.ndim > 1 and not name.endswith("bias") for name, p in named]
         self.betas, self.weight_decay = betas, weight_decay
         self.first = [torch.zeros_like(p) for p in self.parameters]
         self.second = [torch.zeros_like(p) for p in self.parameters]
@@ -38,19 +42,23 @@ class AdamW:
     @torch.no_grad()
     def step(self, rate: float) -> None:
         rows = [
-            (p, p.grad, m, v)
-            for p, m, v in zip(self.parameters, self.first, self.second, strict=True)
+            (decays, p, p.grad, m, v)
+            for decays, p, m, v in zip(self.decays, self.parameters, self.first, self.second, strict=True)
             if p.grad is not None
         ]
         if not rows:
             return
-        weights, gradients, first, second = map(list, zip(*rows, strict=True))
         self.count.add_(1)
-        torch._fused_adamw_(
-            weights, gradients, first, second, [], [self.count] * len(weights),
-            lr=rate, beta1=self.betas[0], beta2=self.betas[1], weight_decay=self.weight_decay, eps=EPSILON,
-            amsgrad=False, maximize=False,
-        )  # fmt: skip
+        for decays in (True, False):
+            group = [row[1:] for row in rows if row[0] is decays]
+            if not group:
+                continue
+            weights, gradients, first, second = map(list, zip(*group, strict=True))
+            torch._fused_adamw_(
+                weights, gradients, first, second, [], [self.count] * len(weights),
+                lr=rate, beta1=self.betas[0], beta2=self.betas[1], eps=EPSILON,
+                weight_decay=self.weight_decay if decays else 0.0, amsgrad=False, maximize=False,
+            )  # fmt: skip
 
     def tensors(self) -> dict[str, Tensor]:
         """The state under stable names, shared and not copied."""

@@ -13,7 +13,8 @@ def test_it_is_torchs_adamw() -> None:
     mine, theirs = nn.Linear(5, 3), nn.Linear(5, 3)
     theirs.load_state_dict(mine.state_dict())
     ours = AdamW(mine, betas=(0.5, 0.9), weight_decay=0.1)
-    other = torch.optim.AdamW(theirs.parameters(), lr=1e-2, betas=(0.5, 0.9), weight_decay=0.1)
+    groups = [{"params": [theirs.weight]}, {"params": [theirs.bias], "weight_decay": 0.0}]
+    other = torch.optim.AdamW(groups, lr=1e-2, betas=(0.5, 0.9), weight_decay=0.1)
     for step in range(20):
         x = torch.randn(4, 5, generator=torch.Generator().manual_seed(step))
         for net in (mine, theirs):
