@@ -15,7 +15,9 @@ B batch · T columns · E embedding width · U units a column · S width of the 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -31,7 +33,8 @@ RAREST = 1e-4  # added to every share, so that no logit begins at minus infinity
 
 
 class AutoregressiveConfig(NetworkConfig):
-    """embed: width of a column's embedding. width: units of a column in each of the two hidden layers.
+    """embed: width of a column's embedding, at most its number of values. width: units of a column in each of
+    the two hidden layers.
 
     smooth: scale of the rank cosines that ordered embeddings begin with; 0 begins them at random.
     """
@@ -50,9 +53,11 @@ class State:
     seen: list[Tensor] = field(default_factory=list)
 
 
-def block_mask(steps: int, rows: int, columns: int) -> Tensor:
-    """(steps·rows, steps·columns) of zeros and ones: block (t, s) is one where s < t."""
-    return torch.ones(steps, steps).tril(-1).repeat_interleave(rows, 0).repeat_interleave(columns, 1)
+def block_mask(rows: int, widths: Sequence[int]) -> Tensor:
+    """(T·rows, sum of widths) of zeros and ones: block (t, s), `widths[s]` wide, is one where s < t."""
+    steps = len(widths)
+    earlier = torch.ones(steps, steps).tril(-1).repeat_interleave(rows, 0)
+    return earlier.repeat_interleave(torch.tensor(widths), 1)
 
 
 def scaled(mask: Tensor) -> nn.Parameter:
@@ -62,13 +67,18 @@ def scaled(mask: Tensor) -> nn.Parameter:
 
 class Columns(nn.Module):
     mask: Tensor
+    kept: Tensor
 
     def __init__(self, spec: TensorSpec, config: AutoregressiveConfig) -> None:
         super().__init__()
         self.steps, self.embed, self.width = spec.shape[0], config.embed, config.width
         self.inlet, self.outlet = Inlet(spec, config.embed), Outlet(spec, config.width)
-        # persistent=False: the mask follows from the sizes
-        self.register_buffer("mask", block_mask(self.steps, self.width, self.embed), persistent=False)
+        widths = [min(config.embed, size) for size in spec.vocabulary]
+        self.ends = [0, *accumulate(widths)]
+        kept = [t * config.embed + i for t, width in enumerate(widths) for i in range(width)]
+        # persistent=False: they follow from the sizes
+        self.register_buffer("kept", torch.tensor(kept), persistent=False)
+        self.register_buffer("mask", block_mask(self.width, widths), persistent=False)
         self.before = scaled(self.mask)
         self.bias = nn.Parameter(torch.zeros(self.steps * self.width))
         self.within = nn.Parameter(torch.randn(self.steps, self.width, self.width) / math.sqrt(self.width))
@@ -93,30 +103,35 @@ class Columns(nn.Module):
             at += len(share)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        h = torch.addmm(self.bias, self.inlet(x).flatten(1), (self.before * self.mask).t())
+        h = torch.addmm(
+            self.bias, self.inlet(x).flatten(1).index_select(1, self.kept), (self.before * self.mask).t()
+        )
         if self.condition is not None:
             h = h + self.condition(c)
-        return self._predict(silu(h).unflatten(1, (self.steps, self.width)), slice(None))
+        return self._predict(h.unflatten(1, (self.steps, self.width)), slice(None))
 
     def _predict(self, h: Tensor, columns: slice) -> Tensor:
         """(B, t, U) units of these columns -> their logits; every column has a second layer of its own."""
-        deeper = torch.baddbmm(self.shift[columns], h.transpose(0, 1), self.within[columns]).transpose(0, 1)
-        return self.outlet(h + silu(deeper), columns.start or 0)
+        first = silu(h).transpose(0, 1).contiguous()  # (t, B, U): from here on every column for itself
+        deeper = torch.baddbmm(self.shift[columns], first, self.within[columns])
+        return self.outlet((first + silu(deeper)).transpose(0, 1), columns.start or 0)
 
     def begin(self, c: Tensor) -> State:
         return State(c)
 
     def step(self, previous: Tensor | None, state: State) -> tuple[Tensor, State]:
         if previous is not None:
-            state.seen.append(self.inlet(previous.unsqueeze(1), len(state.seen)).squeeze(1))
+            t = len(state.seen)
+            seen = self.inlet(previous.unsqueeze(1), t).squeeze(1)
+            state.seen.append(seen[:, : self.ends[t + 1] - self.ends[t]])
         t = len(state.seen)
         rows = slice(t * self.width, (t + 1) * self.width)
         h = self.bias[rows].expand(len(state.condition), -1)
         if t:
-            h = torch.addmm(h, torch.cat(state.seen, 1), self.before[rows, : t * self.embed].t())
+            h = torch.addmm(h, torch.cat(state.seen, 1), self.before[rows, : self.ends[t]].t())
         if self.condition is not None:
             h = h + state.condition @ self.condition.weight[rows].t()
-        return self._predict(silu(h).unsqueeze(1), slice(t, t + 1)).squeeze(1), state
+        return self._predict(h.unsqueeze(1), slice(t, t + 1)).squeeze(1), state
 
 
 class Autoregressive:

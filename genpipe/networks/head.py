@@ -147,5 +147,5 @@ class Outlet(nn.Module):
         if not self.own:
             return self.linear(h)
         stop = start + h.shape[1]
-        logits = torch.bmm(h.transpose(0, 1), self.weight[start:stop]).transpose(0, 1)
-        return logits + (self.bias[start:stop] + self.missing[start:stop])
+        bias = (self.bias[start:stop] + self.missing[start:stop]).unsqueeze(1)
+        return torch.baddbmm(bias, h.transpose(0, 1), self.weight[start:stop]).transpose(0, 1)

@@ -38,7 +38,7 @@ def tabular_autoregressive() -> Recipe:
         layout="tokens",
         family=SequenceConfig(model=AutoregressiveConfig()),
         training=Training(
-            epochs=6,
+            epochs=7,
             steps=1_000_000,
             batch_size=256,
             learning_rate=1e-2,
