@@ -23,7 +23,7 @@ from typing import Any
 from genpipe import errors, store
 from genpipe.errors import GenpipeError, InfrastructureError
 from genpipe.progress import Event, Progress
-from genpipe.settings import Settings
+from genpipe.settings import Settings, read_settings
 from genpipe.stages.cluster import check_workers, connect
 from genpipe.stages.train import Job, execute
 
@@ -100,11 +100,11 @@ def _attempt(job: Job, workers: int, progress: Progress, settings: Settings) -> 
 
 def _trainer(job: Job, workers: int, key: str, scratch: str) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchConfig
 
     use_gpu = job.device == "cuda"
     resources = {"CPU": 1, "GPU": 1} if use_gpu else {"CPU": 1}
-    return TorchTrainer(
+    return _lean_trainer()(
         _worker,
         train_loop_config={"job": asdict(job), "key": key},
         torch_config=TorchConfig(timeout_s=COLLECTIVE_SECONDS),
@@ -115,6 +115,27 @@ def _trainer(job: Job, workers: int, key: str, scratch: str) -> Any:
             failure_config=FailureConfig(max_failures=WORKER_RESTARTS, controller_failure_limit=0),  # type: ignore[call-arg]
         ),
     )
+
+
+def _lean_trainer() -> type:
+    """TorchTrainer without the two actors that have nothing to do here, each a process to start.
+
+    One hands out shards of Ray Data, which is not used; the other cleans up after a controller that was
+    killed, but asks the dashboard for it, which the embedded Ray does not start.
+    """
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2._internal.callbacks import DatasetsCallback
+    from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+
+    idle: tuple[type, ...] = (DatasetsCallback,)
+    if read_settings().ray_address == "local":
+        idle = (DatasetsCallback, PlacementGroupCleanerCallback)
+
+    class LeanTrainer(TorchTrainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            return [c for c in super()._create_default_callbacks() if not isinstance(c, idle)]
+
+    return LeanTrainer
 
 
 def _worker(config: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from genpipe.batch import Draws, one_hot
@@ -45,3 +46,37 @@ def test_categorical_follows_the_softmax_and_never_draws_the_impossible() -> Non
 def test_one_hot_of_several_fields() -> None:
     assert one_hot(torch.tensor([[1, 0], [0, 2]]), (2, 3)).tolist() == [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]]
     assert one_hot(torch.zeros(4, 0, dtype=torch.long), ()).shape == (4, 0)
+
+
+def varied_logits(rows: int) -> torch.Tensor:
+    """Rows of different distributions over four options, the last of them impossible."""
+    lean = torch.linspace(-2, 2, rows).unsqueeze(1)
+    return torch.cat([lean, -lean, torch.zeros(rows, 1), torch.full((rows, 1), -torch.inf)], 1)
+
+
+def test_even_draws_have_the_blocks_shares_nearly_exactly() -> None:
+    logits = varied_logits(4096)
+    expected = logits.softmax(-1).mean(0)
+    place = logits.softmax(-1)[:, 0]
+    shuffled = torch.randperm(4096, generator=torch.Generator().manual_seed(0))
+
+    def error(drawn: torch.Tensor) -> float:
+        return float((torch.bincount(drawn, minlength=4) / 4096 - expected).abs().max())
+
+    even = [error(Draws(s, total=4096).spread(logits[shuffled], place[shuffled])) for s in range(20)]
+    independent = [error(Draws(s, total=4096).categorical(logits)) for s in range(20)]
+    assert max(even) < 0.002 < sum(independent) / 20
+
+
+def test_even_draws_leave_each_row_its_own_distribution() -> None:
+    logits = varied_logits(8)
+    place = logits.softmax(-1)[:, 0]
+    drawn = torch.stack([Draws(seed, total=8).spread(logits, place) for seed in range(4000)])
+    shares = torch.stack([(drawn == k).float().mean(0) for k in range(4)], 1)
+    torch.testing.assert_close(shares, logits.softmax(-1), atol=0.03, rtol=0)
+    assert not (drawn == 3).any()
+
+
+def test_even_draws_need_the_whole_batch() -> None:
+    with pytest.raises(ValueError, match="all rows of the batch"):
+        Draws(0, total=8, start=0, stop=4).spread(torch.zeros(4, 2), torch.zeros(4))

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from genpipe.errors import UsageError
-from genpipe.recipe import Recipe, check, make_family
+from genpipe.recipe import Recipe, check, fitted_to, make_family
 from genpipe.recipes import RECIPES, default_recipe, parse_recipe, recipe_problems, recipes_for
 from genpipe.schema import KINDS, Category, Number, Schema
 from genpipe.spec import TensorSpec
@@ -112,3 +112,20 @@ def test_check_compares_with_the_data() -> None:
 def test_make_family_builds_the_recipes_game() -> None:
     spec = TensorSpec(layout="tokens", shape=(2,), dtype="int32", vocabulary=(3, 4))
     assert set(make_family(default_recipe("tabular"), spec).build()) == {"model"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch", "steps"), [(100_000, 256, 2735), (24_745, 256, 677), (1_071, 16, 469), (20, 8, 18)]
+)
+def test_epochs_become_steps_when_the_rows_are_known(rows: int, batch: int, steps: int) -> None:
+    training = fitted_to(RECIPES["tabular_autoregressive"](), rows).training
+    assert (training.batch_size, training.steps) == (batch, steps)
+    assert training.evaluate_every == -(-steps // 3)
+
+
+def test_what_a_user_asks_of_steps_is_an_upper_limit() -> None:
+    changes = {"base": "tabular_autoregressive", "training": {"steps": 40, "evaluate_every": 10}}
+    training = fitted_to(parse_recipe(changes, "tabular"), 100_000).training
+    assert (training.steps, training.evaluate_every) == (40, 10)
+    fixed = RECIPES["tabular_vae"]()
+    assert fitted_to(fixed, 100_000) == fixed

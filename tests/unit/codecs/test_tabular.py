@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from genpipe.codecs import sketch, tabular
-from genpipe.codecs.base import CodecConfig, fit
+from genpipe.codecs.base import CodecConfig, fit, spread_draws
 from genpipe.codecs.columns import Choice, Fixed, Placeholder
 from genpipe.codecs.tabular import TabularCodec
 from genpipe.errors import DataError, UsageError
@@ -184,3 +184,25 @@ def test_a_table_holds_no_pictures_and_no_vector_of_a_million_columns() -> None:
         UsageError, match="a vector of 20001 columns; expected at most 20000; use layout 'tokens'"
     ):
         codec.spec("vector")
+
+
+def test_shares_are_how_often_each_code_occurs() -> None:
+    rng = np.random.default_rng(0)
+    ages = pa.array(rng.poisson(40, 5000), mask=rng.random(5000) < 0.1)
+    names = pa.array(rng.choice(["a", "b", "c"], 5000, p=[0.6, 0.3, 0.1]))
+    schema = Schema(
+        kind="tabular", fields=(Integer(name="age", nullable=True), Category(name="name"), Number(name="x"))
+    )
+    batch = pa.RecordBatch.from_arrays([ages, names, pa.array(rng.normal(size=5000))], schema=schema.arrow())
+    codec = fit(TabularCodec, schema, [batch])
+    codes, spec = codec.encode(batch, "tokens")["x"], codec.spec("tokens")
+    for t, (size, shares) in enumerate(zip(spec.vocabulary, spec.frequencies, strict=True)):
+        counted = np.bincount(codes[:, t], minlength=size) / 5000
+        assert np.abs(counted - shares).max() < 1e-6 and abs(sum(shares) - 1) < 1e-6
+    assert spec.ordered == (True, False, True)
+
+
+def test_condition_classes_come_as_often_as_their_shares_say() -> None:
+    drawn = spread_draws(np.array([700, 200, 100]), 1000, np.random.default_rng(0))
+    assert np.abs(np.bincount(drawn, minlength=3) - [700, 200, 100]).max() <= 1
+    assert not np.array_equal(drawn, np.sort(drawn))  # in random order

@@ -1,0 +1,171 @@
+"""How good are generated tables, and for how many seconds of fit? Judged by an evaluator that is not ours.
+
+    GENPIPE_DATA=<folder> python -m benchmarks.tables [--seeds 3] [--only adult]
+
+GENPIPE_DATA holds `adult/` and `housing/` (meta.json, train.csv.gz, test.csv.gz); beside it lies
+`anchors/tabular/` with the judge and the rivals' figures. Without them the benchmark says so and ends.
+Each fit runs in a process of its own on one core; `fit_cpu_s` is everything from the committed dataset to the
+published bundle (codec, encoding, training, evaluations, calibration), imports apart. The judge runs in an
+environment of its own, made on first use, because it needs an older pandas.
+
+A twentieth of the training rows is the holdout by which training picks its weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RESULT, KEPT = HERE / "results" / "tables.json", HERE / "results" / "tables"
+JUDGE_NEEDS = ("sdmetrics==0.32.0", "pandas==2.3.3", "scikit-learn==1.9.1", "numpy==2.4.6", "pyarrow==26.0.1")
+WIDE = {"family": {"model": {"network": "autoregressive", "width": 64}}}
+# (data, CPU seconds allowed, changes to the default recipe)
+BUDGETS: tuple[tuple[str, int, dict[str, Any]], ...] = (
+    ("adult", 5, {"training": {"epochs": 4}}),
+    ("adult", 20, {"training": {"epochs": 8}}),
+    ("housing", 10, {"training": {"epochs": 8}, **WIDE}),
+)
+TARGETS = {
+    ("adult", 5): (0.994, 0.972, 0.919, (0.48, 0.53), 0.53, 0.515),
+    ("adult", 20): (0.995, 0.974, 0.921, (0.48, 0.515), 0.515, 0.515),
+    ("housing", 10): (0.985, 0.900, 0.80, (0.0, 0.53), 0.55, 0.525),
+}
+FIGURES = ("overall", "three_way", "tstr", "c2st_train", "c2st_holdout", "dcr_share", "copies")
+RIVALS = ("argn", "argn-fixed", "cart", "tvae-100", "ctgan-50")
+
+
+def fit(folder: Path, seed: int, changes: dict[str, Any], sample: Path) -> float:
+    """Train and sample in this process; returns CPU seconds of the fit."""
+    import pyarrow.parquet as pq
+    import torch
+
+    import genpipe
+    from genpipe.bundle import Bundle
+    from genpipe.evaluation import Fidelity  # noqa: F401  an import, and not part of the fit
+    from genpipe.training import finish, loop, score  # noqa: F401
+
+    torch.set_num_threads(1)
+    meta = json.loads((folder / "meta.json").read_text())
+    dataset = genpipe.ingest(
+        str(folder / "train.csv.gz"), name=folder.name, target=meta["target"], nulls=("",), holdout=0.05
+    )
+    began = time.process_time()
+    model = genpipe.train(
+        dataset,
+        recipe={"base": "tabular_autoregressive", **changes},
+        seed=seed,
+        tag=str(time.time()),
+    )
+    took = time.process_time() - began
+    pq.write_table(Bundle.open(model.uri).sample(meta["rows_train"], seed=seed), sample)
+    return took
+
+
+def judge(python: Path, evaluator: Path, folder: Path, sample: Path) -> dict[str, float]:
+    told = sample.with_suffix(".json")
+    command = [python, evaluator, "--data", folder, "--synthetic", sample, "--out", told]
+    subprocess.run(command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return figures(json.loads(told.read_text()))
+
+
+def figures(told: dict[str, Any]) -> dict[str, float]:
+    told = told.get("figures", told)
+    tstr = told["tstr"]
+    return {
+        "overall": told["sdmetrics"]["overall"],
+        "three_way": told["marginals"]["three_way"],
+        "tstr": tstr.get("auc", tstr.get("r2")),
+        "c2st_train": told["c2st"]["hgb_auc"],
+        "c2st_holdout": told["c2st_holdout"]["hgb_auc"],
+        "dcr_share": told["privacy"]["dcr_share_train"],
+        "copies": told["privacy"]["copies"],
+    }
+
+
+def judge_python(home: Path) -> Path:
+    python = home / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", home], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", *JUDGE_NEEDS], check=True)
+    return python
+
+
+def line(name: str, seconds: float | None, found: dict[str, float]) -> str:
+    took = "      –" if seconds is None else f"{seconds:7.1f}"
+    return f"{name:<22}{took}" + "".join(f"{found[f]:>11.4f}" for f in FIGURES)
+
+
+def rivals(anchors: Path, data: str) -> list[str]:
+    lines = []
+    for name in RIVALS:
+        quality = anchors / "results" / f"{data}.{name}.quality.json"
+        timing = anchors / "results" / f"{data}.{name}.timing.json"
+        if quality.exists() and timing.exists():
+            took = json.loads(timing.read_text())["fit_cpu_s"]
+            lines.append(line(name, took, figures(json.loads(quality.read_text()))))
+    return lines
+
+
+def target_line(data: str, budget: int) -> str:
+    overall, three, tstr, (low, high), holdout, dcr = TARGETS[data, budget]
+    limits = f">= {overall}  >= {three}  >= {tstr}  {low} to {high}  <= {holdout}  <= {dcr}"
+    return f"{'target':<22}{budget:>7}  {limits}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", choices=("adult", "housing"))
+    parser.add_argument("--fit", nargs=4, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.fit:
+        folder, seed, changes, sample = args.fit
+        print(fit(Path(folder), int(seed), json.loads(changes), Path(sample)))
+        return
+    root = Path(os.environ.get("GENPIPE_DATA", ""))
+    anchors = root.parent / "anchors" / "tabular"
+    if not (root / "adult" / "meta.json").exists() or not (anchors / "evaluate.py").exists():
+        print("skipped: GENPIPE_DATA names no folder with adult/, housing/ and ../anchors/tabular/")
+        return
+    python = judge_python(Path(".genpipe") / "judge")
+    KEPT.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for data, budget, changes in BUDGETS:
+        if args.only not in (None, data):
+            continue
+        print(f"\n{data}, {budget} s" + "".ljust(8) + "fit CPU s  " + "  ".join(FIGURES))
+        mine = []
+        for seed in range(args.seeds):
+            sample = KEPT / f"{data}-{budget}s-{seed}.parquet"
+            request = [root / data, seed, json.dumps(changes), sample]
+            command = [sys.executable, "-m", "benchmarks.tables", "--fit", *map(str, request)]
+            one_core = {"OMP_NUM_THREADS": "1", "GENPIPE_CPUS": "1"}
+            told = subprocess.run(
+                command, check=True, capture_output=True, text=True, env=os.environ | one_core
+            )
+            seconds = float(told.stdout.split()[-1])
+            found = judge(python, anchors / "evaluate.py", root / data, sample)
+            mine.append((seconds, found))
+            rows.append(
+                {"data": data, "budget_s": budget, "seed": seed, "fit_cpu_s": round(seconds, 2), **found}
+                | {"sample": str(sample.relative_to(HERE))}
+            )
+            print(line(f"genpipe, seed {seed}", seconds, found), flush=True)
+        mean = {f: statistics.mean(found[f] for _, found in mine) for f in FIGURES}
+        print(line("genpipe, mean", statistics.mean(s for s, _ in mine), mean))
+        print(target_line(data, budget), *rivals(anchors, data), sep="\n")
+    RESULT.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
