@@ -133,7 +133,8 @@ def _lean_trainer() -> type:
 
     class LeanTrainer(TorchTrainer):
         def _create_default_callbacks(self) -> list[Any]:
-            return [c for c in super()._create_default_callbacks() if not isinstance(c, idle)]
+            usual = super()._create_default_callbacks()  # type: ignore[misc]
+            return [c for c in usual if not isinstance(c, idle)]
 
     return LeanTrainer
 
