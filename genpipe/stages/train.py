@@ -35,6 +35,7 @@ from genpipe.stages.prepare import prepare
 from genpipe.training.device import resolve_device
 
 REPORT_SECONDS = 0.25
+Evaluated = Callable[[Mapping[str, float]], None]
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def train(
     chosen = fitted_to(chosen, dataset.rows("train"))
     origin = {
         "stage": "train",
-        "name": name or dataset.name,
+        "name": store.check_name(name or dataset.name),
         "dataset_fingerprint": dataset.fingerprint,
         "seed": seed,
         "minutes": minutes,
@@ -143,7 +144,7 @@ def execute(
     job: Job,
     *,
     emit: Progress,
-    evaluated: Callable[[Mapping[str, float]], None] | None = None,
+    evaluated: Evaluated | None = None,
     abandoned: Callable[[], bool] = lambda: False,
 ) -> None:
     """What every training process does: open data and checkpoints, fit, and (the lead) publish the result.
@@ -158,21 +159,13 @@ def execute(
     from genpipe.training.data import open_source
     from genpipe.training.device import useful_threads
     from genpipe.training.distributed import Ranks
-    from genpipe.training.loop import Evaluate, Status, fit
+    from genpipe.training.loop import Evaluate, fit
     from genpipe.training.score import Scorer
 
     dataset, recipe = Dataset(job.dataset), Recipe.model_validate(job.recipe)
     codec = CODECS[recipe.kind].from_json(dataset.schema, job.codec)
     spec, ranks = codec.spec(recipe.layout), Ranks.current(job.device)
     clock = _Clock(job.minutes)
-
-    def report(status: Status) -> None:
-        clock.seconds = status.seconds
-        if ranks.lead and clock.due(status.step == status.steps or status.evaluated):
-            note = f"{clock.rate(status.step):.3g} steps/s"
-            emit(Event("train", status.step, status.steps, "steps", dict(status.metrics), note=note))
-        if status.evaluated and evaluated:
-            evaluated(status.metrics)
 
     family = make_family(recipe, spec)
     threads = torch.get_num_threads()
@@ -186,12 +179,12 @@ def execute(
         result = fit(
             recipe,
             spec,
-            open_source(dataset, codec, recipe.layout, seed=job.seed),
+            open_source(dataset, codec, recipe.layout, seed=job.seed, batch_size=recipe.training.batch_size),
             seed=job.seed,
             ranks=ranks,
             device=job.device,
             sink=sink,
-            report=report,
+            report=clock.reporter(ranks.lead, emit, evaluated),
             evaluate=score,
             should_stop=lambda: clock.over() or abandoned(),
         )
@@ -250,6 +243,19 @@ class _Clock:
         self.limit = float("inf") if minutes is None else 60 * minutes
         self.seconds = 0.0
         self._spoke, self._marks = 0.0, [(time.monotonic(), -1)]
+
+    def reporter(self, lead: bool, emit: Progress, evaluated: Evaluated | None) -> Callable[[Any], None]:
+        """What the loop calls after each step; see `execute`."""
+
+        def report(status: Any) -> None:
+            self.seconds = status.seconds
+            if lead and self.due(status.step == status.steps or status.evaluated):
+                note = f"{self.rate(status.step):.3g} steps/s"
+                emit(Event("train", status.step, status.steps, "steps", dict(status.metrics), note=note))
+            if status.evaluated and evaluated:
+                evaluated(status.metrics)
+
+        return report
 
     def over(self) -> bool:
         return self.seconds >= self.limit

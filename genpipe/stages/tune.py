@@ -55,15 +55,16 @@ def tune(
     if trials < 1:
         raise UsageError("TRIALS", where="trials", found=str(trials), expected="at least 1")
     searched = space(dataset.schema.kind, recipes=recipes, vary=vary)
+    name = store.check_name(name or dataset.name)
     request = [dataset.fingerprint, searched.describe(), trials, minutes, seed, workers, genpipe.__version__]
-    uri = store.join(read_settings().store, "studies", f"{name or dataset.name}-{store.digest(request)[:10]}")
+    uri = store.join(read_settings().store, "studies", f"{name}-{store.digest(request)[:10]}")
     if store.exists(store.join(uri, "result.json")):
         return TuneResult.model_validate(store.read_json(store.join(uri, "result.json")))
     plan = _plan(searched, trials, seed)
     store.create(store.join(uri, "plan.json"), store.canonical({"request": request, "trials": plan}))
     settings = read_settings()
     environment = {"GENPIPE_HOME": str(settings.home), "GENPIPE_STORE": settings.store}
-    study = Study(uri, name or dataset.name, dataset.uri, searched, plan, seed, workers, environment)
+    study = Study(uri, name, dataset.uri, searched, plan, seed, workers, environment)
     began = time.monotonic()
     done = study.recorded()
     progress(Event("tune", len(done), trials, "trials", note="resumed" if done else ""))
@@ -178,7 +179,7 @@ def _trial(config: dict[str, Any], study: Study) -> None:
             recipe=recipe,
             workers=study.workers,
             seed=derive(study.seed, "trial", number),
-            name=f"{study.name}-trial{number:03d}",
+            name=f"{study.name[:50]}-trial{number:03d}",
             tag=study.uri.rsplit("/", 1)[1],
             progress=report,
         )

@@ -43,9 +43,12 @@ class Source(Protocol):
 
 
 def open_source(
-    dataset: Dataset, codec: Codec, layout: str, *, seed: int, memory_mb: float = MEMORY_MB
+    dataset: Dataset, codec: Codec, layout: str, *, seed: int, batch_size: int, memory_mb: float = MEMORY_MB
 ) -> Source:
-    """The training split encoded for a layout: resident if it fits `memory_mb`, else streamed."""
+    """The training split encoded for a layout: resident if it fits `memory_mb`, else streamed.
+
+    batch_size: of the global batch; fewer rows than lanes would leave some lanes unread for ever.
+    """
     rows = dataset.rows("train")
     if not rows:
         raise DataError(
@@ -54,7 +57,7 @@ def open_source(
         )  # fmt: skip
     if rows * row_bytes(codec.spec(layout)) <= memory_mb * 2**20:
         return Resident(join([codec.encode(b, layout) for b in dataset.batches("train")]), seed=seed)
-    return Streaming(dataset, codec, layout, seed=seed)
+    return Streaming(dataset, codec, layout, seed=seed, lanes=min(LANES, batch_size))
 
 
 def row_bytes(spec: TensorSpec) -> int:

@@ -12,6 +12,7 @@ from genpipe.dataset import Dataset
 from genpipe.errors import QualityError, UsageError
 from genpipe.progress import Event
 from genpipe.stages.train import train
+from genpipe.stages.tune import tune
 
 SHORT = {"base": "tabular_vae", "training": {"steps": 60, "evaluate_every": 20, "checkpoint_every": 20}}
 
@@ -103,3 +104,13 @@ def test_what_a_ray_worker_refuses_is_raised_here(dataset: Dataset, ray_cluster:
     huge = SHORT | {"training": {**SHORT["training"], "batch_size": 1}}  # type: ignore[dict-item]
     with pytest.raises(UsageError, match="1 rows for 2 workers; expected at least 2"):
         train(dataset, recipe=huge, workers=2)
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "Über", "a" * 64])
+def test_a_name_that_is_no_folder_is_refused_before_anything_is_written(dataset: Dataset, name: str) -> None:
+    before = sorted(Path(dataset.uri).parent.parent.parent.rglob("*"))
+    with pytest.raises(UsageError, match=r"at most 63 of a-z 0-9 . _ -"):
+        train(dataset, recipe=SHORT, name=name)
+    with pytest.raises(UsageError, match=r"at most 63 of a-z 0-9 . _ -"):
+        tune(dataset, trials=1, name=name)
+    assert sorted(Path(dataset.uri).parent.parent.parent.rglob("*")) == before

@@ -15,6 +15,8 @@ from genpipe.dataset import Dataset, Part
 from genpipe.errors import DataError
 from genpipe.training.data import Resident, Streaming, open_source
 
+SIZE = 64  # of a batch where none of this matters
+
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, Codec]:
@@ -32,15 +34,15 @@ def everything(opened: tuple[Dataset, Codec]) -> list[bytes]:
 
 
 def test_small_is_resident_large_is_streamed(opened: tuple[Dataset, Codec]) -> None:
-    assert isinstance(open_source(*opened, "vector", seed=0), Resident)
-    assert isinstance(open_source(*opened, "vector", seed=0, memory_mb=0.001), Streaming)
+    assert isinstance(open_source(*opened, "vector", batch_size=SIZE, seed=0), Resident)
+    assert isinstance(open_source(*opened, "vector", batch_size=SIZE, seed=0, memory_mb=0.001), Streaming)
 
 
 @pytest.mark.parametrize("memory_mb", [100, 0.001])
 def test_an_epoch_is_every_row_once_and_the_next_is_in_another_order(
     opened: tuple[Dataset, Codec], memory_mb: float
 ) -> None:
-    source = open_source(*opened, "vector", seed=0, memory_mb=memory_mb)
+    source = open_source(*opened, "vector", batch_size=SIZE, seed=0, memory_mb=memory_mb)
     batches = [rows_of(source.batch(step, size=24, start=0, stop=24)) for step in range(50)]
     first, second = ([row for batch in half for row in batch] for half in (batches[:25], batches[25:]))
     assert sorted(first) == sorted(second) == everything(opened)
@@ -48,13 +50,21 @@ def test_an_epoch_is_every_row_once_and_the_next_is_in_another_order(
     assert first != everything(opened)
 
 
+def test_batches_smaller_than_the_lanes_still_read_every_row(opened: tuple[Dataset, Codec]) -> None:
+    source = open_source(*opened, "vector", batch_size=3, seed=0, memory_mb=0.001)
+    epoch = [row for step in range(200) for row in rows_of(source.batch(step, size=3, start=0, stop=3))]
+    assert sorted(epoch) == everything(opened)
+
+
 @pytest.mark.parametrize("memory_mb", [100, 0.001])
 @pytest.mark.parametrize("world", [2, 3, 8])
 def test_slices_are_the_global_batch_at_any_number_of_workers(
     opened: tuple[Dataset, Codec], memory_mb: float, world: int
 ) -> None:
-    whole = open_source(*opened, "vector", seed=5, memory_mb=memory_mb)
-    ranks = [open_source(*opened, "vector", seed=5, memory_mb=memory_mb) for _ in range(world)]
+    whole = open_source(*opened, "vector", batch_size=SIZE, seed=5, memory_mb=memory_mb)
+    ranks = [
+        open_source(*opened, "vector", batch_size=SIZE, seed=5, memory_mb=memory_mb) for _ in range(world)
+    ]
     for step in (0, 1, 2, 40, 41, 7):  # a resumed run starts anywhere
         expected = whole.batch(step, size=50, start=0, stop=50)
         cuts = [(r * 50 // world, (r + 1) * 50 // world) for r in range(world)]
@@ -64,7 +74,7 @@ def test_slices_are_the_global_batch_at_any_number_of_workers(
 
 
 def test_a_batch_may_be_larger_than_the_data(opened: tuple[Dataset, Codec]) -> None:
-    source = open_source(*opened, "vector", seed=0)
+    source = open_source(*opened, "vector", batch_size=SIZE, seed=0)
     assert len(source.batch(0, size=1500, start=0, stop=1500)["x"]) == 1500
 
 
@@ -110,7 +120,7 @@ def test_a_part_of_fewer_rows_than_the_manifest_says_is_named(tmp_path: Path) ->
     manifest.write_text(text.replace('"rows": 30,', '"rows": 31,'))
     for read in (
         lambda d: Streaming(d, codec, "vector", seed=0),
-        lambda d: open_source(d, codec, "vector", seed=0),
+        lambda d: open_source(d, codec, "vector", batch_size=SIZE, seed=0),
     ):
         with pytest.raises(DataError, match=r"train-00000\.parquet: 30 rows; expected 31"):
             read(Dataset(dataset.uri))
