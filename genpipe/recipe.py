@@ -33,7 +33,7 @@ class Training(BaseModel):
     warmup: steps of linear increase of the learning rate. clip: largest gradient norm of a network.
     ema: decay of the averaged weights that are evaluated and published; None publishes the last ones.
     monitor: which score on the holdout decides when to stop and which weights are kept. A likelihood knows
-    memorising from learning, so sequence models monitor `loss`; a critic's loss says no such thing.
+    memorising from learning, so text and series models monitor `loss`; a critic's loss says no such thing.
     evaluate_every: steps between two scores on the holdout. patience: scores without a new best before
     stopping.
     checkpoint_every: steps between two checkpoints. precision: auto takes bfloat16 where the device gains by
@@ -76,12 +76,12 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
     """The recipe with its epochs turned into steps for so many training rows.
 
     Few rows get small batches, whose noise keeps a network from learning them by heart; the rule is
-    TabularARGN's (Tiwald et al. 2025): a power of two near rows / 64.
+    after TabularARGN (Tiwald et al. 2025): a power of two near rows / 32.
     """
     training = recipe.training
     if training.epochs is None:
         return recipe
-    size = min(training.batch_size, max(8, 1 << max(0, (rows // 64).bit_length() - 1)))
+    size = min(training.batch_size, max(8, 1 << max(0, (rows // 32).bit_length() - 1)))
     steps = min(training.steps, max(1, math.ceil(training.epochs * rows / size)))
     every = min(training.evaluate_every, max(1, math.ceil(steps / EVALUATIONS)))
     changes = {"batch_size": size, "steps": steps, "evaluate_every": every}

@@ -46,7 +46,6 @@ def tabular_autoregressive() -> Recipe:
             schedule="cosine",
             warmup=10,
             ema=0.999,
-            monitor="loss",
             evaluate_every=1_000_000,
             checkpoint_every=1000,
         ),

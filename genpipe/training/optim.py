@@ -28,7 +28,8 @@ class AdamW:
         named = list(net.named_parameters())
         self.names = [name for name, _ in named]
         self.parameters = [p for _, p in named]
-        self.decays = [p.ndim > 1 and not name.endswith("bias") for name, p in named]
+        # without decay all are one group: every call of the kernel has its price
+        self.decays = [weight_decay > 0 and p.ndim > 1 and not name.endswith("bias") for name, p in named]
         self.betas, self.weight_decay = betas, weight_decay
         self.first = [torch.zeros_like(p) for p in self.parameters]
         self.second = [torch.zeros_like(p) for p in self.parameters]
