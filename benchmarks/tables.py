@@ -140,7 +140,8 @@ def main() -> None:
         return
     python = judge_python(Path(".genpipe") / "judge")
     KEPT.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = json.loads(RESULT.read_text()) if args.only and RESULT.exists() else []
+    rows = [row for row in rows if row["data"] != args.only]
     for data, budget, changes in BUDGETS:
         if args.only not in (None, data):
             continue

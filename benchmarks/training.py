@@ -33,6 +33,7 @@ import torch
 from genpipe.batch import to_batch
 from genpipe.recipe import Recipe, make_family
 from genpipe.recipes import RECIPES, parse_recipe
+from genpipe.settings import read_settings
 from genpipe.spec import Span, TensorSpec
 from genpipe.training.checkpoint import Checkpoints
 from genpipe.training.data import Resident
@@ -182,11 +183,12 @@ def scaling(pairs: int, steps: int) -> tuple[dict[str, Any], dict[str, float]]:
     cluster.connect()
     connected = time.time()
     from ray.train import RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+
+    from genpipe.stages.workers import lean_trainer
 
     imported = time.time()
     with tempfile.TemporaryDirectory() as folder:
-        trainer = TorchTrainer(
+        trainer = lean_trainer(read_settings())(
             scaling_worker,  # type: ignore[arg-type]
             train_loop_config={"pairs": pairs, "steps": steps},
             scaling_config=ScalingConfig(num_workers=2, resources_per_worker={"CPU": 1}),

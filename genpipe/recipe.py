@@ -43,9 +43,9 @@ class Training(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     steps: int = Field(default=1000, ge=1)
     epochs: float | None = Field(default=None, gt=0)
-    batch_size: int = Field(default=128, ge=1, json_schema_extra={"search": {"choices": [64, 128, 256]}})
+    batch_size: int = Field(default=128, ge=1, json_schema_extra={"search": {"choices": [32, 64, 128, 256]}})
     learning_rate: float = Field(
-        default=1e-3, gt=0, lt=10, json_schema_extra={"search": {"low": 2e-4, "high": 5e-3, "log": True}}
+        default=1e-3, gt=0, lt=10, json_schema_extra={"search": {"low": 2e-4, "high": 2e-2, "log": True}}
     )
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = Field(default=0.0, ge=0)

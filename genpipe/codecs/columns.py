@@ -29,33 +29,14 @@ from genpipe.spec import Span
 
 
 class Column(ABC):
-    """`vocabulary` 0 = the column takes no part in learning. Codes are 0 .. vocabulary-1, missing last."""
+    """A column as it is: its values need no network, `decode` makes them anew."""
 
     field: AnyField
     type: ClassVar[str]
-    vocabulary: int = 0
-    shares: tuple[float, ...] = ()  # of each code in the training split
-    ordered: ClassVar[bool] = False  # codes are ranks
-
-    @property
-    def spans(self) -> tuple[Span, ...]:
-        """This column's part of a vector, as if it began at 0."""
-        return ()
-
-    def encode(self, column: pa.Array) -> np.ndarray:
-        """(B,) codes."""
-        raise NotImplementedError
 
     @abstractmethod
     def decode(self, codes: np.ndarray, rng: np.random.Generator) -> pa.Array:
-        """Any integer codes -> legal values. Columns of no vocabulary only count the codes."""
-
-    def encode_vector(self, column: pa.Array) -> np.ndarray:
-        """(B, width) float32."""
-        raise NotImplementedError
-
-    def decode_vector(self, x: np.ndarray, rng: np.random.Generator) -> pa.Array:
-        raise NotImplementedError
+        """Any integer codes -> legal values. Columns that are not learnt only count the codes."""
 
     @abstractmethod
     def tolerance(self, layout: str) -> float:
@@ -67,6 +48,36 @@ class Column(ABC):
     @classmethod
     @abstractmethod
     def from_json(cls, field: AnyField, data: dict[str, Any]) -> Column: ...
+
+
+class Learnt(Column):
+    """A column that takes part in learning. Codes are 0 .. vocabulary-1, missing last.
+
+    shares: of each code in the training split. ordered: codes are ranks.
+    """
+
+    shares: tuple[float, ...]
+    ordered: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def vocabulary(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def spans(self) -> tuple[Span, ...]:
+        """This column's part of a vector, as if it began at 0."""
+
+    @abstractmethod
+    def encode(self, column: pa.Array) -> np.ndarray:
+        """(B,) codes."""
+
+    @abstractmethod
+    def encode_vector(self, column: pa.Array) -> np.ndarray:
+        """(B, width) float32."""
+
+    @abstractmethod
+    def decode_vector(self, x: np.ndarray, rng: np.random.Generator) -> pa.Array: ...
 
 
 def one_hot(codes: np.ndarray, size: int) -> np.ndarray:
@@ -86,7 +97,7 @@ def hottest(x: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Choice(Column):
+class Choice(Learnt):
     """values by falling count.
 
     rare: share of training rows whose value was seen too rarely to be kept; decoding it draws a kept
@@ -96,12 +107,12 @@ class Choice(Column):
     type: ClassVar[str] = "choice"
     field: AnyField
     values: tuple[str | bool, ...]
-    shares: tuple[float, ...]  # type: ignore[misc]
+    shares: tuple[float, ...]
     rare: float = 0.0
     missing: bool = False
 
     @property
-    def vocabulary(self) -> int:  # type: ignore[override]
+    def vocabulary(self) -> int:
         return len(self.values) + (self.rare > 0) + self.missing
 
     @property

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from genpipe.codecs.columns import Column, hottest, one_hot, rounded
+from genpipe.codecs.columns import Learnt, hottest, one_hot, rounded
 from genpipe.codecs.scale import Axis, Cells, Score, make_axis, make_cells, make_score, nearest, trim
 from genpipe.codecs.sketch import Tally, to_numpy
 from genpipe.errors import DataError
@@ -63,7 +63,7 @@ def observe_number(field: AnyField, column: pa.Array) -> tuple[NumberStats, np.n
 
 
 @dataclass(frozen=True)
-class Scale(Column):
+class Scale(Learnt):
     """cells for tokens; for vectors the atoms `modes` are choices of their own beside `score`.
 
     score None: the modes are all there is. middle: the token an unexpected missing value becomes.
@@ -76,11 +76,11 @@ class Scale(Column):
     cells: Cells
     modes: np.ndarray
     score: Score | None
-    shares: tuple[float, ...]  # type: ignore[misc]
+    shares: tuple[float, ...]
     missing: bool = False
 
     @property
-    def vocabulary(self) -> int:  # type: ignore[override]
+    def vocabulary(self) -> int:
         return self.cells.size + self.missing
 
     @property

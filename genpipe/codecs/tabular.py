@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genpipe.codecs.base import Arrays, Codec, CodecConfig, ConditionTable, RowStats, Stats, check_version
-from genpipe.codecs.columns import Choice, Column, Fixed, Placeholder, assemble, rounded
+from genpipe.codecs.columns import Choice, Column, Fixed, Learnt, Placeholder, assemble, rounded
 from genpipe.codecs.numeric import NumberStats, Scale, make_scale, observe_number
 from genpipe.codecs.sketch import (
     SAMPLE_CELLS,
@@ -65,7 +65,7 @@ class TabularCodec(Codec):
     def __init__(self, schema: Schema, columns: Iterable[Column], conditions: ConditionTable) -> None:
         self.schema, self.columns, self.conditions = schema, tuple(columns), conditions
         # a target of the network's own comes first: whatever else is made is made given it
-        learnt = [c for c in self.columns if c.vocabulary]
+        learnt = [c for c in self.columns if isinstance(c, Learnt)]
         self.learnt = tuple(sorted(learnt, key=lambda c: c.field.name != schema.target))
         if not self.learnt:
             names = ", ".join(f"{c.field.name} ({c.type})" for c in self.columns) or "none beside the target"
@@ -108,17 +108,22 @@ class TabularCodec(Codec):
 
     def spec(self, layout: str) -> TensorSpec:
         self.check_layout(layout)
-        if layout == "tokens":
-            vocabulary = tuple(c.vocabulary for c in self.learnt)
-            return TensorSpec(
-                layout="tokens",
-                shape=(len(vocabulary),),
-                dtype="int32",
-                vocabulary=vocabulary,
-                frequencies=tuple(c.shares for c in self.learnt),
-                ordered=tuple(c.ordered for c in self.learnt),
-                conditions=self.conditions.sizes,
-            )
+        return self._tokens if layout == "tokens" else self._vector
+
+    @cached_property
+    def _tokens(self) -> TensorSpec:
+        return TensorSpec(
+            layout="tokens",
+            shape=(len(self.learnt),),
+            dtype="int32",
+            vocabulary=tuple(c.vocabulary for c in self.learnt),
+            frequencies=tuple(c.shares for c in self.learnt),
+            ordered=tuple(c.ordered for c in self.learnt),
+            conditions=self.conditions.sizes,
+        )
+
+    @cached_property
+    def _vector(self) -> TensorSpec:
         spans = tuple(
             s.model_copy(update={"start": s.start + at}) for c, at, _ in self._places for s in c.spans
         )
@@ -135,7 +140,7 @@ class TabularCodec(Codec):
         )
 
     @cached_property
-    def _places(self) -> list[tuple[Column, int, int]]:
+    def _places(self) -> list[tuple[Learnt, int, int]]:
         """(column, first, last + 1) of each learnt column's part of a vector."""
         ends = np.cumsum([0, *(_width(c.spans) for c in self.learnt)])
         return list(zip(self.learnt, ends[:-1].tolist(), ends[1:].tolist(), strict=True))
@@ -158,7 +163,7 @@ class TabularCodec(Codec):
         at = {c.field.name: i for i, c in enumerate(self.learnt)}
         for column in self.columns:
             name = column.field.name
-            if name not in at:
+            if not isinstance(column, Learnt):
                 made[name] = column.decode(np.zeros(len(x), np.int64), rng)
             elif layout == "tokens":
                 made[name] = column.decode(x[:, at[name]], rng)

@@ -133,20 +133,13 @@ def text_gpt() -> Recipe:
 
 def series_recurrent() -> Recipe:
     """Recurrent network with a mixture density at every step."""
-    return Recipe(
-        name="series_recurrent",
+    return derived(
+        text_lstm(),
+        "series_recurrent",
         kind="series",
         layout="sequence",
         family=SequenceConfig(model=RecurrentConfig(cell="gru", width=128)),
-        training=Training(
-            steps=1500,
-            batch_size=64,
-            learning_rate=2e-3,
-            schedule="cosine",
-            warmup=20,
-            clip=1.0,
-            monitor="loss",
-        ),
+        training={"learning_rate": 2e-3, "evaluate_every": 200},
     )
 
 

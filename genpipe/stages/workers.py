@@ -18,12 +18,13 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from genpipe import errors, store
 from genpipe.errors import GenpipeError, InfrastructureError
 from genpipe.progress import Event, Progress
-from genpipe.settings import Settings, read_settings
+from genpipe.settings import Settings
 from genpipe.stages.cluster import check_workers, connect
 from genpipe.stages.train import Job, execute
 
@@ -62,12 +63,11 @@ class _RayFailed(Exception):
 def _attempt(job: Job, workers: int, progress: Progress, settings: Settings) -> None:
     """One TorchTrainer, followed from this thread while it runs in another."""
     key = uuid.uuid4().hex
-    scratch = settings.home / "ray" / key
     failure: list[BaseException] = []
 
     def run() -> None:
         try:
-            _trainer(job, workers, key, str(scratch)).fit()
+            _trainer(job, workers, key, settings).fit()
         except BaseException as error:
             failure.append(error)
 
@@ -88,7 +88,7 @@ def _attempt(job: Job, workers: int, progress: Progress, settings: Settings) -> 
         raise
     finally:
         _forget(key)
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(_scratch(key, settings), ignore_errors=True)
     if store.exists(store.join(job.run, "result.json")):
         return
     if posted is not None:
@@ -98,26 +98,30 @@ def _attempt(job: Job, workers: int, progress: Progress, settings: Settings) -> 
     )
 
 
-def _trainer(job: Job, workers: int, key: str, scratch: str) -> Any:
+def _trainer(job: Job, workers: int, key: str, settings: Settings) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig
 
     use_gpu = job.device == "cuda"
     resources = {"CPU": 1, "GPU": 1} if use_gpu else {"CPU": 1}
-    return _lean_trainer()(
+    return lean_trainer(settings)(
         _worker,
         train_loop_config={"job": asdict(job), "key": key},
         torch_config=TorchConfig(timeout_s=COLLECTIVE_SECONDS),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=resources),
         run_config=RunConfig(
             name=key,
-            storage_path=scratch,
+            storage_path=str(_scratch(key, settings)),
             failure_config=FailureConfig(max_failures=WORKER_RESTARTS, controller_failure_limit=0),  # type: ignore[call-arg]
         ),
     )
 
 
-def _lean_trainer() -> type:
+def _scratch(key: str, settings: Settings) -> Path:
+    return settings.home / "ray" / key
+
+
+def lean_trainer(settings: Settings) -> type:
     """TorchTrainer without the two actors that have nothing to do here, each a process to start.
 
     One hands out shards of Ray Data, which is not used; the other cleans up after a controller that was
@@ -128,7 +132,7 @@ def _lean_trainer() -> type:
     from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
     idle: tuple[type, ...] = (DatasetsCallback,)
-    if read_settings().ray_address == "local":
+    if settings.ray_address == "local":
         idle = (DatasetsCallback, PlacementGroupCleanerCallback)
 
     class LeanTrainer(TorchTrainer):

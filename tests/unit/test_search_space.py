@@ -44,6 +44,14 @@ def test_first_trials_are_the_recipes_as_they_stand_then_losses_take_turns() -> 
     assert {p["family.adversarial"] for p in points[::2]} == set(ADVERSARIAL)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_starting_recipe_lies_in_the_ranges_its_parameters_declare(kind: str) -> None:
+    searched = space(kind)
+    for number, recipe in enumerate(recipes_for(kind).values()):
+        point = searched.sample(numpy_rng(0, number), number=number)
+        assert searched.recipe(point) == recipe
+
+
 def test_same_draws_same_point() -> None:
     assert space("tabular").sample(numpy_rng(4), number=5) == space("tabular").sample(numpy_rng(4), number=5)
 
