@@ -22,6 +22,8 @@ _VERBS = {
     "evaluate": "genpipe.stages.evaluate",
     "register": "genpipe.stages.register",
     "generate": "genpipe.stages.generate",
+    "impute": "genpipe.stages.complete",
+    "score": "genpipe.stages.complete",
     "explain": "genpipe.stages.explain",
     "run": "flows.embedded",
     "validate": "genpipe.pipeline",
@@ -32,9 +34,11 @@ __all__ = [
     "evaluate",
     "explain",
     "generate",
+    "impute",
     "ingest",
     "register",
     "run",
+    "score",
     "train",
     "tune",
     "validate",
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
     from flows.embedded import run
     from genpipe.dataset import Dataset
     from genpipe.pipeline import validate
+    from genpipe.stages.complete import impute, score
     from genpipe.stages.evaluate import evaluate
     from genpipe.stages.explain import explain
     from genpipe.stages.generate import generate

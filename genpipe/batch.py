@@ -107,8 +107,16 @@ class Draws:
         noise = self.uniform(*logits.shape[1:]).to(logits.dtype).clamp_(1e-9, 1.0)
         return (logits - torch.log(torch.log(noise).neg().clamp_min(1e-30))).argmax(-1)
 
-    def spread(self, logits: Tensor, alike: Tensor) -> Tensor:
-        """(B,) a draw from each row's softmax over `logits` (B, V), evened out over rows that are alike.
+    def shared(self) -> float:
+        """A uniform number in [0, 1), the same on every rank."""
+        return float(torch.rand(1, generator=self.generator))
+
+    def order(self, size: int) -> Tensor:
+        """(size,) a random order, the same on every rank."""
+        return torch.randperm(size, generator=self.generator).to(self.device)
+
+    def spread(self, probability: Tensor, alike: Tensor) -> Tensor:
+        """(B,) a draw from each row of `probability` (B, V), evened out over rows that are alike.
 
         alike: (B,) a number that is near for rows of near distributions. Each row alone draws as
         `categorical` does; but in the order of `alike` the uniform numbers walk a golden-ratio lattice from a
@@ -117,13 +125,13 @@ class Draws:
         """
         if (self.start, self.stop) != (0, self.total):
             raise ValueError("an evened-out draw needs all rows of the batch")
-        upto = logits.float().softmax(-1).cumsum(-1)
+        upto = probability.cumsum(-1)
         steps = torch.arange(self.total, dtype=torch.float64) * GOLDEN
         lattice = torch.rand(1, generator=self.generator) + steps
         uniform = torch.empty_like(upto[:, 0])
         uniform[alike.argsort(stable=True)] = lattice.frac().float().to(upto.device)
-        last = logits.shape[-1] - 1
-        return (upto < uniform.unsqueeze(1) * upto[:, -1:]).sum(-1).clamp_(max=last)
+        drawn = torch.searchsorted(upto, uniform.unsqueeze(1) * upto[:, -1:]).squeeze(1)
+        return drawn.clamp_(max=probability.shape[-1] - 1)
 
 
 def one_hot(condition: Tensor, sizes: Sequence[int]) -> Tensor:

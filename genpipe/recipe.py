@@ -43,7 +43,9 @@ class Training(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     steps: int = Field(default=1000, ge=1)
     epochs: float | None = Field(default=None, gt=0)
-    batch_size: int = Field(default=128, ge=1, json_schema_extra={"search": {"choices": [32, 64, 128, 256]}})
+    batch_size: int = Field(
+        default=128, ge=1, json_schema_extra={"search": {"choices": [32, 64, 128, 256, 512]}}
+    )
     learning_rate: float = Field(
         default=1e-3, gt=0, lt=10, json_schema_extra={"search": {"low": 2e-4, "high": 2e-2, "log": True}}
     )

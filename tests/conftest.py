@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from genpipe.recipe import Recipe
     from genpipe.schema import Schema
 
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # torch and BLAS: on small tensors two threads are slower than one
+
 BUCKET = "lake"
 KEY, SECRET = "test-key", "test-secret-not-a-secret"
 RIGHTS = {KEY: ["Admin", "Read", "Write", "List", "Tagging"], "reader": [f"Read:{BUCKET}", f"List:{BUCKET}"]}

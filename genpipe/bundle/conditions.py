@@ -1,12 +1,16 @@
-"""What a user asks of the rows: columns the network is told, and columns that rows are tested for.
+"""What a user asks of the rows: columns the network is told or knows, and columns rows are tested for.
 
-The target column enters the network, so asking for its values costs nothing. Any other column is matched
-by drawing and keeping what fits, with a bound on how much may be thrown away.
+told     the target, which enters the network beside the data
+known    table columns whose tokens are given before the first draw: any of them where the network learnt any
+         order of columns, else the first ones; everything else, the target too, is drawn given them
+tested   all others: rows are drawn and kept where they fit, with a bound on how much may be thrown away
+
+A value may also be a mapping of values to shares: so many rows of each (rebalancing).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,25 +18,47 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genpipe.codecs.base import Codec
-from genpipe.errors import UsageError, unknown
-from genpipe.seeds import numpy_rng
+from genpipe.codecs.base import Codec, spread_draws
+from genpipe.codecs.tabular import TabularCodec
+from genpipe.errors import UsageError, closest, unknown
+from genpipe.spec import FREE
 
 TESTABLE = ("number", "integer", "boolean", "category", "timestamp", "date")
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """told: condition field -> class. tested: column -> value every row must have."""
+class Mix:
+    """Values of a column's type, and the share of rows each is for."""
 
-    told: dict[str, Any]
+    values: pa.Array
+    shares: tuple[float, ...]
+
+    def draw(self, rows: int, rng: np.random.Generator) -> pa.Array:
+        return self.values.take(pa.array(spread_draws(np.asarray(self.shares), rows, rng)))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """told: condition field -> classes. known: column -> values. tested: column -> value of every row."""
+
+    told: dict[str, Mix]
+    known: dict[str, Mix]
     tested: dict[str, pa.Scalar]
 
-    def codes(self, codec: Codec, rows: int, rng: np.random.Generator) -> np.ndarray:
-        """(rows, K) classes for the network."""
-        return (
-            codec.encode_conditions(self.told, rows, rng) if self.told else codec.draw_conditions(rows, rng)
-        )
+    def conditions(self, codec: Codec, rows: int, rng: np.random.Generator) -> np.ndarray:
+        """(rows, K) classes for the network, FREE where the user leaves them."""
+        names = codec.conditions.names
+        out = np.full((rows, len(names)), FREE, dtype=np.int64)
+        for name, mix in self.told.items():
+            k = names.index(name)
+            codes = pa.array([codec.conditions.code(name, v) for v in mix.values.to_pylist()], pa.int64())
+            out[:, k] = Mix(codes, mix.shares).draw(rows, rng).to_numpy()
+        return out
+
+    def columns(self, rows: int, rng: np.random.Generator) -> pa.RecordBatch:
+        """The known columns."""
+        drawn = {name: mix.draw(rows, rng) for name, mix in self.known.items()}
+        return pa.RecordBatch.from_arrays(list(drawn.values()), names=list(drawn))
 
     def keep(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The rows that have every tested value."""
@@ -47,28 +73,83 @@ class Wanted:
         return " and ".join(f"{name} = {value.as_py()!r}" for name, value in self.tested.items())
 
 
-def parse_conditions(codec: Codec, conditions: Mapping[str, Any] | None) -> Wanted:
-    """Check every name and value now; a wrong one is a UsageError before anything is drawn."""
-    schema, told, tested = codec.schema, {}, {}
-    for name, value in (conditions or {}).items():
+def parse_conditions(codec: Codec, conditions: Mapping[str, Any] | None, takes_known: str) -> Wanted:
+    """Check every name and value now; a wrong one is a UsageError before anything is drawn.
+
+    takes_known: of the family, which tokens it may be given: none, a row's first ones, or any.
+    """
+    schema, conditions = codec.schema, conditions or {}
+    told: dict[str, Mix] = {}
+    known: dict[str, Mix] = {}
+    tested: dict[str, pa.Scalar] = {}
+    able = _knowable(codec, conditions, takes_known)
+    for name, value in conditions.items():
         where = f"conditions: {name}"
         if name not in schema.names:
             raise unknown("column", name, schema.names, where="conditions")
         field = schema.field(name)
+        if name not in schema.conditions and field.kind not in TESTABLE:
+            expected = "a choice, number or date"
+            raise UsageError("CONDITION", where=where, found=f"a column of {field.kind}", expected=expected)
+        mix = _mix(value, field.arrow(), where=where)
         if name in schema.conditions:
-            told[name] = value
-        elif field.kind in TESTABLE:
-            tested[name] = _scalar(value, field.arrow(), where=where)
+            for each in mix.values.to_pylist():
+                codec.conditions.code(name, each)
+            told[name] = mix
+        elif name in able:
+            _check_legal(codec, name, mix, where)
+            known[name] = mix
+        elif len(mix.values) == 1:
+            tested[name] = mix.values[0]
         else:
             raise UsageError(
                 "CONDITION",
                 where=where,
-                found=f"a column of {field.kind}",
-                expected="a choice, number or date",
+                found="shares of a column this generator is not given beforehand",
+                expected=", ".join([*schema.conditions, *able]) or "one value",
+                fix="train with recipe 'tabular_any_order', or make it the target when ingesting",
             )
-    if told:
-        codec.encode_conditions(told, 1, numpy_rng(0, "check"))
-    return Wanted(told, tested)
+    return Wanted(told, known, tested)
+
+
+def _knowable(codec: Codec, names: Mapping[str, Any], takes_known: str) -> Sequence[str]:
+    """Of the table's columns those that can be given before the first draw."""
+    if takes_known == "none" or not isinstance(codec, TabularCodec):
+        return ()
+    learnt = [c.field.name for c in codec.learnt]
+    if takes_known == "any":
+        return learnt
+    first = next((i for i, name in enumerate(learnt) if name not in names), len(learnt))
+    return learnt[:first]
+
+
+def _mix(value: Any, kind: pa.DataType, *, where: str) -> Mix:
+    """A value, or a mapping of values to shares, as the column's type."""
+    if not isinstance(value, Mapping):
+        return Mix(pa.array([_scalar(value, kind, where=where).as_py()], kind), (1.0,))
+    shares = tuple(value.values())
+    numbers = all(isinstance(s, int | float) and not isinstance(s, bool) and 0 <= s < 1e18 for s in shares)
+    if not numbers or not sum(shares) > 0:
+        raise UsageError(
+            "CONDITION", where=where, found=repr(dict(value)), expected="values and their shares, 0 or more"
+        )
+    return Mix(pa.array([_scalar(v, kind, where=where).as_py() for v in value], kind), shares)
+
+
+def _check_legal(codec: Codec, name: str, mix: Mix, where: str) -> None:
+    assert isinstance(codec, TabularCodec)
+    column = next(c for c in codec.learnt if c.field.name == name)
+    legal = column.legal(mix.values)
+    if not legal.all():
+        value = mix.values[int(legal.argmin())].as_py()
+        allowed = column.allowed()
+        raise UsageError(
+            "CONDITION",
+            where=where,
+            found=repr(value),
+            expected=", ".join(allowed[:20]),
+            fix=closest(str(value), allowed),
+        )
 
 
 def _scalar(value: Any, kind: pa.DataType, *, where: str) -> pa.Scalar:

@@ -28,6 +28,7 @@ from genpipe.bundle.folder import (
     sha256,
     write_folder,
 )
+from genpipe.bundle.known import draw_condition, free, knowing, replaced
 from genpipe.codecs import CODECS
 from genpipe.codecs.base import Codec
 from genpipe.errors import DataError, QualityError, UsageError
@@ -133,7 +134,7 @@ class Bundle:
 
     def check_conditions(self, conditions: Mapping[str, Any] | None) -> Wanted:
         """Raise a UsageError if a name or value is not one this generator knows."""
-        return parse_conditions(self.codec, conditions)
+        return parse_conditions(self.codec, conditions, self.family.takes_known)
 
     def sample_block(
         self, *, seed: int, block: int, rows: int, conditions: Mapping[str, Any] | None = None
@@ -164,12 +165,37 @@ class Bundle:
 
     def _draw(self, seed: int, block: int, draw: int, wanted: Wanted) -> pa.RecordBatch:
         """One whole block, from seeds that depend on nothing but the arguments."""
-        rows, path, nets = self.block_rows, ("generate", block, draw), self.nets
-        rng = numpy_rng(seed, *path, "records")
-        codes = wanted.codes(self.codec, rows, rng)
+        rows, path = self.block_rows, (seed, "generate", block, draw)
+        rng = numpy_rng(*path, "records")
+        given = wanted.columns(rows, rng)
+        if wanted.told:
+            told = wanted.conditions(self.codec, rows, rng)
+        elif not wanted.known:
+            told = self.codec.draw_conditions(rows, rng)
+        else:
+            told = free(rows, len(self.codec.conditions.names))
+        known = knowing(self.family, self.codec)[1].known(given, fill=False) if wanted.known else None
+        return replaced(self.draw(told, known, Draws(*path, total=rows, device=self.device), rng), given)
+
+    def draw(
+        self, told: np.ndarray, known: np.ndarray | None, draws: Draws, rng: np.random.Generator
+    ) -> pa.RecordBatch:
+        """Rows of the ingest schema. told (B, K): classes, FREE where they are to be drawn, given `known`
+        (B, T), the tokens of a table that are known beforehand.
+        """
         with one_thread(), torch.inference_mode():
-            condition = torch.from_numpy(np.ascontiguousarray(codes)).long().to(self.device)
-            x = self.family.sample(nets, condition, Draws(seed, *path, total=rows, device=self.device))
+            condition = torch.from_numpy(np.ascontiguousarray(told)).long().to(self.device)
+            if known is None:
+                x = self.family.sample(self.nets, condition, draws)
+            else:
+                tokens, (family, _) = (
+                    torch.from_numpy(known).to(self.device),
+                    knowing(self.family, self.codec),
+                )
+                if bool((condition < 0).any()):
+                    table = self.codec.conditions
+                    condition = draw_condition(family, self.nets, table, tokens, condition, draws)
+                x = family.sample(self.nets, condition, draws, tokens)
             if x.is_floating_point() and not bool(torch.isfinite(x).all()):
                 found = "the generator makes values that are not finite"
                 raise QualityError("NAN", where=self.uri, found=found, fix="train again")

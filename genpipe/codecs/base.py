@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
 from genpipe.codecs.sketch import add_counts
-from genpipe.errors import DataError, UsageError, unknown
+from genpipe.errors import DataError, UsageError, closest, unknown
 from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
 
@@ -108,9 +108,6 @@ class Codec(ABC):
     def draw_conditions(self, rows: int, rng: np.random.Generator) -> np.ndarray:
         return self.conditions.draw(rows, rng)
 
-    def encode_conditions(self, wanted: dict[str, Any], rows: int, rng: np.random.Generator) -> np.ndarray:
-        return self.conditions.encode(wanted, rows, rng)
-
 
 class ConditionTable(BaseModel):
     """The joint distribution of the condition fields in the training split.
@@ -178,27 +175,20 @@ class ConditionTable(BaseModel):
         cells = np.asarray(self.cells)
         return cells[spread_draws(cells[:, -1], rows, rng), :-1].astype(np.int32)
 
-    def encode(self, wanted: dict[str, Any], rows: int, rng: np.random.Generator) -> np.ndarray:
-        """(rows, K): fields in `wanted` are fixed, the others drawn given them (alone, if never seen so)."""
-        codes = self.draw(rows, rng)
-        cells = np.asarray(self.cells).reshape(-1, len(self.names) + 1)
-        keep = np.ones(len(cells), dtype=bool)
-        fixed: dict[int, int] = {}
-        for name, value in wanted.items():
-            if name not in self.names:
-                raise unknown("condition", name, self.names)
-            k = self.names.index(name)
-            text = {str(v): i for i, v in enumerate(self.values[k])}
-            if str(value) not in text:
-                allowed = ", ".join(map(str, self.values[k][:20]))
-                raise UsageError("CONDITION", where=name, found=repr(value), expected=f"one of {allowed}")
-            fixed[k] = text[str(value)]
-            keep &= cells[:, k] == fixed[k]
-        if fixed and keep.any():
-            codes = cells[keep][spread_draws(cells[keep, -1], rows, rng), :-1].astype(np.int32)
-        for k, code in fixed.items():
-            codes[:, k] = code
-        return codes
+    def code(self, name: str, value: Any) -> int:
+        """The code of a class, given as it is or as its text."""
+        if name not in self.names:
+            raise unknown("condition", name, self.names)
+        classes = [str(v) for v in self.values[self.names.index(name)]]
+        if str(value) not in classes:
+            raise UsageError(
+                "CONDITION",
+                where=name,
+                found=repr(value),
+                expected="one of " + ", ".join(classes[:20]),
+                fix=closest(str(value), classes),
+            )
+        return classes.index(str(value))
 
 
 def spread_draws(weights: np.ndarray, rows: int, rng: np.random.Generator) -> np.ndarray:

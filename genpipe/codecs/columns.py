@@ -53,10 +53,11 @@ class Column(ABC):
 class Learnt(Column):
     """A column that takes part in learning. Codes are 0 .. vocabulary-1, missing last.
 
-    shares: of each code in the training split. ordered: codes are ranks.
+    shares: of each code in the training split. missing: there is a code for it. ordered: codes are ranks.
     """
 
     shares: tuple[float, ...]
+    missing: bool
     ordered: ClassVar[bool] = False
 
     @property
@@ -71,6 +72,20 @@ class Learnt(Column):
     @abstractmethod
     def encode(self, column: pa.Array) -> np.ndarray:
         """(B,) codes."""
+
+    @abstractmethod
+    def legal(self, column: pa.Array) -> np.ndarray:
+        """(B,) whether each value is one that `decode` can make."""
+
+    @abstractmethod
+    def allowed(self) -> list[str]:
+        """What is legal, for a person to read."""
+
+    def log_density(self, column: pa.Array) -> np.ndarray:
+        """(B,) log of the density with which `decode` makes each value, given its code: per unit of the
+        field for real numbers, else of its probability; minus infinity for what it never makes.
+        """
+        return np.where(self.legal(column), 0.0, -np.inf)
 
     @abstractmethod
     def encode_vector(self, column: pa.Array) -> np.ndarray:
@@ -136,6 +151,13 @@ class Choice(Learnt):
         if self.missing and column.null_count:
             out[column.is_null().to_numpy(zero_copy_only=False)] = self.vocabulary - 1
         return out
+
+    def legal(self, column: pa.Array) -> np.ndarray:
+        found = pc.is_in(column.cast(pa.string()), self.known.cast(pa.string()))
+        return np.where(column.is_null(), self.missing, found.to_numpy(zero_copy_only=False))
+
+    def allowed(self) -> list[str]:
+        return [*map(str, self.values), *(["None"] if self.missing else [])]
 
     def decode(self, codes: np.ndarray, rng: np.random.Generator) -> pa.Array:
         codes = np.clip(codes, 0, self.vocabulary - 1)

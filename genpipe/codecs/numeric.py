@@ -10,7 +10,17 @@ import numpy as np
 import pyarrow as pa
 
 from genpipe.codecs.columns import Learnt, hottest, one_hot, rounded
-from genpipe.codecs.scale import Axis, Cells, Score, make_axis, make_cells, make_score, nearest, trim
+from genpipe.codecs.scale import (
+    Axis,
+    Cells,
+    Score,
+    bin_levels,
+    make_axis,
+    make_cells,
+    make_score,
+    nearest,
+    trim,
+)
 from genpipe.codecs.sketch import Tally, to_numpy
 from genpipe.errors import DataError
 from genpipe.schema import AnyField
@@ -108,6 +118,22 @@ class Scale(Learnt):
         missing = codes >= self.cells.size if self.missing else None
         return self.axis.arrow(self.cells.decode(codes, rng), missing)
 
+    def legal(self, column: pa.Array) -> np.ndarray:
+        values, valid = to_numpy(column)
+        back, _ = to_numpy(self.axis.arrow(self.axis.points(values), None))
+        return np.where(valid, back == values, self.missing)
+
+    def allowed(self) -> list[str]:
+        low, high = self.axis.arrow(np.array([self.axis.low, self.axis.high]), None).to_pylist()
+        return [f"{low} to {high}", *(["None"] if self.missing else [])]
+
+    def log_density(self, column: pa.Array) -> np.ndarray:
+        values, valid = to_numpy(column)
+        found = log_density(self.cells, self.axis.points(values))
+        if self.axis.decimals is None and self.axis.step == 0:
+            return np.where(self.legal(column), np.where(valid, found, 0.0), -np.inf)
+        return np.where(self.legal(column), np.where(valid, np.minimum(found, 0.0), 0.0), -np.inf)
+
     @property
     def origin(self) -> float:
         """Scores are taken of distances from here: float64 would blur nanoseconds since 1970."""
@@ -188,6 +214,21 @@ class Scale(Learnt):
         line = Score(np.asarray(score["knots"]), np.asarray(score["scores"])) if score else None
         modes = np.asarray(data["modes"], dtype=kind)
         return cls(field, axis, made, modes, line, tuple(data["shares"]), data["missing"])
+
+
+def log_density(cells: Cells, points: np.ndarray) -> np.ndarray:
+    """Log of the density, per point of a lattice or per unit, with which `cells.decode` draws points given
+    their codes.
+    """
+    out, (_, _, is_atom, index) = np.zeros(len(points)), cells.order
+    codes = cells.encode(points)
+    inside = np.flatnonzero(~is_atom[codes])
+    which, where = index[codes[inside]], cells.coordinate(points[inside])
+    edges, levels = cells.edges[which], bin_levels(len(cells.edges), cells.pieces)[which]
+    piece = (edges[:, 1:-1] <= where[:, None]).sum(1)
+    mass, width = (np.diff(each, axis=1)[np.arange(len(inside)), piece] for each in (levels, edges))
+    out[inside] = np.log(mass / np.maximum(width, 1.0 if cells.whole else np.finfo(float).tiny))
+    return out
 
 
 def make_scale(

@@ -168,7 +168,7 @@ def nearest(atoms: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.where(points - atoms[left] < atoms[right] - points, left, right)
 
 
-def _levels(bins: int, pieces: int) -> np.ndarray:
+def bin_levels(bins: int, pieces: int) -> np.ndarray:
     """(N, pieces + 1) levels of the piece edges within each bin: even, but geometric in the outer bins."""
     inner = np.tile(np.linspace(0.0, 1.0, pieces + 1), (bins, 1))
     if pieces > 1:
@@ -181,7 +181,7 @@ def _levels(bins: int, pieces: int) -> np.ndarray:
 
 def _pieces(which: np.ndarray, uniform: np.ndarray, bins: int, pieces: int) -> tuple[np.ndarray, np.ndarray]:
     """The piece of its bin a uniform number falls in, and how far into it."""
-    levels = _levels(bins, pieces)
+    levels = bin_levels(bins, pieces)
     piece = np.minimum((uniform * pieces).astype(np.int64), pieces - 1)
     for outer in {0, bins - 1}:
         rows = np.flatnonzero(which == outer)
@@ -190,7 +190,7 @@ def _pieces(which: np.ndarray, uniform: np.ndarray, bins: int, pieces: int) -> t
     return piece, (uniform - left) / (levels[which, piece + 1] - left)
 
 
-def _cut_levels(where: np.ndarray, weights: np.ndarray, number: int) -> np.ndarray:
+def _cutbin_levels(where: np.ndarray, weights: np.ndarray, number: int) -> np.ndarray:
     """Levels of the bins' cuts: even, then bins halved while a draw inside them costs correlation.
 
     Such a draw turns about mass * width**2 / 6 of a column's variance into noise: little in the middle,
@@ -226,7 +226,7 @@ def make_cells(
         return cells
     where, total = cells.coordinate(rest), int(weights.sum())
     cuts = quantiles(
-        where, weights, _cut_levels(where, weights, int(np.clip(total // ROWS_PER_BIN, 1, bins)))
+        where, weights, _cutbin_levels(where, weights, int(np.clip(total // ROWS_PER_BIN, 1, bins)))
     )
     if axis.whole:
         cuts = np.floor(cuts) + 0.5
@@ -240,7 +240,7 @@ def make_cells(
     upto = np.concatenate([[0], np.cumsum(weights)])
     at = upto[np.searchsorted(where, cuts, side="right")] / total
     at[0] = 0.0
-    levels = at[:-1, None] + _levels(number, pieces) * np.diff(at)[:, None]
+    levels = at[:-1, None] + bin_levels(number, pieces) * np.diff(at)[:, None]
     edges = np.clip(quantiles(where, weights, levels), cuts[:-1, None], cuts[1:, None])
     edges[:, 0], edges[:, -1] = cuts[:-1], cuts[1:]
     return Cells(atoms, edges, pieces, axis.whole, origin)

@@ -31,7 +31,7 @@ from genpipe.codecs.sketch import (
 )
 from genpipe.errors import DataError, UsageError
 from genpipe.schema import AnyField, Schema
-from genpipe.spec import Span, TensorSpec
+from genpipe.spec import FREE, Span, TensorSpec
 
 CHOICES = ("category", "boolean")
 NUMBERS = ("number", "integer", "timestamp", "date")
@@ -171,6 +171,22 @@ class TabularCodec(Codec):
                 _, start, stop = self._places[at[name]]
                 made[name] = column.decode_vector(x[:, start:stop], rng)
         return assemble(self.schema, made, len(x), rng)
+
+    def known(self, batch: pa.RecordBatch, *, fill: bool) -> np.ndarray:
+        """(B, T) tokens of the columns that a batch has; FREE where there is none.
+
+        fill: a missing value is to be made up. It is FREE, too, or FREE - 1 - c, which bars c, the token of
+        the missing.
+        """
+        out = np.full((batch.num_rows, len(self.learnt)), FREE, dtype=np.int64)
+        for i, column in enumerate(self.learnt):
+            if column.field.name in batch.schema.names:
+                values = batch.column(column.field.name)
+                out[:, i] = column.encode(values)
+                if fill or not column.missing:
+                    absent = values.is_null().to_numpy(zero_copy_only=False)
+                    out[absent, i] = FREE - column.vocabulary if column.missing else FREE
+        return out
 
     def tolerance(self, layout: str) -> dict[str, float]:
         self.check_layout(layout)

@@ -32,6 +32,7 @@ class Family(Protocol):
 
     accepts: forms of tensors it can learn (`networks.base.FORMS`).
     network_roles: the config's network fields and the role each plays.
+    takes_known: which tokens `sample` may be given beforehand: none, a row's first ones, or any.
     sample_roles: the roles `sample` needs: they alone go into the published bundle.
     """
 
@@ -41,6 +42,7 @@ class Family(Protocol):
     roles: ClassVar[tuple[str, ...]]
     sample_roles: ClassVar[tuple[str, ...]]
     phases: tuple[Phase, ...]
+    takes_known: str
 
     def __init__(self, config: Any, spec: TensorSpec) -> None: ...
 

@@ -64,6 +64,7 @@ class GAN:
     network_roles: ClassVar[Mapping[str, str]] = {"generator": "generator", "critic": "critic"}
     roles: ClassVar[tuple[str, ...]] = ("generator", "critic")
     sample_roles: ClassVar[tuple[str, ...]] = ("generator",)
+    takes_known = "none"
 
     def __init__(self, config: GANConfig, spec: TensorSpec) -> None:
         self.config, self.spec, self.head = config, spec, Head(spec)

@@ -7,6 +7,7 @@ drawn evenly over a block (`Draws.spread`), and their heads calibrated once afte
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -17,12 +18,15 @@ from torch import Tensor, nn
 from genpipe.batch import Batch, Draws, one_hot
 from genpipe.families.base import Nets, Phase
 from genpipe.networks import AnyNetwork, build_network
+from genpipe.networks.base import form
+from genpipe.networks.head import alike
 from genpipe.networks.recurrent import RecurrentConfig
 from genpipe.objectives import likelihood
-from genpipe.spec import TensorSpec
+from genpipe.spec import FREE, TensorSpec
 
 CALIBRATIONS = 3  # rounds of matching one head to its column's shares
 SMALLEST = 1e-6
+RANDOM_ORDERS = 0.5  # of the steps of a network that learns any order; the others keep the columns' own
 
 
 class SequenceConfig(BaseModel):
@@ -44,28 +48,66 @@ class SequenceModel:
 
     def __init__(self, config: SequenceConfig, spec: TensorSpec) -> None:
         self.config, self.spec = config, spec
+        self.columns = form(spec) == "columns"
+        self.any_order = getattr(config.model, "order", "fixed") == "any"
+        self.takes_known = "any" if self.any_order else "first" if self.columns else "none"
 
     def build(self) -> dict[str, nn.Module]:
         return {"model": build_network("model", self.spec, self.config.model)}
 
-    def _nll(self, nets: Nets, batch: Batch) -> Tensor:
+    def _nll(self, nets: Nets, batch: Batch, order: Tensor | None = None) -> Tensor:
         """Nats per row."""
+        if self.columns:
+            return self._column_nats(nets, batch, order).sum() / batch.size
         predicted = nets["model"](batch.x, one_hot(batch.condition, self.spec.conditions))
         score = likelihood.tokens if self.spec.layout == "tokens" else likelihood.gaussian_mixture
         return score(batch.x, predicted, batch.mask)
 
+    def _column_nats(self, nets: Nets, batch: Batch, order: Tensor | None = None) -> Tensor:
+        """(T, B) nats of every token of a table, columns in the order of `alike`."""
+        told = one_hot(batch.condition, self.spec.conditions)
+        logits = nets["model"](batch.x, told) if order is None else nets["model"](batch.x, told, order)
+        return likelihood.columns(batch.x, logits, alike(self.spec.vocabulary))
+
     def loss(self, phase: str, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
         """Divided by the fixed number of positions, so that one learning rate suits short and long rows."""
-        return {"likelihood": self._nll(nets, batch) / self.spec.shape[0]}
+        order = None
+        if self.any_order and rng.shared() < RANDOM_ORDERS:
+            order = rng.order(self.spec.shape[0])
+        return {"likelihood": self._nll(nets, batch, order) / self.spec.shape[0]}
 
     @torch.no_grad()
-    def sample(self, nets: Nets, condition: Tensor, rng: Draws) -> Tensor:
+    def log_probability(self, nets: Nets, known: Tensor, condition: Tensor) -> Tensor:
+        """(B, T) log of the probability of each token of a table given the condition and the known tokens
+        before it; zero where none is given (FREE or less).
+        """
+        told, there = one_hot(condition, self.spec.conditions), known >= 0
+        x = known.clamp_min(0)
+        logits = nets["model"](x, told, None, there) if self.any_order else nets["model"](x, told)
+        groups = alike(self.spec.vocabulary)
+        nats = likelihood.columns(x, logits, groups).t()
+        own = torch.tensor([t for group in groups for t in group], device=nats.device).argsort()
+        return torch.where(there, -nats[:, own], 0.0)
+
+    @torch.no_grad()
+    def sample(self, nets: Nets, condition: Tensor, rng: Draws, known: Tensor | None = None) -> Tensor:
+        """known (B, T): tokens of a table given beforehand; FREE where there is none, FREE - 1 - c to bar c.
+
+        What is known shapes everything drawn after it and, where the network learnt any order of columns,
+        everything before it; without that the known tokens of a row must be its first ones.
+        """
         net = nets["model"]
-        state = net.begin(one_hot(condition, self.spec.conditions))  # type: ignore[operator]
+        told = one_hot(condition, self.spec.conditions)
+        given = () if known is None or not self.any_order else (known,)
+        state = net.begin(told, *given)  # type: ignore[operator]
         previous, drawn = None, list[Tensor]()
-        for _ in range(self.spec.shape[0]):
+        for t in range(self.spec.shape[0]):
             predicted, state = net.step(previous, state)  # type: ignore[operator]
+            if known is not None:
+                predicted = barred(predicted, known[:, t])
             previous = self._draw(predicted, rng, [condition, *drawn[:1]])
+            if known is not None:
+                previous = torch.where(known[:, t] >= 0, known[:, t], previous)
             drawn.append(previous)
         return torch.stack(drawn, 1)
 
@@ -85,9 +127,9 @@ class SequenceModel:
             wanted = torch.tensor(shares, device=predicted.device) + SMALLEST
             shift = torch.zeros_like(predicted[0])
             for _ in range(CALIBRATIONS):
-                have = (predicted + shift).softmax(-1).mean(0)[: len(shares)] + SMALLEST
-                shift[: len(shares)] += (wanted / have).log().clamp(-2, 2)
-            net.outlet.bias[t] += shift  # type: ignore[union-attr, operator, index]
+                have = (predicted + shift).softmax(-1).mean(0) + SMALLEST
+                shift += (wanted / have).log().clamp(-2, 2)
+            net.outlet.bias(t).add_(shift)  # type: ignore[union-attr, operator]
             previous = self._draw(predicted + shift, rng, [condition, *drawn[:1]])
             drawn.append(previous)
 
@@ -97,8 +139,9 @@ class SequenceModel:
             logits = predicted.float() / self.config.temperature
             if not self.spec.frequencies:
                 return rng.categorical(logits)
-            place = logits.softmax(-1) @ torch.arange(logits.shape[-1], device=logits.device).float()
-            return rng.spread(logits, place / logits.shape[-1] + kin(before))
+            probability = logits.softmax(-1)
+            place = probability @ torch.arange(logits.shape[-1], device=logits.device).float()
+            return rng.spread(probability, place / logits.shape[-1] + kin(before))
         channels = self.spec.shape[-1]
         weight, mean, log_scale = likelihood.split_mixture(predicted.float(), channels)
         pick = rng.categorical(weight).view(-1, 1, 1).expand(-1, 1, channels)
@@ -111,6 +154,14 @@ class SequenceModel:
         nll = self._nll(nets, batch)
         real = self.spec.shape[0] if batch.mask is None else batch.mask.sum(1).float().mean()
         return {"nats": nll, "nats_per_position": nll / real}
+
+
+def barred(logits: Tensor, known: Tensor) -> Tensor:
+    """logits (B, V) with the token that `known` (B,) bars, if any, at minus infinity; see `sample`."""
+    rows = (known < FREE).nonzero().squeeze(1)
+    if not len(rows):
+        return logits
+    return logits.index_put((rows, FREE - 1 - known[rows]), logits.new_tensor(-math.inf))
 
 
 def kin(before: list[Tensor]) -> Tensor:

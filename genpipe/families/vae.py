@@ -54,6 +54,7 @@ class VAE:
     network_roles: ClassVar[Mapping[str, str]] = {"encoder": "encoder", "decoder": "decoder"}
     roles: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
     sample_roles: ClassVar[tuple[str, ...]] = ("decoder",)
+    takes_known = "none"
     phases: tuple[Phase, ...] = (Phase("elbo", ("encoder", "decoder")),)
 
     def __init__(self, config: VAEConfig, spec: TensorSpec) -> None:

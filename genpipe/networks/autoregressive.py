@@ -15,8 +15,7 @@ B batch · T columns · E embedding width · U units a column · S width of the 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, ClassVar, Literal
 
@@ -26,9 +25,10 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from genpipe.networks.base import NetworkConfig
-from genpipe.networks.head import Inlet, Outlet
+from genpipe.networks.head import ColumnOutlet, Inlet
 from genpipe.spec import TensorSpec
 
+MOST_WEIGHTS = 2**25  # of the first layer: 128 MiB, and as much again for each of two moments
 RAREST = 1e-4  # added to every share, so that no logit begins at minus infinity
 
 
@@ -36,28 +36,29 @@ class AutoregressiveConfig(NetworkConfig):
     """embed: width of a column's embedding, at most its number of values. width: units of a column in each of
     the two hidden layers.
 
+    order: `fixed` learns the columns in their order; `any` also learns random orders, a new one every step,
+    so that any columns may be given and the others made to fit them (imputation, conditions). That costs
+    some fidelity at equal time.
     smooth: scale of the rank cosines that ordered embeddings begin with; 0 begins them at random.
     """
 
     network: Literal["autoregressive"] = "autoregressive"
     embed: int = Field(default=32, ge=1, json_schema_extra={"search": {"choices": [16, 32, 48]}})
     width: int = Field(default=32, ge=1, json_schema_extra={"search": {"choices": [32, 64]}})
+    order: Literal["fixed", "any"] = "fixed"
     smooth: float = Field(default=2.0, ge=0)
 
 
 @dataclass
 class State:
-    """condition (B, S); the embeddings of the columns drawn so far."""
+    """seen (B, sum of E): embeddings of the columns known so far, zero elsewhere. given: some were known
+    before the first draw. t: the next column.
+    """
 
     condition: Tensor
-    seen: list[Tensor] = field(default_factory=list)
-
-
-def block_mask(rows: int, widths: Sequence[int]) -> Tensor:
-    """(T·rows, sum of widths) of zeros and ones: block (t, s), `widths[s]` wide, is one where s < t."""
-    steps = len(widths)
-    earlier = torch.ones(steps, steps).tril(-1).repeat_interleave(rows, 0)
-    return earlier.repeat_interleave(torch.tensor(widths), 1)
+    seen: Tensor
+    given: bool
+    t: int = 0
 
 
 def scaled(mask: Tensor) -> nn.Parameter:
@@ -65,21 +66,37 @@ def scaled(mask: Tensor) -> nn.Parameter:
     return nn.Parameter(torch.randn_like(mask) * mask / mask.sum(1, keepdim=True).clamp_min(1).sqrt())
 
 
+def fitted(spec: TensorSpec, config: AutoregressiveConfig) -> tuple[int, int]:
+    """Widths of embedding and units: the config's, or fewer where the first layer, which grows with the
+    square of the number of columns, would pass MOST_WEIGHTS.
+    """
+    inputs = sum(min(config.embed, size) for size in spec.vocabulary)
+    room = min(1.0, math.sqrt(MOST_WEIGHTS / (spec.shape[0] * config.width * inputs)))
+    return tuple(max(1, round(size * room)) for size in (config.embed, config.width))  # type: ignore[return-value]
+
+
 class Columns(nn.Module):
-    mask: Tensor
     kept: Tensor
+    mask: Tensor
+    unit: Tensor
+    source: Tensor
 
     def __init__(self, spec: TensorSpec, config: AutoregressiveConfig) -> None:
         super().__init__()
-        self.steps, self.embed, self.width = spec.shape[0], config.embed, config.width
-        self.inlet, self.outlet = Inlet(spec, config.embed), Outlet(spec, config.width)
-        widths = [min(config.embed, size) for size in spec.vocabulary]
+        self.steps, self.any_order = spec.shape[0], config.order == "any"
+        self.embed, self.width = fitted(spec, config)
+        self.inlet, self.outlet = Inlet(spec, self.embed), ColumnOutlet(spec, self.width)
+        widths = [min(self.embed, size) for size in spec.vocabulary]
         self.ends = [0, *accumulate(widths)]
-        kept = [t * config.embed + i for t, width in enumerate(widths) for i in range(width)]
+        kept = [t * self.embed + i for t, width in enumerate(widths) for i in range(width)]
+        column = torch.arange(self.steps)
         # persistent=False: they follow from the sizes
         self.register_buffer("kept", torch.tensor(kept), persistent=False)
-        self.register_buffer("mask", block_mask(self.width, widths), persistent=False)
-        self.before = scaled(self.mask)
+        self.register_buffer("unit", column.repeat_interleave(self.width), persistent=False)
+        self.register_buffer("source", column.repeat_interleave(torch.tensor(widths)), persistent=False)
+        self.register_buffer("mask", self._mask(column), persistent=False)
+        others = (self.source != self.unit.unsqueeze(1)).float()
+        self.before = scaled(others if self.any_order else self.mask)
         self.bias = nn.Parameter(torch.zeros(self.steps * self.width))
         self.within = nn.Parameter(torch.randn(self.steps, self.width, self.width) / math.sqrt(self.width))
         self.shift = nn.Parameter(torch.zeros(self.steps, 1, self.width))
@@ -88,13 +105,20 @@ class Columns(nn.Module):
         if spec.frequencies:
             self._begin_at(spec, config.smooth)
 
+    def _mask(self, order: Tensor) -> Tensor:
+        """(T·U, sum of E) ones where a unit's column comes after the embedding's. order (T,): columns as
+        drawn.
+        """
+        place = order.argsort()
+        return (place[self.source] < place[self.unit].unsqueeze(1)).float()
+
     @torch.no_grad()
     def _begin_at(self, spec: TensorSpec, smooth: float) -> None:
         """Heads at the marginals; embeddings of ordered columns at cosines of the rank."""
         at = 0
         for t, shares in enumerate(spec.frequencies):
             share = torch.tensor(shares)
-            self.outlet.bias[t, : len(share)] = (share + RAREST).log()
+            self.outlet.bias(t).copy_((share + RAREST).log())
             if spec.ordered[t] and smooth and len(share) > 2:
                 rank = share.cumsum(0) - share / 2
                 wave = torch.arange(1, self.embed + 1)
@@ -102,36 +126,49 @@ class Columns(nn.Module):
                 self.inlet.embed.weight[at : at + len(share)] = smooth * cosines  # type: ignore[union-attr, operator, index]
             at += len(share)
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        h = torch.addmm(
-            self.bias, self.inlet(x).flatten(1).index_select(1, self.kept), (self.before * self.mask).t()
-        )
+    def _embedded(self, x: Tensor) -> Tensor:
+        """(B, T) tokens -> (B, sum of E)"""
+        return self.inlet(x).flatten(1).index_select(1, self.kept)
+
+    def forward(
+        self, x: Tensor, c: Tensor, order: Tensor | None = None, there: Tensor | None = None
+    ) -> list[Tensor]:
+        """order (T,): columns in the order in which they see each other; None is their own.
+        there (B, T): which tokens are known; None is all.
+        """
+        seen = self._embedded(x)
+        if there is not None:
+            seen = seen * there[:, self.source]
+        mask = self.mask if order is None else self._mask(order)
+        h = torch.addmm(self.bias, seen, (self.before * mask).t())
         if self.condition is not None:
             h = h + self.condition(c)
-        return self._predict(h.unflatten(1, (self.steps, self.width)), slice(None))
+        h = silu(h).unflatten(1, (self.steps, self.width)).transpose(0, 1).contiguous()
+        return self.outlet((h + silu(torch.baddbmm(self.shift, h, self.within))).transpose(0, 1))
 
-    def _predict(self, h: Tensor, columns: slice) -> Tensor:
-        """(B, t, U) units of these columns -> their logits; every column has a second layer of its own."""
-        first = silu(h).transpose(0, 1).contiguous()  # (t, B, U): from here on every column for itself
-        deeper = torch.baddbmm(self.shift[columns], first, self.within[columns])
-        return self.outlet((first + silu(deeper)).transpose(0, 1), columns.start or 0)
-
-    def begin(self, c: Tensor) -> State:
-        return State(c)
+    def begin(self, c: Tensor, known: Tensor | None = None) -> State:
+        """known (B, T): tokens given beforehand, negative where there is none; only where `any_order`."""
+        seen = c.new_zeros(len(c), self.ends[-1])
+        if known is not None:
+            seen = self._embedded(known.clamp_min(0)) * (known >= 0)[:, self.source]
+        return State(c, seen, known is not None)
 
     def step(self, previous: Tensor | None, state: State) -> tuple[Tensor, State]:
+        t = state.t
         if previous is not None:
-            t = len(state.seen)
-            seen = self.inlet(previous.unsqueeze(1), t).squeeze(1)
-            state.seen.append(seen[:, : self.ends[t + 1] - self.ends[t]])
-        t = len(state.seen)
+            size = self.ends[t] - self.ends[t - 1]
+            latest = self.inlet(previous.unsqueeze(1), t - 1)[:, 0, :size]
+            state.seen[:, self.ends[t - 1] : self.ends[t]] = latest
         rows = slice(t * self.width, (t + 1) * self.width)
-        h = self.bias[rows].expand(len(state.condition), -1)
-        if t:
-            h = torch.addmm(h, torch.cat(state.seen, 1), self.before[rows, : self.ends[t]].t())
+        weight, upto = self.before[rows], self.ends[t]
+        if state.given:  # later columns may be known, too; a column never sees itself
+            weight, upto = weight * (self.source != t), self.ends[-1]
+        h = torch.addmm(self.bias[rows], state.seen[:, :upto], weight[:, :upto].t())
         if self.condition is not None:
             h = h + state.condition @ self.condition.weight[rows].t()
-        return self._predict(h.unsqueeze(1), slice(t, t + 1)).squeeze(1), state
+        h = silu(h)
+        state.t += 1
+        return self.outlet.at(h + silu(torch.addmm(self.shift[t], h, self.within[t])), t), state
 
 
 class Autoregressive:

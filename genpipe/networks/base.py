@@ -7,10 +7,12 @@ Roles and their calls (c is the one-hot condition, (B, S), S may be 0; Z the lat
 | generator, decoder | net(z: (B, Z), c) | raw output (B, *shape); `head.Head` turns it into x in [-1, 1] |
 | critic | net(x, c) | (B,) scores |
 | encoder | net(x, c) | (B, 2 * Z): mean and log-variance |
-| model | net(x, c) | (B, T, P): what `head.Outlet` predicts of each position from those before it |
+| model | net(x, c) | what `head.make_outlet` predicts of each position from those before it |
 
 A model also samples one position at a time: `state = net.begin(c)`, then `net.step(previous, state)` returns
 (B, P) for the next position, equal to what the whole call returns there. `previous` is None at the first.
+One that learns any order of columns (`any_order`) takes the order and what is known beforehand, too:
+`net(x, c, order, there)` and `net.begin(c, known)`.
 
 What a network accepts is named by the tensors' form: the layout, except that tokens with a vocabulary of
 their own at each position (a table) are `columns`, and those with one shared vocabulary (text) `tokens`.

@@ -9,11 +9,13 @@ fifty columns costs a handful of tensor operations instead of fifty loops.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 
+from genpipe.networks.base import form
 from genpipe.spec import TensorSpec
 
 
@@ -116,36 +118,83 @@ class Inlet(nn.Module):
 class Outlet(nn.Module):
     """(B, T, E) -> predictions (B, T, P) of each position.
 
-    tokens: logits, P = the vocabulary; where positions have their own, P is the largest and the rest is -inf.
+    tokens: logits, P = the vocabulary; where positions have their own, a ColumnOutlet is the one to take.
     sequence: a mixture of M diagonal Gaussians over channels, P = M * (1 + 2C); see
     `likelihood.gaussian_mixture`.
     """
 
-    missing: Tensor
-
     def __init__(self, spec: TensorSpec, width: int, *, mixture: int = 1) -> None:
         super().__init__()
-        self.own = spec.layout == "tokens" and len(spec.vocabulary) == spec.shape[0]
-        if self.own:
-            size, steps = max(spec.vocabulary), spec.shape[0]
-            self.weight = nn.Parameter(torch.randn(steps, width, size) * 0.1 / math.sqrt(width))
-            self.bias = nn.Parameter(torch.zeros(steps, size))
-            options = torch.arange(size) < torch.tensor(spec.vocabulary).unsqueeze(1)
-            self.register_buffer(
-                "missing", torch.zeros(steps, size).masked_fill(~options, -math.inf), persistent=False
-            )
-        else:
-            size = spec.vocabulary[0] if spec.layout == "tokens" else mixture * (1 + 2 * spec.shape[-1])
-            self.linear = nn.Linear(width, size)
-            if spec.layout != "tokens":
-                spread = torch.linspace(-0.8, 0.8, mixture).repeat_interleave(1 + 2 * spec.shape[-1])
-                means = torch.arange(size) % (1 + 2 * spec.shape[-1])
-                inside = (means >= 1) & (means <= spec.shape[-1])
-                self.linear.bias.data = torch.where(inside, spread, -1.0 * (means > spec.shape[-1]))
+        size = spec.vocabulary[0] if spec.layout == "tokens" else mixture * (1 + 2 * spec.shape[-1])
+        self.linear = nn.Linear(width, size)
+        if spec.layout != "tokens":
+            spread = torch.linspace(-0.8, 0.8, mixture).repeat_interleave(1 + 2 * spec.shape[-1])
+            means = torch.arange(size) % (1 + 2 * spec.shape[-1])
+            inside = (means >= 1) & (means <= spec.shape[-1])
+            self.linear.bias.data = torch.where(inside, spread, -1.0 * (means > spec.shape[-1]))
 
-    def forward(self, h: Tensor, start: int = 0) -> Tensor:
-        if not self.own:
-            return self.linear(h)
-        stop = start + h.shape[1]
-        bias = (self.bias[start:stop] + self.missing[start:stop]).unsqueeze(1)
-        return torch.baddbmm(bias, h.transpose(0, 1), self.weight[start:stop]).transpose(0, 1)
+    def forward(self, h: Tensor) -> Tensor:
+        return self.linear(h)
+
+    def at(self, h: Tensor, position: int) -> Tensor:
+        """(B, E) -> (B, P): one position's predictions."""
+        return self.linear(h)
+
+
+def alike(vocabulary: Sequence[int]) -> list[list[int]]:
+    """Positions whose vocabularies are of similar size (within a factor of eight), to be padded together."""
+    groups: dict[int, list[int]] = {}
+    for t, size in enumerate(vocabulary):
+        groups.setdefault((size - 1).bit_length() // 3, []).append(t)
+    return [groups[room] for room in sorted(groups)]
+
+
+class ColumnOutlet(nn.Module):
+    """(B, T, E) -> logits of each position over a vocabulary of its own.
+
+    Padding all to the largest would make one wide column the price of every column, so positions are
+    computed in groups of similar size (`alike`): a list of (T_g, B, V_g), -inf where there is no such token.
+    """
+
+    def __init__(self, spec: TensorSpec, width: int) -> None:
+        super().__init__()
+        self.vocabulary, self.groups = spec.vocabulary, alike(spec.vocabulary)
+        self.place = {t: (k, i) for k, group in enumerate(self.groups) for i, t in enumerate(group)}
+        for k, group in enumerate(self.groups):
+            sizes = torch.tensor([spec.vocabulary[t] for t in group])
+            widest = int(sizes.max())
+            weight = torch.randn(len(group), width, widest) * 0.1 / math.sqrt(width)
+            self.register_parameter(f"weight_{k}", nn.Parameter(weight))
+            self.register_parameter(f"bias_{k}", nn.Parameter(torch.zeros(len(group), widest)))
+            options = torch.arange(widest) < sizes.unsqueeze(1)
+            missing = torch.zeros(len(group), widest).masked_fill(~options, -math.inf)
+            self.register_buffer(f"missing_{k}", missing, persistent=False)
+            self.register_buffer(f"columns_{k}", torch.tensor(group), persistent=False)
+
+    def forward(self, h: Tensor) -> list[Tensor]:
+        by_position = h.transpose(0, 1)
+        return [
+            torch.baddbmm(
+                (self.get_parameter(f"bias_{k}") + self.get_buffer(f"missing_{k}")).unsqueeze(1),
+                by_position.index_select(0, self.get_buffer(f"columns_{k}")),
+                self.get_parameter(f"weight_{k}"),
+            )
+            for k in range(len(self.groups))
+        ]
+
+    def at(self, h: Tensor, position: int) -> Tensor:
+        """(B, E) -> (B, V): one position's logits."""
+        k, i = self.place[position]
+        size = self.vocabulary[position]
+        weight = self.get_parameter(f"weight_{k}")[i, :, :size]
+        return torch.addmm(self.bias(position), h, weight)
+
+    def bias(self, position: int) -> Tensor:
+        """(V,) the biases of one position, to be changed in place."""
+        k, i = self.place[position]
+        return self.get_parameter(f"bias_{k}")[i, : self.vocabulary[position]]
+
+
+def make_outlet(spec: TensorSpec, width: int, *, mixture: int = 1) -> Outlet | ColumnOutlet:
+    """The outlet for these tensors: see `networks.base.form`."""
+    return ColumnOutlet(spec, width) if form(spec) == "columns" else Outlet(spec, width, mixture=mixture)

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from genpipe.networks.base import NetworkConfig
-from genpipe.networks.head import Inlet, Outlet
+from genpipe.networks.head import Inlet, make_outlet
 from genpipe.spec import TensorSpec
 
 CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
@@ -49,14 +49,14 @@ class RecurrentModel(nn.Module):
             nn.Linear(max(sum(spec.conditions), 1), config.width, bias=False) if spec.conditions else None
         )
         self.cell: Any = CELLS[config.cell](config.width, config.width, config.depth, batch_first=True)
-        self.outlet = Outlet(spec, config.width, mixture=config.mixture)
+        self.outlet = make_outlet(spec, config.width, mixture=config.mixture)
 
     def _condition(self, c: Tensor) -> Tensor:
         if self.condition is None:
             return self.start.new_zeros(len(c), 1, len(self.start))
         return self.condition(c).unsqueeze(1)
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor) -> Tensor | list[Tensor]:
         start = self.start.expand(len(x), 1, -1)
         inputs = torch.cat([start, self.inlet(x[:, :-1])], 1) + self._condition(c)
         hidden, _ = self.cell(inputs)
@@ -72,7 +72,7 @@ class RecurrentModel(nn.Module):
             inputs = self.inlet(previous.unsqueeze(1), state.t - 1)
         hidden, state.memory = self.cell(inputs + state.condition, state.memory)
         state.t += 1
-        return self.outlet(hidden, state.t - 1).squeeze(1), state
+        return self.outlet.at(hidden.squeeze(1), state.t - 1), state
 
 
 class Recurrent:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from genpipe.networks.base import NetworkConfig
-from genpipe.networks.head import Inlet, Outlet
+from genpipe.networks.head import Inlet, make_outlet
 from genpipe.spec import TensorSpec
 
 
@@ -84,14 +84,14 @@ class Transformer(nn.Module):
         self.condition = nn.Linear(sum(spec.conditions), width, bias=False) if spec.conditions else None
         self.blocks = nn.ModuleList(Block(width, config.heads, config.depth) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
-        self.outlet = Outlet(spec, width, mixture=config.mixture)
+        self.outlet = make_outlet(spec, width, mixture=config.mixture)
 
     def _condition(self, c: Tensor) -> Tensor:
         if self.condition is None:
             return self.start.new_zeros(len(c), 1, len(self.start))
         return self.condition(c).unsqueeze(1)
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor) -> Tensor | list[Tensor]:
         start = self.start.expand(len(x), 1, -1)
         h = torch.cat([start, self.inlet(x[:, :-1])], 1) + self.position + self._condition(c)
         for block in self.blocks:
@@ -118,7 +118,7 @@ class Transformer(nn.Module):
             keys[:, :, t], values[:, :, t] = k[:, :, 0], v[:, :, 0]
             h = block.finish(h, scaled_dot_product_attention(q, keys[:, :, : t + 1], values[:, :, : t + 1]))  # type: ignore[operator]
         state.t = t + 1
-        return self.outlet(self.norm(h), t).squeeze(1), state
+        return self.outlet.at(self.norm(h).squeeze(1), t), state
 
 
 class GPT:

@@ -10,6 +10,7 @@ batch.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -44,11 +45,21 @@ def choices(one_hot: Tensor, logits: Tensor) -> Tensor:
 
 def tokens(x: Tensor, logits: Tensor, mask: Tensor | None = None) -> Tensor:
     """Cross-entropy of each token given those before it. x, mask: (B, T), logits: (B, T, V)."""
-    if mask is None and logits.transpose(0, 1).is_contiguous():  # a table's heads: spare a copy of them all
-        by_column = logits.transpose(0, 1).flatten(0, 1).float()
-        return cross_entropy(by_column, x.t().flatten(), reduction="sum") / len(x)
     nll = cross_entropy(logits.flatten(0, 1).float(), x.flatten(), reduction="none").view_as(x)
     return (nll if mask is None else nll * mask).sum(1).mean()
+
+
+def columns(x: Tensor, logits: Sequence[Tensor], groups: Sequence[Sequence[int]]) -> Tensor:
+    """(T, B) nats of each token, the positions in the order of `groups`. x: (B, T) tokens, each position of
+    its own vocabulary. logits: (T_g, B, V_g) of each group of positions; see `head.ColumnOutlet`.
+    """
+    by_position = x.t()
+    return torch.cat(
+        [
+            cross_entropy(each.flatten(0, 1).float(), by_position[list(group)].flatten(), reduction="none")
+            for group, each in zip(groups, logits, strict=True)
+        ]
+    ).view(x.shape[1], len(x))
 
 
 def split_mixture(parameters: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -52,6 +52,17 @@ def tabular_autoregressive() -> Recipe:
     )
 
 
+def tabular_any_order() -> Recipe:
+    """Columns in any order: any of them may be given, the others are made to fit (imputation, conditions)."""
+    model = AutoregressiveConfig(order="any", width=64)
+    return derived(
+        tabular_autoregressive(),
+        "tabular_any_order",
+        family=SequenceConfig(model=model),
+        training={"epochs": 12, "batch_size": 512, "ema": 0.998},
+    )
+
+
 def tabular_gan() -> Recipe:
     """Conditional table GAN after CTGAN: Wasserstein scores with gradient penalty."""
     return Recipe(
@@ -183,6 +194,7 @@ def audio_recurrent() -> Recipe:
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "tabular_autoregressive": tabular_autoregressive,
+    "tabular_any_order": tabular_any_order,
     "tabular_gan": tabular_gan,
     "tabular_vae": tabular_vae,
     "image_gan": image_gan,

@@ -158,6 +158,11 @@ class TableSource(Source):
             exact = kept.pieces and all(_exact(found, schema) for found in kept.schemas)
             yield from ordered(make, kept.drain() if exact else self.pieces(file))
 
+    def names(self) -> list[str]:
+        """The columns of the first file."""
+        batch, _ = next(iter(self.pieces(self.files[0])))()
+        return batch.schema.names
+
     def pieces(self, file: File) -> Iterator[Piece]:
         """A file as calls that read one batch each, to be made on any thread."""
         if file.size == 0:

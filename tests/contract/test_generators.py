@@ -5,6 +5,7 @@ there.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from genpipe.families import FAMILIES
 from genpipe.families.base import Family, Phase
 from genpipe.networks import NETWORKS, build_network, fitting
 from genpipe.networks.base import FORMS, form
+from genpipe.networks.head import alike
 from genpipe.objectives import ADVERSARIAL
 from genpipe.spec import Span, TensorSpec
 
@@ -95,9 +97,21 @@ def build(network: str, role: str, spec: TensorSpec, seed: int = 0) -> nn.Module
     return build_network(role, spec, small(network), latent=LATENT)
 
 
+def by_position(out: Any, spec: TensorSpec) -> torch.Tensor:
+    """A model's predictions as (B, T, P); columns of their own vocabulary are padded with -inf."""
+    if isinstance(out, torch.Tensor):
+        return out
+    widest = max(spec.vocabulary)
+    padded = [torch.nn.functional.pad(each, (0, widest - each.shape[-1]), value=-math.inf) for each in out]
+    positions = [t for group in alike(spec.vocabulary) for t in group]
+    return torch.cat(padded)[torch.tensor(positions).argsort()].transpose(0, 1)
+
+
 def call(net: nn.Module, role: str, spec: TensorSpec, batch: Batch) -> Tensor:
     c = one_hot(batch.condition, spec.conditions)
-    return net(torch.randn(batch.size, LATENT), c) if role in ("generator", "decoder") else net(batch.x, c)
+    if role in ("generator", "decoder"):
+        return net(torch.randn(batch.size, LATENT), c)
+    return by_position(net(batch.x, c), spec)
 
 
 @pytest.mark.parametrize(("network", "role", "key"), PAIRS)
@@ -144,15 +158,17 @@ def test_models_are_causal_and_step_as_they_train(network: str, role: str, key: 
     spec, batch = SPECS[key], batch_of(SPECS[key])
     net, c = build(network, role, spec), one_hot(batch.condition, spec.conditions)
     with torch.no_grad():
-        whole = net(batch.x, c)
+        whole = by_position(net(batch.x, c), spec)
         for t in (0, spec.shape[0] // 2):
             changed = batch.x.clone()
             changed[:, t:] = batch_of(spec, seed=9).x[:, t:]
-            torch.testing.assert_close(net(changed, c)[:, : t + 1], whole[:, : t + 1], atol=1e-5, rtol=1e-4)
+            other = by_position(net(changed, c), spec)
+            torch.testing.assert_close(other[:, : t + 1], whole[:, : t + 1], atol=1e-5, rtol=1e-4)
         state, previous = net.begin(c), None  # type: ignore[operator]
         for t in range(spec.shape[0]):
             step, state = net.step(previous, state)  # type: ignore[operator]
-            torch.testing.assert_close(step, whole[:, t], atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(step, whole[:, t, : step.shape[-1]], atol=1e-5, rtol=1e-4)
+            assert torch.isinf(whole[:, t, step.shape[-1] :]).all()
             previous = batch.x[:, t]
 
 

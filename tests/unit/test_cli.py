@@ -19,7 +19,20 @@ from genpipe.cli import execute
 from genpipe.dataset import Dataset
 from genpipe.errors import UsageError
 
-VERBS = ["validate", "ingest", "train", "tune", "evaluate", "register", "generate", "run", "explain", "demo"]
+VERBS = [
+    "validate",
+    "ingest",
+    "train",
+    "tune",
+    "evaluate",
+    "register",
+    "generate",
+    "impute",
+    "score",
+    "run",
+    "explain",
+    "demo",
+]
 HEAVY = [
     "torch",
     "ray",

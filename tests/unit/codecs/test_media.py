@@ -238,9 +238,9 @@ def test_unseen_classes_count_as_the_commonest_and_conditions_are_checked() -> N
     new = pa.RecordBatch.from_pydict({"t": ["x"], "c": ["q"]}, schema.arrow())
     assert codec.encode(new, "tokens")["condition"].tolist() == [[1]]
     rng = np.random.default_rng(0)
-    assert (codec.encode_conditions({"c": "a"}, 5, rng) == 0).all()
+    assert codec.conditions.code("c", "a") == 0
     assert abs(codec.draw_conditions(3_000, rng).mean() - 2 / 3) < 0.04
     with pytest.raises(UsageError, match="c: 'q'; expected one of a, b"):
-        codec.encode_conditions({"c": "q"}, 1, rng)
+        codec.conditions.code("c", "q")
     with pytest.raises(UsageError, match="unknown condition 'd'; expected one of c"):
-        codec.encode_conditions({"d": "q"}, 1, rng)
+        codec.conditions.code("d", "q")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
-from genpipe.networks.head import Head, Inlet, Outlet, gumbel
+from genpipe.networks.head import ColumnOutlet, Head, Inlet, alike, gumbel, make_outlet
 from genpipe.spec import Span, TensorSpec
 
 SIZES = [("a", 1), ("b", 3), ("c", 1), ("d", 2), ("e", 9), ("f", 3), ("g", 1), ("h", 1)]
@@ -61,17 +60,29 @@ def test_a_vector_of_choices_alone() -> None:
 
 def test_columns_have_their_own_vocabulary() -> None:
     spec = TensorSpec(layout="tokens", shape=(3,), dtype="int32", vocabulary=(2, 5, 3))
-    inlet, outlet = Inlet(spec, 4), Outlet(spec, 4)
+    inlet = Inlet(spec, 4)
     assert inlet.embed.weight.shape == (10, 4)  # type: ignore[union-attr]
     first, second = inlet(torch.tensor([[1, 0, 0]])), inlet(torch.tensor([[0]]), start=1)
     torch.testing.assert_close(first[:, 1:2], second)
     assert not torch.allclose(first[:, 1], first[:, 2])  # code 0 of different columns differs
-    logits = outlet(torch.randn(2, 3, 4))
-    assert torch.isinf(logits).sum(-1).tolist() == [[3, 0, 2]] * 2
 
 
-@pytest.mark.parametrize("vocabulary", [(7,), (7, 7, 7)])
-def test_outlet_reads_a_piece(vocabulary: tuple[int, ...]) -> None:
-    outlet = Outlet(TensorSpec(layout="tokens", shape=(3,), dtype="int32", vocabulary=vocabulary), 4)
-    h = torch.randn(2, 3, 4)
-    torch.testing.assert_close(outlet(h[:, 1:2], 1), outlet(h)[:, 1:2])
+def test_columns_of_like_vocabulary_are_padded_together() -> None:
+    sizes = (2, 500, 7, 30, 300, 2)
+    assert alike(sizes) == [[0, 5], [2, 3], [1, 4]]
+    outlet = ColumnOutlet(TensorSpec(layout="tokens", shape=(6,), dtype="int32", vocabulary=sizes), 4)
+    logits = outlet(torch.randn(2, 6, 4))
+    assert [tuple(each.shape) for each in logits] == [(2, 2, 2), (2, 2, 30), (2, 2, 500)]
+    assert torch.isinf(logits[1]).sum(-1).tolist() == [[23, 23], [0, 0]]
+
+
+def test_one_position_alone_gets_what_it_gets_among_all() -> None:
+    torch.manual_seed(0)
+    sizes, h = (2, 500, 7, 30, 300, 2), torch.randn(2, 6, 4)
+    outlet = make_outlet(TensorSpec(layout="tokens", shape=(6,), dtype="int32", vocabulary=sizes), 4)
+    logits = outlet(h)
+    for group, each in zip(alike(sizes), logits, strict=True):
+        for i, t in enumerate(group):
+            torch.testing.assert_close(outlet.at(h[:, t], t), each[i][:, : sizes[t]])
+    shared = make_outlet(TensorSpec(layout="tokens", shape=(3,), dtype="int32", vocabulary=(7,)), 4)
+    torch.testing.assert_close(shared.at(h[:, 1], 1), shared(h)[:, 1])

@@ -1,0 +1,86 @@
+"""What is known of rows before they are drawn: the target's odds given it, and how likely whole rows are.
+
+The target travels beside a table's tokens, so a network answers p(tokens | target); Bayes' rule with the
+shares of the training split turns that round.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from genpipe.batch import Draws
+from genpipe.codecs.base import Codec, ConditionTable
+from genpipe.codecs.tabular import TabularCodec
+from genpipe.errors import UsageError
+from genpipe.families.base import Family, Nets
+from genpipe.families.sequence import SequenceModel
+from genpipe.spec import FREE
+
+CHUNK = 8192  # rows given to a network at a time
+
+
+def knowing(family: Family, codec: Codec) -> tuple[SequenceModel, TabularCodec]:
+    """Both, if they are of the kind that can be given some of a row."""
+    if isinstance(family, SequenceModel) and isinstance(codec, TabularCodec) and family.columns:
+        return family, codec
+    raise UsageError(
+        "KNOWN",
+        found=f"a {type(family).__name__} of {codec.kind} data",
+        expected="an autoregressive generator of tables",
+        fix="train with recipe 'tabular_any_order'",
+    )
+
+
+def log_probability(family: SequenceModel, nets: Nets, known: Tensor, condition: Tensor) -> Tensor:
+    """(B, T) of `family.log_probability`, in pieces that fit memory."""
+    parts = zip(known.split(CHUNK), condition.split(CHUNK), strict=True)
+    return torch.cat([family.log_probability(nets, x, c) for x, c in parts])
+
+
+def log_share(table: ConditionTable, condition: Tensor) -> Tensor:
+    """(B,) log of the share of each row's classes in the training split; minus infinity where never seen."""
+    cells = torch.tensor(table.cells).view(-1, len(table.names) + 1)
+    same = (condition.cpu().unsqueeze(1) == cells[:, :-1]).all(-1)
+    counts = torch.where(same, cells[:, -1].double(), 0.0).sum(1)
+    return (counts / cells[:, -1].sum()).log().float().to(condition.device)
+
+
+def draw_condition(
+    family: SequenceModel, nets: Nets, table: ConditionTable, known: Tensor, told: Tensor, rng: Draws
+) -> Tensor:
+    """(B, K) classes drawn given each row's known tokens, and `told` (B, K) where that is not negative.
+
+    known (B, T) as in `SequenceModel.sample`. Rows of equal knowledge are drawn evenly (`Draws.spread`).
+    """
+    if not table.names:
+        return told
+    cells = torch.tensor(table.cells, device=known.device)
+    classes, prior = cells[:, :-1], cells[:, -1].double().log().float()
+    asked, back = torch.cat([told, known], 1).unique(dim=0, return_inverse=True)
+    wanted, tokens = asked[:, : len(table.names)], asked[:, len(table.names) :]
+    fits = ((wanted.unsqueeze(1) < 0) | (wanted.unsqueeze(1) == classes)).all(-1)
+    log_odds = prior + torch.where(fits, 0.0, -1e4)  # a combination never seen is better than none
+    if bool((tokens >= 0).any()):
+        rows, num = len(tokens), len(classes)
+        evidence = log_probability(family, nets, tokens.repeat_interleave(num, 0), classes.repeat(rows, 1))
+        log_odds = log_odds + evidence.sum(1).view(rows, num)
+    drawn = classes[rng.spread(log_odds.softmax(-1)[back], back.float())]
+    return torch.where(told >= 0, told, drawn)
+
+
+def free(rows: int, columns: int) -> np.ndarray:
+    """(rows, columns) of nothing known."""
+    return np.full((rows, columns), FREE, dtype=np.int64)
+
+
+def replaced(made: pa.RecordBatch, given: pa.RecordBatch) -> pa.RecordBatch:
+    """`made` with the values of `given`, where it has any."""
+    for name in given.schema.names:
+        at = made.schema.get_field_index(name)
+        column = pc.coalesce(given.column(name), made.column(name))
+        made = made.set_column(at, made.schema.field(at), column)
+    return made

@@ -1,0 +1,202 @@
+"""impute and score: a table generator on rows a user brings, from files of any format that ingest reads.
+
+The rows are ingested first, with the generator's own schema (so they are checked, fingerprinted and kept as a
+dataset of their own, all of them, in order), then read in blocks: the same rows and seed are the same output
+id and bytes. Memory is one part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from genpipe import __version__, store
+from genpipe.bundle import Bundle
+from genpipe.bundle.complete import complete, explain_rows
+from genpipe.dataset import Dataset, Part, commit, new_attempt, write_part
+from genpipe.errors import UsageError
+from genpipe.progress import Event, Progress, silent
+from genpipe.registry import resolve
+from genpipe.schema import AnyField, Category, Number, Schema
+from genpipe.settings import read_settings
+from genpipe.sources import open_source
+from genpipe.sources.tables import TableSource
+from genpipe.stages.generate import check_numbers
+from genpipe.stages.ingest import ingest
+from genpipe.training.device import resolve_device
+
+PART_BLOCKS = 64
+LOG_PROBABILITY, LEAST_LIKELY = "log_probability", "least_likely"
+
+
+def impute(
+    model: object,
+    source: str,
+    *,
+    output: str | None = None,
+    seed: int = 0,
+    name: str | None = None,
+    progress: Progress = silent,
+    **options: Any,
+) -> Dataset:
+    """Fill the missing values of a table so that they fit the rest of their row; split "generated".
+
+    source: a file or folder with some of the columns the generator learnt. What is there stays as it is;
+    what is missing is drawn given all that is there; columns that are absent are made (seed rows), and those
+    alone may come out missing. One draw a row: impute several times with other seeds to see how sure it is.
+    Any column may be missing where the generator learnt any order (recipe 'tabular_any_order'); else the
+    target alone, which is classification.
+    """
+    check_numbers(seed=(seed, 0))
+    bundle, rows, where = _opened(model, source, "imputed", output, name, options, {"seed": seed})
+    numbers = count()
+
+    def fill(batch: pa.RecordBatch) -> pa.RecordBatch:
+        return complete(bundle, batch, seed=seed, block=next(numbers))
+
+    return _write(bundle, rows, where, fill, bundle.schema, f"impute with seed {seed}", progress)
+
+
+def score(
+    model: object,
+    source: str,
+    *,
+    output: str | None = None,
+    name: str | None = None,
+    progress: Progress = silent,
+    **options: Any,
+) -> Dataset:
+    """How likely the generator finds each row of a table; split "generated".
+
+    Adds `log_probability` in nats (of real-valued columns the density per unit): the lower, the more unusual
+    the row; minus infinity for a value that the generator never makes. `least_likely` names the column whose
+    value is furthest below what is usual there, in standard deviations of the generator's own rows.
+    """
+    bundle, rows, where = _opened(model, source, "scored", output, name, options, {})
+    for field in (LOG_PROBABILITY, LEAST_LIKELY):
+        if field in rows.schema.names:
+            raise UsageError("COLUMN", where=source, found=f"a column {field!r}", fix="rename it")
+    added: tuple[AnyField, ...] = (Number(name=LOG_PROBABILITY), Category(name=LEAST_LIKELY))
+    schema = Schema(kind="tabular", fields=(*rows.schema.fields, *added))
+
+    names, usual = _nats(bundle, next(bundle.batches(bundle.block_rows)).select(rows.schema.names))
+    mean, spread = usual.mean(0), usual.std(0) + 1e-9
+
+    def judge(batch: pa.RecordBatch) -> pa.RecordBatch:
+        by_column = _nats(bundle, batch)[1]
+        columns = [
+            *batch.columns,
+            pa.array(by_column.sum(1)),
+            pa.array(names[((by_column - mean) / spread).argmin(1)], pa.string()),
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=schema.arrow())
+
+    return _write(bundle, rows, where, judge, schema, "score", progress)
+
+
+def _nats(bundle: Bundle, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
+    """Names of the learnt columns, and (B, columns) nats of each."""
+    found = explain_rows(bundle, batch)
+    return np.array(found.schema.names), np.stack([column.to_numpy() for column in found.columns], 1)
+
+
+def _opened(
+    model: object,
+    source: str,
+    what: str,
+    output: str | None,
+    name: str | None,
+    options: dict[str, Any],
+    request: dict[str, Any],
+) -> tuple[Bundle, Dataset, str]:
+    """The generator, the rows as a dataset, and where the result goes."""
+    settings = read_settings()
+    resolved = resolve(str(model))
+    bundle = Bundle.open(resolved.uri, device=resolve_device(settings.device))
+    name = store.check_name(name or f"{resolved.name}-{what}")
+    rows = _rows(bundle, source, name, options)
+    asked = store.digest([bundle.fingerprint, rows.fingerprint, bundle.device, __version__, what, request])
+    return bundle, rows, (output or store.join(settings.store, "generated", name, asked)).rstrip("/")
+
+
+def _rows(bundle: Bundle, source: str, name: str, options: dict[str, Any]) -> Dataset:
+    """All rows of a table with the columns the generator knows; any value may be missing."""
+    if bundle.schema.kind != "tabular":
+        raise UsageError("KIND", found=f"a generator of {bundle.schema.kind} data", expected="one of tables")
+    opened = open_source(source, kind="tabular", options=options)
+    assert isinstance(opened, TableSource)
+    there = opened.names()
+    known = tuple(_open(f) for f in bundle.schema.fields if f.name in there)
+    if not known:
+        raise UsageError(
+            "COLUMNS",
+            where=source,
+            found=f"columns {', '.join(there[:10])}",
+            expected="some of " + ", ".join(bundle.schema.names),
+        )
+    schema = Schema(kind="tabular", fields=known)
+    return ingest(
+        source, name=f"{name}-rows", kind="tabular", schema=schema, holdout=0, min_rows=1, **options
+    )
+
+
+def _open(field: AnyField) -> AnyField:
+    """The field without limits: rows from elsewhere may break them, which `score` is to tell."""
+    limits = dict.fromkeys({"values", "minimum", "maximum"} & set(type(field).model_fields))
+    return field.model_copy(update={"nullable": True, "reason": "", **limits})
+
+
+def _blocks(rows: Dataset, size: int) -> Iterator[pa.RecordBatch]:
+    """The rows in blocks of `size`, whatever their parts."""
+    held: list[pa.RecordBatch] = []
+    for batch in rows.batches("train"):
+        while batch.num_rows:
+            take = size - sum(b.num_rows for b in held)
+            held.append(batch.slice(0, take))
+            batch = batch.slice(take)
+            if sum(b.num_rows for b in held) == size:
+                yield pa.concat_batches(held)
+                held = []
+    if held:
+        yield pa.concat_batches(held)
+
+
+def _write(
+    bundle: Bundle,
+    rows: Dataset,
+    output: str,
+    work: Callable[[pa.RecordBatch], pa.RecordBatch],
+    schema: Schema,
+    stage: str,
+    progress: Progress,
+) -> Dataset:
+    """`work` over every block, as a committed dataset."""
+    if Dataset.exists(output):
+        return Dataset(output)
+    if store.occupied(output):
+        found, fix = "a folder with other files", "choose an empty or a new folder"
+        raise UsageError("OUTPUT", where=output, found=found, fix=fix)
+    lineage = {
+        "stage": stage,
+        "model_fingerprint": bundle.fingerprint,
+        "rows_fingerprint": rows.fingerprint,
+        "code": __version__,
+    }
+    parts: list[Part] = []
+    attempt, total, done = new_attempt(), rows.rows("train"), 0
+    held: list[pa.RecordBatch] = []
+    for batch in _blocks(rows, bundle.block_rows):
+        held.append(work(batch))
+        done += batch.num_rows
+        progress(Event(stage.split()[0], done, total, "rows"))
+        if len(held) == PART_BLOCKS or done == total:
+            name = f"generated-{len(parts):05d}"
+            table = pa.Table.from_batches(held)
+            part = write_part(output, table, split="generated", name=name, attempt=attempt, lineage=lineage)
+            parts.append(part)
+            held = []
+    return commit(output, name=rows.name, schema=schema, parts=parts, origin=lineage | {"source": rows.uri})

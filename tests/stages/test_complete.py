@@ -1,0 +1,197 @@
+"""Rows a user brings: gaps are filled to fit, the unusual is found; and conditions without rejection."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import genpipe
+from genpipe.bundle import Bundle
+from genpipe.errors import DataError, UsageError
+
+ROWS = 3000
+CITIES = ("Bonn", "Ulm", "Jena", "Kiel")
+
+
+def people() -> pd.DataFrame:
+    """The city decides size and, mostly, the class; the plan follows the class."""
+    rng = np.random.default_rng(0)
+    city = rng.choice(4, ROWS, p=[0.4, 0.3, 0.25, 0.05])
+    size = np.round(10.0 * city + rng.normal(0, 1, ROWS), 2)
+    vip = (rng.random(ROWS) < np.array([0.1, 0.4, 0.6, 0.9])[city]).astype(int)
+    plan = np.where(rng.random(ROWS) < 0.9, np.array(["free", "paid"])[vip], "trial")
+    return pd.DataFrame(
+        {
+            "id": [f"p{i:05d}" for i in range(ROWS)],
+            "plan": plan,
+            "city": np.array(CITIES)[city],
+            "size": np.where(rng.random(ROWS) < 0.1, np.nan, size),
+            "vip": np.array(["no", "yes"])[vip],
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("people")
+    people().to_csv(folder / "people.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENPIPE_HOME", str(folder / "home"))
+        data = genpipe.ingest(str(folder / "people.csv"), target="vip")
+        recipe = {"base": "tabular_any_order", "training": {"epochs": 25, "batch_size": 64, "ema": 0.99}}
+        return genpipe.train(data, recipe=recipe).uri
+
+
+@pytest.fixture(scope="module")
+def fixed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("fixed")
+    people().to_csv(folder / "people.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENPIPE_HOME", str(folder / "home"))
+        data = genpipe.ingest(str(folder / "people.csv"), target="vip")
+        return genpipe.train(data, recipe={"training": {"epochs": 10}}).uri
+
+
+def test_any_column_is_a_condition_and_shapes_all_others(model: str) -> None:
+    rows = Bundle.open(model).sample(4000, conditions={"city": "Kiel"}).to_pandas()
+    assert set(rows.city) == {"Kiel"}  # 5 % of the training rows: drawn without rejection
+    assert abs(rows["size"].mean() - 30) < 2.5 and abs((rows.vip == "yes").mean() - 0.9) < 0.08
+    two = Bundle.open(model).sample(2000, conditions={"plan": "paid", "size": 20.0}).to_pandas()
+    assert set(two["size"]) == {20.0} and set(two.plan) == {"paid"}
+    assert (two.city == "Jena").mean() > 0.9 and (two.vip == "yes").mean() > 0.85
+    gone = Bundle.open(model).sample(500, conditions={"size": None}).to_pandas()
+    assert gone["size"].isna().all() and set(gone.city) == set(CITIES)
+
+
+def test_rows_under_conditions_are_the_same_in_any_slice(model: str) -> None:
+    bundle, wanted = Bundle.open(model), {"city": "Ulm", "vip": "yes"}
+    whole = bundle.sample(500, seed=3, conditions=wanted)
+    assert bundle.sample(20, seed=3, conditions=wanted).equals(whole.slice(0, 20))
+    assert not bundle.sample(500, seed=4, conditions=wanted).equals(whole)
+
+
+def test_shares_rebalance_a_column(model: str) -> None:
+    bundle = Bundle.open(model)
+    mixed = bundle.sample(4000, conditions={"city": {"Kiel": 3, "Bonn": 1}}).to_pandas()
+    assert (
+        mixed.city.value_counts().to_dict() == {"Kiel": 3072, "Bonn": 928}
+        or abs((mixed.city == "Kiel").mean() - 0.75) < 0.01
+    )
+    assert mixed.groupby("city")["size"].mean()["Kiel"] > 25
+    told = bundle.sample(4000, conditions={"vip": {"yes": 0.9, "no": 0.1}}).to_pandas()
+    assert abs((told.vip == "yes").mean() - 0.9) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("conditions", "match"),
+    [
+        ({"city": "Kjel"}, r"city: 'Kjel'; expected Bonn, Ulm, Jena, Kiel; did you mean 'Kiel'"),
+        ({"size": 1e6}, r"size: 1000000.0; expected -?\d+\.\d+ to \d+\.\d+, None"),
+        ({"city": None}, r"city: None; expected Bonn"),
+        ({"city": {"Bonn": -1}}, "expected values and their shares, 0 or more"),
+        ({"vip": {"yes": 0}}, "expected values and their shares"),
+        ({"vip": {"maybe": 1}}, "vip: 'maybe'; expected one of no, yes"),
+        ({"id": "p1"}, "id: a column of identifier; expected a choice, number or date"),
+    ],
+)
+def test_impossible_conditions_are_refused(model: str, conditions: dict, match: str) -> None:
+    with pytest.raises(UsageError, match=match):
+        Bundle.open(model).sample(5, conditions=conditions)
+
+
+def test_a_fixed_order_says_what_it_cannot(fixed: str, home: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(fixed)
+    kiel = bundle.sample(300, conditions={"city": "Kiel"}).to_pandas()  # drawn until they fit
+    assert set(kiel.city) == {"Kiel"} and abs(kiel["size"].mean() - 30) < 2
+    paid = bundle.sample(2000, conditions={"plan": {"paid": 1, "free": 1}}).to_pandas()  # the first column
+    assert abs((paid.plan == "paid").mean() - 0.5) < 0.01
+    assert (paid[paid.plan == "paid"].vip == "yes").mean() > 0.9
+    with pytest.raises(UsageError, match="train with recipe 'tabular_any_order'"):
+        bundle.sample(5, conditions={"city": {"Bonn": 1, "Ulm": 1}})
+    gaps = people().head(50)
+    gaps.loc[3, "city"] = np.nan
+    gaps.to_csv(tmp_path / "gaps.csv", index=False)
+    with pytest.raises(UsageError, match=r"row 4: 'size' given, 'city' not.*'tabular_any_order'"):
+        genpipe.impute(fixed, str(tmp_path / "gaps.csv"))
+
+
+def test_a_missing_target_is_classified_by_any_table_model(fixed: str, home: Path, tmp_path: Path) -> None:
+    people().drop(columns="vip").dropna().to_csv(tmp_path / "new.csv", index=False)
+    filled = genpipe.impute(fixed, str(tmp_path / "new.csv")).pandas()
+    known = filled[filled.plan != "trial"]
+    assert ((known.plan == "paid") == (known.vip == "yes")).mean() > 0.95
+
+
+def test_imputed_values_fit_and_given_ones_stay(model: str, home: Path, tmp_path: Path) -> None:
+    rng, true = np.random.default_rng(1), people()
+    gaps = true.copy()
+    for name in ("city", "size", "vip"):
+        gaps.loc[rng.random(ROWS) < 0.3, name] = np.nan
+    gaps.to_csv(tmp_path / "gaps.csv", index=False)
+    made = genpipe.impute(model, str(tmp_path / "gaps.csv"), seed=1)
+    filled = made.pandas()
+    assert len(filled) == ROWS and not filled.drop(columns="id").isna().any().any()
+    for name in gaps.columns:
+        there = gaps[name].notna()
+        assert (filled[name][there] == gaps[name][there]).all()
+    lost = gaps.city.isna() & gaps["size"].notna()
+    assert (filled.city[lost] == true.city[lost]).mean() > 0.95  # the size tells the city
+    lost = gaps["size"].isna() & gaps.city.notna()
+    right = true.city[lost].map({c: 10.0 * i for i, c in enumerate(CITIES)})
+    assert (filled["size"][lost] - right).abs().mean() < 2
+    lost = gaps.vip.isna() & gaps.plan.isin(["free", "paid"])
+    assert ((filled.plan == "paid") == (filled.vip == "yes"))[lost].mean() > 0.95
+    again = genpipe.impute(model, str(tmp_path / "gaps.csv"), seed=1, output=str(tmp_path / "again"))
+    assert again.fingerprint == made.fingerprint
+    other = genpipe.impute(model, str(tmp_path / "gaps.csv"), seed=2)
+    assert other.fingerprint != made.fingerprint
+
+
+def test_seed_rows_give_whole_rows(model: str, home: Path, tmp_path: Path) -> None:
+    pd.DataFrame({"city": ["Kiel"] * 40 + ["Bonn"] * 40, "shoe": range(80)}).to_csv(
+        tmp_path / "seeds.csv", index=False
+    )
+    rows = genpipe.impute(model, str(tmp_path / "seeds.csv")).pandas()
+    assert list(rows.columns) == ["id", "plan", "city", "size", "vip"]
+    assert list(rows.city) == ["Kiel"] * 40 + ["Bonn"] * 40
+    assert rows["size"][:40].mean() > 25 > 5 > rows["size"][40:].mean()
+    assert rows.id.is_unique
+
+
+def test_unusual_rows_score_low_and_name_the_column(model: str, home: Path, tmp_path: Path) -> None:
+    rows = people().head(400)
+    rows.loc[0, ["city", "size"]] = ["Bonn", 30.0]  # each usual, together never
+    rows.loc[1, "size"] = 5000.0
+    rows.loc[2, "city"] = "Rome"
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    scored = genpipe.score(model, str(tmp_path / "rows.csv")).pandas()
+    assert list(scored.columns) == [*rows.columns, "log_probability", "least_likely"]
+    assert scored.log_probability[1] == scored.log_probability[2] == -math.inf
+    assert list(scored.least_likely[:3]) == ["size", "size", "city"]
+    assert scored.log_probability[0] < scored.log_probability[3:].quantile(0.02)
+    # over many rows the model must prefer the truth to rows whose sizes were shuffled
+    wrong = people().head(400)
+    wrong["size"] = wrong["size"].sample(frac=1, random_state=0).to_numpy()
+    wrong.to_csv(tmp_path / "wrong.csv", index=False)
+    mixed = genpipe.score(model, str(tmp_path / "wrong.csv")).pandas().log_probability
+    assert np.median(mixed) < np.median(scored.log_probability[3:]) - 1
+
+
+def test_wrong_rows_are_refused_before_anything_is_written(model: str, home: Path, tmp_path: Path) -> None:
+    pd.DataFrame({"shoe": [1, 2]}).to_csv(tmp_path / "shoes.csv", index=False)
+    with pytest.raises(UsageError, match="columns shoe; expected some of id, plan, city, size, vip"):
+        genpipe.impute(model, str(tmp_path / "shoes.csv"))
+    pd.DataFrame({"size": ["big", "small"]}).to_csv(tmp_path / "words.csv", index=False)
+    with pytest.raises(DataError, match=r"words.csv.*'big'.*number"):
+        genpipe.score(model, str(tmp_path / "words.csv"))
+    assert not list(Path(home).rglob("generated-*.parquet"))
+
+
+def test_pictures_cannot_be_imputed(image_bundle: str, home: Path, tmp_path: Path) -> None:
+    pd.DataFrame({"label": ["a"]}).to_csv(tmp_path / "x.csv", index=False)
+    with pytest.raises(UsageError, match="a generator of image data; expected one of tables"):
+        genpipe.impute(image_bundle, str(tmp_path / "x.csv"))
