@@ -34,7 +34,7 @@ FIELDS = (
 
 
 def schema(*constraints: dict[str, Any], target: str | None = "y") -> Schema:
-    return Schema(kind="tabular", fields=FIELDS, constraints=constraints, target=target)  # type: ignore[arg-type]
+    return Schema(kind="tabular", fields=FIELDS, constraints=constraints, target=target)
 
 
 def less(low: str, high: str, **more: Any) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def test_what_cannot_be_kept_is_refused(constraints: list[Any], message: str) ->
 def test_other_kinds_of_data_have_no_constraints() -> None:
     fields = (Series(name="s", length=4), Category(name="a"), Category(name="b"))
     with pytest.raises(ValidationError, match="columns of a table, this is series"):
-        Schema(kind="series", fields=fields, constraints=(tied("a", "b"),))  # type: ignore[arg-type]
+        Schema(kind="series", fields=fields, constraints=(tied("a", "b"),))
 
 
 def test_a_schema_without_constraints_is_written_as_before() -> None:

@@ -178,7 +178,7 @@ def test_any_partition_gives_the_same_codec(pieces: int) -> None:
     merged = seen[order[0]]
     for i in order[1:]:
         merged = merged.merge(seen[i])
-    assert TabularCodec.build(schema, merged, config).to_json() == whole.to_json()  # type: ignore[arg-type]
+    assert TabularCodec.build(schema, merged, config).to_json() == whole.to_json()
 
 
 def test_the_codec_survives_json() -> None:
