@@ -400,3 +400,91 @@ def test_dates_of_a_lookup_come_back_as_dates() -> None:
     )
     assert [k.label for k in codec.relations.lookups] == ["term -> start"]
     assert set(decoded(codec, "tokens", 0).start) == set(start)
+
+
+NUMBER = st.one_of(
+    st.builds(dict, kind=st.just("integer")),
+    st.builds(dict, kind=st.just("number"), decimals=st.sampled_from([None, 0, 1, 2, 3])),
+)
+
+
+def made_field(name: str, how: dict[str, Any], **more: Any) -> AnyField:
+    return (Integer if how["kind"] == "integer" else Number)(name=name, nullable=True, **{**how, **more})
+
+
+def rounded_to(field: AnyField, values: np.ndarray) -> np.ndarray:
+    decimals = 0 if field.kind == "integer" else getattr(field, "decimals", None)
+    return values if decimals is None else np.round(values, decimals) + 0.0
+
+
+@given(
+    low=NUMBER,
+    high=NUMBER,
+    strict=st.booleans(),
+    top=st.one_of(st.none(), st.sampled_from([7, 9.86, 10.05, 12.5])),
+    bottom=st.one_of(st.none(), st.sampled_from([0, 1.25])),
+    size=st.sampled_from([0.01, 1.0, 1e6]),
+    seed=st.integers(0, 2**32),
+)
+@settings(max_examples=60, deadline=None)
+def test_inequalities_of_any_decimals_and_limits(
+    low: dict[str, Any],
+    high: dict[str, Any],
+    strict: bool,
+    top: float | None,
+    bottom: float | None,
+    size: float,
+    seed: int,
+) -> None:
+    rng = np.random.default_rng(seed)
+    whole = high["kind"] == "integer"
+    limits = {
+        "maximum": top and (int(top) if whole else top),
+        "minimum": bottom and (int(bottom) if whole else bottom),
+    }
+    fields = made_field("low", low), made_field("high", high, **limits)
+    ends = np.sort(rng.normal(5, 4, (2, 80)) * (size if top is None and bottom is None else 1.0), axis=0)
+    values = [rounded_to(f, v) for f, v in zip(fields, ends, strict=True)]
+    if top is not None or bottom is not None:  # ingest keeps to the limits of a column
+        lowest, most = limits["minimum"], limits["maximum"]
+        values[1] = np.clip(values[1], lowest, most)
+        values[0] = np.minimum(values[0], 5.0)
+    arrays = [
+        pa.array(
+            [None if rng.random() < 0.2 else (int(v) if f.kind == "integer" else v) for v in vs], f.arrow()
+        )
+        for f, vs in zip(fields, values, strict=True)
+    ]
+    rule = {"type": "inequality", "low": "low", "high": "high", "strict": strict}
+    batch = table(dict(zip(fields, arrays, strict=True)), [rule])
+    codec = fitted(batch, bins=10)
+    for layout in codec.layouts:
+        made = decoded(codec, layout, seed)
+        both = made.dropna()
+        assert ((both.low < both.high) if strict else (both.low <= both.high)).all()
+        if top is not None:
+            assert not (made.high > limits["maximum"]).any()
+        if bottom is not None:
+            assert not (made.high < limits["minimum"]).any()
+        for field in fields:
+            found = made[field.name].dropna().to_numpy(dtype=float)
+            assert np.allclose(found, rounded_to(field, found), rtol=1e-12, atol=0)
+
+
+@given(total=NUMBER, parts=st.lists(NUMBER, min_size=2, max_size=4), seed=st.integers(0, 2**32))
+@settings(max_examples=30, deadline=None)
+def test_sums_of_any_decimals(total: dict[str, Any], parts: list[dict[str, Any]], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    fields = [made_field(f"p{i}", how) for i, how in enumerate(parts)]
+    values = [rounded_to(f, rng.normal(0, 30, 60)) for f in fields]
+    fields.append(made_field("total", total))
+    values.append(rounded_to(fields[-1], np.sum(values, axis=0)))
+    arrays = {
+        f: pa.array(v, mask=rng.random(60) < 0.1).cast(f.arrow()) for f, v in zip(fields, values, strict=True)
+    }
+    names = [f.name for f in fields[:-1]]
+    codec = fitted(table(arrays, [{"type": "sum", "total": "total", "parts": names}]), bins=10)
+    assert not codec.relations.broken
+    for layout in codec.layouts:
+        made = decoded(codec, layout, seed).dropna().astype(float)
+        assert np.allclose(made.total, rounded_to(fields[-1], made[names].sum(axis=1).to_numpy()), rtol=1e-9)
