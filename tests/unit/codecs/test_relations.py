@@ -488,3 +488,35 @@ def test_sums_of_any_decimals(total: dict[str, Any], parts: list[dict[str, Any]]
     for layout in codec.layouts:
         made = decoded(codec, layout, seed).dropna().astype(float)
         assert np.allclose(made.total, rounded_to(fields[-1], made[names].sum(axis=1).to_numpy()), rtol=1e-9)
+
+
+@pytest.mark.parametrize("layout", ["tokens", "vector"])
+def test_numbers_of_one_to_one_take_values_of_training_alone(layout: str) -> None:
+    code = np.arange(600) % 40
+    batch = table(
+        {
+            Integer(name="code"): code**2,
+            Integer(name="mass"): code * 100 - 7,
+            Integer(name="n"): np.arange(600) % 7,
+        },
+        [{"type": "one_to_one", "columns": ["code", "mass"]}],
+    )
+    made = decoded(fitted(batch), layout, 0)
+    known = set(zip((code**2).tolist(), (code * 100 - 7).tolist(), strict=True))
+    assert (
+        set(made[["code", "mass"]].itertuples(index=False, name=None)) <= known and made.code.nunique() > 12
+    )
+
+
+def test_pieces_that_each_show_a_dependency_may_refute_it_together() -> None:
+    a = np.arange(400) % 5
+    b = np.where(np.arange(400) < 200, a, (a + 1) % 5)
+    batch = table({Category(name="a"): [f"a{i}" for i in a], Category(name="b"): [f"b{i}" for i in b]})
+    assert [k.label for k in fitted(batch.slice(0, 200), dependencies=True).relations.lookups] == ["a -> b"]
+    codec = fitted(batch, pieces=2)
+    assert not codec.relations.lookups
+    schema = Schema.from_arrow(batch.schema)
+    one, other = (TabularCodec.observe(batch.slice(i, 200), schema, CodecConfig()) for i in (0, 200))
+    assert (
+        len(one.relations.found) == len(other.relations.found) == 2 and not one.merge(other).relations.found
+    )
