@@ -7,7 +7,7 @@ combinations of training, a `Lookup` the commonest partner that each value had t
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -170,8 +170,8 @@ def fit_lookup(
 ) -> tuple[Lookup, int]:
     """(the lookup, how many training rows have another partner than it).
 
-    rare: pairs of fewer rows are left out, and leave no trace. given: the source is a condition, whose
-    values stay as they are.
+    rare: pairs of fewer rows are left out, and leave no trace. given: the values of the source are a
+    condition or tied to others, and stay as they are.
     """
     if len(counts) > MOST_KEYS:
         raise DataError(
@@ -195,7 +195,7 @@ def fit_lookup(
             where=label,
             found=f"no pair of {rare} rows"
             if not pairs
-            else f"{len(lost)} classes without a partner of their own",
+            else f"{len(lost)} values without a partner of their own",
             expected="values that repeat, and in one_to_one as many on both sides",
             fix="lower codec.rare_below, or remove the constraint" if not pairs else "use type: determines",
         )
@@ -203,3 +203,36 @@ def fit_lookup(
     return Lookup(label, sources, field, pairs, snaps), sum(counts.values()) - sum(
         n for _, n in chosen.values()
     )
+
+
+def agreeing(lookups: list[Lookup], given: set[str]) -> list[Lookup]:
+    """The lookups with the keys that all of one source share, and partners that have a pair where looked up.
+
+    So whatever one of them snaps to, the others know, and a second round changes nothing.
+    """
+    while True:
+        keys: dict[str, set[Any]] = {}
+        for k in (k for k in lookups if len(k.sources) == 1):
+            mine = {key for key, _ in k.pairs}
+            keys[k.sources[0].name] = keys.get(k.sources[0].name, mine) & mine
+        kept = []
+        for k in lookups:
+            source = k.sources[0].name if len(k.sources) == 1 else None
+            pairs = tuple(
+                (key, partner)
+                for key, partner in k.pairs
+                if (source is None or key in keys[source])
+                and (k.field.name not in keys or partner in keys[k.field.name])
+            )
+            if not pairs or (source in given and len(pairs) < len(k.pairs)):
+                raise DataError(
+                    "CONSTRAINT",
+                    where=k.label,
+                    found="values that no row shows in agreement with the other constraints of these columns",
+                    expected="training rows that keep all of them",
+                    fix="correct the data, or remove one of the constraints",
+                )
+            kept.append(replace(k, pairs=pairs))
+        if kept == lookups:
+            return kept
+        lookups = kept

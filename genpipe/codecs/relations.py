@@ -31,7 +31,17 @@ from genpipe.codecs.dependencies import (
     merge_dependencies,
     observe_dependencies,
 )
-from genpipe.codecs.lookups import Columns, Lookup, Pairs, Tied, coded, count_pairs, fit_lookup, together
+from genpipe.codecs.lookups import (
+    Columns,
+    Lookup,
+    Pairs,
+    Tied,
+    agreeing,
+    coded,
+    count_pairs,
+    fit_lookup,
+    together,
+)
 from genpipe.codecs.numeric import Scale
 from genpipe.codecs.offsets import Offset
 from genpipe.codecs.sketch import add_counts, to_numpy
@@ -128,7 +138,9 @@ class Relations:
         return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
     def restore(self, columns: Columns) -> Columns:
-        relations: tuple[Offset | Tied | Lookup, ...] = (*self.tied, *self.lookups, *self.offsets)
+        # twice: a lookup may put its source right after another has looked there
+        lookups = (*self.lookups, *self.lookups)
+        relations: tuple[Offset | Tied | Lookup, ...] = (*self.tied, *lookups, *self.offsets)
         for relation in relations:
             columns = columns | relation.restore(columns)
         return columns
@@ -160,11 +172,12 @@ class Relations:
         """With the partners of training looked up, and the dependencies that were found."""
         lookups, broken, rare = [], dict(stats.broken), config.rare_below
         conditions = self.schema.conditions
+        given = {*conditions, *(s.name for t in self.tied for s in t.sources)}
         for name in self.declared:
             c, sources = self.derived[name]
             lookup, bad = fit_lookup(
                 self._label(c), self._of(sources), self._fields[name], stats.pairs[name],
-                one_to_one=isinstance(c, OneToOne), rare=rare, given=sources[0] in conditions,
+                one_to_one=isinstance(c, OneToOne), rare=rare, given=sources[0] in given,
             )  # fmt: skip
             lookups.append(lookup)
             broken[lookup.label] = bad
@@ -185,10 +198,11 @@ class Relations:
             lookups.append(
                 fit_lookup(
                     f"{source} -> {name}", self._of([source]), self._fields[name], pair,
-                    one_to_one=False, rare=rare, given=source in conditions,
+                    one_to_one=False, rare=rare, given=source in given,
                 )[0]
             )  # fmt: skip
-        return Relations(self.schema, lookups, self.extremes, {k: n for k, n in broken.items() if n})
+        broken = {label: bad for label, bad in broken.items() if bad}
+        return Relations(self.schema, agreeing(lookups, given), self.extremes, broken)
 
     def finish(self, columns: Mapping[str, Column]) -> Relations:
         """With the extremes of training; columns: the codecs of all that is `observed`."""

@@ -381,7 +381,7 @@ def test_a_one_to_one_target_needs_partners_of_its_own() -> None:
         [{"type": "one_to_one", "columns": ["y", "code"]}],
         "y",
     )
-    with pytest.raises(DataError, match=r"1 classes without a partner of their own.*determines"):
+    with pytest.raises(DataError, match=r"1 values without a partner of their own.*determines"):
         fitted(batch)
 
 
@@ -520,3 +520,32 @@ def test_pieces_that_each_show_a_dependency_may_refute_it_together() -> None:
     assert (
         len(one.relations.found) == len(other.relations.found) == 2 and not one.merge(other).relations.found
     )
+
+
+@pytest.mark.parametrize("layout", ["tokens", "vector"])
+def test_lookups_of_one_source_agree_where_rows_are_bad(layout: str) -> None:
+    a = np.arange(900) % 30
+    twin = np.where(a == 7, 8, a)  # 7 has no partner of its own in b
+    batch = table(
+        {Integer(name="a"): a, Integer(name="b"): twin * 3, Category(name="c"): [f"c{i // 4}" for i in a],
+         Integer(name="d"): (a + 1) ** 2, Integer(name="n"): np.arange(900) % 7},
+        [{"type": "determines", "columns": ["a"], "target": "c"},
+         {"type": "one_to_one", "columns": ["a", "b"]},
+         {"type": "one_to_one", "columns": ["b", "d"]}],
+    )  # fmt: skip
+    codec = fitted(batch)
+    made = decoded(codec, layout, 0)  # checks that every row holds
+    assert len(codec.relations.broken) == 2 and made.a.nunique() > 12
+    for one, other in (("a", "b"), ("b", "a"), ("b", "d"), ("d", "b"), ("a", "c")):
+        assert made.groupby(one)[other].nunique().max() == 1
+
+
+def test_tied_columns_are_not_put_right_by_a_lookup() -> None:
+    a = np.arange(300) % 10
+    batch = table(
+        {Integer(name="a"): a, Integer(name="b"): a // 2, Integer(name="c"): np.where(a == 7, 8, a),
+         Integer(name="n"): np.arange(300) % 7},
+        [{"type": "combinations", "columns": ["a", "b"]}, {"type": "one_to_one", "columns": ["a", "c"]}],
+    )  # fmt: skip
+    with pytest.raises(DataError, match=r"a <-> c.*1 values without a partner of their own"):
+        fitted(batch)
