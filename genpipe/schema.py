@@ -21,11 +21,19 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
+from genpipe.constraints import AnyConstraint, derivations
 from genpipe.errors import DataError
 
 DataKind = Literal["tabular", "image", "series", "text", "audio"]
@@ -148,6 +156,7 @@ class Schema(BaseModel):
 
     target: the label column, for conditional generation and train-on-synthetic tests.
     key: the columns whose hash decides the split; empty = the whole row, so equal rows stay together.
+    constraints: what holds between columns of every row of a table (genpipe/constraints.py).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -155,6 +164,7 @@ class Schema(BaseModel):
     fields: tuple[AnyField, ...]
     target: str | None = None
     key: tuple[str, ...] = ()
+    constraints: tuple[AnyConstraint, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Schema:
@@ -166,7 +176,16 @@ class Schema(BaseModel):
             for name in wanted:
                 if name not in names:
                     raise ValueError(f"{role} {name!r} is not a field; fields are {', '.join(names)}")
+        if self.constraints and self.kind != "tabular":
+            raise ValueError(f"constraints are between columns of a table, this is {self.kind}; remove them")
+        derivations(self.constraints, self.fields, self.conditions)
         return self
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without constraints the file, and every fingerprint of it, is as it was before there were any."""
+        out: dict[str, Any] = dump(self)
+        return out if self.constraints else {k: v for k, v in out.items() if k != "constraints"}
 
     @property
     def names(self) -> tuple[str, ...]:

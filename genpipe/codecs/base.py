@@ -35,12 +35,14 @@ class CodecConfig(BaseModel):
     """What a user may set of a codec; every kind reads what concerns it.
 
     bins: quantile bins of a number as tokens. rare_below: categories seen less often than this are
-    merged into `rare` (0 keeps all). context: tokens per text record. frames: samples an audio record keeps.
+    merged into `rare` (0 keeps all). dependencies: columns of a table that another one decides are found
+    and kept exactly. context: tokens per text record. frames: samples an audio record keeps.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     bins: int = 100
     rare_below: int = 0
+    dependencies: bool = True
     context: int = 128
     frames: int = 4096
 

@@ -4,7 +4,8 @@ Condition fields travel beside x; identifiers, free text and constant columns ta
 made again on decoding. The encoding follows what led the field: quantile bins with exact atoms for
 spikes and repeated values (Tiwald et al. 2025, "TabularARGN", arXiv 2501.12012, here with modelled tails)
 and, for vectors, mode-specific scalars (Xu et al. 2019, "CTGAN", arXiv 1907.00503, here with one smooth
-normal score and exact modes in place of a Gaussian mixture).
+normal score and exact modes in place of a Gaussian mixture). Columns that constraints or dependencies
+make from others are not learnt: the columns here are those of `Relations.fields`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import pyarrow.compute as pc
 from genpipe.codecs.base import Arrays, Codec, CodecConfig, ConditionTable, RowStats, Stats, check_version
 from genpipe.codecs.columns import Choice, Column, Fixed, Learnt, Placeholder, assemble, rounded
 from genpipe.codecs.numeric import NumberStats, Scale, make_scale, observe_number
+from genpipe.codecs.relations import Relations, RelationStats
 from genpipe.codecs.sketch import (
     SAMPLE_CELLS,
     SAMPLE_ROWS,
@@ -47,6 +49,7 @@ class TabularStats(Stats):
     choices: dict[str, dict[Any, int]]
     numbers: dict[str, NumberStats]
     sample: Sample
+    relations: RelationStats
 
     def merge(self, other: TabularStats) -> TabularStats:
         return TabularStats(
@@ -55,6 +58,7 @@ class TabularStats(Stats):
             {name: add_counts(c, other.choices[name]) for name, c in self.choices.items()},
             {name: n.merge(other.numbers[name]) for name, n in self.numbers.items()},
             self.sample.merge(other.sample),
+            self.relations.merge(other.relations),
         )
 
 
@@ -62,8 +66,15 @@ class TabularCodec(Codec):
     kind = "tabular"
     layouts = ("tokens", "vector")
 
-    def __init__(self, schema: Schema, columns: Iterable[Column], conditions: ConditionTable) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        columns: Iterable[Column],
+        conditions: ConditionTable,
+        relations: Relations | None = None,
+    ) -> None:
         self.schema, self.columns, self.conditions = schema, tuple(columns), conditions
+        self.relations = relations or Relations(schema)
         # a target of the network's own comes first: whatever else is made is made given it
         learnt = [c for c in self.columns if isinstance(c, Learnt)]
         self.learnt = tuple(sorted(learnt, key=lambda c: c.field.name != schema.target))
@@ -77,21 +88,24 @@ class TabularCodec(Codec):
 
     @classmethod
     def observe(cls, batch: pa.RecordBatch, schema: Schema, config: CodecConfig) -> TabularStats:
-        own = [f for f in schema.fields if f.name not in schema.conditions]
+        relations = Relations(schema)
+        hashes = hash_rows(batch.columns, batch.num_rows)
+        related = relations.observe(batch, dependencies=config.dependencies)
+        batch, own = relations.reduce(batch), relations.observed
         numbers, payload = {}, {}
-        for field in own:
-            column = batch.column(field.name)
-            if column.null_count and not field.nullable:
+        for field in schema.fields:
+            nulls = batch.column(field.name).null_count
+            if nulls and not field.nullable and field.name not in schema.conditions:
                 raise DataError(
                     "NULL",
                     where=field.name,
-                    found=f"{column.null_count} missing values",
+                    found=f"{nulls} missing values",
                     expected="none, as the schema says",
                 )
+        for field in own:
             if field.kind in NUMBERS:
-                numbers[field.name], values, valid = observe_number(field, column)
+                numbers[field.name], values, valid = observe_number(field, batch.column(field.name))
                 payload[field.name], payload[f"{field.name}?"] = values, valid
-        hashes = hash_rows(batch.columns, batch.num_rows)
         size = max(1, min(SAMPLE_ROWS, SAMPLE_CELLS // max(1, len(numbers))))
         return TabularStats(
             RowStats.of(batch, schema),
@@ -99,12 +113,17 @@ class TabularCodec(Codec):
             {f.name: _count(batch.column(f.name)) for f in own if f.kind in CHOICES},
             numbers,
             Sample.of(hashes, payload, size=size),
+            related,
         )
 
     @classmethod
     def build(cls, schema: Schema, stats: TabularStats, config: CodecConfig) -> TabularCodec:
-        columns = [_column(f, stats, config) for f in schema.fields if f.name not in schema.conditions]
-        return cls(schema, columns, stats.rows.table(schema, config))
+        relations = Relations(schema).fit(stats.relations, rows=stats.rows.rows, config=config)
+        made = {f.name: _column(f, stats, config) for f in relations.observed}
+        columns = [made[f.name] for f in relations.fields]
+        if config.dependencies and not any(isinstance(c, Learnt) for c in columns):
+            return cls.build(schema, stats, config.model_copy(update={"dependencies": False}))
+        return cls(schema, columns, stats.rows.table(schema, config), relations.finish(made))
 
     def spec(self, layout: str) -> TensorSpec:
         self.check_layout(layout)
@@ -146,7 +165,7 @@ class TabularCodec(Codec):
         return list(zip(self.learnt, ends[:-1].tolist(), ends[1:].tolist(), strict=True))
 
     def encode(self, batch: pa.RecordBatch, layout: str) -> Arrays:
-        spec = self.spec(layout)
+        spec, batch = self.spec(layout), self.relations.reduce(batch)
         x = np.empty((batch.num_rows, *spec.shape), dtype=spec.dtype)
         for i, (column, start, stop) in enumerate(self._places):
             values = batch.column(column.field.name)
@@ -170,7 +189,7 @@ class TabularCodec(Codec):
             else:
                 _, start, stop = self._places[at[name]]
                 made[name] = column.decode_vector(x[:, start:stop], rng)
-        return assemble(self.schema, made, len(x), rng)
+        return assemble(self.schema, self.relations.restore(made), len(x), rng)
 
     def known(self, batch: pa.RecordBatch, *, fill: bool) -> np.ndarray:
         """(B, T) tokens of the columns that a batch has; FREE where there is none.
@@ -190,23 +209,26 @@ class TabularCodec(Codec):
 
     def tolerance(self, layout: str) -> dict[str, float]:
         self.check_layout(layout)
-        return dict.fromkeys(self.schema.conditions, 0.0) | {
-            c.field.name: c.tolerance(layout) for c in self.columns
-        }
+        learnt = {c.field.name: c.tolerance(layout) for c in self.columns}
+        return self.relations.tolerance(dict.fromkeys(self.schema.conditions, 0.0) | learnt)
 
     def to_json(self) -> dict[str, Any]:
         columns = {c.field.name: {"type": c.type, **c.to_json()} for c in self.columns}
-        return self.header() | {"columns": columns, "conditions": self.conditions.model_dump(mode="json")}
+        conditions, relations = self.conditions.model_dump(mode="json"), self.relations.to_json()
+        return self.header() | {"columns": columns, "conditions": conditions, "relations": relations}
 
     @classmethod
     def from_json(cls, schema: Schema, data: dict[str, Any]) -> TabularCodec:
         check_version(cls.kind, data)
+        relations = (
+            Relations.from_json(schema, data["relations"]) if "relations" in data else Relations(schema)
+        )
         columns = []
         # the order is the schema's: JSON objects have none, and a bundle's are written with sorted keys
-        for name in (n for n in schema.names if n in data["columns"]):
-            content = dict(data["columns"][name])
-            columns.append(COLUMNS[content.pop("type")].from_json(schema.field(name), content))
-        return cls(schema, columns, ConditionTable.model_validate(data["conditions"]))
+        for field in relations.fields:
+            content = dict(data["columns"][field.name])
+            columns.append(COLUMNS[content.pop("type")].from_json(field, content))
+        return cls(schema, columns, ConditionTable.model_validate(data["conditions"]), relations)
 
 
 def _width(spans: tuple[Span, ...]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,6 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from genpipe import store
+from genpipe.constraints import TYPES
 from genpipe.errors import DataError, SpecError, closest
 from genpipe.schema import KINDS, Schema
 
@@ -31,6 +33,12 @@ HEAD = """\
 # kind of a field: number (decimals, minimum, maximum), integer (minimum, maximum), boolean,
 #   category (values), timestamp (unit, timezone), date,
 #   identifier (never learnt, placeholders are made), text.
+# constraints between columns, kept in every generated row, such as
+#   - {type: inequality, low: start, high: end, strict: false}
+#   - {type: sum, total: total, parts: [a, b]}
+#   - {type: combinations, columns: [city, state]}
+#   - {type: one_to_one, columns: [code, name]}
+#   - {type: determines, columns: [city], target: state}
 # A value that breaks a field stops the ingest with its file and row. Leave a column out to drop it.
 """
 
@@ -48,6 +56,8 @@ def schema_to_yaml(schema: Schema) -> str:
     for field in schema.fields:
         entry = field.model_dump(mode="json", exclude_none=True)
         data["fields"].append({"name": entry.pop("name"), "kind": entry.pop("kind"), **entry})
+    if schema.constraints:
+        data["constraints"] = [c.model_dump(mode="json") for c in schema.constraints]
     yaml.dump(data, sink)
     return HEAD + sink.getvalue()
 
@@ -83,15 +93,21 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, list) else value
 
 
+def _place(message: str) -> tuple[str | int, ...]:
+    """Where a constraint stands that contradicts others: the message begins with its number."""
+    found = re.match(r"Value error, constraints\[(\d+)\]", message)
+    return ("constraints", int(found[1])) if found else ()
+
+
 def _problem(data: Any, error: Any) -> str:
     """`line 7: fields[2].decimals: ...` for one pydantic error."""
     node, line, shown = data, 1, ""
-    for part in error["loc"]:
+    for part in error["loc"] or _place(error["msg"]):
         try:
             position = node.lc.item(part) if isinstance(part, int) else node.lc.key(part)
             node = node[part]
         except (AttributeError, KeyError, TypeError, IndexError):
-            if part not in FIELD_KINDS:  # the name of a union member is no place in the file
+            if part not in (*FIELD_KINDS, *TYPES):  # the name of a union member is no place in the file
                 shown += f".{part}"
             continue
         line = position[0] + 1
@@ -99,8 +115,10 @@ def _problem(data: Any, error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "union_tag_invalid":
         got = error["ctx"]["tag"]
-        hint = closest(got, FIELD_KINDS)
-        message = f"unknown kind {got!r}; expected one of {', '.join(FIELD_KINDS)}; {hint}".rstrip("; ")
+        what, allowed = ("type", TYPES) if error["loc"][0] == "constraints" else ("kind", FIELD_KINDS)
+        hint = "limits of one column are minimum and maximum of its field" if got == "range" else ""
+        hint = hint or closest(got, allowed)
+        message = f"unknown {what} {got!r}; expected one of {', '.join(allowed)}; {hint}".rstrip("; ")
     if error["type"] == "literal_error" and shown == ".kind":
         message = f"got {error['input']!r}; expected one of {', '.join(KINDS)}"
     if error["type"] == "extra_forbidden":

@@ -2,7 +2,8 @@
 
 Writes `<dataset>/codecs/<digest>.json`, where the digest names the dataset's content, the codec's settings
 and the version of the format; a second call reads it. The statistics of the parts merge exactly, so one
-process and many Ray tasks make the same file, byte for byte.
+process and many Ray tasks make the same file, byte for byte. Training rows that break a constraint of the
+schema are named beside the codec, as `broken`, and in the last event.
 """
 
 from __future__ import annotations
@@ -11,27 +12,48 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from genpipe import store
 from genpipe.codecs import CODECS
 from genpipe.codecs.base import VERSION, Codec, CodecConfig, Stats
+from genpipe.codecs.relations import Relations
+from genpipe.codecs.tabular import TabularCodec
 from genpipe.dataset import Dataset, Part
 from genpipe.errors import DataError
 from genpipe.progress import Event, Progress, silent
 
+FIRST = 5  # rows shown of those that break a constraint
 MANY_PARTS, MANY_BYTES = 4, 2**30  # beyond both it pays to start Ray; beyond the first to use one that runs
 
 
 def prepare(dataset: Dataset, config: CodecConfig | None = None, *, progress: Progress = silent) -> Codec:
     """The codec of this dataset under these settings, from its training split alone."""
     config = config or CodecConfig()
-    schema = dataset.schema
     name = {"fingerprint": dataset.fingerprint, "config": config.model_dump(mode="json"), "version": VERSION}
     where = store.join(dataset.uri, "codecs", f"{store.digest(name)}.json")
-    kind = CODECS[schema.kind]
+    kind = CODECS[dataset.schema.kind]
     try:
-        return _read(kind, dataset, where)
+        codec = _read(kind, dataset, where)
     except FileNotFoundError:
-        pass
+        codec = _fit(kind, dataset, config, where, name, progress)
+    if isinstance(codec, TabularCodec) and codec.relations.broken:
+        rows, told = dataset.rows("train"), store.read_json(where)["broken"]
+        notes = [f"{label}: {b['rows']} rows, first {b['first']}" for label, b in sorted(told.items())]
+        note = "constraints broken in training, learnt as repaired: " + "; ".join(notes)
+        progress(Event("prepare", done=rows, total=rows, unit="rows", note=note))
+    return codec
+
+
+def _fit(
+    kind: type[Codec],
+    dataset: Dataset,
+    config: CodecConfig,
+    where: str,
+    name: dict[str, Any],
+    progress: Progress,
+) -> Codec:
+    """Observe the training split, build the codec, keep it at `where`."""
     parts = dataset.parts("train")
     merged: Stats | None = None
     done = 0
@@ -47,9 +69,26 @@ def prepare(dataset: Dataset, config: CodecConfig | None = None, *, progress: Pr
             expected="at least 1",
             fix="ingest more rows, or lower holdout",
         )
-    codec = kind.build(schema, merged, config)
-    store.create(where, store.canonical(name | {"codec": codec.to_json()}))
+    codec = kind.build(dataset.schema, merged, config)
+    broken = _broken(codec.relations, dataset) if isinstance(codec, TabularCodec) else {}
+    content = {"codec": codec.to_json(), "broken": broken}
+    store.create(where, store.canonical(name | content))
     return codec
+
+
+def _broken(relations: Relations, dataset: Dataset) -> dict[str, Any]:
+    """Constraint -> how many training rows break it, and the numbers (from 0) of the first."""
+    first: dict[str, list[int]] = {label: [] for label in relations.broken}
+    at = 0
+    for batch in dataset.batches("train") if first else ():
+        held = relations.holds(batch)
+        first = {
+            label: [*seen, *(at + np.flatnonzero(~held[label])).tolist()] for label, seen in first.items()
+        }
+        at += batch.num_rows
+        if all(len(seen) >= min(FIRST, relations.broken[label]) for label, seen in first.items()):
+            break
+    return {label: {"rows": relations.broken[label], "first": seen[:FIRST]} for label, seen in first.items()}
 
 
 def _read(kind: type[Codec], dataset: Dataset, where: str) -> Codec:

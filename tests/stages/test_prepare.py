@@ -10,10 +10,11 @@ import pytest
 
 from genpipe import store
 from genpipe.codecs.base import CodecConfig
+from genpipe.constraints import Inequality
 from genpipe.dataset import Dataset, Part, commit, write_part
 from genpipe.errors import DataError
 from genpipe.progress import Event
-from genpipe.schema import Category, Number, Schema
+from genpipe.schema import Category, Integer, Number, Schema
 from genpipe.stages import prepare as stage
 from genpipe.stages.prepare import prepare
 
@@ -103,3 +104,24 @@ def test_no_training_rows_is_said_so(tmp_path: Path) -> None:
     dataset = commit(str(tmp_path), name="t", schema=SCHEMA, parts=[part], origin={})
     with pytest.raises(DataError, match="0 training rows"):
         prepare(dataset)
+
+
+def test_rows_that_break_a_constraint_are_named(tmp_path: Path) -> None:
+    schema = Schema(
+        kind="tabular",
+        fields=(Integer(name="low"), Integer(name="high")),
+        constraints=(Inequality(low="low", high="high"),),
+    )
+    low = np.arange(300) % 50
+    high = np.where(np.isin(np.arange(300), [7, 120, 121, 200, 250, 299]), low - 1, low + 2)
+    table = pa.table([low, high], schema=schema.arrow())
+    cuts = {"train-00000": table.slice(0, 100), "train-00001": table.slice(100)}
+    parts = [write_part(str(tmp_path), t, split="train", name=n, attempt="a") for n, t in cuts.items()]
+    dataset = commit(str(tmp_path), name="t", schema=schema, parts=parts, origin={})
+    for _ in range(2):  # fitted, then read
+        events: list[Event] = []
+        codec = prepare(dataset, progress=events.append)
+        assert "constraints[0] (low <= high): 6 rows, first [7, 120, 121, 200, 250]" in events[-1].note
+    told = store.read_json(str(files(dataset)[0]))["broken"]
+    assert told == {"constraints[0] (low <= high)": {"rows": 6, "first": [7, 120, 121, 200, 250]}}
+    assert "120" not in str(codec.to_json()["relations"])  # no number of a row enters a bundle

@@ -1,0 +1,271 @@
+"""Constraints of a table, compiled: columns that others decide are taken out before learning, and made after.
+
+    reduce(batch)     adds the columns to learn in place of those that are made (`fields` are all to learn)
+    restore(columns)  makes the others from what was decoded, so that any codes hold every constraint
+
+| constraint | learnt instead | made again |
+|---|---|---|
+| inequality | `high` minus `low` | `low` plus the difference, within what training and the schema allow |
+| sum | nothing, or whether `total` is missing | the sum of the parts |
+| combinations | one column of the values together | its parts |
+| one_to_one, determines, dependencies found | nothing | looked up: the commonest partner in training |
+
+A training row that breaks a constraint is learnt as `restore` would make it: what is made follows from the
+others. Such rows are counted; more than half of all are an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from genpipe.codecs.base import CodecConfig
+from genpipe.codecs.columns import Column, Fixed, Placeholder
+from genpipe.codecs.dependencies import (
+    Found,
+    choose_dependencies,
+    merge_dependencies,
+    observe_dependencies,
+)
+from genpipe.codecs.lookups import (
+    Columns,
+    Lookup,
+    Pairs,
+    Tied,
+    agreeing,
+    coded,
+    count_pairs,
+    fit_lookup,
+    together,
+)
+from genpipe.codecs.numeric import Scale
+from genpipe.codecs.offsets import Offset
+from genpipe.codecs.sketch import add_counts, to_numpy
+from genpipe.constraints import SCALARS, Inequality, OneToOne, Sum, derivations, limits, tied
+from genpipe.errors import DataError, UsageError
+from genpipe.schema import AnyField, Schema
+
+
+@dataclass(frozen=True)
+class RelationStats:
+    """pairs: of each column that is looked up. broken: rows that break each inequality or sum."""
+
+    pairs: dict[str, Pairs] = field(default_factory=dict)
+    broken: dict[str, int] = field(default_factory=dict)
+    found: Found = field(default_factory=dict)
+
+    def merge(self, other: RelationStats) -> RelationStats:
+        return RelationStats(
+            {name: add_counts(pairs, other.pairs[name]) for name, pairs in self.pairs.items()},
+            add_counts(self.broken, other.broken),
+            merge_dependencies(self.found, other.found),
+        )
+
+
+class Relations:
+    """The constraints of a schema, and the dependencies found beside them.
+
+    lookups: those fitted so far, in the order of making. extremes: of each column that is reckoned, in
+    training. broken: constraint -> how many training rows break it.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        lookups: Iterable[Lookup] = (),
+        extremes: Mapping[str, tuple[Any, Any]] | None = None,
+        broken: Mapping[str, int] | None = None,
+    ) -> None:
+        self.schema, self.lookups, self.extremes = schema, tuple(lookups), dict(extremes or {})
+        self.broken = dict(broken or {})
+        self.derived = derivations(schema.constraints, schema.fields, schema.conditions)
+        self._fields = limits({f.name: f for f in schema.fields}, self.derived)
+        self.offsets = tuple(
+            Offset(self._label(c), c, self._fields[n], self._of(sources), self.extremes.get(n))
+            for n, (c, sources) in self.derived.items()
+            if isinstance(c, Inequality | Sum)
+        )
+        self.tied = tuple(Tied(self._label(c), self._of(tied(c))) for c in schema.constraints if tied(c))
+        instead = [*(name for o in self.offsets for name in o.names), *(t.field.name for t in self.tied)]
+        for name in instead:
+            if name in schema.names or instead.count(name) > 1:
+                raise UsageError(
+                    "NAME",
+                    where="constraints",
+                    found=f"a column named {name!r}",
+                    expected="another name: so is one that is made for a constraint",
+                    fix="rename the column",
+                )
+
+    def _of(self, names: Iterable[str]) -> tuple[AnyField, ...]:
+        return tuple(self._fields[n] for n in names)
+
+    def _label(self, constraint: Any) -> str:
+        return f"constraints[{self.schema.constraints.index(constraint)}] ({constraint})"
+
+    @property
+    def declared(self) -> list[str]:
+        """Columns that the schema says are looked up, sources before what is made of them."""
+        reckoned = {o.field.name for o in self.offsets}
+        return [name for name in self.derived if name not in reckoned]
+
+    @property
+    def fields(self) -> tuple[AnyField, ...]:
+        """What is learnt, in the order of the columns it stands for; the conditions are not among it."""
+        instead: dict[str, tuple[AnyField, ...]] = {o.field.name: o.fields for o in self.offsets}
+        instead |= dict.fromkeys([*self.declared, *(k.field.name for k in self.lookups)], ())
+        for t in self.tied:
+            instead |= dict.fromkeys((s.name for s in t.sources), ())
+            instead[t.sources[0].name] = (t.field,)
+        own = [f for f in self.schema.fields if f.name not in self.schema.conditions]
+        return tuple(g for f in own for g in instead.get(f.name, (self._fields[f.name],)))
+
+    @property
+    def observed(self) -> tuple[AnyField, ...]:
+        """What statistics are needed of: what is learnt, and the extremes of what is reckoned."""
+        return (*self.fields, *(o.field for o in self.offsets))
+
+    def reduce(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The batch with the columns of `fields`; its own stay beside them."""
+        columns = own = dict(zip(batch.schema.names, batch.columns, strict=True))
+        relations: tuple[Offset | Tied, ...] = (*self.offsets, *self.tied)
+        for relation in relations:
+            columns = columns | relation.reduce(own)
+        return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+
+    def restore(self, columns: Columns) -> Columns:
+        # twice: a lookup may put its source right after another has looked there
+        lookups = (*self.lookups, *self.lookups)
+        relations: tuple[Offset | Tied | Lookup, ...] = (*self.tied, *lookups, *self.offsets)
+        for relation in relations:
+            columns = columns | relation.restore(columns)
+        return columns
+
+    def holds(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
+        """Constraint -> (B,) whether each row keeps it; `combinations` make what is kept, and keep it."""
+        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+        relations: tuple[Offset | Lookup, ...] = (*self.offsets, *self.lookups)
+        return {relation.label: relation.holds(columns) for relation in relations}
+
+    def observe(self, batch: pa.RecordBatch, *, dependencies: bool) -> RelationStats:
+        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+        pairs = {}
+        for name in self.declared:
+            keys = [columns[s] for s in self.derived[name][1]]
+            pairs[name] = count_pairs(
+                coded(keys[0] if len(keys) == 1 else together(keys)), coded(columns[name])
+            )
+        broken = {label: int((~held).sum()) for label, held in self.holds(batch).items()}
+        found = observe_dependencies(columns, self._searched()) if dependencies else {}
+        return RelationStats(pairs, broken, found)
+
+    def _searched(self) -> list[str]:
+        """Columns among which dependencies are sought; what is reckoned takes no part."""
+        reckoned = {n for o in self.offsets for n in o.constraint.names}
+        return [f.name for f in self.schema.fields if f.kind in SCALARS and f.name not in reckoned]
+
+    def fit(self, stats: RelationStats, *, rows: int, config: CodecConfig) -> Relations:
+        """With the partners of training looked up, and the dependencies that were found."""
+        lookups, broken, rare = [], dict(stats.broken), config.rare_below
+        conditions = self.schema.conditions
+        given = {*conditions, *(s.name for t in self.tied for s in t.sources)}
+        for name in self.declared:
+            c, sources = self.derived[name]
+            lookup, bad = fit_lookup(
+                self._label(c), self._of(sources), self._fields[name], stats.pairs[name],
+                one_to_one=isinstance(c, OneToOne), rare=rare, given=sources[0] in given,
+            )  # fmt: skip
+            lookups.append(lookup)
+            broken[lookup.label] = bad
+        for label, bad in broken.items():
+            if 2 * bad > rows:
+                raise DataError(
+                    "CONSTRAINT",
+                    where=label,
+                    found=f"{bad} of {rows} training rows break it",
+                    expected="at most half of them",
+                    fix="correct or remove the constraint in the schema file, or correct the data",
+                )
+        used = {n for c in self.schema.constraints for n in c.names}
+        free = {f.name for f in self.schema.fields} - used - {*conditions, self.schema.target}
+        found = stats.found if config.dependencies else {}
+        for source, name in choose_dependencies(found, self.schema.fields, free, rare=rare):
+            pair = found[source, name]
+            lookups.append(
+                fit_lookup(
+                    f"{source} -> {name}", self._of([source]), self._fields[name], pair,
+                    one_to_one=False, rare=rare, given=source in given,
+                )[0]
+            )  # fmt: skip
+        broken = {label: bad for label, bad in broken.items() if bad}
+        return Relations(self.schema, agreeing(lookups, given), self.extremes, broken)
+
+    def finish(self, columns: Mapping[str, Column]) -> Relations:
+        """With the extremes of training; columns: the codecs of all that is `observed`."""
+        for t in self.tied:
+            if isinstance(columns[t.field.name], Placeholder):
+                raise DataError(
+                    "CONSTRAINT",
+                    where=t.label,
+                    found="no combination of so many rows as codec.rare_below asks for",
+                    fix="lower codec.rare_below, or remove the constraint from the schema file",
+                )
+        ends = {o.field.name: _extremes(columns[o.field.name]) for o in self.offsets}
+        known = {name: pair for name, pair in ends.items() if pair}
+        return Relations(self.schema, self.lookups, known, self.broken)
+
+    def tolerance(self, learnt: dict[str, float]) -> dict[str, float]:
+        """Of the columns that are made, from those of the columns learnt; see Codec.tolerance."""
+        out = dict(learnt)
+        for t in self.tied:
+            exact = out[t.field.name] == 0
+            out |= {s.name: 0.0 if exact else float("inf") for s in t.sources}
+        for k in self.lookups:
+            exact = all(out[s.name] == 0 for s in k.sources)
+            out[k.field.name] = 0.0 if exact else float("inf")
+        for o in self.offsets:
+            offset, alone = (out[f.name] for f in o.fields)
+            out[o.field.name] = max(offset + sum(out[s.name] for s in o.sources), alone)
+        return {name: out[name] for name in self.schema.names if name in out}
+
+    def to_json(self) -> dict[str, Any]:
+        looked_up = [
+            {
+                "label": k.label,
+                "columns": [s.name for s in k.sources],
+                "made": k.field.name,
+                "pairs": [list(pair) for pair in k.pairs],
+                "snaps": k.snaps,
+            }
+            for k in self.lookups
+        ]
+        extremes = {name: list(ends) for name, ends in self.extremes.items()}
+        return {"lookups": looked_up, "extremes": extremes, "broken": self.broken}
+
+    @classmethod
+    def from_json(cls, schema: Schema, data: dict[str, Any]) -> Relations:
+        bare = cls(schema)
+        lookups = [
+            Lookup(
+                k["label"],
+                bare._of(k["columns"]),
+                bare._fields[k["made"]],
+                tuple((key, partner) for key, partner in k["pairs"]),
+                k["snaps"],
+            )
+            for k in data["lookups"]
+        ]
+        extremes = {name: (low, high) for name, (low, high) in data["extremes"].items()}
+        return cls(schema, lookups, extremes, data["broken"])
+
+
+def _extremes(column: Column) -> tuple[Any, Any] | None:
+    """The smallest and largest value that a column of numbers or times makes, in storage units."""
+    if isinstance(column, Scale):
+        ends, _ = to_numpy(column.axis.arrow(np.array([column.axis.low, column.axis.high]), None))
+        return ends[0].item(), ends[1].item()
+    return (column.value, column.value) if isinstance(column, Fixed) and column.value is not None else None

@@ -1,0 +1,298 @@
+"""What must hold between the columns of a table: declared in its schema, kept by codecs/relations.py.
+
+| type | holds for a row where |
+|---|---|
+| inequality | `low` <= `high` (`strict`: <), or one of the two is missing |
+| sum | `total` is the sum of `parts`, rounded to the total's decimals, or one of them is missing |
+| combinations | training showed the values of `columns` together |
+| one_to_one | each value of either column has one partner in the other |
+| determines | the values of `columns` decide the value of `target` |
+
+In the last three a missing value is a value like any other. Limits of one column are `minimum` and
+`maximum` of its field. Each constraint but `combinations` makes one column from the others; `derivations`
+says which, and refuses declarations that contradict each other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from genpipe.errors import closest
+
+if TYPE_CHECKING:
+    from genpipe.schema import AnyField
+
+TIMES = ("timestamp", "date")
+SCALARS = ("number", "integer", "boolean", "category", *TIMES)
+
+
+class _Constraint(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @property
+    def columns_by_key(self) -> list[tuple[str, str]]:
+        """(key in the file, column) of every column named."""
+        out = []
+        for key, value in self:
+            names = [(key, value)] if isinstance(value, str) else []
+            many = [(f"{key}[{i}]", v) for i, v in enumerate(value)] if isinstance(value, tuple) else []
+            out += [(k, v) for k, v in names + many if k != "type"]
+        return out
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for _, name in self.columns_by_key)
+
+
+class Inequality(_Constraint):
+    type: Literal["inequality"] = "inequality"
+    low: str
+    high: str
+    strict: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.low} {'<' if self.strict else '<='} {self.high}"
+
+
+class Sum(_Constraint):
+    type: Literal["sum"] = "sum"
+    total: str
+    parts: tuple[str, ...] = Field(min_length=2)
+
+    def __str__(self) -> str:
+        return f"{self.total} = {' + '.join(self.parts)}"
+
+
+class Combinations(_Constraint):
+    type: Literal["combinations"] = "combinations"
+    columns: tuple[str, ...] = Field(min_length=2)
+
+    def __str__(self) -> str:
+        return f"combinations of {', '.join(self.columns)}"
+
+
+class OneToOne(_Constraint):
+    type: Literal["one_to_one"] = "one_to_one"
+    columns: tuple[str, str]
+
+    def __str__(self) -> str:
+        return f"{self.columns[0]} <-> {self.columns[1]}"
+
+
+class Determines(_Constraint):
+    type: Literal["determines"] = "determines"
+    columns: tuple[str, ...] = Field(min_length=1)
+    target: str
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.columns)} -> {self.target}"
+
+
+AnyConstraint = Annotated[
+    Inequality | Sum | Combinations | OneToOne | Determines, Field(discriminator="type")
+]
+TYPES = ("inequality", "sum", "combinations", "one_to_one", "determines")
+Derivations = dict[str, tuple[Any, tuple[str, ...]]]
+
+
+def derivations(
+    constraints: Iterable[AnyConstraint], fields: Iterable[AnyField], conditions: tuple[str, ...]
+) -> Derivations:
+    """Column made from others -> (its constraint, these others), in an order in which they can be made.
+
+    conditions: columns that are given and never made. ValueError: a declaration that cannot be kept, with
+    its place in the file.
+    """
+    by_name = {f.name: f for f in fields}
+    numbered = list(enumerate(constraints))
+    for i, c in numbered:
+        _check_columns(f"constraints[{i}]", c, by_name, conditions)
+    derived: Derivations = {}
+    made: dict[str, int] = {}  # column -> the constraint that makes it, alone or tied to others
+    for i, c in numbered:
+        for name in tied(c):
+            if name in made:
+                raise ValueError(_twice(i, name, made[name]))
+            made[name] = i
+    # a one_to_one chooses its side when it is known what else is made
+    for i, c in sorted(numbered, key=lambda ic: isinstance(ic[1], OneToOne)):
+        ways = _ways(c, by_name)
+        free = [w for w in ways if w[0] not in {*conditions, *made}]
+        if len(ways) > 1:
+            free = [w for w in free if w[0] not in _ancestors(w[1], derived)]
+        if free:
+            name, sources = free[0]
+            derived[name], made[name] = (c, sources), i
+        elif ways:
+            name = next((n for n, _ in ways if n in made), ways[0][0])
+            raise ValueError(
+                _twice(i, name, made[name]) if name in made else _given(f"constraints[{i}]", name)
+            )
+    _check_apart(numbered)
+    order = _ordered(derived, made)
+    limits(by_name, order, numbered)
+    return order
+
+
+def tied(constraint: AnyConstraint) -> tuple[str, ...]:
+    """Columns that become one: only their combinations of training are made."""
+    if isinstance(constraint, Combinations):
+        return constraint.columns
+    return constraint.columns if isinstance(constraint, Determines) and len(constraint.columns) > 1 else ()
+
+
+def limits(
+    fields: Mapping[str, AnyField], derived: Derivations, numbered: Iterable[tuple[int, Any]] = ()
+) -> dict[str, Any]:
+    """The fields with the limits that constraints add: a low side stays below the high side's maximum."""
+    out: dict[str, Any] = dict(fields)
+    for c, _ in reversed(derived.values()):
+        if isinstance(c, Inequality) and (top := greatest(out[c.high])) is not None:
+            out[c.low] = _capped(out[c.low], top, c.strict)
+    for i, c in numbered:
+        for name in c.names:
+            low, high = getattr(out[name], "minimum", None), getattr(out[name], "maximum", None)
+            if low is not None and high is not None and low > high:
+                raise ValueError(
+                    f"constraints[{i}]: {c} leaves no value for {name!r}: from {low} to {high}; "
+                    "raise a maximum, lower a minimum, or remove the constraint"
+                )
+        for end in ("minimum", "maximum") if isinstance(c, Sum) else ():
+            _check_total(i, c, end, out)
+    return out
+
+
+def greatest(field: Any) -> float | None:
+    """The greatest value a field allows, in whole units of its decimals; None = no limit."""
+    top, decimals = getattr(field, "maximum", None), getattr(field, "decimals", None)
+    if top is None or decimals is None:
+        return top
+    unit = 10.0**decimals
+    nearest = round(top * unit)
+    return (nearest - (nearest / unit > top)) / unit
+
+
+def _capped(field: Any, top: float, strict: bool) -> Any:
+    """The field with no value above `top`, or, if strict, none that reaches it."""
+    if field.kind == "integer":
+        most: float = math.ceil(top) - 1 if strict else math.floor(top)
+    elif field.decimals is None or not strict:
+        most = math.nextafter(top, -math.inf) if strict else top
+    else:
+        unit = 10.0**field.decimals
+        most = (math.ceil(round(top * unit, 6)) - 1) / unit
+    return field.model_copy(update={"maximum": most if field.maximum is None else min(most, field.maximum)})
+
+
+def _check_total(i: int, c: Sum, end: str, fields: Mapping[str, Any]) -> None:
+    """A limit of a total must follow from its parts: there is no fair way to shorten some of them."""
+    limit, ends = getattr(fields[c.total], end), [getattr(fields[p], end) for p in c.parts]
+    if limit is None:
+        return
+    if None not in ends:
+        reached = round(math.fsum(ends), getattr(fields[c.total], "decimals", 0) or 9)
+        if reached >= limit if end == "minimum" else reached <= limit:
+            return
+    raise ValueError(
+        f"constraints[{i}].total: {c.total!r} has the {end} {limit}, which its parts may break; give every "
+        f"part a {end} that adds up to {limit}, or remove the {end} of {c.total!r} and whatever limits it"
+    )
+
+
+def _check_columns(
+    where: str, c: AnyConstraint, fields: Mapping[str, AnyField], conditions: tuple[str, ...]
+) -> None:
+    """Every column known, named once, and of a kind the constraint can compare."""
+    arithmetic = isinstance(c, Inequality | Sum)
+    allowed = {"inequality": ("number", "integer", *TIMES), "sum": ("number", "integer")}.get(c.type, SCALARS)
+    for key, name in c.columns_by_key:
+        if name not in fields:
+            hint = closest(name, fields) or "fields are " + ", ".join(fields)
+            raise ValueError(f"{where}.{key}: {name!r} is not a field; {hint}")
+        if c.names.count(name) > 1:
+            raise ValueError(
+                f"{where}.{key}: {name!r} is named twice; a constraint is between different columns"
+            )
+        if fields[name].kind not in allowed:
+            raise ValueError(
+                f"{where}.{key}: {name!r} is of kind {fields[name].kind}; {c.type} compares "
+                f"{', '.join(allowed)}; change the field's kind, or leave the column out"
+            )
+        if name in conditions and name in tied(c):
+            raise ValueError(_given(f"{where}.{key}", name))
+    kinds = {n: "number" if fields[n].kind == "integer" else str(fields[n].arrow()) for n in c.names}
+    kinds = {n: "number" if kind == "double" else kind for n, kind in kinds.items()}
+    if arithmetic and len(set(kinds.values())) > 1:
+        shown = ", ".join(f"{n!r} is {kind}" for n, kind in kinds.items())
+        raise ValueError(f"{where}: {shown}; give both the same kind (of times also the same unit and zone)")
+
+
+def _ways(c: AnyConstraint, fields: Mapping[str, AnyField]) -> list[tuple[str, tuple[str, ...]]]:
+    """(column to make, from which), the better way first."""
+    if isinstance(c, Inequality):
+        return [(c.high, (c.low,))]
+    if isinstance(c, Sum):
+        return [(c.total, c.parts)]
+    if isinstance(c, Determines):
+        return [(c.target, c.columns)]
+    if isinstance(c, OneToOne):
+        a, b = c.columns
+        ways: list[tuple[str, tuple[str, ...]]] = [(b, (a,)), (a, (b,))]
+        # words decide numbers rather than the reverse: a choice is made exactly in every layout
+        return sorted(ways, key=lambda way: fields[way[0]].kind in ("category", "boolean"))
+    return []
+
+
+def _ancestors(names: Iterable[str], derived: Derivations) -> set[str]:
+    """The names, and all that these are made from."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += derived[name][1] if name in derived else ()
+    return found
+
+
+def _check_apart(numbered: list[tuple[int, Any]]) -> None:
+    """Sums and differences may be any number, the other types know only the values of training."""
+    reckoned = {n: i for i, c in numbered if isinstance(c, Inequality | Sum) for n in c.names}
+    for i, c in numbered:
+        for key, name in c.columns_by_key if not isinstance(c, Inequality | Sum) else ():
+            if name in reckoned:
+                raise ValueError(
+                    f"constraints[{i}].{key}: {name!r} is in constraints[{reckoned[name]}] as well; an "
+                    "inequality or sum cannot share columns with the other types; remove one of the two"
+                )
+
+
+def _ordered(derived: Derivations, made: dict[str, int]) -> Derivations:
+    try:
+        order = TopologicalSorter({name: sources for name, (_, sources) in derived.items()}).static_order()
+        return {name: derived[name] for name in order if name in derived}
+    except CycleError as error:
+        which = sorted({made[name] for name in error.args[1]})
+        raise ValueError(
+            f"constraints[{which[-1]}]: a circle: {' from '.join(map(repr, error.args[1]))}; remove one of "
+            + ", ".join(f"constraints[{i}]" for i in which)
+        ) from None
+
+
+def _given(where: str, name: str) -> str:
+    return (
+        f"{where}: {name!r} is the target, which is given and cannot be made from other columns or tied to "
+        "them; exchange the sides, leave it out, or choose another target"
+    )
+
+
+def _twice(i: int, name: str, before: int) -> str:
+    return (
+        f"constraints[{i}]: {name!r} is made by constraints[{before}] already; a column can be made in one "
+        "way only; remove one of the two, or exchange the sides"
+    )
