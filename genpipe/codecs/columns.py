@@ -2,13 +2,13 @@
 
 | class | fields | tokens | vector |
 |---|---|---|---|
-| Choice | category, boolean | a code per value, by falling frequency | one-hot |
+| Choice (choice.py) | category, boolean | a code per value, by falling frequency | one-hot |
 | Scale (numeric.py) | number, integer, times | atoms and quantile bins | normal score, one-hot of modes |
 | Fixed | a column with one value, or none | nothing | nothing |
 | Placeholder | identifier, text | nothing; unique made-up values | nothing |
 
 What training did not show is encoded as the nearest thing it did: a number beyond the extremes as the
-extreme, an unseen choice as `rare` if there is one, else as the most frequent one.
+extreme, an unseen choice as the rare ones are if there are any, else as the most frequent one.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from genpipe.errors import UsageError
 from genpipe.schema import AnyField, Schema
@@ -94,78 +92,6 @@ def rounded(shares: Sequence[float]) -> tuple[float, ...]:
 def hottest(x: np.ndarray) -> np.ndarray:
     """The choice of each row; NaN never wins against a number."""
     return np.nan_to_num(x, nan=-np.inf).argmax(1)
-
-
-@dataclass(frozen=True)
-class Choice(Learnt):
-    """values by falling count.
-
-    rare: share of training rows whose value was seen too rarely to be kept; decoding it draws a kept
-    value, so that no invented word enters the data.
-    """
-
-    type: ClassVar[str] = "choice"
-    field: AnyField
-    values: tuple[str | bool, ...]
-    shares: tuple[float, ...]
-    rare: float = 0.0
-    missing: bool = False
-
-    @property
-    def vocabulary(self) -> int:
-        return len(self.values) + (self.rare > 0) + self.missing
-
-    @property
-    def spans(self) -> tuple[Span, ...]:
-        return (Span(name=self.field.name, start=0, size=self.vocabulary, kind="categorical"),)
-
-    @cached_property
-    def known(self) -> pa.Array:
-        return pa.array(self.values, self.field.arrow())
-
-    def encode(self, column: pa.Array) -> np.ndarray:
-        if pa.types.is_boolean(column.type):  # index_in knows no booleans
-            codes = pc.index_in(column.cast(pa.int8()), self.known.cast(pa.int8()))
-        else:
-            codes = pc.index_in(column, self.known)
-        out = (
-            codes.fill_null(len(self.values) if self.rare else 0)
-            .to_numpy(zero_copy_only=False)
-            .astype(np.int32)
-        )
-        if self.missing and column.null_count:
-            out[column.is_null().to_numpy(zero_copy_only=False)] = self.vocabulary - 1
-        return out
-
-    def decode(self, codes: np.ndarray, rng: np.random.Generator) -> pa.Array:
-        codes = np.clip(codes, 0, self.vocabulary - 1)
-        if self.rare:
-            weights = np.asarray(self.shares[: len(self.values)], dtype=np.float64)
-            stand_in = rng.choice(len(weights), size=len(codes), p=weights / weights.sum())
-            codes = np.where(codes == len(self.values), stand_in, codes)
-        absent = codes == self.vocabulary - 1 if self.missing else np.zeros(len(codes), bool)
-        return self.known.take(pa.array(np.where(absent, 0, codes), pa.int64(), mask=absent))
-
-    def encode_vector(self, column: pa.Array) -> np.ndarray:
-        return one_hot(self.encode(column), self.vocabulary)
-
-    def decode_vector(self, x: np.ndarray, rng: np.random.Generator) -> pa.Array:
-        return self.decode(hottest(x), rng)
-
-    def tolerance(self, layout: str) -> float:
-        return self.rare
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "values": list(self.values),
-            "shares": list(self.shares),
-            "rare": self.rare,
-            "missing": self.missing,
-        }
-
-    @classmethod
-    def from_json(cls, field: AnyField, data: dict[str, Any]) -> Choice:
-        return cls(field, tuple(data["values"]), tuple(data["shares"]), data["rare"], data["missing"])
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genpipe.codecs.base import Arrays, Codec, CodecConfig, ConditionTable, RowStats, Stats, check_version
-from genpipe.codecs.columns import Choice, Column, Fixed, Learnt, Placeholder, assemble, rounded
+from genpipe.codecs.base import Arrays, Codec, CodecConfig, RowStats, Stats, check_version
+from genpipe.codecs.choice import Choice, make_choice
+from genpipe.codecs.columns import Column, Fixed, Learnt, Placeholder, assemble
+from genpipe.codecs.conditions import ConditionTable
 from genpipe.codecs.numeric import NumberStats, Scale, make_scale, observe_number
 from genpipe.codecs.sketch import (
     SAMPLE_CELLS,
@@ -35,7 +37,6 @@ from genpipe.spec import Span, TensorSpec
 
 CHOICES = ("category", "boolean")
 NUMBERS = ("number", "integer", "timestamp", "date")
-MOST_CATEGORIES = 1_000_000
 WIDEST_VECTOR = 20_000
 COLUMNS: dict[str, type[Column]] = {c.type: c for c in (Choice, Scale, Fixed, Placeholder)}
 
@@ -205,7 +206,7 @@ def _count(column: pa.Array) -> dict[Any, int]:
 def _column(field: AnyField, stats: TabularStats, config: CodecConfig) -> Column:
     """The codec of one column, from the statistics of the whole training split."""
     if field.kind in CHOICES:
-        return _choice(field, stats.choices[field.name], config.rare_below)
+        return make_choice(field, stats.choices[field.name], config)
     if field.kind in NUMBERS:
         return _scale(field, stats, config)
     if field.kind in ("identifier", "text"):
@@ -216,39 +217,6 @@ def _column(field: AnyField, stats: TabularStats, config: CodecConfig) -> Column
         found=f"a field of kind {field.kind} in a table",
         expected="numbers, choices, times, identifiers or text",
     )
-
-
-def _choice(field: AnyField, counts: dict[Any, int], rare_below: int) -> Column:
-    pinned = getattr(field, "values", None)
-    missing = counts.get(None, 0)
-    seen = {v: n for v, n in counts.items() if v is not None}
-    if len(seen) > MOST_CATEGORIES:
-        raise DataError(
-            "CATEGORIES",
-            where=field.name,
-            found=f"{len(seen)} distinct values",
-            expected=f"at most {MOST_CATEGORIES}",
-            fix="declare it identifier or text in the schema",
-        )
-    kept = (
-        {v: seen.get(v, 0) for v in pinned} if pinned else {v: n for v, n in seen.items() if n >= rare_below}
-    )
-    values = sorted(kept, key=lambda v: (-kept[v], str(v)))
-    lost = sum(n for v, n in seen.items() if v not in kept)
-    if not values:
-        return Placeholder(field, missing / sum(counts.values())) if seen else Fixed(field, None)
-    if len(values) == 1 and not lost and not missing:
-        return Fixed(field, values[0])
-    if missing and not field.nullable:
-        raise DataError(
-            "NULL",
-            where=field.name,
-            found=f"{missing} missing values",
-            expected="none: the schema says nullable: false",
-        )
-    rows = sum(counts.values())
-    seen_as = [*(kept[v] for v in values), *([lost] if lost else []), *([missing] if missing else [])]
-    return Choice(field, tuple(values), rounded([n / rows for n in seen_as]), lost / rows, missing > 0)
 
 
 def _scale(field: AnyField, stats: TabularStats, config: CodecConfig) -> Column:

@@ -2,7 +2,8 @@
 
 Writes `<dataset>/codecs/<digest>.json`, where the digest names the dataset's content, the codec's settings
 and the version of the format; a second call reads it. The statistics of the parts merge exactly, so one
-process and many Ray tasks make the same file, byte for byte.
+process and many Ray tasks make the same file, byte for byte. Where rare values are protected,
+`<digest>.protected.json` beside it lists them with their rows: they never leave the dataset's folder.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from genpipe import store
 from genpipe.codecs import CODECS
 from genpipe.codecs.base import VERSION, Codec, CodecConfig, Stats
+from genpipe.codecs.protect import Summary, hidden_values, hidden_words, summary
 from genpipe.dataset import Dataset, Part
 from genpipe.errors import DataError
 from genpipe.progress import Event, Progress, silent
@@ -24,9 +26,8 @@ MANY_PARTS, MANY_BYTES = 4, 2**30  # beyond both it pays to start Ray; beyond th
 def prepare(dataset: Dataset, config: CodecConfig | None = None, *, progress: Progress = silent) -> Codec:
     """The codec of this dataset under these settings, from its training split alone."""
     config = config or CodecConfig()
-    schema = dataset.schema
-    name = {"fingerprint": dataset.fingerprint, "config": config.model_dump(mode="json"), "version": VERSION}
-    where = store.join(dataset.uri, "codecs", f"{store.digest(name)}.json")
+    schema, name = dataset.schema, _request(dataset, config)
+    where = _place(dataset, config, "json")
     kind = CODECS[schema.kind]
     try:
         return _read(kind, dataset, where)
@@ -48,8 +49,28 @@ def prepare(dataset: Dataset, config: CodecConfig | None = None, *, progress: Pr
             fix="ingest more rows, or lower holdout",
         )
     codec = kind.build(schema, merged, config)
+    if config.rare == "protect":  # before the codec: whoever finds that finds the list
+        hidden = hidden_values(codec, merged, config)
+        store.write_bytes(_place(dataset, config, "protected.json"), store.canonical(hidden))
+        told = f"protected {hidden_words(summary(hidden)) or 'nothing'}"
+        progress(Event("prepare", done=done, total=done, unit="rows", note=told))
     store.create(where, store.canonical(name | {"codec": codec.to_json()}))
     return codec
+
+
+def protected(dataset: Dataset, config: CodecConfig) -> Summary:
+    """What `rare: protect` hid in this dataset; after `prepare`."""
+    if config.rare != "protect":
+        return {}
+    return summary(store.read_json(_place(dataset, config, "protected.json")))
+
+
+def _request(dataset: Dataset, config: CodecConfig) -> dict[str, Any]:
+    return {"fingerprint": dataset.fingerprint, "config": config.model_dump(mode="json"), "version": VERSION}
+
+
+def _place(dataset: Dataset, config: CodecConfig, suffix: str) -> str:
+    return store.join(dataset.uri, "codecs", f"{store.digest(_request(dataset, config))}.{suffix}")
 
 
 def _read(kind: type[Codec], dataset: Dataset, where: str) -> Codec:

@@ -9,8 +9,10 @@ import pyarrow as pa
 import pytest
 
 from genpipe.codecs import sketch, tabular
-from genpipe.codecs.base import CodecConfig, fit, spread_draws
-from genpipe.codecs.columns import Choice, Fixed, Placeholder
+from genpipe.codecs.base import CodecConfig, fit
+from genpipe.codecs.choice import Choice
+from genpipe.codecs.columns import Fixed, Placeholder
+from genpipe.codecs.conditions import spread_draws
 from genpipe.codecs.tabular import TabularCodec
 from genpipe.errors import DataError, UsageError
 from genpipe.schema import AnyField, Boolean, Category, Identifier, Image, Integer, Number, Schema, Text
