@@ -7,6 +7,7 @@
 | Fixed | a column with one value, or none | nothing | nothing |
 | Placeholder | identifier, text | nothing; unique made-up values | nothing |
 
+A column of more than a thousand codes takes two positions of tokens: the digits of the code (`Learnt`).
 What training did not show is encoded as the nearest thing it did: a number beyond the extremes as the
 extreme, an unseen choice as the rare ones are if there are any, else as the most frequent one.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isqrt
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,6 +26,8 @@ import pyarrow as pa
 from genpipe.errors import UsageError
 from genpipe.schema import AnyField, Schema
 from genpipe.spec import Span
+
+WIDEST_HEAD = 1024  # tokens of one position
 
 
 class Column(ABC):
@@ -51,7 +55,9 @@ class Column(ABC):
 class Learnt(Column):
     """A column that takes part in learning. Codes are 0 .. vocabulary-1, missing last.
 
-    shares: of each code in the training split. ordered: codes are ranks.
+    shares: of each code in the training split. ordered: codes are ranks. As tokens a code is one position,
+    or, where no head should be as wide as the vocabulary, the digits of a two-digit number: code =
+    high * base + low, so that a million values cost two heads of a thousand.
     """
 
     shares: tuple[float, ...]
@@ -60,6 +66,37 @@ class Learnt(Column):
     @property
     @abstractmethod
     def vocabulary(self) -> int: ...
+
+    @property
+    def digits(self) -> tuple[int, ...]:
+        """The vocabulary of each of the column's positions."""
+        if self.vocabulary <= WIDEST_HEAD:
+            return (self.vocabulary,)
+        base = isqrt(self.vocabulary - 1) + 1
+        return -(-self.vocabulary // base), base
+
+    @property
+    def digit_shares(self) -> tuple[tuple[float, ...], ...]:
+        """The shares of each position's tokens in the training split."""
+        if len(self.digits) == 1:
+            return (self.shares,)
+        table = np.zeros(self.digits)
+        table.flat[: self.vocabulary] = self.shares
+        return rounded(table.sum(1)), rounded(table.sum(0))
+
+    def split(self, codes: np.ndarray) -> np.ndarray:
+        """(B,) codes -> (B, positions) tokens."""
+        return codes[:, None] if len(self.digits) == 1 else np.stack(np.divmod(codes, self.digits[1]), 1)
+
+    def join(self, tokens: np.ndarray) -> np.ndarray:
+        """Any (B, positions) integers -> (B,) codes. Low digits that no code has fold evenly onto those that
+        some code with this high digit has."""
+        if len(self.digits) == 1:
+            return tokens[:, 0]
+        height, base = self.digits
+        high, low = np.clip(tokens[:, 0], 0, height - 1), np.clip(tokens[:, 1], 0, base - 1)
+        room = self.vocabulary - (height - 1) * base
+        return high * base + np.where(high == height - 1, low % room, low)
 
     @property
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Tables: every column its own code (layout `tokens`) or its own span of a vector (layout `vector`).
+"""Tables: every column its own code (layout `tokens`; of many values two digits) or span of a vector.
 
 Condition fields travel beside x; identifiers, free text and constant columns take no position and are
 made again on decoding. The encoding follows what led the field: quantile bins with exact atoms for
@@ -115,11 +115,11 @@ class TabularCodec(Codec):
     def _tokens(self) -> TensorSpec:
         return TensorSpec(
             layout="tokens",
-            shape=(len(self.learnt),),
+            shape=(sum(len(c.digits) for c in self.learnt),),
             dtype="int32",
-            vocabulary=tuple(c.vocabulary for c in self.learnt),
-            frequencies=tuple(c.shares for c in self.learnt),
-            ordered=tuple(c.ordered for c in self.learnt),
+            vocabulary=tuple(size for c in self.learnt for size in c.digits),
+            frequencies=tuple(shares for c in self.learnt for shares in c.digit_shares),
+            ordered=tuple(c.ordered for c in self.learnt for _ in c.digits),
             conditions=self.conditions.sizes,
         )
 
@@ -143,34 +143,40 @@ class TabularCodec(Codec):
     @cached_property
     def _places(self) -> list[tuple[Learnt, int, int]]:
         """(column, first, last + 1) of each learnt column's part of a vector."""
-        ends = np.cumsum([0, *(_width(c.spans) for c in self.learnt)])
-        return list(zip(self.learnt, ends[:-1].tolist(), ends[1:].tolist(), strict=True))
+        return self._tile([_width(c.spans) for c in self.learnt])
+
+    @cached_property
+    def positions(self) -> list[tuple[Learnt, int, int]]:
+        """(column, first, last + 1) of each learnt column's positions as tokens."""
+        return self._tile([len(c.digits) for c in self.learnt])
+
+    def _tile(self, sizes: list[int]) -> list[tuple[Learnt, int, int]]:
+        ends = np.cumsum([0, *sizes]).tolist()
+        return list(zip(self.learnt, ends[:-1], ends[1:], strict=True))
 
     def encode(self, batch: pa.RecordBatch, layout: str) -> Arrays:
         spec = self.spec(layout)
         x = np.empty((batch.num_rows, *spec.shape), dtype=spec.dtype)
-        for i, (column, start, stop) in enumerate(self._places):
+        tokens = layout == "tokens"
+        for column, start, stop in self.positions if tokens else self._places:
             values = batch.column(column.field.name)
-            if layout == "tokens":
-                x[:, i] = column.encode(values)
-            else:
-                x[:, start:stop] = column.encode_vector(values)
+            x[:, start:stop] = column.split(column.encode(values)) if tokens else column.encode_vector(values)
         return {"x": x, "condition": self.conditions.codes(batch)}
 
     def decode(self, arrays: Arrays, layout: str, rng: np.random.Generator) -> pa.RecordBatch:
         self.check_layout(layout)
         x = arrays["x"]
         made = self.conditions.columns(self.schema, arrays["condition"])
-        at = {c.field.name: i for i, c in enumerate(self.learnt)}
+        tokens = layout == "tokens"
+        at = {c.field.name: x[:, a:b] for c, a, b in (self.positions if tokens else self._places)}
         for column in self.columns:
             name = column.field.name
             if not isinstance(column, Learnt):
                 made[name] = column.decode(np.zeros(len(x), np.int64), rng)
-            elif layout == "tokens":
-                made[name] = column.decode(x[:, at[name]], rng)
+            elif tokens:
+                made[name] = column.decode(column.join(at[name]), rng)
             else:
-                _, start, stop = self._places[at[name]]
-                made[name] = column.decode_vector(x[:, start:stop], rng)
+                made[name] = column.decode_vector(at[name], rng)
         return assemble(self.schema, made, len(x), rng)
 
     def tolerance(self, layout: str) -> dict[str, float]:
