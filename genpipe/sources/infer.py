@@ -55,7 +55,7 @@ def _integer(column: Column, common: dict[str, Any], missing: str, target: bool)
     span = (column.high or 0) - (column.low or 0) + 1
     if not column.nulls and not target and span == column.rows and column.distinct > 0.9 * column.rows:
         return Identifier(**common, storage="integer", reason="counts the rows: every number of a range once")
-    return Integer(**common, reason=f"whole numbers{missing}")
+    return Integer(**common, reason=f"{column.unit or 'whole numbers'}{missing}")
 
 
 def _choice(column: Column, common: dict[str, Any], missing: str, target: bool) -> AnyField:
