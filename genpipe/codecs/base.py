@@ -22,6 +22,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from genpipe.codecs.conditions import ConditionTable, Counts, check_label, count_conditions
+from genpipe.codecs.identify import check_rows, identify
 from genpipe.codecs.sketch import add_counts
 from genpipe.errors import DataError, UsageError
 from genpipe.schema import Schema
@@ -96,6 +97,14 @@ class Codec(ABC):
 
     @abstractmethod
     def decode(self, arrays: Arrays, layout: str, rng: np.random.Generator) -> pa.RecordBatch: ...
+
+    def identify(self, batch: pa.RecordBatch, start: int, seed: int) -> pa.RecordBatch:
+        """Rows start, start + 1, .. of the stream `seed` names, with identifiers that no other row has."""
+        return identify(self.schema, batch, start, seed)
+
+    def check_rows(self, stop: int) -> None:
+        """Raise a UsageError where the rows before `stop` need more identifiers than a pattern has."""
+        check_rows(self.schema, stop)
 
     @abstractmethod
     def tolerance(self, layout: str) -> dict[str, float]:

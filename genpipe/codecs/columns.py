@@ -22,7 +22,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from genpipe.codecs.identify import made_values
 from genpipe.errors import UsageError
 from genpipe.schema import AnyField, Schema
 from genpipe.spec import Span
@@ -161,17 +163,21 @@ class Fixed(Column):
 
 @dataclass(frozen=True)
 class Placeholder(Column):
-    """Unique made-up values of 63 random bits, whatever the block; a share `missing` of them is null."""
+    """Unique made-up values of 63 random bits, whatever the block, or legal ones of the field's pattern that
+    `Codec.identify` makes unique; a share `missing` of them is null.
+    """
 
     type: ClassVar[str] = "placeholder"
     field: AnyField
     missing: float = 0.0
 
     def decode(self, codes: np.ndarray, rng: np.random.Generator) -> pa.Array:
+        absent = rng.random(len(codes)) < self.missing
+        if (made := made_values(self.field, len(codes), rng)) is not None:
+            return pc.if_else(pa.array(absent), pa.scalar(None, made.type), made)
         numbers = rng.integers(0, 2**63 - 1, size=len(codes), dtype=np.int64)
         while len(np.unique(numbers)) < len(numbers):
             numbers = rng.integers(0, 2**63 - 1, size=len(codes), dtype=np.int64)
-        absent = rng.random(len(codes)) < self.missing
         if pa.types.is_integer(self.field.arrow()):
             return pa.array(numbers, mask=absent)
         names = np.array([f"{self.field.name}-{n:016x}" for n in numbers.tolist()], dtype=object)

@@ -30,7 +30,8 @@ HEAD = """\
 # How genpipe reads this data. Edit it and pass it back: genpipe ingest DATA --schema THIS_FILE
 # kind of a field: number (decimals, minimum, maximum), integer (minimum, maximum), boolean,
 #   category (values), timestamp (unit, timezone), date,
-#   identifier (never learnt, placeholders are made), text.
+#   identifier and text (never learnt; pattern: a regular expression for the made-up values; identifiers of
+#   storage: integer: minimum).
 # A value that breaks a field stops the ingest with its file and row. Leave a column out to drop it.
 """
 

@@ -143,7 +143,7 @@ BAD: dict[str, list[tuple[str, Make, str]]] = {
         (
             "lists",
             file("a.parquet", parquet({"a": pa.array([[1, 2]] * 30)})),
-            "type list.* each of its parts",
+            "list.* each of its parts",
         ),
         ("equal rows", file("a.csv", "a,b\n" + "1,x\n" * 50), "none of 50 rows falls into"),
     ],
