@@ -10,8 +10,8 @@ obeys from then on. Stored kinds:
 | boolean | bool | a choice of two |
 | category | string | one of few values; `values` pins the list |
 | timestamp, date | timestamp[unit, timezone], date32 | a point in time |
-| identifier | string or int64 | not learnt: unique placeholders are made for the output |
-| text | string | a document (data kind `text`) |
+| identifier | string or int64 | not learnt: unique placeholders, or strings of a `pattern`, for the output |
+| text | string | a document (data kind `text`); beside other kinds made up like an identifier |
 | image | struct<bytes, path> (PNG) | pixels (height, width, channels) |
 | series | list<float64> | one channel of a fixed-length series; one row an entity or window |
 | audio | struct<bytes, path> (WAV) | a waveform of `frames` samples at `rate` Hz |
@@ -35,6 +35,7 @@ from pydantic import (
 
 from genpipe.constraints import AnyConstraint, derivations
 from genpipe.errors import DataError
+from genpipe.pattern import language
 
 DataKind = Literal["tabular", "image", "series", "text", "audio"]
 KINDS: tuple[str, ...] = ("tabular", "image", "series", "text", "audio")
@@ -102,15 +103,41 @@ class Date(BaseField):
         return pa.date32()
 
 
-class Identifier(BaseField):
+class Made(BaseField, ABC):
+    """Never learnt: the output gets made-up values, which no two rows of a seed share.
+
+    pattern: a regular expression whose strings they are (see pattern.py); None = placeholders.
+    """
+
+    pattern: str | None = None
+
+    @model_validator(mode="after")
+    def _check_pattern(self) -> Made:
+        if self.pattern is not None:
+            language(self.pattern)
+        return self
+
+
+class Identifier(Made):
+    """minimum: where the made-up numbers begin, one a row; None = 63 random bits."""
+
     kind: Literal["identifier"] = "identifier"
     storage: Literal["string", "integer"] = "string"
+    minimum: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+
+    @model_validator(mode="after")
+    def _check_storage(self) -> Identifier:
+        if self.storage == "integer" and self.pattern is not None:
+            raise ValueError("pattern is for identifiers of storage: string; whole numbers take minimum")
+        if self.storage == "string" and self.minimum is not None:
+            raise ValueError("minimum is for identifiers of storage: integer; texts take pattern")
+        return self
 
     def arrow(self) -> pa.DataType:
         return pa.string() if self.storage == "string" else pa.int64()
 
 
-class Text(BaseField):
+class Text(Made):
     kind: Literal["text"] = "text"
 
     def arrow(self) -> pa.DataType:
@@ -179,6 +206,9 @@ class Schema(BaseModel):
         if self.constraints and self.kind != "tabular":
             raise ValueError(f"constraints are between columns of a table, this is {self.kind}; remove them")
         derivations(self.constraints, self.fields, self.conditions)
+        patterned = [f.name for f in self.fields if isinstance(f, Text) and f.pattern is not None]
+        if self.kind == "text" and patterned:
+            raise ValueError(f"text {patterned[0]!r} is learnt here, so it takes no pattern")
         return self
 
     @model_serializer(mode="wrap")

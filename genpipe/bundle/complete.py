@@ -22,7 +22,7 @@ def complete(bundle: Bundle, batch: pa.RecordBatch, *, seed: int = 0, block: int
     known, path = _tokens(bundle, batch, fill=True), (seed, "complete", block)
     draws = Draws(*path, total=batch.num_rows, device=bundle.device)
     made = bundle.draw(_classes(bundle.codec, batch), known, draws, numpy_rng(*path, "records"))
-    return replaced(made, batch)
+    return replaced(bundle.codec.identify(made, block * bundle.block_rows, seed), batch)
 
 
 def explain_rows(bundle: Bundle, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -38,9 +38,9 @@ def explain_rows(bundle: Bundle, batch: pa.RecordBatch) -> pa.RecordBatch:
         share = log_share(codec.conditions, classes).double().cpu().numpy()
         nats = log_probability(family, bundle.nets, tokens, classes.clamp_min(0)).double().cpu().numpy()
     out = dict.fromkeys(codec.conditions.names, share)
-    for i, column in enumerate(codec.learnt):
+    for column, start, stop in codec.positions:
         if (name := column.field.name) in batch.schema.names:
-            out[name] = nats[:, i] + column.log_density(batch.column(name))
+            out[name] = nats[:, start:stop].sum(1) + column.log_density(batch.column(name))
     return pa.RecordBatch.from_pydict({name: pa.array(values) for name, values in out.items()})
 
 
@@ -62,12 +62,13 @@ def _tokens(bundle: Bundle, batch: pa.RecordBatch, *, fill: bool) -> np.ndarray:
     there = known >= 0
     first = there.cumprod(1).astype(bool)
     if family.takes_known != "any" and (first != there).any():
+        owners = [column.field.name for column, start, stop in codec.positions for _ in range(start, stop)]
         row, i = np.argwhere(first != there)[0]
-        gap = codec.learnt[int(np.argmin(there[row]))].field.name
+        gap = owners[int(np.argmin(there[row]))]
         raise UsageError(
             "KNOWN",
             where=f"row {row + 1}",
-            found=f"{codec.learnt[i].field.name!r} given, {gap!r} not",
+            found=f"{owners[i]!r} given, {gap!r} not",
             expected="a generator that learnt the columns in any order",
             fix="train with recipe 'tabular_any_order'",
         )

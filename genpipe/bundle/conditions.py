@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genpipe.codecs.base import Codec, spread_draws
+from genpipe.codecs.base import Codec
+from genpipe.codecs.conditions import spread_draws
 from genpipe.codecs.tabular import TabularCodec
 from genpipe.errors import UsageError, closest, unknown
 from genpipe.spec import FREE

@@ -145,6 +145,11 @@ class Bundle:
         return self._block(seed, block, rows, self.check_conditions(conditions))
 
     def _block(self, seed: int, block: int, rows: int, wanted: Wanted) -> pa.RecordBatch:
+        """The block's rows with identifiers that follow from their number in the whole stream."""
+        return self.codec.identify(self._kept(seed, block, rows, wanted), block * self.block_rows, seed)
+
+    def _kept(self, seed: int, block: int, rows: int, wanted: Wanted) -> pa.RecordBatch:
+        """Rows drawn until so many have what is tested for."""
         if not wanted.tested:
             return self._draw(seed, block, 0, wanted).slice(0, rows)
         kept: list[pa.RecordBatch] = []

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from genpipe.batch import Draws
-from genpipe.codecs.base import Codec, ConditionTable
+from genpipe.codecs.base import Codec
+from genpipe.codecs.conditions import ConditionTable
 from genpipe.codecs.tabular import TabularCodec
 from genpipe.errors import UsageError
 from genpipe.families.base import Family, Nets

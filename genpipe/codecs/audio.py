@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from genpipe.codecs.base import Arrays, Codec, CodecConfig, ConditionTable, RowStats, Stats, check_version
+from genpipe.codecs.base import Arrays, Codec, CodecConfig, RowStats, Stats, check_version
 from genpipe.codecs.columns import assemble, only_field
+from genpipe.codecs.conditions import ConditionTable
 from genpipe.errors import DataError
 from genpipe.schema import BLOB, Audio, Schema
 from genpipe.spec import TensorSpec

@@ -15,15 +15,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from genpipe.codecs.conditions import ConditionTable, Counts, check_label, count_conditions
+from genpipe.codecs.identify import check_rows, identify
 from genpipe.codecs.sketch import add_counts
-from genpipe.errors import DataError, UsageError, closest, unknown
+from genpipe.errors import DataError, UsageError
 from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
 
@@ -34,17 +35,30 @@ VERSION = 2  # of codec.json; raise it when an older file would be read wrongly
 class CodecConfig(BaseModel):
     """What a user may set of a codec; every kind reads what concerns it.
 
-    bins: quantile bins of a number as tokens. rare_below: categories seen less often than this are
-    merged into `rare` (0 keeps all). dependencies: columns of a table that another one decides are found
-    and kept exactly. context: tokens per text record. frames: samples an audio record keeps.
+    bins: quantile bins of a number as tokens. dependencies: columns of a table that another one decides are
+    found and kept exactly. context: tokens per text record. frames: samples an audio record keeps.
+    rare: what becomes of categories seen in fewer than `rare_below` training rows: keep (all of them;
+    rare_below 0), sample (kept ones are drawn for them; None with a rare_below means this) or protect
+    (`rare_label` replaces them; see choice.py). Both pull the extremes of numbers in until so many rows lie
+    there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     bins: int = 100
-    rare_below: int = 0
     dependencies: bool = True
+    rare: Literal["keep", "sample", "protect"] | None = None
+    rare_below: int = Field(default=0, ge=0)
+    rare_label: str = Field(default="(rare)", min_length=1)
     context: int = 128
     frames: int = 4096
+
+    @model_validator(mode="after")
+    def _check_rare(self) -> CodecConfig:
+        if self.rare == "keep" and self.rare_below:
+            raise ValueError(f"rare: keep with rare_below: {self.rare_below}; leave one of them out")
+        if self.rare in ("sample", "protect") and self.rare_below < 2:
+            raise ValueError(f"rare: {self.rare} with rare_below: {self.rare_below}; set it to 2 or more")
+        return self
 
 
 class Stats(ABC):
@@ -86,6 +100,14 @@ class Codec(ABC):
     @abstractmethod
     def decode(self, arrays: Arrays, layout: str, rng: np.random.Generator) -> pa.RecordBatch: ...
 
+    def identify(self, batch: pa.RecordBatch, start: int, seed: int) -> pa.RecordBatch:
+        """Rows start, start + 1, .. of the stream `seed` names, with identifiers that no other row has."""
+        return identify(self.schema, batch, start, seed)
+
+    def check_rows(self, stop: int) -> None:
+        """Raise a UsageError where the rows before `stop` need more identifiers than a pattern has."""
+        check_rows(self.schema, stop)
+
     @abstractmethod
     def tolerance(self, layout: str) -> dict[str, float]:
         """Largest |decode(encode(x)) - x| per field, 0 = exact; for choices and text the share of changed
@@ -111,96 +133,6 @@ class Codec(ABC):
         return self.conditions.draw(rows, rng)
 
 
-class ConditionTable(BaseModel):
-    """The joint distribution of the condition fields in the training split.
-
-    values[k]: the classes of field k in code order (None = missing). cells: (code_0, .., code_K-1, count).
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    names: tuple[str, ...] = ()
-    values: tuple[tuple[str | bool | None, ...], ...] = ()
-    cells: tuple[tuple[int, ...], ...] = ()
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        return tuple(len(v) for v in self.values)
-
-    @classmethod
-    def from_counts(
-        cls, names: tuple[str, ...], counts: dict[tuple[str | bool | None, ...], int], *, rare_below: int = 0
-    ) -> ConditionTable:
-        """rare_below: a combination of classes seen less often is left out, and never generated."""
-        counts = {key: n for key, n in counts.items() if n >= rare_below}
-        if names and not counts:
-            raise DataError(
-                "CLASSES",
-                where=", ".join(names),
-                found=f"no class of {rare_below} rows",
-                fix="lower codec.rare_below",
-            )
-        order = [
-            sorted({key[k] for key in counts}, key=lambda v: (v is None, str(v))) for k in range(len(names))
-        ]
-        codes = [{value: i for i, value in enumerate(values)} for values in order]
-        cells = sorted((*(codes[k][v] for k, v in enumerate(key)), n) for key, n in counts.items())
-        return cls(names=names, values=tuple(map(tuple, order)), cells=tuple(cells))
-
-    def codes(self, batch: pa.RecordBatch) -> np.ndarray:
-        """(B, K) codes of the condition fields; a class training did not show counts as the commonest."""
-        out = np.zeros((batch.num_rows, len(self.names)), dtype=np.int32)
-        for k, (name, values) in enumerate(zip(self.names, self.values, strict=True)):
-            column = batch.column(name)
-            if pa.types.is_boolean(column.type):  # index_in knows no booleans
-                column = column.cast(pa.int8())
-            known = pa.array(values, batch.column(name).type).cast(column.type)
-            out[:, k] = (
-                pc.index_in(column, known).fill_null(self._commonest(k)).to_numpy(zero_copy_only=False)
-            )
-        return out
-
-    def _commonest(self, k: int) -> int:
-        totals = np.bincount([cell[k] for cell in self.cells], weights=[cell[-1] for cell in self.cells])
-        return int(totals.argmax())
-
-    def columns(self, schema: Schema, codes: np.ndarray) -> dict[str, pa.Array]:
-        """(B, K) codes -> the condition fields; a code beyond the classes becomes the last one."""
-        out = {}
-        for k, (name, values) in enumerate(zip(self.names, self.values, strict=True)):
-            known = pa.array(values, schema.field(name).arrow())
-            out[name] = known.take(pa.array(np.clip(codes[:, k], 0, len(values) - 1), pa.int64()))
-        return out
-
-    def draw(self, rows: int, rng: np.random.Generator) -> np.ndarray:
-        if not self.names:
-            return np.zeros((rows, 0), dtype=np.int32)
-        cells = np.asarray(self.cells)
-        return cells[spread_draws(cells[:, -1], rows, rng), :-1].astype(np.int32)
-
-    def code(self, name: str, value: Any) -> int:
-        """The code of a class, given as it is or as its text."""
-        if name not in self.names:
-            raise unknown("condition", name, self.names)
-        classes = [str(v) for v in self.values[self.names.index(name)]]
-        if str(value) not in classes:
-            raise UsageError(
-                "CONDITION",
-                where=name,
-                found=repr(value),
-                expected="one of " + ", ".join(classes[:20]),
-                fix=closest(str(value), classes),
-            )
-        return classes.index(str(value))
-
-
-def spread_draws(weights: np.ndarray, rows: int, rng: np.random.Generator) -> np.ndarray:
-    """(rows,) indices drawn by weight, in random order, each as often as its share says to within one row
-    (systematic sampling: Madow 1949): a block of rows should not miss the marginal by chance."""
-    upto = np.cumsum(weights, dtype=np.float64)
-    marks = (rng.random() + np.arange(rows)) / max(1, rows) * upto[-1]
-    return rng.permutation(np.minimum(np.searchsorted(upto, marks, side="right"), len(upto) - 1))
-
-
 def check_version(kind: str, data: dict[str, Any]) -> None:
     """Refuse a codec.json of another kind or of a version this code does not read."""
     if data.get("kind") != kind:
@@ -215,23 +147,12 @@ def check_version(kind: str, data: dict[str, Any]) -> None:
         )
 
 
-def count_conditions(
-    batch: pa.RecordBatch, names: tuple[str, ...]
-) -> dict[tuple[str | bool | None, ...], int]:
-    """How often each combination of the condition fields occurs in a batch."""
-    if not names:
-        return {}
-    counted = pa.Table.from_batches([batch]).group_by(list(names)).aggregate([([], "count_all")])
-    keys = zip(*(counted.column(n).to_pylist() for n in names), strict=True)
-    return dict(zip(keys, counted.column("count_all").to_pylist(), strict=True))
-
-
 @dataclass(frozen=True)
 class RowStats(Stats):
     """All that kinds need whose values need no fitting: how many rows, and which classes."""
 
     rows: int
-    conditions: dict[tuple[str | bool | None, ...], int]
+    conditions: Counts
 
     @classmethod
     def of(cls, batch: pa.RecordBatch, schema: Schema) -> RowStats:
@@ -241,7 +162,14 @@ class RowStats(Stats):
         return RowStats(self.rows + other.rows, add_counts(self.conditions, other.conditions))
 
     def table(self, schema: Schema, config: CodecConfig) -> ConditionTable:
-        return ConditionTable.from_counts(schema.conditions, self.conditions, rare_below=config.rare_below)
+        label = config.rare_label if config.rare == "protect" else None
+        rare = sum(n < config.rare_below for n in self.conditions.values())
+        for name in schema.conditions if rare else ():
+            if label is not None:
+                check_label(schema.field(name), label, rare)
+        return ConditionTable.from_counts(
+            schema.conditions, self.conditions, rare_below=config.rare_below, label=label
+        )
 
 
 def fit(

@@ -2,13 +2,14 @@
 
 | class | fields | tokens | vector |
 |---|---|---|---|
-| Choice | category, boolean | a code per value, by falling frequency | one-hot |
+| Choice (choice.py) | category, boolean | a code per value, by falling frequency | one-hot |
 | Scale (numeric.py) | number, integer, times | atoms and quantile bins | normal score, one-hot of modes |
 | Fixed | a column with one value, or none | nothing | nothing |
 | Placeholder | identifier, text | nothing; unique made-up values | nothing |
 
+A column of more than a thousand codes takes two positions of tokens: the digits of the code (`Learnt`).
 What training did not show is encoded as the nearest thing it did: a number beyond the extremes as the
-extreme, an unseen choice as `rare` if there is one, else as the most frequent one.
+extreme, an unseen choice as the rare ones are if there are any, else as the most frequent one.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from math import isqrt
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from genpipe.codecs.identify import made_values
 from genpipe.errors import UsageError
 from genpipe.schema import AnyField, Schema
 from genpipe.spec import Span
+
+WIDEST_HEAD = 1024  # tokens of one position
 
 
 class Column(ABC):
@@ -54,6 +58,8 @@ class Learnt(Column):
     """A column that takes part in learning. Codes are 0 .. vocabulary-1, missing last.
 
     shares: of each code in the training split. missing: there is a code for it. ordered: codes are ranks.
+    As tokens a code is one position, or, where no head should be as wide as the vocabulary, the digits of a
+    two-digit number: code = high * base + low, so that a million values cost two heads of a thousand.
     """
 
     shares: tuple[float, ...]
@@ -63,6 +69,37 @@ class Learnt(Column):
     @property
     @abstractmethod
     def vocabulary(self) -> int: ...
+
+    @property
+    def digits(self) -> tuple[int, ...]:
+        """The vocabulary of each of the column's positions."""
+        if self.vocabulary <= WIDEST_HEAD:
+            return (self.vocabulary,)
+        base = isqrt(self.vocabulary - 1) + 1
+        return -(-self.vocabulary // base), base
+
+    @property
+    def digit_shares(self) -> tuple[tuple[float, ...], ...]:
+        """The shares of each position's tokens in the training split."""
+        if len(self.digits) == 1:
+            return (self.shares,)
+        table = np.zeros(self.digits)
+        table.flat[: self.vocabulary] = self.shares
+        return rounded(table.sum(1)), rounded(table.sum(0))
+
+    def split(self, codes: np.ndarray) -> np.ndarray:
+        """(B,) codes -> (B, positions) tokens."""
+        return codes[:, None] if len(self.digits) == 1 else np.stack(np.divmod(codes, self.digits[1]), 1)
+
+    def join(self, tokens: np.ndarray) -> np.ndarray:
+        """Any (B, positions) integers -> (B,) codes. Low digits that no code has fold evenly onto those that
+        some code with this high digit has."""
+        if len(self.digits) == 1:
+            return tokens[:, 0]
+        height, base = self.digits
+        high, low = np.clip(tokens[:, 0], 0, height - 1), np.clip(tokens[:, 1], 0, base - 1)
+        room = self.vocabulary - (height - 1) * base
+        return high * base + np.where(high == height - 1, low % room, low)
 
     @property
     @abstractmethod
@@ -112,85 +149,6 @@ def hottest(x: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Choice(Learnt):
-    """values by falling count.
-
-    rare: share of training rows whose value was seen too rarely to be kept; decoding it draws a kept
-    value, so that no invented word enters the data.
-    """
-
-    type: ClassVar[str] = "choice"
-    field: AnyField
-    values: tuple[str | bool, ...]
-    shares: tuple[float, ...]
-    rare: float = 0.0
-    missing: bool = False
-
-    @property
-    def vocabulary(self) -> int:
-        return len(self.values) + (self.rare > 0) + self.missing
-
-    @property
-    def spans(self) -> tuple[Span, ...]:
-        return (Span(name=self.field.name, start=0, size=self.vocabulary, kind="categorical"),)
-
-    @cached_property
-    def known(self) -> pa.Array:
-        return pa.array(self.values, self.field.arrow())
-
-    def encode(self, column: pa.Array) -> np.ndarray:
-        if pa.types.is_boolean(column.type):  # index_in knows no booleans
-            codes = pc.index_in(column.cast(pa.int8()), self.known.cast(pa.int8()))
-        else:
-            codes = pc.index_in(column, self.known)
-        out = (
-            codes.fill_null(len(self.values) if self.rare else 0)
-            .to_numpy(zero_copy_only=False)
-            .astype(np.int32)
-        )
-        if self.missing and column.null_count:
-            out[column.is_null().to_numpy(zero_copy_only=False)] = self.vocabulary - 1
-        return out
-
-    def legal(self, column: pa.Array) -> np.ndarray:
-        found = pc.is_in(column.cast(pa.string()), self.known.cast(pa.string()))
-        return np.where(column.is_null(), self.missing, found.to_numpy(zero_copy_only=False))
-
-    def allowed(self) -> list[str]:
-        return [*map(str, self.values), *(["None"] if self.missing else [])]
-
-    def decode(self, codes: np.ndarray, rng: np.random.Generator) -> pa.Array:
-        codes = np.clip(codes, 0, self.vocabulary - 1)
-        if self.rare:
-            weights = np.asarray(self.shares[: len(self.values)], dtype=np.float64)
-            stand_in = rng.choice(len(weights), size=len(codes), p=weights / weights.sum())
-            codes = np.where(codes == len(self.values), stand_in, codes)
-        absent = codes == self.vocabulary - 1 if self.missing else np.zeros(len(codes), bool)
-        return self.known.take(pa.array(np.where(absent, 0, codes), pa.int64(), mask=absent))
-
-    def encode_vector(self, column: pa.Array) -> np.ndarray:
-        return one_hot(self.encode(column), self.vocabulary)
-
-    def decode_vector(self, x: np.ndarray, rng: np.random.Generator) -> pa.Array:
-        return self.decode(hottest(x), rng)
-
-    def tolerance(self, layout: str) -> float:
-        return self.rare
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "values": list(self.values),
-            "shares": list(self.shares),
-            "rare": self.rare,
-            "missing": self.missing,
-        }
-
-    @classmethod
-    def from_json(cls, field: AnyField, data: dict[str, Any]) -> Choice:
-        return cls(field, tuple(data["values"]), tuple(data["shares"]), data["rare"], data["missing"])
-
-
-@dataclass(frozen=True)
 class Fixed(Column):
     """Always the same value, or always null: a constant of the data is no secret of a row."""
 
@@ -220,17 +178,21 @@ class Fixed(Column):
 
 @dataclass(frozen=True)
 class Placeholder(Column):
-    """Unique made-up values of 63 random bits, whatever the block; a share `missing` of them is null."""
+    """Unique made-up values of 63 random bits, whatever the block, or legal ones of the field's pattern that
+    `Codec.identify` makes unique; a share `missing` of them is null.
+    """
 
     type: ClassVar[str] = "placeholder"
     field: AnyField
     missing: float = 0.0
 
     def decode(self, codes: np.ndarray, rng: np.random.Generator) -> pa.Array:
+        absent = rng.random(len(codes)) < self.missing
+        if (made := made_values(self.field, len(codes), rng)) is not None:
+            return pc.if_else(pa.array(absent), pa.scalar(None, made.type), made)
         numbers = rng.integers(0, 2**63 - 1, size=len(codes), dtype=np.int64)
         while len(np.unique(numbers)) < len(numbers):
             numbers = rng.integers(0, 2**63 - 1, size=len(codes), dtype=np.int64)
-        absent = rng.random(len(codes)) < self.missing
         if pa.types.is_integer(self.field.arrow()):
             return pa.array(numbers, mask=absent)
         names = np.array([f"{self.field.name}-{n:016x}" for n in numbers.tolist()], dtype=object)

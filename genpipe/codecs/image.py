@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from genpipe.codecs.base import Arrays, Codec, CodecConfig, ConditionTable, RowStats, check_version
+from genpipe.codecs.base import Arrays, Codec, CodecConfig, RowStats, check_version
 from genpipe.codecs.columns import assemble, only_field
+from genpipe.codecs.conditions import ConditionTable
 from genpipe.codecs.png import read_pngs, write_png
 from genpipe.schema import BLOB, Image, Schema
 from genpipe.spec import TensorSpec

@@ -48,13 +48,15 @@ class Axis:
     def whole(self) -> bool:
         return self.step > 0 or self.decimals is not None
 
+    def places(self, values: np.ndarray) -> np.ndarray:
+        """Storage values -> points."""
+        if self.decimals is not None:
+            return np.rint(np.clip(values, -9e15, 9e15) * 10.0**self.decimals).astype(np.int64)
+        return values // self.step if self.step else values
+
     def points(self, values: np.ndarray) -> np.ndarray:
         """Storage values -> points, clipped to [low, high]."""
-        if self.decimals is not None:
-            values = np.rint(np.clip(values, -9e15, 9e15) * 10.0**self.decimals).astype(np.int64)
-        elif self.step:
-            values = values // self.step
-        return np.clip(values, self.low, self.high)
+        return np.clip(self.places(values), self.low, self.high)
 
     def arrow(self, points: np.ndarray, missing: np.ndarray | None) -> pa.Array:
         points = np.clip(points, self.low, self.high)

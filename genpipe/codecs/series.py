@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from genpipe.codecs.base import Arrays, Codec, CodecConfig, ConditionTable, RowStats, Stats, check_version
+from genpipe.codecs.base import Arrays, Codec, CodecConfig, RowStats, Stats, check_version
 from genpipe.codecs.columns import assemble, check_fillable
+from genpipe.codecs.conditions import ConditionTable
 from genpipe.codecs.numeric import LARGEST
 from genpipe.codecs.scale import Axis, Score, make_axis, make_score, trim
 from genpipe.codecs.sketch import Sample, combine, hash_rows

@@ -1,4 +1,4 @@
-"""Tables: every column its own code (layout `tokens`) or its own span of a vector (layout `vector`).
+"""Tables: every column its own code (layout `tokens`; of many values two digits) or span of a vector.
 
 Condition fields travel beside x; identifiers, free text and constant columns take no position and are
 made again on decoding. The encoding follows what led the field: quantile bins with exact atoms for
@@ -19,8 +19,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genpipe.codecs.base import Arrays, Codec, CodecConfig, ConditionTable, RowStats, Stats, check_version
-from genpipe.codecs.columns import Choice, Column, Fixed, Learnt, Placeholder, assemble, rounded
+from genpipe.codecs.base import Arrays, Codec, CodecConfig, RowStats, Stats, check_version
+from genpipe.codecs.choice import Choice, make_choice
+from genpipe.codecs.columns import Column, Fixed, Learnt, Placeholder, assemble
+from genpipe.codecs.conditions import ConditionTable
 from genpipe.codecs.numeric import NumberStats, Scale, make_scale, observe_number
 from genpipe.codecs.relations import Relations, RelationStats
 from genpipe.codecs.sketch import (
@@ -37,7 +39,6 @@ from genpipe.spec import FREE, Span, TensorSpec
 
 CHOICES = ("category", "boolean")
 NUMBERS = ("number", "integer", "timestamp", "date")
-MOST_CATEGORIES = 1_000_000
 WIDEST_VECTOR = 20_000
 COLUMNS: dict[str, type[Column]] = {c.type: c for c in (Choice, Scale, Fixed, Placeholder)}
 
@@ -133,11 +134,11 @@ class TabularCodec(Codec):
     def _tokens(self) -> TensorSpec:
         return TensorSpec(
             layout="tokens",
-            shape=(len(self.learnt),),
+            shape=(sum(len(c.digits) for c in self.learnt),),
             dtype="int32",
-            vocabulary=tuple(c.vocabulary for c in self.learnt),
-            frequencies=tuple(c.shares for c in self.learnt),
-            ordered=tuple(c.ordered for c in self.learnt),
+            vocabulary=tuple(size for c in self.learnt for size in c.digits),
+            frequencies=tuple(shares for c in self.learnt for shares in c.digit_shares),
+            ordered=tuple(c.ordered for c in self.learnt for _ in c.digits),
             conditions=self.conditions.sizes,
         )
 
@@ -161,50 +162,57 @@ class TabularCodec(Codec):
     @cached_property
     def _places(self) -> list[tuple[Learnt, int, int]]:
         """(column, first, last + 1) of each learnt column's part of a vector."""
-        ends = np.cumsum([0, *(_width(c.spans) for c in self.learnt)])
-        return list(zip(self.learnt, ends[:-1].tolist(), ends[1:].tolist(), strict=True))
+        return self._tile([_width(c.spans) for c in self.learnt])
+
+    @cached_property
+    def positions(self) -> list[tuple[Learnt, int, int]]:
+        """(column, first, last + 1) of each learnt column's positions as tokens."""
+        return self._tile([len(c.digits) for c in self.learnt])
+
+    def _tile(self, sizes: list[int]) -> list[tuple[Learnt, int, int]]:
+        ends = np.cumsum([0, *sizes]).tolist()
+        return list(zip(self.learnt, ends[:-1], ends[1:], strict=True))
 
     def encode(self, batch: pa.RecordBatch, layout: str) -> Arrays:
         spec, batch = self.spec(layout), self.relations.reduce(batch)
         x = np.empty((batch.num_rows, *spec.shape), dtype=spec.dtype)
-        for i, (column, start, stop) in enumerate(self._places):
+        tokens = layout == "tokens"
+        for column, start, stop in self.positions if tokens else self._places:
             values = batch.column(column.field.name)
-            if layout == "tokens":
-                x[:, i] = column.encode(values)
-            else:
-                x[:, start:stop] = column.encode_vector(values)
+            x[:, start:stop] = column.split(column.encode(values)) if tokens else column.encode_vector(values)
         return {"x": x, "condition": self.conditions.codes(batch)}
 
     def decode(self, arrays: Arrays, layout: str, rng: np.random.Generator) -> pa.RecordBatch:
         self.check_layout(layout)
         x = arrays["x"]
         made = self.conditions.columns(self.schema, arrays["condition"])
-        at = {c.field.name: i for i, c in enumerate(self.learnt)}
+        tokens = layout == "tokens"
+        at = {c.field.name: x[:, a:b] for c, a, b in (self.positions if tokens else self._places)}
         for column in self.columns:
             name = column.field.name
             if not isinstance(column, Learnt):
                 made[name] = column.decode(np.zeros(len(x), np.int64), rng)
-            elif layout == "tokens":
-                made[name] = column.decode(x[:, at[name]], rng)
+            elif tokens:
+                made[name] = column.decode(column.join(at[name]), rng)
             else:
-                _, start, stop = self._places[at[name]]
-                made[name] = column.decode_vector(x[:, start:stop], rng)
+                made[name] = column.decode_vector(at[name], rng)
         return assemble(self.schema, self.relations.restore(made), len(x), rng)
 
     def known(self, batch: pa.RecordBatch, *, fill: bool) -> np.ndarray:
         """(B, T) tokens of the columns that a batch has; FREE where there is none.
 
         fill: a missing value is to be made up. It is FREE, too, or FREE - 1 - c, which bars c, the token of
-        the missing.
+        the missing, where that is a token of its own.
         """
-        out = np.full((batch.num_rows, len(self.learnt)), FREE, dtype=np.int64)
-        for i, column in enumerate(self.learnt):
+        out = np.full((batch.num_rows, *self._tokens.shape), FREE, dtype=np.int64)
+        for column, start, stop in self.positions:
             if column.field.name in batch.schema.names:
                 values = batch.column(column.field.name)
-                out[:, i] = column.encode(values)
+                out[:, start:stop] = column.split(column.encode(values))
                 if fill or not column.missing:
                     absent = values.is_null().to_numpy(zero_copy_only=False)
-                    out[absent, i] = FREE - column.vocabulary if column.missing else FREE
+                    own = column.missing and stop == start + 1
+                    out[absent, start:stop] = FREE - column.vocabulary if own else FREE
         return out
 
     def tolerance(self, layout: str) -> dict[str, float]:
@@ -243,7 +251,7 @@ def _count(column: pa.Array) -> dict[Any, int]:
 def _column(field: AnyField, stats: TabularStats, config: CodecConfig) -> Column:
     """The codec of one column, from the statistics of the whole training split."""
     if field.kind in CHOICES:
-        return _choice(field, stats.choices[field.name], config.rare_below)
+        return make_choice(field, stats.choices[field.name], config)
     if field.kind in NUMBERS:
         return _scale(field, stats, config)
     if field.kind in ("identifier", "text"):
@@ -254,39 +262,6 @@ def _column(field: AnyField, stats: TabularStats, config: CodecConfig) -> Column
         found=f"a field of kind {field.kind} in a table",
         expected="numbers, choices, times, identifiers or text",
     )
-
-
-def _choice(field: AnyField, counts: dict[Any, int], rare_below: int) -> Column:
-    pinned = getattr(field, "values", None)
-    missing = counts.get(None, 0)
-    seen = {v: n for v, n in counts.items() if v is not None}
-    if len(seen) > MOST_CATEGORIES:
-        raise DataError(
-            "CATEGORIES",
-            where=field.name,
-            found=f"{len(seen)} distinct values",
-            expected=f"at most {MOST_CATEGORIES}",
-            fix="declare it identifier or text in the schema",
-        )
-    kept = (
-        {v: seen.get(v, 0) for v in pinned} if pinned else {v: n for v, n in seen.items() if n >= rare_below}
-    )
-    values = sorted(kept, key=lambda v: (-kept[v], str(v)))
-    lost = sum(n for v, n in seen.items() if v not in kept)
-    if not values:
-        return Placeholder(field, missing / sum(counts.values())) if seen else Fixed(field, None)
-    if len(values) == 1 and not lost and not missing:
-        return Fixed(field, values[0])
-    if missing and not field.nullable:
-        raise DataError(
-            "NULL",
-            where=field.name,
-            found=f"{missing} missing values",
-            expected="none: the schema says nullable: false",
-        )
-    rows = sum(counts.values())
-    seen_as = [*(kept[v] for v in values), *([lost] if lost else []), *([missing] if missing else [])]
-    return Choice(field, tuple(values), rounded([n / rows for n in seen_as]), lost / rows, missing > 0)
 
 
 def _scale(field: AnyField, stats: TabularStats, config: CodecConfig) -> Column:

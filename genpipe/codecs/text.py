@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genpipe.codecs.base import Arrays, Codec, CodecConfig, ConditionTable, RowStats, Stats, check_version
+from genpipe.codecs.base import Arrays, Codec, CodecConfig, RowStats, Stats, check_version
 from genpipe.codecs.columns import assemble, only_field
+from genpipe.codecs.conditions import ConditionTable
 from genpipe.codecs.sketch import add_counts
 from genpipe.errors import DataError
 from genpipe.schema import Schema

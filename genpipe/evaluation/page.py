@@ -139,8 +139,8 @@ def _tabular(
         ),
         ("difference", charts.heatmap(np.abs(real - other), names, label="difference", cls="heat-diff")),
     ]
-    examples = synthetic.slice(0, EXAMPLE_ROWS)
-    rows = [[_cell(v) for v in row.values()] for row in examples.to_pylist()]
+    examples = [_plain(column).to_pylist() for column in synthetic.slice(0, EXAMPLE_ROWS).columns]
+    rows = [[_cell(v) for v in row] for row in zip(*examples, strict=True)]
     return {
         "kind": "tabular",
         "columns": columns,
@@ -148,6 +148,11 @@ def _tabular(
         "names": synthetic.column_names,
         "rows": rows,
     }
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Times as text: Python's own have no year 0, which a zone may shift year 1 to, and no nanoseconds."""
+    return column.cast(pa.string()) if pa.types.is_temporal(column.type) else column
 
 
 def _cell(value: Any) -> str:

@@ -30,6 +30,7 @@ LADDER: tuple[tuple[str, pa.DataType], ...] = (
     ("timestamp[us]", pa.timestamp("us")),
     ("timestamp[ns]", pa.timestamp("ns")),
     ("timestamp[us,UTC]", pa.timestamp("us", "UTC")),
+    ("timestamp[ns,UTC]", pa.timestamp("ns", "UTC")),
 )
 
 
@@ -46,7 +47,10 @@ class Place:
 
 @dataclass
 class Column:
-    """Statistics of one column. types: values per type; odd: the first texts and codes, with places."""
+    """Statistics of one column. types: values per type; odd: the first texts and codes, with places.
+
+    unit: what whole numbers count, where they stand for a time of day or a duration.
+    """
 
     name: str
     rows: int = 0
@@ -58,6 +62,7 @@ class Column:
     decimals: int = 0
     sketch: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
     chars: int = 0
+    unit: str = ""
 
     def merge(self, other: Column) -> Column:
         lows = [v for v in (self.low, other.low) if v is not None]
@@ -73,6 +78,7 @@ class Column:
             decimals=max(self.decimals, other.decimals),
             sketch=_smallest(self.sketch, other.sketch),
             chars=self.chars + other.chars,
+            unit=self.unit or other.unit,
         )
 
     @property

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genpipe.errors import DataError
-from genpipe.schema import AnyField, Category, Integer, Number, Schema
-from genpipe.sources.columns import Place, leading_zero
+from genpipe.schema import AnyField, Category, Integer, Number, Schema, Timestamp
+from genpipe.sources.columns import ZONE, Place, leading_zero
 
 
 def convert(batch: pa.RecordBatch, schema: Schema, place: Place) -> pa.RecordBatch:
@@ -55,9 +55,26 @@ def _cast(values: pa.Array, wanted: pa.DataType) -> pa.Array:
         whole = values.cast(pa.int64(), safe=False)
         if pc.all(pc.equal(whole.cast(values.type), values)).as_py() is not False:
             values = whole  # a label stored as 1.0 is the class "1"
+    if pa.types.is_timestamp(wanted) and wanted.tz:
+        return _local(values, wanted)
     if pa.types.is_floating(wanted) and pa.types.is_integer(values.type):
         return values.cast(wanted, safe=True)
     return values.cast(wanted)
+
+
+def _local(values: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """Points in time; without a zone of their own they are local to the schema's, the hour that comes twice
+    in autumn being the first of the two. ArrowInvalid for the hour that spring leaves out.
+    """
+    naive = pa.timestamp(wanted.unit)
+    if pa.types.is_string(values.type):
+        zoned = pc.fill_null(pc.match_substring_regex(values, ZONE), False)
+        if pc.any(zoned).as_py():
+            return values.cast(wanted)  # mixed ones are refused
+        values = values.cast(naive)
+    elif not pa.types.is_timestamp(values.type) or values.type.tz:
+        return values.cast(wanted)
+    return pc.assume_timezone(values.cast(naive), wanted.tz, ambiguous="earliest", nonexistent="raise")
 
 
 def _first_bad(values: pa.Array, wanted: pa.DataType) -> tuple[int, Any]:
@@ -66,11 +83,12 @@ def _first_bad(values: pa.Array, wanted: pa.DataType) -> tuple[int, Any]:
     while high - low > 1:
         middle = (low + high) // 2
         try:
-            values.slice(low, middle - low).cast(wanted)
+            _cast(values.slice(low, middle - low), wanted)
             low = middle
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             high = middle
-    return low, values[low].as_py()
+    bad = values.slice(low, 1)  # Python has no dates before year 1: those are shown as Arrow writes them
+    return low, (bad.cast(pa.string()) if pa.types.is_temporal(bad.type) else bad)[0].as_py()
 
 
 def _check(values: pa.Array, field: AnyField, place: Place) -> None:
@@ -100,6 +118,8 @@ def _broken(where: str, found: str, field: AnyField, fix: str) -> DataError:
         expected += "".join(
             f" {word} {v}" for word, v in (("from", field.minimum), ("to", field.maximum)) if v is not None
         )
+    if isinstance(field, Timestamp):
+        expected = f"{field.arrow()}" + (" (the years 1678 to 2261)" if field.unit == "ns" else "")
     if isinstance(field, Category) and field.values is not None:
         expected += f" (one of {', '.join(field.values[:10])})"
     return DataError("SCHEMA", where=where, found=found, expected=expected, fix=fix)

@@ -55,7 +55,7 @@ def _integer(column: Column, common: dict[str, Any], missing: str, target: bool)
     span = (column.high or 0) - (column.low or 0) + 1
     if not column.nulls and not target and span == column.rows and column.distinct > 0.9 * column.rows:
         return Identifier(**common, storage="integer", reason="counts the rows: every number of a range once")
-    return Integer(**common, reason=f"whole numbers{missing}")
+    return Integer(**common, reason=f"{column.unit or 'whole numbers'}{missing}")
 
 
 def _choice(column: Column, common: dict[str, Any], missing: str, target: bool) -> AnyField:
@@ -78,9 +78,8 @@ def _choice(column: Column, common: dict[str, Any], missing: str, target: bool) 
     if column.types["code"]:
         why = f"digits that a number would change (leading zeros or more than 18 digits), {why}"
     elif rest:
-        uri, row, value = column.odd[0]
-        place = f"row {row} of {uri.rsplit('/', 1)[-1]}"
-        why += f"; {rest} look like numbers or dates, but {value!r} in {place} does not"
+        uri, row, _ = column.odd[0]  # the reason travels with every bundle: no value of the data in it
+        why += f"; {rest} look like numbers or dates, but row {row} of {uri.rsplit('/', 1)[-1]} does not"
     few = distinct <= FEW and distinct * 2 <= column.valid
     if (
         few

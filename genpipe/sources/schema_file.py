@@ -32,7 +32,8 @@ HEAD = """\
 # How genpipe reads this data. Edit it and pass it back: genpipe ingest DATA --schema THIS_FILE
 # kind of a field: number (decimals, minimum, maximum), integer (minimum, maximum), boolean,
 #   category (values), timestamp (unit, timezone), date,
-#   identifier (never learnt, placeholders are made), text.
+#   identifier and text (never learnt; pattern: a regular expression for the made-up values; identifiers of
+#   storage: integer: minimum).
 # constraints between columns, kept in every generated row, such as
 #   - {type: inequality, low: start, high: end, strict: false}
 #   - {type: sum, total: total, parts: [a, b]}

@@ -23,6 +23,7 @@ from genpipe.sources.parquet import parquet_batches
 from genpipe.sources.spill import Kept, Spill
 
 CSV, JSON, PARQUET = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson", ".json"), (".parquet", ".pq")
+UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 SUFFIXES = (*CSV[:2], *JSON, *PARQUET)
 
 
@@ -186,6 +187,8 @@ def _look(piece: Piece, index: int) -> tuple[TableStats, pa.RecordBatch, Place]:
     kept = tuple(n for n in names if n not in dropped)
     seen = {n: observe(n, normalise(batch.column(n), n, place), place) for n in kept}
     columns = {n: column for n, (column, _) in seen.items()}
+    for n, column in columns.items():
+        column.unit = _unit(batch.schema.field(n).type)
     stats = TableStats([], batch.num_rows, columns, (index, kept, place.uri), dropped)
     return stats, pa.RecordBatch.from_arrays([values for _, values in seen.values()], names=list(kept)), place
 
@@ -216,7 +219,11 @@ def _column(batch: pa.RecordBatch, name: str, place: Place) -> pa.Array:
 
 
 def normalise(values: pa.Array, name: str, place: Place) -> pa.Array:
-    """One Arrow type per meaning: int64, float64 (NaN is missing), string, bool, date32, timestamp."""
+    """One Arrow type per meaning: int64, float64 (NaN is missing), string, bool, date32, timestamp.
+
+    Times of day and durations become whole numbers of their unit. What 64 bits do not hold exactly
+    (unsigned or decimal numbers of many digits) becomes text, as it does in a CSV.
+    """
     kind = values.type
     if pa.types.is_string(kind):
         return values
@@ -224,27 +231,39 @@ def normalise(values: pa.Array, name: str, place: Place) -> pa.Array:
         return normalise(values.dictionary_decode(), name, place)
     if pa.types.is_null(kind) or pa.types.is_boolean(kind) or pa.types.is_timestamp(kind):
         return values
-    try:
-        if pa.types.is_integer(kind):
-            return values.cast(pa.int64())
-        if pa.types.is_decimal(kind) or pa.types.is_floating(kind):
-            values = values.cast(pa.float64())
-            return pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
-        if pa.types.is_date(kind):
-            return values.cast(pa.date32())
-        if pa.types.is_large_string(kind) or str(kind) == "string_view":
-            return values.cast(pa.string())
-    except pa.ArrowInvalid as error:
-        raise DataError(
-            "INTRANGE",
-            where=place.at(0, name),
-            found=str(error).splitlines()[0],
-            expected="numbers a 64-bit type holds",
-        ) from None
+    if pa.types.is_time32(kind):
+        return values.cast(pa.int32()).cast(pa.int64())
+    if pa.types.is_integer(kind) or pa.types.is_time64(kind) or pa.types.is_duration(kind):
+        return _whole(values)
+    if pa.types.is_decimal(kind):  # by way of text: 0.07 is the float nearest to it, not seven times 0.01
+        return _whole(values) if kind.scale <= 0 else values.cast(pa.string()).cast(pa.float64())
+    if pa.types.is_floating(kind):
+        values = values.cast(pa.float64())
+        return pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
+    if pa.types.is_date(kind):
+        return values.cast(pa.date32())
+    if pa.types.is_large_string(kind) or str(kind) == "string_view":
+        return values.cast(pa.string())
     raise DataError(
         "DTYPE",
         where=place.at(0, name),
         found=f"a column of type {kind}",
         expected="numbers, text, booleans, dates or times",
-        fix="flatten or drop it before ingesting",
+        fix="make it a column for each of its parts, or drop it, before ingesting"
+        if pa.types.is_nested(kind)
+        else "write it as text (for bytes: hexadecimal), or drop it, before ingesting",
     )
+
+
+def _whole(values: pa.Array) -> pa.Array:
+    try:
+        return values.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return values.cast(pa.string())
+
+
+def _unit(kind: pa.DataType) -> str:
+    """What the whole numbers of a column of this type count; empty for plain numbers."""
+    if pa.types.is_time(kind):
+        return f"time of day, in {UNITS[kind.unit]} since midnight"
+    return f"duration, in {UNITS[kind.unit]}" if pa.types.is_duration(kind) else ""

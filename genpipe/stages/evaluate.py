@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from genpipe import __version__, store
 from genpipe.bundle import Bundle
+from genpipe.codecs.protect import hidden_words
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError, PrivacyError, UsageError
 from genpipe.evaluation.assess import evaluate_tables
@@ -156,6 +157,7 @@ def _lineage(bundle: Bundle, dataset: Dataset, name: str) -> dict[str, Any]:
         "dataset fingerprint": dataset.fingerprint,
         "training seed": bundle.origin.get("seed"),
         "training steps": bundle.origin.get("step"),
+        "protected": hidden_words(bundle.origin.get("protected", {})) or None,
         "genpipe": __version__,
     }
     return {key: value for key, value in known.items() if value is not None}

@@ -51,6 +51,7 @@ def generate(
     name = store.check_name(name or resolved.name)
     bundle = open_bundle(resolved.uri, resolve_device(settings.device))
     bundle.check_conditions(conditions)
+    bundle.codec.check_rows(rows)
     request = Request(
         model=resolved.reference,
         bundle=bundle.fingerprint,

@@ -3,7 +3,8 @@
 Writes `<dataset>/codecs/<digest>.json`, where the digest names the dataset's content, the codec's settings
 and the version of the format; a second call reads it. The statistics of the parts merge exactly, so one
 process and many Ray tasks make the same file, byte for byte. Training rows that break a constraint of the
-schema are named beside the codec, as `broken`, and in the last event.
+schema are named beside the codec, as `broken`, and in the last event. Where rare values are protected,
+`<digest>.protected.json` beside it lists them with their rows: they never leave the dataset's folder.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from genpipe import store
 from genpipe.codecs import CODECS
 from genpipe.codecs.base import VERSION, Codec, CodecConfig, Stats
+from genpipe.codecs.protect import Summary, hidden_values, hidden_words, summary
 from genpipe.codecs.relations import Relations
 from genpipe.codecs.tabular import TabularCodec
 from genpipe.dataset import Dataset, Part
@@ -30,13 +32,12 @@ MANY_PARTS, MANY_BYTES = 4, 2**30  # beyond both it pays to start Ray; beyond th
 def prepare(dataset: Dataset, config: CodecConfig | None = None, *, progress: Progress = silent) -> Codec:
     """The codec of this dataset under these settings, from its training split alone."""
     config = config or CodecConfig()
-    name = {"fingerprint": dataset.fingerprint, "config": config.model_dump(mode="json"), "version": VERSION}
-    where = store.join(dataset.uri, "codecs", f"{store.digest(name)}.json")
+    where = _place(dataset, config, "json")
     kind = CODECS[dataset.schema.kind]
     try:
         codec = _read(kind, dataset, where)
     except FileNotFoundError:
-        codec = _fit(kind, dataset, config, where, name, progress)
+        codec = _fit(kind, dataset, config, where, progress)
     if isinstance(codec, TabularCodec) and codec.relations.broken:
         rows, told = dataset.rows("train"), store.read_json(where)["broken"]
         notes = [f"{label}: {b['rows']} rows, first {b['first']}" for label, b in sorted(told.items())]
@@ -50,7 +51,6 @@ def _fit(
     dataset: Dataset,
     config: CodecConfig,
     where: str,
-    name: dict[str, Any],
     progress: Progress,
 ) -> Codec:
     """Observe the training split, build the codec, keep it at `where`."""
@@ -70,9 +70,14 @@ def _fit(
             fix="ingest more rows, or lower holdout",
         )
     codec = kind.build(dataset.schema, merged, config)
+    if config.rare == "protect":  # before the codec: whoever finds that finds the list
+        hidden = hidden_values(codec, merged, config)
+        store.write_bytes(_place(dataset, config, "protected.json"), store.canonical(hidden))
+        told = f"protected {hidden_words(summary(hidden)) or 'nothing'}"
+        progress(Event("prepare", done=done, total=done, unit="rows", note=told))
     broken = _broken(codec.relations, dataset) if isinstance(codec, TabularCodec) else {}
     content = {"codec": codec.to_json(), "broken": broken}
-    store.create(where, store.canonical(name | content))
+    store.create(where, store.canonical(_request(dataset, config) | content))
     return codec
 
 
@@ -89,6 +94,21 @@ def _broken(relations: Relations, dataset: Dataset) -> dict[str, Any]:
         if all(len(seen) >= min(FIRST, relations.broken[label]) for label, seen in first.items()):
             break
     return {label: {"rows": relations.broken[label], "first": seen[:FIRST]} for label, seen in first.items()}
+
+
+def protected(dataset: Dataset, config: CodecConfig) -> Summary:
+    """What `rare: protect` hid in this dataset; after `prepare`."""
+    if config.rare != "protect":
+        return {}
+    return summary(store.read_json(_place(dataset, config, "protected.json")))
+
+
+def _request(dataset: Dataset, config: CodecConfig) -> dict[str, Any]:
+    return {"fingerprint": dataset.fingerprint, "config": config.model_dump(mode="json"), "version": VERSION}
+
+
+def _place(dataset: Dataset, config: CodecConfig, suffix: str) -> str:
+    return store.join(dataset.uri, "codecs", f"{store.digest(_request(dataset, config))}.{suffix}")
 
 
 def _read(kind: type[Codec], dataset: Dataset, where: str) -> Codec:

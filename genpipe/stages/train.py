@@ -31,7 +31,7 @@ from genpipe.recipe import Recipe, check, fitted_to
 from genpipe.recipes import parse_recipe
 from genpipe.seeds import numpy_rng
 from genpipe.settings import Settings, read_settings
-from genpipe.stages.prepare import prepare
+from genpipe.stages.prepare import prepare, protected
 from genpipe.training.device import resolve_device
 
 REPORT_SECONDS = 0.25
@@ -109,6 +109,7 @@ def train(
         progress(Event("train", done.steps, done.steps, "steps", done.metrics, note="already trained"))
         return done
     codec = prepare(dataset, chosen.codec, progress=progress)
+    hidden = protected(dataset, chosen.codec)
     job = Job(
         run=run,
         name=str(origin["name"]),
@@ -120,7 +121,9 @@ def train(
         minutes=minutes,
         device=resolve_device(settings.device),
         cpus=1 if workers else settings.cpus,
-        origin=origin | {"run_id": run_id, "dataset_uri": dataset.uri},
+        origin=origin
+        | {"run_id": run_id, "dataset_uri": dataset.uri}
+        | ({"protected": hidden} if hidden else {}),
     )
     return run_job(job, workers, progress, settings)
 

@@ -11,6 +11,7 @@ from genpipe.bundle import Bundle
 from genpipe.dataset import Dataset
 from genpipe.errors import QualityError, UsageError
 from genpipe.progress import Event
+from genpipe.stages.explain import explain
 from genpipe.stages.train import train
 from genpipe.stages.tune import tune
 
@@ -114,3 +115,20 @@ def test_a_name_that_is_no_folder_is_refused_before_anything_is_written(dataset:
     with pytest.raises(UsageError, match=r"at most 63 of a-z 0-9 . _ -"):
         tune(dataset, trials=1, name=name)
     assert sorted(Path(dataset.uri).parent.parent.parent.rglob("*")) == before
+
+
+def test_protected_values_are_counted_in_the_bundle_and_named_beside_the_data_alone(dataset: Dataset) -> None:
+    events: list[Event] = []
+    short = {**SHORT, "training": {"steps": 4, "evaluate_every": 4}}
+    model = train(
+        dataset, recipe={**short, "codec": {"rare": "protect", "rare_below": 3}}, progress=events.append
+    )
+    told = explain(model)["protected"]
+    assert set(told) == {"height", "weight"} and told["height"]["rows"] >= 2
+    assert any(e.note.startswith("protected height: ") for e in events)
+    (listed,) = Path(dataset.uri, "codecs").glob("*.protected.json")
+    tallest = max(json.loads(listed.read_text())["height"], key=float)
+    assert float(tallest) == max(dataset.table("train")["height"].to_pylist())
+    assert all(tallest not in f.read_text(errors="replace") for f in Path(model.uri).iterdir())
+    with pytest.raises(UsageError, match="codec: rare: protect with rare_below: 0; set it to 2 or more"):
+        train(dataset, recipe={**short, "codec": {"rare": "protect"}})

@@ -8,7 +8,7 @@ import torch
 
 from genpipe.batch import Batch, Draws, one_hot
 from genpipe.bundle.known import draw_condition
-from genpipe.codecs.base import ConditionTable
+from genpipe.codecs.conditions import ConditionTable
 from genpipe.families.sequence import SequenceConfig, SequenceModel
 from genpipe.networks.autoregressive import MOST_WEIGHTS, AutoregressiveConfig, Columns
 from genpipe.networks.head import alike

@@ -47,7 +47,7 @@ def stats(values: list[str | None], pieces: int = 1) -> Column:
         (
             ["yes", "1", "2"] * 40,
             "category",
-            "look like numbers or dates, but 'yes' in row 2 of f.csv does not",
+            "look like numbers or dates, but row 2 of f.csv does not",
         ),
     ],
 )
