@@ -33,6 +33,7 @@ class Family(Protocol):
     accepts: forms of tensors it can learn (`networks.base.FORMS`).
     network_roles: the config's network fields and the role each plays.
     sample_roles: the roles `sample` needs: they alone go into the published bundle.
+    phases: those of a training step; without any, no step is made and `finish` does it all.
     """
 
     Config: ClassVar[type[Any]]
@@ -53,8 +54,11 @@ class Family(Protocol):
     def sample(self, nets: Nets, condition: Tensor, rng: Draws) -> Tensor:
         """x of rng's rows, scaled as Batch.x, given condition (B, K)."""
 
-    def finish(self, nets: Nets, condition: Tensor, rng: Draws) -> None:
-        """Adjust trained networks in place before they are published, once, under conditions (B, K)."""
+    def finish_rows(self, rows: int) -> int:
+        """How many of so many training rows `finish` is to see (beyond them, some twice); 0: no finish."""
+
+    def finish(self, nets: Nets, batch: Batch, rng: Draws) -> None:
+        """Fit or adjust what is to be published, in place, once, after the last phase; then it is scored."""
 
     def holdout_loss(self, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
         """Named scalars on held-out data (nats, bound, critic gap); no gradient is taken."""

@@ -22,6 +22,7 @@ from genpipe.objectives import likelihood
 from genpipe.spec import TensorSpec
 
 CALIBRATIONS = 3  # rounds of matching one head to its column's shares
+CALIBRATION_ROWS = 8192  # whose conditions it is done under: enough for a marginal, little beside an epoch
 SMALLEST = 1e-6
 
 
@@ -69,15 +70,16 @@ class SequenceModel:
             drawn.append(previous)
         return torch.stack(drawn, 1)
 
+    def finish_rows(self, rows: int) -> int:
+        return CALIBRATION_ROWS if self.spec.frequencies else 0
+
     @torch.no_grad()
-    def finish(self, nets: Nets, condition: Tensor, rng: Draws) -> None:
+    def finish(self, nets: Nets, batch: Batch, rng: Draws) -> None:
         """Table columns: shift every head until its mean over the model's own draws has the training shares.
 
         Errors of the columns before would otherwise add up in the marginals of the later ones.
         """
-        if not self.spec.frequencies:
-            return
-        net = nets["model"]
+        net, condition = nets["model"], batch.condition
         state = net.begin(one_hot(condition, self.spec.conditions))  # type: ignore[operator]
         previous, drawn = None, list[Tensor]()
         for t, shares in enumerate(self.spec.frequencies):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from genpipe.batch import Draws, one_hot
+from genpipe.batch import Batch, Draws, one_hot
 from genpipe.families.sequence import SequenceConfig, SequenceModel
 from genpipe.networks.autoregressive import AutoregressiveConfig, Columns
 from genpipe.spec import TensorSpec
@@ -32,6 +32,11 @@ def model(seed: int = 0) -> tuple[SequenceModel, Columns]:
 
 def condition() -> torch.Tensor:
     return torch.arange(ROWS).unsqueeze(1) % 2
+
+
+def calibrate(family: SequenceModel, net: Columns) -> None:
+    rows = Batch(torch.zeros(ROWS, 3, dtype=torch.long), condition())
+    family.finish({"model": net}, rows, Draws(0, "finish", total=ROWS))
 
 
 def shares_of(x: torch.Tensor, position: int) -> torch.Tensor:
@@ -69,7 +74,7 @@ def test_calibration_brings_the_shares_back() -> None:
         net.outlet.bias[2, 1] += 2.0
     rng = Draws(0, "before", total=ROWS)
     off = family.sample({"model": net}, condition(), rng)
-    family.finish({"model": net}, condition(), Draws(0, "finish", total=ROWS))
+    calibrate(family, net)
     mended = family.sample({"model": net}, condition(), Draws(0, "after", total=ROWS))
     for t, shares in enumerate(SHARES):
         wanted = torch.tensor(shares)
@@ -81,6 +86,6 @@ def test_calibration_is_the_same_each_time() -> None:
     biases = []
     for _ in range(2):
         family, net = model()
-        family.finish({"model": net}, condition(), Draws(0, "finish", total=ROWS))
+        calibrate(family, net)
         biases.append(net.outlet.bias.detach().clone())
     assert torch.equal(*biases)
