@@ -27,6 +27,7 @@ from genpipe.spec import TensorSpec
 
 CELLS = 2**24  # leaves x codes of a forest: 64 MB
 CLASSES = 32  # of a column, by which splits are judged; leaves hold every code
+COLUMNS = 32  # a split looks at, drawn at random where there are more: the cost of wide tables is linear
 MOST_ROWS = 1_000_000
 SMALLEST = 1e-9
 
@@ -95,7 +96,10 @@ class Forest(nn.Module):
         size = self.spec.vocabulary[t]
         ordered = bool(self.spec.ordered) and self.spec.ordered[t]
         learner = DecisionTreeClassifier(
-            min_samples_leaf=config.leaf_minimum, max_leaf_nodes=len(self.shares), random_state=seed
+            min_samples_leaf=config.leaf_minimum,
+            max_leaf_nodes=len(self.shares),
+            max_features=min(COLUMNS, seen.shape[1]),
+            random_state=seed,
         )
         tree = learner.fit(seen, coarse(codes, size, ordered=ordered)).tree_
         inner = tree.children_left >= 0

@@ -135,7 +135,8 @@ def run_job(job: Job, workers: int, progress: Progress, settings: Settings) -> T
     done = finished(job.run)
     assert done is not None, "a job that returns has created result.json"
     total = int(job.recipe["training"]["steps"])
-    progress(Event("train", total, total, "steps", done.metrics, note=f"best at step {done.steps}"))
+    note = f"best at step {done.steps}" if done.steps else ""
+    progress(Event("train", total, total, "steps", done.metrics, note=note))
     return done
 
 
