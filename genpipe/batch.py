@@ -8,6 +8,7 @@ Pixels and tokens stay uint8/int32 in memory and are scaled here, on the device.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,6 +87,12 @@ class Draws:
     ) -> None:
         self.generator = torch.Generator().manual_seed(derive(seed, *path))
         self.total, self.start, self.stop, self.device = total, start, total if stop is None else stop, device
+
+    def of(self, total: int) -> Draws:
+        """Numbers for a whole batch of another size, from this generator."""
+        other = copy(self)
+        other.total, other.start, other.stop = total, 0, total
+        return other
 
     def _keep(self, full: Tensor) -> Tensor:
         return full[self.start : self.stop].to(self.device, non_blocking=True)

@@ -127,7 +127,8 @@ def _parameters(recipe: Recipe, point: Mapping[str, Any]) -> Iterator[Parameter]
         drawn = point.get(choice.name, choice.value)
         own = getattr(recipe.family, role_field)
         yield from _leaves(own if drawn == choice.value else NETWORKS[drawn].Config(), f"family.{role_field}")
-    yield from _leaves(recipe.training, "training")
+    if FAMILIES[recipe.family.family].network_roles:  # what has no networks takes no steps
+        yield from _leaves(recipe.training, "training")
     yield from _leaves(recipe.codec, "codec")
 
 
@@ -136,7 +137,7 @@ def _implied(recipe: Recipe, name: str, point: Mapping[str, Any]) -> Any:
     if point.get("family.adversarial") == "wasserstein" and name in WASSERSTEIN:
         return WASSERSTEIN[name]
     roles = FAMILIES[recipe.family.family].network_roles
-    first = f"family.{next(iter(roles))}.network"
+    first = f"family.{next(iter(roles), '')}.network"
     if name.endswith(".network") and name != first and first in point:  # both sides of a game are built alike
         alike = point[first] in fitting(roles[name.split(".")[1]], tensor_form(recipe.kind, recipe.layout))
         return point[first] if alike else None
@@ -242,7 +243,7 @@ def space(
 
 def _every_parameter(recipe: Recipe) -> dict[str, Parameter]:
     """Parameters of a recipe with each of the networks that fit."""
-    found: dict[str, Parameter] = {}
+    found = {p.name: p for p in _parameters(recipe, {})}
     form = tensor_form(recipe.kind, recipe.layout)
     for field, role in FAMILIES[recipe.family.family].network_roles.items():
         for network in fitting(role, form):

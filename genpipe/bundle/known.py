@@ -17,26 +17,25 @@ from genpipe.codecs.base import Codec
 from genpipe.codecs.conditions import ConditionTable
 from genpipe.codecs.tabular import TabularCodec
 from genpipe.errors import UsageError
-from genpipe.families.base import Family, Nets
-from genpipe.families.sequence import SequenceModel
+from genpipe.families.base import Family, Knowing, Nets
 from genpipe.spec import FREE
 
 CHUNK = 8192  # rows given to a network at a time
 
 
-def knowing(family: Family, codec: Codec) -> tuple[SequenceModel, TabularCodec]:
+def knowing(family: Family, codec: Codec) -> tuple[Knowing, TabularCodec]:
     """Both, if they are of the kind that can be given some of a row."""
-    if isinstance(family, SequenceModel) and isinstance(codec, TabularCodec) and family.columns:
+    if isinstance(family, Knowing) and isinstance(codec, TabularCodec):
         return family, codec
     raise UsageError(
         "KNOWN",
         found=f"a {type(family).__name__} of {codec.kind} data",
-        expected="an autoregressive generator of tables",
+        expected="a generator that makes a table column by column",
         fix="train with recipe 'tabular_any_order'",
     )
 
 
-def log_probability(family: SequenceModel, nets: Nets, known: Tensor, condition: Tensor) -> Tensor:
+def log_probability(family: Knowing, nets: Nets, known: Tensor, condition: Tensor) -> Tensor:
     """(B, T) of `family.log_probability`, in pieces that fit memory."""
     parts = zip(known.split(CHUNK), condition.split(CHUNK), strict=True)
     return torch.cat([family.log_probability(nets, x, c) for x, c in parts])
@@ -51,11 +50,11 @@ def log_share(table: ConditionTable, condition: Tensor) -> Tensor:
 
 
 def draw_condition(
-    family: SequenceModel, nets: Nets, table: ConditionTable, known: Tensor, told: Tensor, rng: Draws
+    family: Knowing, nets: Nets, table: ConditionTable, known: Tensor, told: Tensor, rng: Draws
 ) -> Tensor:
     """(B, K) classes drawn given each row's known tokens, and `told` (B, K) where that is not negative.
 
-    known (B, T) as in `SequenceModel.sample`. Rows of equal knowledge are drawn evenly (`Draws.spread`).
+    known (B, T) as in `Knowing.sample`. Rows of equal knowledge are drawn evenly (`Draws.spread`).
     """
     if not table.names:
         return told

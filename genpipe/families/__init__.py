@@ -11,7 +11,8 @@ from pydantic import Field
 from genpipe.families.base import Family
 from genpipe.families.gan import GAN, GANConfig
 from genpipe.families.sequence import SequenceConfig, SequenceModel
+from genpipe.families.trees import Trees, TreesConfig
 from genpipe.families.vae import VAE, VAEConfig
 
-FAMILIES: dict[str, type[Family]] = {"gan": GAN, "vae": VAE, "sequence": SequenceModel}
-AnyFamily = Annotated[GANConfig | VAEConfig | SequenceConfig, Field(discriminator="family")]
+FAMILIES: dict[str, type[Family]] = {"gan": GAN, "vae": VAE, "sequence": SequenceModel, "trees": Trees}
+AnyFamily = Annotated[GANConfig | VAEConfig | SequenceConfig | TreesConfig, Field(discriminator="family")]

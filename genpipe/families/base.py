@@ -6,14 +6,15 @@ draws and returns named scalars; the loop sums them, steps the roles of the phas
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from genpipe.batch import Batch, Draws
-from genpipe.spec import TensorSpec
+from genpipe.spec import FREE, TensorSpec
 
 Nets = Mapping[str, nn.Module]
 
@@ -34,6 +35,7 @@ class Family(Protocol):
     network_roles: the config's network fields and the role each plays.
     takes_known: which tokens `sample` may be given beforehand: none, a row's first ones, or any.
     sample_roles: the roles `sample` needs: they alone go into the published bundle.
+    phases: those of a training step; without any, no step is made and `finish` does it all.
     """
 
     Config: ClassVar[type[Any]]
@@ -55,8 +57,38 @@ class Family(Protocol):
     def sample(self, nets: Nets, condition: Tensor, rng: Draws) -> Tensor:
         """x of rng's rows, scaled as Batch.x, given condition (B, K)."""
 
-    def finish(self, nets: Nets, condition: Tensor, rng: Draws) -> None:
-        """Adjust trained networks in place before they are published, once, under conditions (B, K)."""
+    def finish_rows(self, rows: int) -> int:
+        """How many of so many training rows `finish` is to see (beyond them, some twice); 0: no finish."""
+
+    def finish(self, nets: Nets, batch: Batch, rng: Draws) -> None:
+        """Fit or adjust what is to be published, in place, once, after the last phase; then it is scored."""
 
     def holdout_loss(self, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
         """Named scalars on held-out data (nats, bound, critic gap); no gradient is taken."""
+
+
+@runtime_checkable
+class Knowing(Protocol):
+    """A family that draws table columns one after the other, and can be given some of them."""
+
+    takes_known: str
+
+    def sample(self, nets: Nets, condition: Tensor, rng: Draws, known: Tensor | None = None) -> Tensor:
+        """known (B, T): tokens given beforehand; FREE where there is none, FREE - 1 - c to bar token c.
+
+        What is known shapes everything drawn after it and, where the network learnt any order of columns,
+        everything before it; without that the known tokens of a row must be its first ones.
+        """
+
+    def log_probability(self, nets: Nets, known: Tensor, condition: Tensor) -> Tensor:
+        """(B, T) log of the probability of each token given the condition and the known tokens before it;
+        zero where none is given.
+        """
+
+
+def barred(logits: Tensor, known: Tensor) -> Tensor:
+    """logits (B, V) with the token that `known` (B,) bars, if any, at minus infinity."""
+    rows = (known < FREE).nonzero().squeeze(1)
+    if not len(rows):
+        return logits
+    return logits.index_put((rows, FREE - 1 - known[rows]), logits.new_tensor(-math.inf))

@@ -127,7 +127,10 @@ class GAN:
         x = self._fake(nets, one_hot(condition, self.spec.conditions), rng)
         return self.head.harden(x)
 
-    def finish(self, nets: Nets, condition: Tensor, rng: Draws) -> None:
+    def finish_rows(self, rows: int) -> int:
+        return 0
+
+    def finish(self, nets: Nets, batch: Batch, rng: Draws) -> None:
         """Nothing is left to adjust."""
 
     @torch.no_grad()

@@ -7,7 +7,6 @@ drawn evenly over a block (`Draws.spread`), and their heads calibrated once afte
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -16,15 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from genpipe.batch import Batch, Draws, one_hot
-from genpipe.families.base import Nets, Phase
+from genpipe.families.base import Nets, Phase, barred
 from genpipe.networks import AnyNetwork, build_network
 from genpipe.networks.base import form
 from genpipe.networks.head import alike
 from genpipe.networks.recurrent import RecurrentConfig
 from genpipe.objectives import likelihood
-from genpipe.spec import FREE, TensorSpec
+from genpipe.spec import TensorSpec
 
 CALIBRATIONS = 3  # rounds of matching one head to its column's shares
+CALIBRATION_ROWS = 8192  # whose conditions it is done under: enough for a marginal, little beside an epoch
 SMALLEST = 1e-6
 RANDOM_ORDERS = 0.5  # of the steps of a network that learns any order; the others keep the columns' own
 
@@ -78,9 +78,6 @@ class SequenceModel:
 
     @torch.no_grad()
     def log_probability(self, nets: Nets, known: Tensor, condition: Tensor) -> Tensor:
-        """(B, T) log of the probability of each token of a table given the condition and the known tokens
-        before it; zero where none is given (FREE or less).
-        """
         told, there = one_hot(condition, self.spec.conditions), known >= 0
         x = known.clamp_min(0)
         logits = nets["model"](x, told, None, there) if self.any_order else nets["model"](x, told)
@@ -91,11 +88,7 @@ class SequenceModel:
 
     @torch.no_grad()
     def sample(self, nets: Nets, condition: Tensor, rng: Draws, known: Tensor | None = None) -> Tensor:
-        """known (B, T): tokens of a table given beforehand; FREE where there is none, FREE - 1 - c to bar c.
-
-        What is known shapes everything drawn after it and, where the network learnt any order of columns,
-        everything before it; without that the known tokens of a row must be its first ones.
-        """
+        """known: tokens of a table, see `Knowing`."""
         net = nets["model"]
         told = one_hot(condition, self.spec.conditions)
         given = () if known is None or not self.any_order else (known,)
@@ -111,15 +104,17 @@ class SequenceModel:
             drawn.append(previous)
         return torch.stack(drawn, 1)
 
+    def finish_rows(self, rows: int) -> int:
+        return min(rows, CALIBRATION_ROWS * 8) if self.spec.frequencies else 0
+
     @torch.no_grad()
-    def finish(self, nets: Nets, condition: Tensor, rng: Draws) -> None:
+    def finish(self, nets: Nets, batch: Batch, rng: Draws) -> None:
         """Table columns: shift every head until its mean over the model's own draws has the training shares.
 
         Errors of the columns before would otherwise add up in the marginals of the later ones.
         """
-        if not self.spec.frequencies:
-            return
-        net = nets["model"]
+        net, condition = nets["model"], evenly(batch.condition, CALIBRATION_ROWS)
+        rng = rng.of(len(condition))
         state = net.begin(one_hot(condition, self.spec.conditions))  # type: ignore[operator]
         previous, drawn = None, list[Tensor]()
         for t, shares in enumerate(self.spec.frequencies):
@@ -156,12 +151,13 @@ class SequenceModel:
         return {"nats": nll, "nats_per_position": nll / real}
 
 
-def barred(logits: Tensor, known: Tensor) -> Tensor:
-    """logits (B, V) with the token that `known` (B,) bars, if any, at minus infinity; see `sample`."""
-    rows = (known < FREE).nonzero().squeeze(1)
-    if not len(rows):
-        return logits
-    return logits.index_put((rows, FREE - 1 - known[rows]), logits.new_tensor(-math.inf))
+def evenly(condition: Tensor, rows: int) -> Tensor:
+    """At most so many of the rows, every class in its share."""
+    if len(condition) <= rows:
+        return condition
+    _, cell = condition.unique(dim=0, return_inverse=True)
+    places = torch.arange(rows, device=cell.device) * len(condition) // rows
+    return condition[cell.argsort(stable=True)[places]]
 
 
 def kin(before: list[Tensor]) -> Tensor:

@@ -114,7 +114,10 @@ class VAE:
         x[:, head.continuous] = (x[:, head.continuous] + noise).clamp(-1, 1)
         return x
 
-    def finish(self, nets: Nets, condition: Tensor, rng: Draws) -> None:
+    def finish_rows(self, rows: int) -> int:
+        return 0
+
+    def finish(self, nets: Nets, batch: Batch, rng: Draws) -> None:
         """Nothing is left to adjust."""
 
     @torch.no_grad()

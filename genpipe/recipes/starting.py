@@ -12,6 +12,7 @@ from typing import Any
 from genpipe.errors import unknown
 from genpipe.families.gan import GANConfig
 from genpipe.families.sequence import SequenceConfig
+from genpipe.families.trees import TreesConfig
 from genpipe.families.vae import VAEConfig
 from genpipe.networks.autoregressive import AutoregressiveConfig
 from genpipe.networks.convolutional import Conv1dConfig, Conv2dConfig
@@ -84,6 +85,17 @@ def tabular_vae() -> Recipe:
         layout="vector",
         family=VAEConfig(encoder=MLPConfig(residual=False), decoder=MLPConfig(residual=False)),
         training=Training(steps=1000, batch_size=256, schedule="cosine", weight_decay=0.01),
+    )
+
+
+def tabular_trees() -> Recipe:
+    """Sequential classification trees after synthpop: a strong baseline in seconds."""
+    return Recipe(
+        name="tabular_trees",
+        kind="tabular",
+        layout="tokens",
+        family=TreesConfig(),
+        training=Training(steps=1),
     )
 
 
@@ -197,6 +209,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "tabular_any_order": tabular_any_order,
     "tabular_gan": tabular_gan,
     "tabular_vae": tabular_vae,
+    "tabular_trees": tabular_trees,
     "image_gan": image_gan,
     "image_vae": image_vae,
     "series_recurrent": series_recurrent,

@@ -29,7 +29,6 @@ from genpipe.errors import ConflictError, UsageError
 from genpipe.progress import Event, Progress, silent
 from genpipe.recipe import Recipe, check, fitted_to
 from genpipe.recipes import parse_recipe
-from genpipe.seeds import numpy_rng
 from genpipe.settings import Settings, read_settings
 from genpipe.stages.prepare import prepare, protected
 from genpipe.training.device import resolve_device
@@ -139,7 +138,8 @@ def run_job(job: Job, workers: int, progress: Progress, settings: Settings) -> T
     done = finished(job.run)
     assert done is not None, "a job that returns has created result.json"
     total = int(job.recipe["training"]["steps"])
-    progress(Event("train", total, total, "steps", done.metrics, note=f"best at step {done.steps}"))
+    note = f"best at step {done.steps}" if done.steps else ""
+    progress(Event("train", total, total, "steps", done.metrics, note=note))
     return done
 
 
@@ -162,6 +162,7 @@ def execute(
     from genpipe.training.data import open_source
     from genpipe.training.device import useful_threads
     from genpipe.training.distributed import Ranks
+    from genpipe.training.finish import finished_fit
     from genpipe.training.loop import Evaluate, fit
     from genpipe.training.score import Scorer
 
@@ -179,10 +180,13 @@ def execute(
         sink = Checkpoints(job.run)
         if ranks.lead:
             sink.sweep()
+        source = open_source(
+            dataset, codec, recipe.layout, seed=job.seed, batch_size=recipe.training.batch_size
+        )
         result = fit(
             recipe,
             spec,
-            open_source(dataset, codec, recipe.layout, seed=job.seed, batch_size=recipe.training.batch_size),
+            source,
             seed=job.seed,
             ranks=ranks,
             device=job.device,
@@ -191,29 +195,27 @@ def execute(
             evaluate=score,
             should_stop=lambda: clock.over() or abandoned(),
         )
+        if ranks.lead and not abandoned():
+            result = finished_fit(result, family, source, spec, score, seed=job.seed, device=job.device)
+            publish(job, recipe, codec, result)
     finally:
         torch.set_num_threads(threads)
-    if ranks.lead and not abandoned():
-        publish(job, family, recipe, codec, result)
 
 
 def _nobody(nets: Any, step: int) -> dict[str, float]:
     raise AssertionError("only the lead evaluates")
 
 
-def publish(job: Job, family: Any, recipe: Recipe, codec: Any, result: Any) -> None:
-    """Finish the weights, save the bundle under a name made of its content, then create result.json."""
+def publish(job: Job, recipe: Recipe, codec: Any, result: Any) -> None:
+    """Save the bundle under a name made of its content, then create result.json."""
     from safetensors.torch import save
 
     from genpipe.bundle import save_bundle
-    from genpipe.training.finish import ROWS, finished_weights
 
-    conditions = codec.draw_conditions(ROWS, numpy_rng(job.seed, "finish", "conditions"))
-    weights = finished_weights(family, result.weights, conditions, seed=job.seed, device=job.device)
     metrics = {k: v for k, v in result.metrics.items() if v == v}
-    uri = store.join(job.run, f"bundle-{store.digest(save(weights))[:8]}")
+    uri = store.join(job.run, f"bundle-{store.digest(save(dict(result.weights)))[:8]}")
     origin = job.origin | {"step": result.step}
-    save_bundle(uri, recipe=recipe, codec=codec, weights=weights, metrics=metrics, origin=origin)
+    save_bundle(uri, recipe=recipe, codec=codec, weights=result.weights, metrics=metrics, origin=origin)
     model = TrainedModel(uri, job.run, job.name, metrics, result.step, result.seconds, job.dataset)
     store.write_bytes(store.join(job.run, "history.json"), store.canonical(list(result.history)))
     more = {"steps_made": result.steps, "stopped": result.stopped, "rollbacks": result.rollbacks}

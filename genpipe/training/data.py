@@ -22,6 +22,7 @@ from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from genpipe.codecs.base import Arrays, Codec
 from genpipe.dataset import Dataset, Part
@@ -40,6 +41,9 @@ class Source(Protocol):
 
     def batch(self, step: int, *, size: int, start: int, stop: int) -> Arrays:
         """Rows [start, stop) of the global batch of `size` rows of a step."""
+
+    def sample(self, rows: int) -> Arrays:
+        """Rows at equal distances over the whole split, in its order; beyond its size, some twice."""
 
 
 def open_source(
@@ -92,6 +96,10 @@ class Resident:
         rows = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         return {key: array[rows] for key, array in self.arrays.items()}
 
+    def sample(self, rows: int) -> Arrays:
+        picked = np.arange(rows) * self.rows // rows
+        return {key: array[picked] for key, array in self.arrays.items()}
+
 
 class Streaming:
     """Row groups read as they are needed, by lanes."""
@@ -121,6 +129,16 @@ class Streaming:
             low, high = max(start, first) - first, min(stop, last) - first
             if low < high:
                 pieces += lane.read(step * share + low, step * share + high)
+        return join(pieces)
+
+    def sample(self, rows: int) -> Arrays:
+        picked, at, pieces = np.arange(rows) * self.rows // rows, 0, []
+        for batch in self.dataset.batches("train"):
+            low, high = np.searchsorted(picked, [at, at + batch.num_rows])
+            if low < high:
+                mine = batch.take(pa.array(picked[low:high] - at))
+                pieces.append(self.codec.encode(mine, self.layout))
+            at += batch.num_rows
         return join(pieces)
 
 

@@ -1,31 +1,50 @@
-"""After the last step: what a family still adjusts in the weights to be published, on the lead alone."""
+"""After the last step: what a family still fits or adjusts before it is published, and the score of that.
+
+On the lead alone, without a word to the other ranks: fitting trees may outlast their patience.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from dataclasses import replace
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from genpipe.batch import Draws
+from genpipe.batch import Draws, to_batch
 from genpipe.families.base import Family
+from genpipe.spec import TensorSpec
+from genpipe.training.data import Source
+from genpipe.training.loop import Evaluate, FitResult
 
-ROWS = 8192  # of conditions: enough for a marginal, little beside an epoch
 
-
-def finished_weights(
-    family: Family, weights: Mapping[str, Tensor], conditions: np.ndarray, *, seed: int, device: str
-) -> dict[str, Tensor]:
-    """weights, keyed ``role.parameter``, after `family.finish`. conditions: (B, K) as in training."""
+@torch.no_grad()
+def finished_fit(
+    result: FitResult,
+    family: Family,
+    source: Source,
+    spec: TensorSpec,
+    evaluate: Evaluate,
+    *,
+    seed: int,
+    device: str,
+) -> FitResult:
+    """A fit with the weights as `family.finish` leaves them, and the metrics of these."""
+    began, rows = time.monotonic(), family.finish_rows(source.rows)
+    if not rows:
+        return result
     with torch.random.fork_rng(devices=[]):  # `build` draws from the global generator: leave that as it was
-        nets = {role: net.eval() for role, net in family.build().items()}
-    roles = sorted({name.split(".", 1)[0] for name in weights})
-    for role in roles:
-        mine = {n.removeprefix(f"{role}."): t for n, t in weights.items() if n.startswith(f"{role}.")}
-        nets[role].load_state_dict(mine)
-        nets[role].to(device)
-    condition = torch.from_numpy(conditions).to(device).long()
-    rng = Draws(seed, "finish", total=len(conditions), device=device)
-    family.finish({role: nets[role] for role in roles}, condition, rng)
-    return {f"{r}.{n}": t.detach().cpu() for r in roles for n, t in nets[r].state_dict().items()}
+        built = family.build()
+    roles = sorted({name.split(".", 1)[0] for name in result.weights})
+    nets = {role: built[role].eval() for role in roles}
+    for role, net in nets.items():
+        mine = {n.removeprefix(f"{role}."): t for n, t in result.weights.items() if n.startswith(f"{role}.")}
+        net.load_state_dict(mine)
+        net.to(device)
+    batch = to_batch(source.sample(rows), spec, device)
+    family.finish(nets, batch, Draws(seed, "finish", total=batch.size, device=device))
+    return replace(
+        result,
+        weights={f"{r}.{n}": t.detach().cpu() for r in roles for n, t in nets[r].state_dict().items()},
+        metrics={**result.metrics, **evaluate(nets, result.step)},
+        seconds=result.seconds + time.monotonic() - began,
+    )

@@ -239,7 +239,8 @@ def roll_back(state: State, seed: int, sink: Sink | None, ranks: Ranks, verdict:
 
 def finish(state: State) -> FitResult:
     """The best weights, or the present ones where nothing was evaluated."""
-    stopped = "steps" if state.step == state.training.steps else "patience" if state.done else "asked"
+    whole = state.step == state.training.steps or not state.family.phases
+    stopped = "steps" if whole else "patience" if state.done else "asked"
     weights, metrics, step = state.best, {**state.metrics, **state.best_metrics}, state.best_step
     if state.best_score is None:
         weights, step = state.weights(), state.step

@@ -54,7 +54,8 @@ class State:
 
     @property
     def done(self) -> bool:
-        return self.step >= self.training.steps or self.stale >= self.training.patience
+        spent = self.step >= self.training.steps or self.stale >= self.training.patience
+        return spent or not self.family.phases
 
     def train_only(self, roles: tuple[str, ...]) -> None:
         for role, net in self.nets.items():

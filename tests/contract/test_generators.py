@@ -196,9 +196,8 @@ def games() -> Iterator[Any]:
             if form(spec) not in kind.accepts:
                 continue
             roles = dict(kind.network_roles)
-            for i, networks in enumerate(
-                zip(*(fitting(role, form(spec)) for role in roles.values()), strict=False)
-            ):
+            found = zip(*(fitting(role, form(spec)) for role in roles.values()), strict=False)
+            for i, networks in enumerate(found if roles else [()]):
                 parts = {field: small(network) for field, network in zip(roles, networks, strict=True)}
                 options: list[dict[str, Any]] = [{}]
                 if name == "gan":
@@ -213,7 +212,7 @@ def games() -> Iterator[Any]:
                     options = [{}, {"likelihood": "bernoulli", "beta": 2.0}]
                 for option in options:
                     words = "-".join(map(str, (*networks[:1], *option.values())))
-                    latent = {"latent": LATENT} if name != "sequence" else {}
+                    latent = {"latent": LATENT} if "latent" in kind.Config.model_fields else {}
                     yield pytest.param(name, key, {**latent, **parts, **option}, id=f"{name}-{key}-{words}")
 
 
@@ -242,7 +241,9 @@ def gradients(
 
 @pytest.mark.parametrize(("name", "key", "options"), list(games()))
 def test_families(name: str, key: str, options: dict[str, Any]) -> None:
-    """Two shards average to one batch; a step lowers the loss; samples have the data's shape and range."""
+    """Two shards average to one batch; a step lowers the loss; samples have the data's shape and range, also
+    after `finish`, which is all the learning of a family without phases.
+    """
     spec, batch = SPECS[key], batch_of(SPECS[key])
     family, nets = make(name, key, options)
     assert set(family.roles) == set(nets) and set(family.sample_roles) <= set(nets)
@@ -262,7 +263,14 @@ def test_families(name: str, key: str, options: dict[str, Any]) -> None:
             scale = gradient.abs().max().clamp_min(1.0)
             torch.testing.assert_close(mean / scale, gradient / scale, atol=1e-5, rtol=1e-4, msg=parameter)
         lower_by_one_step(family, nets, phase, batch)
+    assert family.phases or family.finish_rows(ROWS), "it never learns"
+    samples_and_scores(family, nets, spec, batch)
+    if family.finish_rows(ROWS):
+        family.finish(nets, batch, Draws(4, "finish", total=ROWS))
+        samples_and_scores(family, nets, spec, batch)
 
+
+def samples_and_scores(family: Family, nets: dict[str, nn.Module], spec: TensorSpec, batch: Batch) -> None:
     draws, condition = Draws(2, total=ROWS), batch.condition
     x = family.sample(nets, condition, draws)
     again = family.sample(nets, condition, Draws(2, total=ROWS))

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 from small_dataset import small_dataset
 
@@ -11,9 +13,11 @@ from genpipe.bundle import Bundle
 from genpipe.dataset import Dataset
 from genpipe.errors import QualityError, UsageError
 from genpipe.progress import Event
+from genpipe.seeds import numpy_rng
 from genpipe.stages.explain import explain
 from genpipe.stages.train import train
 from genpipe.stages.tune import tune
+from genpipe.training.score import Scorer
 
 SHORT = {"base": "tabular_vae", "training": {"steps": 60, "evaluate_every": 20, "checkpoint_every": 20}}
 
@@ -34,6 +38,31 @@ def test_it_leaves_a_bundle_that_samples_and_a_result(dataset: Dataset) -> None:
     assert any("steps/s" in e.note for e in events if e.stage == "train")
     told = json.loads((Path(model.run) / "result.json").read_text())
     assert told["uri"] == model.uri and told["stopped"] == "steps"
+
+
+SHORT_COLUMNS = {"base": "tabular_autoregressive", "training": {"steps": 30}}
+
+
+@pytest.mark.parametrize("recipe", [SHORT, SHORT_COLUMNS, "tabular_trees"], ids=["vae", "columns", "trees"])
+def test_the_metrics_are_those_of_what_is_published(dataset: Dataset, recipe: Any) -> None:
+    bundle = Bundle.open(str(train(dataset, recipe=recipe, seed=5)))
+    layout = bundle.recipe.layout
+    scorer = Scorer(bundle.family, dataset, bundle.codec, layout, seed=5)
+    arrays = scorer.sample(bundle.nets)
+    batch = bundle.codec.decode(arrays, layout, numpy_rng(5, "score", "decode"))
+    assert scorer.fidelity.score(pa.Table.from_batches([batch])) == bundle.metrics["fidelity"]
+
+
+def test_trees_are_fitted_without_a_step_and_scored_after_it(dataset: Dataset) -> None:
+    events: list[Event] = []
+    model = train(dataset, recipe="tabular_trees", progress=events.append)
+    told = json.loads((Path(model.run) / "result.json").read_text())
+    assert (told["steps_made"], told["stopped"]) == (0, "steps") and model.seconds > 0
+    assert events[-1].done == events[-1].total == 1 and events[-1].metrics["fidelity"] > 0.9
+    stump = {"base": "tabular_trees", "family": {"leaf_minimum": 1000}}  # more than there are rows: no split
+    assert model.metrics["loss"] < train(dataset, recipe=stump).metrics["loss"] - 0.5
+    again = train(dataset, recipe="tabular_trees", tag="again")
+    assert again.uri.rsplit("/", 1)[1] == model.uri.rsplit("/", 1)[1]  # the same content, bit for bit
 
 
 def test_the_same_request_is_the_same_run_and_others_are_not(dataset: Dataset) -> None:
@@ -99,6 +128,13 @@ def test_ray_workers_agree_with_this_process(dataset: Dataset, ray_cluster: dict
     assert both.metrics["fidelity"] == pytest.approx(alone.metrics["fidelity"], abs=0.02)
     assert any(0 < e.done < 60 for e in events)
     assert not list((Path(dataset.uri).parent.parent.parent / "ray").iterdir())  # no scratch is left
+
+
+def test_trees_are_the_same_on_ray_workers(dataset: Dataset, ray_cluster: dict[str, float]) -> None:
+    alone = train(dataset, recipe="tabular_trees")
+    both = train(dataset, recipe="tabular_trees", workers=2, tag="ray")
+    assert both.metrics == alone.metrics
+    assert both.uri.rsplit("/", 1)[1] == alone.uri.rsplit("/", 1)[1]
 
 
 def test_what_a_ray_worker_refuses_is_raised_here(dataset: Dataset, ray_cluster: dict[str, float]) -> None:

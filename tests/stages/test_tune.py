@@ -37,10 +37,10 @@ def trial(number: int, fidelity: float | None, seconds: float = 1.0, state: str 
 
 def test_the_plan_is_the_seeds_and_covers_every_recipe() -> None:
     searched = space("tabular")
-    plan = _plan(searched, 9, 0)
-    assert plan == _plan(searched, 9, 0) != _plan(searched, 9, 1)
+    plan = _plan(searched, 12, 0)
+    assert plan == _plan(searched, 12, 0) != _plan(searched, 12, 1)
     assert {p["recipe"] for p in plan} == set(searched.recipes)
-    assert len({json.dumps(p, sort_keys=True, default=str) for p in plan}) == 9
+    assert len({json.dumps(p, sort_keys=True, default=str) for p in plan}) == 12
     assert len({p["family.adversarial"] for p in plan if p["recipe"] == "tabular_gan"}) == 3
 
 
@@ -83,6 +83,16 @@ def test_trials_are_recorded_logged_and_not_repeated(home: Path, ray_cluster: An
     parents = [r for r in runs if r.data.tags.get("level") == "study"]
     nested = [r for r in runs if r.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
     assert len(parents) == 1 and {r.data.tags["trial"] for r in nested} == {"0", "1"}
+
+
+def test_trees_are_searched_by_what_they_have_and_scored_after_their_fit(
+    home: Path, ray_cluster: Any
+) -> None:
+    dataset = genpipe.ingest("builtin:titanic")
+    result = tune(dataset, recipes=["tabular_trees"], vary={"leaf_minimum": [20, 400]}, trials=2)
+    scores = {t.choices["family.leaf_minimum"]: t.score for t in result.trials}
+    assert all(t.state in ("finished", "stopped") for t in result.trials)
+    assert scores[20] > scores[400] > 0 and result.best.family.leaf_minimum == 20  # type: ignore[union-attr]
 
 
 def test_trials_of_several_workers_take_turns_and_a_stopped_one_frees_its_cpus(

@@ -83,6 +83,17 @@ def test_vary_by_name_keeps_declared_ranges() -> None:
     ) == {"family.beta", "family.latent"}
 
 
+def test_what_takes_no_steps_has_none_of_their_parameters() -> None:
+    searched = space("tabular", recipes=["tabular_trees"], vary={"leaf_minimum": [5, 30], "bins": [20, 50]})
+    points = [searched.sample(numpy_rng(0, number)) for number in range(40)]
+    assert {p["family.leaf_minimum"] for p in points} == {5, 30} and all(len(p) == 3 for p in points)
+    assert set(space("tabular", recipes=["tabular_trees"]).describe()["tabular_trees"]) == {
+        "family.leaf_minimum",
+        "family.leaves",
+        "family.smoothing",
+    }
+
+
 def test_networks_may_be_varied() -> None:
     searched = space(
         "text",
@@ -113,6 +124,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"vary": {"adversarial": ["hinge", "hing"]}}, "value 'hing' cannot be used; expected one of bce, "),
     ({"vary": {"generator.network": ["conv2d"]}}, "value 'conv2d' cannot be used; expected mlp"),
     ({"vary": {"learning_rate": [0.1], "training.learning_rate": [0.2]}}, "a parameter named twice"),
+    ({"recipes": ["tabular_trees"], "vary": ["learning_rate"]}, "learning_rate: unknown parameter; expected one of family.leaf_minimum"),
     ({"vary": ["training.steps"]}, "a parameter without a declared range"),
 ]  # fmt: skip
 

@@ -39,6 +39,11 @@ def condition() -> torch.Tensor:
     return torch.arange(ROWS).unsqueeze(1) % 2
 
 
+def calibrate(family: SequenceModel, net: Columns) -> None:
+    rows = Batch(torch.zeros(ROWS, 3, dtype=torch.long), condition())
+    family.finish({"model": net}, rows, Draws(0, "finish", total=ROWS))
+
+
 def shares_of(x: torch.Tensor, position: int) -> torch.Tensor:
     return torch.bincount(x[:, position], minlength=SPEC.vocabulary[position]) / len(x)
 
@@ -77,7 +82,7 @@ def test_calibration_brings_the_shares_back() -> None:
         net.outlet.bias(2)[1] += 2.0
     rng = Draws(0, "before", total=ROWS)
     off = family.sample({"model": net}, condition(), rng)
-    family.finish({"model": net}, condition(), Draws(0, "finish", total=ROWS))
+    calibrate(family, net)
     mended = family.sample({"model": net}, condition(), Draws(0, "after", total=ROWS))
     for t, shares in enumerate(SHARES):
         wanted = torch.tensor(shares)
@@ -89,7 +94,7 @@ def test_calibration_is_the_same_each_time() -> None:
     biases = []
     for _ in range(2):
         family, net = model()
-        family.finish({"model": net}, condition(), Draws(0, "finish", total=ROWS))
+        calibrate(family, net)
         biases.append(torch.cat([net.outlet.bias(t).detach() for t in range(3)]))
     assert torch.equal(*biases)
 

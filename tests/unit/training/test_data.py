@@ -50,6 +50,20 @@ def test_an_epoch_is_every_row_once_and_the_next_is_in_another_order(
     assert first != everything(opened)
 
 
+@pytest.mark.parametrize("rows", [1, 7, 600, 1000])
+def test_a_sample_lies_evenly_over_the_split_resident_or_streamed(
+    opened: tuple[Dataset, Codec], rows: int
+) -> None:
+    resident = open_source(*opened, "vector", batch_size=SIZE, seed=0)
+    streamed = open_source(*opened, "vector", batch_size=SIZE, seed=0, memory_mb=0.001)
+    sample = rows_of(resident.sample(rows))
+    assert sample == rows_of(streamed.sample(rows)) and len(sample) == rows
+    assert isinstance(resident, Resident)
+    whole = rows_of(resident.arrays)
+    assert sample == [whole[k * 600 // rows] for k in range(rows)]
+    assert (sample == whole) == (rows == 600)
+
+
 def test_batches_smaller_than_the_lanes_still_read_every_row(opened: tuple[Dataset, Codec]) -> None:
     source = open_source(*opened, "vector", batch_size=3, seed=0, memory_mb=0.001)
     epoch = [row for step in range(200) for row in rows_of(source.batch(step, size=3, start=0, stop=3))]
