@@ -31,7 +31,7 @@ HEAD = """\
 # kind of a field: number (decimals, minimum, maximum), integer (minimum, maximum), boolean,
 #   category (values), timestamp (unit, timezone), date,
 #   identifier and text (never learnt; pattern: a regular expression for the made-up values; identifiers of
-#   storage: integer: minimum).
+#   storage: integer: minimum; pii: the personal data that is made up instead, or none).
 # A value that breaks a field stops the ingest with its file and row. Leave a column out to drop it.
 """
 
