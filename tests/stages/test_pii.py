@@ -74,8 +74,7 @@ def test_personal_data_is_found_explained_and_made_up(home: Path, tmp_path: Path
     for name in REAL:
         field = schema.field(name)
         assert isinstance(field, Text) and "personal data, never learnt" in field.reason
-    assert "300 of the 300 values" not in schema_to_yaml(schema)  # 256 were looked at
-    assert "are e-mail addresses: personal data" in schema_to_yaml(schema)
+    assert "64 of the 64 values looked at are e-mail addresses: personal data" in schema_to_yaml(schema)
     table = dataset.table("train").combine_chunks()
     codec = fit(TabularCodec, schema, table.to_batches())
     assert not {c.field.name for c in codec.learnt} & set(REAL)
@@ -150,4 +149,4 @@ def test_few_values_or_few_hits_prove_nothing() -> None:
     assert find("x", look(pa.array(mixed))) is None
     assert find("x", look(pa.array([1.5, 2.5]))) is None
     some = look(pa.array(mixed[:7])) + look(pa.array([f"a{i}@b.de" for i in range(200)]))
-    assert find("x", some) == ("email", "207 of the 207 values looked at are e-mail addresses")
+    assert find("x", some) == ("email", "71 of the 71 values looked at are e-mail addresses")
