@@ -39,14 +39,25 @@ from genpipe.pattern import language
 
 DataKind = Literal["tabular", "image", "series", "text", "audio"]
 KINDS: tuple[str, ...] = ("tabular", "image", "series", "text", "audio")
+PII = Literal["email", "url", "ipv4", "ipv6", "ssn", "iban", "card", "phone", "name", "address", "none"]
 BLOB = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 class BaseField(BaseModel, ABC):
+    """pii: the personal data a column of text holds, made up for the output; none = it holds none."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     nullable: bool = False
     reason: str = ""
+    pii: PII | None = None
+
+    @model_validator(mode="after")
+    def _check_pii(self) -> BaseField:
+        if self.pii not in (None, "none") and not (isinstance(self, Made) and self.arrow() == pa.string()):
+            fix = "make it a text, or write pii: none to have it taken as any other column"
+            raise ValueError(f"pii: {self.pii} is for columns of made-up text; {fix}")
+        return self
 
     @abstractmethod
     def arrow(self) -> pa.DataType:
@@ -106,7 +117,8 @@ class Date(BaseField):
 class Made(BaseField, ABC):
     """Never learnt: the output gets made-up values, which no two rows of a seed share.
 
-    pattern: a regular expression whose strings they are (see pattern.py); None = placeholders.
+    pattern: a regular expression whose strings they are (see pattern.py); None = placeholders, or what
+    `pii` says, which repeats where rows are more than there are addresses set apart for such use.
     """
 
     pattern: str | None = None

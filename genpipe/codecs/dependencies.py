@@ -19,6 +19,7 @@ from genpipe.schema import AnyField
 MOST_VALUES, MOST_COLUMNS = 1_000, 100  # of a column; of a table, the first ones
 HEAD = 2_000  # rows that refute most pairs cheaply
 ROWS_PER_VALUE = 5
+MOST_ATOMS = 100  # a number of so few values is learnt exactly
 LOG_CHANCE = np.log(1e-9)
 
 Found = dict[tuple[str, str], Pairs]  # (column, column that it decides)
@@ -84,16 +85,18 @@ def choose_dependencies(
     """(column, column it decides), sources before what is made of them.
 
     free: columns that may be made from others. The column of fewest values goes first, of two that decide
-    each other the number, or the later one; it is made from the closest column that decides it.
+    each other the words (what follows learns more from a rank than from a name), or the later one; it is made
+    from the closest column that decides it.
     """
-    place = {f.name: (f.kind not in NUMBERS, -i) for i, f in enumerate(fields)}
     counts = {pair: seen for pair, seen in found.items() if proven(seen) and max(seen.values()) >= rare}
     sizes = {name: len(seen) for (name, _), seen in counts.items()}
     sizes |= {n: len({p for _, p in seen}) for (_, n), seen in counts.items() if n not in sizes}
+    ranked = {f.name: f.kind in NUMBERS and sizes.get(f.name, 0) <= MOST_ATOMS for f in fields}
+    place = {f.name: (ranked[f.name], -i) for i, f in enumerate(fields)}
     made: dict[str, str] = {}
     for name in sorted({b for _, b in counts} & free, key=lambda n: (sizes[n], place[n])):
         sources = [a for a, b in counts if b == name and a not in made]
         if sources:
-            # a column that stays is better than one that is made itself, words better than numbers
+            # a column that stays is better than one that is made itself, ranks better than words
             made[name] = min(sources, key=lambda a: (sizes[a], a in free, not place[a][0], -place[a][1]))
     return [(source, name) for name, source in reversed(made.items())]

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from genpipe.codecs.pii import PATTERNS, completed
 from genpipe.codecs.sketch import mix
 from genpipe.errors import UsageError
 from genpipe.pattern import language
@@ -38,8 +39,8 @@ def permute(numbers: np.ndarray, size: int, seed: int) -> np.ndarray:
 
 
 def identify(schema: Schema, batch: pa.RecordBatch, start: int, seed: int) -> pa.RecordBatch:
-    """The batch as rows start, start + 1, .. of the stream that `seed` names: fields with a pattern or a
-    minimum get the values of these rows, missing where they were missing.
+    """The batch as rows start, start + 1, .. of the stream that `seed` names: fields with a pattern, a
+    minimum or pii get the values of these rows, missing where they were missing.
     """
     check_rows(schema, start + batch.num_rows)
     columns = list(batch.columns)
@@ -50,10 +51,17 @@ def identify(schema: Schema, batch: pa.RecordBatch, start: int, seed: int) -> pa
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
+def pattern_of(field: AnyField) -> str | None:
+    """The pattern of the field's made-up texts, its own or that of its personal data."""
+    if isinstance(field, Made) and field.pattern is not None:
+        return field.pattern
+    return None if field.pii is None or field.pii == "none" else PATTERNS[field.pii]
+
+
 def capacity(field: AnyField) -> int | None:
     """How many values the field has for made-up identifiers; None where these do not depend on the row."""
-    if isinstance(field, Made) and field.pattern is not None:
-        return language(field.pattern).size
+    if (pattern := pattern_of(field)) is not None:
+        return language(pattern).size
     if isinstance(field, Identifier) and field.minimum is not None:
         return 2**63 - field.minimum
     return None
@@ -62,9 +70,9 @@ def capacity(field: AnyField) -> int | None:
 def check_rows(schema: Schema, stop: int) -> None:
     """Raise a UsageError where a field has fewer values than rows [0, stop) need."""
     for field in schema.fields:
-        most = capacity(field)
-        if most is not None and most < stop:
-            what = field.pattern if isinstance(field, Made) and field.pattern is not None else "minimum"
+        most, what = capacity(field), field.pattern if isinstance(field, Made) else None
+        if most is not None and most < stop and (what is not None or field.pii in (None, "none")):
+            what = what or "minimum"
             raise UsageError(
                 "PATTERN",
                 where=field.name,
@@ -87,11 +95,12 @@ def _values(field: AnyField, start: int, rows: int, seed: int) -> pa.Array:
     numbers = np.arange(start, start + rows)
     if isinstance(field, Identifier) and field.minimum is not None:
         return pa.array(numbers + field.minimum)
-    assert isinstance(field, Made) and field.pattern is not None
-    strings = language(field.pattern)
+    pattern = pattern_of(field)
+    assert pattern is not None
+    strings, kind = language(pattern), field.pii if pattern in PATTERNS.values() else None
     size = min(strings.size, MOST)
     # a larger language is met at one string in each of MOST equal stretches
     stretch = strings.size // size
     within = derive(seed, "within") % stretch
     places = permute(numbers % size, size, seed).tolist()
-    return pa.array([strings[place * stretch + within] for place in places], pa.string())
+    return pa.array([completed(kind, strings[p * stretch + within]) for p in places], pa.string())

@@ -192,7 +192,7 @@ def _pieces(which: np.ndarray, uniform: np.ndarray, bins: int, pieces: int) -> t
     return piece, (uniform - left) / (levels[which, piece + 1] - left)
 
 
-def _cutbin_levels(where: np.ndarray, weights: np.ndarray, number: int) -> np.ndarray:
+def _cut_levels(where: np.ndarray, weights: np.ndarray, number: int) -> np.ndarray:
     """Levels of the bins' cuts: even, then bins halved while a draw inside them costs correlation.
 
     Such a draw turns about mass * width**2 / 6 of a column's variance into noise: little in the middle,
@@ -228,7 +228,7 @@ def make_cells(
         return cells
     where, total = cells.coordinate(rest), int(weights.sum())
     cuts = quantiles(
-        where, weights, _cutbin_levels(where, weights, int(np.clip(total // ROWS_PER_BIN, 1, bins)))
+        where, weights, _cut_levels(where, weights, int(np.clip(total // ROWS_PER_BIN, 1, bins)))
     )
     if axis.whole:
         cuts = np.floor(cuts) + 0.5

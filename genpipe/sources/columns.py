@@ -49,7 +49,7 @@ class Place:
 class Column:
     """Statistics of one column. types: values per type; odd: the first texts and codes, with places.
 
-    unit: what whole numbers count, where they stand for a time of day or a duration.
+    unit: what whole numbers count, where they stand for a time of day or a duration. looked: see pii.look.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Column:
     sketch: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
     chars: int = 0
     unit: str = ""
+    looked: Counter[str] = field(default_factory=Counter)
 
     def merge(self, other: Column) -> Column:
         lows = [v for v in (self.low, other.low) if v is not None]
@@ -79,6 +80,7 @@ class Column:
             sketch=_smallest(self.sketch, other.sketch),
             chars=self.chars + other.chars,
             unit=self.unit or other.unit,
+            looked=self.looked + other.looked,
         )
 
     @property

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from genpipe.errors import DataError
-from genpipe.schema import AnyField, Boolean, Category, Date, Identifier, Integer, Number, Timestamp
+from genpipe.schema import AnyField, Boolean, Category, Date, Identifier, Integer, Number, Text, Timestamp
+from genpipe.sources import pii
 from genpipe.sources.columns import EXACT_FLOAT, Column
 
 STRAY = 0.1  # a column with a smaller share of odd values is a faulty column of its main type
@@ -23,6 +24,10 @@ def infer_field(column: Column, *, target: bool = False) -> AnyField | None:
     common: dict[str, Any] = {"name": column.name, "nullable": column.nulls > 0}
     missing = f", {column.nulls} missing" if column.nulls else ""
     kinds = set(column.types)
+    if not target and (found := pii.find(column.name, column.looked)):
+        kind, why = found
+        decision = "personal data, never learnt, the output gets made-up ones (another kind is learnt)"
+        return Text.model_validate({**common, "pii": kind, "reason": f"{why}: {decision}{missing}"})
     if kinds & {"text", "code"}:
         return _choice(column, common, missing, target)
     if kinds == {"integer"}:

@@ -33,7 +33,7 @@ HEAD = """\
 # kind of a field: number (decimals, minimum, maximum), integer (minimum, maximum), boolean,
 #   category (values), timestamp (unit, timezone), date,
 #   identifier and text (never learnt; pattern: a regular expression for the made-up values; identifiers of
-#   storage: integer: minimum).
+#   storage: integer: minimum; pii: the personal data that is made up instead, or none).
 # constraints between columns, kept in every generated row, such as
 #   - {type: inequality, low: start, high: end, strict: false}
 #   - {type: sum, total: total, parts: [a, b]}

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from genpipe.errors import DataError, UsageError, closest
 from genpipe.schema import Schema
-from genpipe.sources import csv, jsonl
+from genpipe.sources import csv, jsonl, pii
 from genpipe.sources.base import Observed, Piece, Reject, Rows, Source, attempt, ordered
 from genpipe.sources.columns import Column, Place, observe
 from genpipe.sources.convert import convert
@@ -185,10 +185,11 @@ def _look(piece: Piece, index: int) -> tuple[TableStats, pa.RecordBatch, Place]:
     names = batch.schema.names
     dropped = {n for n in names if re.fullmatch(r"__index_level_\d+__", n)}
     kept = tuple(n for n in names if n not in dropped)
-    seen = {n: observe(n, normalise(batch.column(n), n, place), place) for n in kept}
+    values = {n: normalise(batch.column(n), n, place) for n in kept}
+    seen = {n: observe(n, column, place) for n, column in values.items()}
     columns = {n: column for n, (column, _) in seen.items()}
     for n, column in columns.items():
-        column.unit = _unit(batch.schema.field(n).type)
+        column.unit, column.looked = _unit(batch.schema.field(n).type), pii.look(values[n])
     stats = TableStats([], batch.num_rows, columns, (index, kept, place.uri), dropped)
     return stats, pa.RecordBatch.from_arrays([values for _, values in seen.values()], names=list(kept)), place
 
