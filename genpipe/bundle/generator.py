@@ -213,6 +213,7 @@ class Bundle:
     ) -> Iterator[pa.RecordBatch]:
         """Rows [start, start + rows) of the stream, at most a block at a time."""
         wanted, stop = self.check_conditions(conditions), start + rows
+        self.codec.check_rows(stop)
         while start < stop:
             block, skip = divmod(start, self.block_rows)
             upto = min(self.block_rows, skip + stop - start)

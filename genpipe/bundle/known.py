@@ -77,6 +77,13 @@ def free(rows: int, columns: int) -> np.ndarray:
     return np.full((rows, columns), FREE, dtype=np.int64)
 
 
+def put(into: pa.RecordBatch, rows: np.ndarray, some: pa.RecordBatch) -> pa.RecordBatch:
+    """`into` with `some` in place of these rows."""
+    order = np.arange(into.num_rows)
+    order[rows] = into.num_rows + np.arange(len(rows))
+    return pa.concat_batches([into, some]).take(pa.array(order))
+
+
 def replaced(made: pa.RecordBatch, given: pa.RecordBatch) -> pa.RecordBatch:
     """`made` with the values of `given`, where it has any."""
     for name in given.schema.names:

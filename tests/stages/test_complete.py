@@ -195,3 +195,46 @@ def test_pictures_cannot_be_imputed(image_bundle: str, home: Path, tmp_path: Pat
     pd.DataFrame({"label": ["a"]}).to_csv(tmp_path / "x.csv", index=False)
     with pytest.raises(UsageError, match="a generator of image data; expected one of tables"):
         genpipe.impute(image_bundle, str(tmp_path / "x.csv"))
+
+
+def test_gaps_are_filled_within_the_constraints(home: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    low, city = rng.integers(0, 50, 1500), rng.integers(0, 12, 1500)
+    frame = pd.DataFrame(
+        {
+            "low": low,
+            "high": low + rng.integers(1, 20, 1500),
+            "city": [f"c{i}" for i in city],
+            "code": [f"k{i * 7}" for i in city],
+            "state": [f"s{i // 4}" for i in city],
+        }
+    )
+    frame.to_csv(tmp_path / "all.csv", index=False)
+    plain = genpipe.ingest(str(tmp_path / "all.csv"), name="plain").schema
+    schema = type(plain).model_validate(
+        plain.model_dump()
+        | {
+            "constraints": [
+                {"type": "inequality", "low": "low", "high": "high", "strict": True},
+                {"type": "one_to_one", "columns": ["city", "code"]},
+                {"type": "determines", "columns": ["city"], "target": "state"},
+            ]
+        }
+    )
+    data = genpipe.ingest(str(tmp_path / "all.csv"), schema=schema)
+    recipe = {"base": "tabular_any_order", "training": {"epochs": 20, "batch_size": 64, "ema": 0.99}}
+    model = genpipe.train(data, recipe=recipe)
+    gaps = frame.astype(object).copy()
+    for name in gaps.columns:
+        gaps.loc[rng.random(1500) < 0.4, name] = None
+    gaps.to_csv(tmp_path / "gaps.csv", index=False)
+    filled = genpipe.impute(model, str(tmp_path / "gaps.csv")).pandas()
+    assert not filled.isna().any().any()
+    assert (filled.low < filled.high).all()
+    assert (filled.city.str[1:].astype(int) * 7 == filled.code.str[1:].astype(int)).all()
+    assert (filled.city.str[1:].astype(int) // 4 == filled.state.str[1:].astype(int)).mean() > 0.99
+    for name in gaps.columns:
+        there = gaps[name].notna()
+        assert (filled[name][there].astype(str) == frame[name][there].astype(str)).all()
+    scored = genpipe.score(model, str(tmp_path / "all.csv")).pandas()
+    assert np.isfinite(scored.log_probability).all()
