@@ -30,6 +30,7 @@ def generate(
     rows: int,
     output: str | None = None,
     conditions: Mapping[str, Any] | None = None,
+    temperature: float | None = None,
     seed: int = 0,
     workers: int | None = None,
     rows_per_part: int | None = None,
@@ -41,7 +42,9 @@ def generate(
 
     model: "models:/name@champion", "models:/name/3", a bundle's URI, or what `train` or `register` returned.
     output: a folder or s3:// prefix; by default <store>/generated/<name>/<output id>.
-    conditions: column -> value; the target column is told to the network, others select among its rows.
+    conditions: column -> value, or column -> {value: share} for a mix. The target, and columns the generator
+    can be given (all, with recipe 'tabular_any_order'), shape the rows; others select among them.
+    temperature: of sampling, where a family has one; below 1 likelier and more alike, above 1 bolder.
     workers: 0 in this process, else Ray tasks; None = one a CPU, where there is more than one part.
     tag: any text; the same request with another tag is another output.
     """
@@ -49,7 +52,7 @@ def generate(
     check_numbers(rows=(rows, 1), seed=(seed, 0), workers=(workers, 0), rows_per_part=(rows_per_part, 1))
     resolved = resolve(str(model))
     name = store.check_name(name or resolved.name)
-    bundle = open_bundle(resolved.uri, resolve_device(settings.device))
+    bundle = open_bundle(resolved.uri, resolve_device(settings.device), temperature)
     bundle.check_conditions(conditions)
     bundle.codec.check_rows(rows)
     request = Request(
@@ -60,6 +63,7 @@ def generate(
         rows_per_part=rows_per_part or part_rows(rows, bundle),
         seed=seed,
         conditions=dict(conditions or {}),
+        temperature=temperature,
         device=bundle.device,
         code=__version__,
         tag=tag,

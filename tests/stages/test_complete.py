@@ -86,6 +86,19 @@ def test_shares_rebalance_a_column(model: str) -> None:
     assert abs((told.vip == "yes").mean() - 0.9) < 0.01
 
 
+def test_a_low_temperature_draws_the_likely_and_a_high_one_the_rare(model: str, home: Path) -> None:
+    rare = [
+        (genpipe.generate(model, rows=3000, temperature=t, workers=0).pandas().city == "Kiel").mean()
+        for t in (0.4, None, 3.0)
+    ]
+    assert rare[0] < 0.02 < rare[1] < 0.09 < rare[2]
+
+
+def test_a_family_without_temperature_says_so(image_bundle: str, home: Path) -> None:
+    with pytest.raises(UsageError, match=r"temperature: 0\.5 for a generator of family gan"):
+        genpipe.generate(image_bundle, rows=5, temperature=0.5)
+
+
 @pytest.mark.parametrize(
     ("conditions", "match"),
     [
