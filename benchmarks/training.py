@@ -235,9 +235,7 @@ def main() -> int:
         )
     pair, fixed = scaling(max(3, options.pairs // 2), steps=8)
     print(f"2 workers / 1 worker: {pair['speedup']:.2f} wall (target {SCALING_TARGET}),", end=" ")
-    print(
-        f"{pair['speedup_cpu']:.2f} CPU; two processes apart {pair['machine_limit']:.2f}; {os.cpu_count()} cores"
-    )
+    print(f"{pair['speedup_cpu']:.2f} CPU; apart {pair['machine_limit']:.2f}; {os.cpu_count()} cores")
     print("fixed seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in fixed.items()))
     worst = min(result["ratio_cpu"] for result in roads.values())
     print(f"worst road / bare: {worst:.3f} (target {ROAD_TARGET})")

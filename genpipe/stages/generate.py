@@ -68,9 +68,7 @@ def generate(
         code=__version__,
         tag=tag,
     )
-    if request.num_parts > MAX_PARTS:
-        found, fix = f"{request.num_parts} parts", "raise rows_per_part"
-        raise UsageError("PARTS", found=found, expected=f"at most {MAX_PARTS}", fix=fix)
+    check_parts(request.num_parts)
     output = (output or store.join(settings.store, "generated", name, request.output_id)).rstrip("/")
     job = Job(resolved.uri, output, request)
     parts = {} if claim(job) else finished_parts(job)
@@ -102,6 +100,12 @@ def check_numbers(**limits: tuple[int | None, int]) -> None:
         if value is not None and not (whole and smallest <= value <= MAX_NUMBER):
             expected = f"a whole number from {smallest} to {MAX_NUMBER}"
             raise UsageError("NUMBER", where=what, found=repr(value), expected=expected)
+
+
+def check_parts(number: int) -> None:
+    if number > MAX_PARTS:
+        found, fix = f"{number} parts", "raise rows_per_part"
+        raise UsageError("PARTS", found=found, expected=f"at most {MAX_PARTS}", fix=fix)
 
 
 def check_space(output: str, parts: Iterable[Part], *, rows: int) -> None:
