@@ -42,11 +42,10 @@ def generate(
 
     model: "models:/name@champion", "models:/name/3", a bundle's URI, or what `train` or `register` returned.
     output: a folder or s3:// prefix; by default <store>/generated/<name>/<output id>.
-    conditions: column -> value, or column -> {value: share} for a mix. The target, and columns the generator
-    can be given (all, with recipe 'tabular_any_order'), shape the rows; others select among them.
-    temperature: of sampling, where a family has one; below 1 likelier and more alike, above 1 bolder.
+    conditions: column -> value, or {value: share}. The target, and columns the generator can be given (all,
+    with recipe 'tabular_any_order'), shape the rows; others select among them. temperature: of sampling.
     workers: 0 in this process, else Ray tasks; None = one a CPU, where there is more than one part.
-    tag: any text; the same request with another tag is another output.
+    tag: any text; makes an equal request another output.
     """
     settings = read_settings()
     check_numbers(rows=(rows, 1), seed=(seed, 0), workers=(workers, 0), rows_per_part=(rows_per_part, 1))
@@ -77,8 +76,7 @@ def generate(
         return Dataset(output)
     todo = [index for index in range(request.num_parts) if index not in parts]
     meter = Meter(progress, total=rows, done=sum(part.rows for part in parts.values()))
-    if workers is None:
-        workers = 0 if request.num_parts == 1 else settings.cpus
+    workers = (settings.cpus if request.num_parts > 1 else 0) if workers is None else workers
     made = on_ray(job, todo, workers, meter, settings) if workers else in_process(job, todo, bundle, meter)
     for index, part in made:
         parts[index] = part
