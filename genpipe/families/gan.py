@@ -9,7 +9,7 @@ In tables, choices are Gumbel-softmax draws while training and exact draws when 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from genpipe.batch import Batch, Draws, one_hot
 from genpipe.errors import UsageError
+from genpipe.families import calibrate
 from genpipe.families.base import Nets, Phase
 from genpipe.networks import AnyNetwork, build_network
 from genpipe.networks.head import Head, gumbel
@@ -172,10 +173,14 @@ class GAN:
         return self.head.harden(x)
 
     def finish_rows(self, rows: int) -> int:
-        return 0
+        return min(rows, calibrate.ROWS) if self.head.groups else 0
 
+    @torch.no_grad()
     def finish(self, nets: Nets, batch: Batch, rng: Draws) -> None:
-        """Nothing is left to adjust."""
+        """A table's choices in the shares of the training split."""
+        generator = nets["generator"]
+        raw = generator(rng.normal(self.config.latent), one_hot(batch.condition, self.spec.conditions))
+        calibrate.calibrate(self.head.to(raw.device), cast(Tensor, generator.bias), raw, batch.x)
 
     @torch.no_grad()
     def holdout_loss(self, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
