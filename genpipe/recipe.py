@@ -30,6 +30,8 @@ class Training(BaseModel):
 
     epochs: passes over the training rows. Where given, `fitted_to` sets steps, evaluations and a batch no
     larger than the rows deserve when the data is known, and the numbers here are upper limits.
+    balance: draw each batch over the classes of the condition by the logarithm of their frequency, so that
+    rare ones are seen (CTGAN's training by sampling); for data that fits memory; no effect without classes.
     warmup: steps of linear increase of the learning rate. clip: largest gradient norm of a network.
     ema: decay of the averaged weights that are evaluated and published; None publishes the last ones.
     monitor: which score on the holdout decides when to stop and which weights are kept. A likelihood knows
@@ -46,6 +48,7 @@ class Training(BaseModel):
     batch_size: int = Field(
         default=128, ge=1, json_schema_extra={"search": {"choices": [32, 64, 128, 256, 512]}}
     )
+    balance: bool = False
     learning_rate: float = Field(
         default=1e-3, gt=0, lt=10, json_schema_extra={"search": {"low": 2e-4, "high": 2e-2, "log": True}}
     )

@@ -9,13 +9,15 @@ In tables, choices are Gumbel-softmax draws while training and exact draws when 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from genpipe.batch import Batch, Draws, one_hot
+from genpipe.errors import UsageError
+from genpipe.families import calibrate
 from genpipe.families.base import Nets, Phase
 from genpipe.networks import AnyNetwork, build_network
 from genpipe.networks.head import Head, gumbel
@@ -28,6 +30,8 @@ class GANConfig(BaseModel):
     """temperature: of the Gumbel-softmax of a table's choices; small = nearly one-hot.
 
     critic_steps: critic updates a generator update. penalty_every: steps between two penalties.
+    pack: rows the critic sees at once, which shows it samples that are all alike (PacGAN, Lin et al. 2018,
+    arXiv:1712.04086); each worker's rows of a batch must be a multiple of it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +52,7 @@ class GANConfig(BaseModel):
     critic_steps: int = Field(default=1, ge=1)
     latent: int = Field(default=64, ge=1, json_schema_extra={"search": {"choices": [32, 64, 128]}})
     temperature: float = Field(default=0.5, gt=0)
+    pack: int = Field(default=1, ge=1)
     generator: AnyNetwork = MLPConfig()
     critic: AnyNetwork = MLPConfig()
 
@@ -56,6 +61,30 @@ class GANConfig(BaseModel):
         if self.adversarial == "wasserstein" and self.penalty == "none":
             raise ValueError("adversarial 'wasserstein' needs a penalty: 'gradient_penalty' (or 'r1')")
         return self
+
+
+def packed_spec(spec: TensorSpec, pack: int) -> TensorSpec:
+    """What a critic of `pack` rows at once sees: their columns or channels side by side."""
+    spans = tuple(
+        span.model_copy(update={"name": f"{span.name}.{k}", "start": span.start + k * spec.shape[0]})
+        for k in range(pack)
+        for span in spec.spans
+    )
+    shape = list(spec.shape)
+    shape[-1 if spec.layout == "sequence" else 0] *= pack
+    return spec.model_copy(
+        update={"shape": tuple(shape), "spans": spans, "conditions": spec.conditions * pack}
+    )
+
+
+def packed(x: Tensor, pack: int) -> Tensor:
+    """(B, ...) -> (B / pack, ...), as many rows side by side: columns, or channels of a picture (C, H, W) or
+    a series (T, C).
+    """
+    if pack == 1:
+        return x
+    groups = x.unflatten(0, (-1, pack))
+    return groups.transpose(1, 2).flatten(2) if x.dim() == 3 else groups.flatten(1, 2)
 
 
 class GAN:
@@ -82,7 +111,7 @@ class GAN:
         config, spec = self.config, self.spec
         return {
             "generator": build_network("generator", spec, config.generator, latent=config.latent),
-            "critic": build_network("critic", spec, config.critic),
+            "critic": build_network("critic", packed_spec(spec, config.pack), config.critic),
         }
 
     def loss(self, phase: str, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
@@ -90,17 +119,31 @@ class GAN:
         if phase == "generator":
             return {
                 "generator": self.adversarial.generator(
-                    nets["critic"](self._fake(nets, condition, rng), condition)
+                    nets["critic"](*self._packs(self._fake(nets, condition, rng), condition))
                 )
             }
         with torch.no_grad():
-            fake = self._fake(nets, condition, rng)
+            fake, _ = self._packs(self._fake(nets, condition, rng), condition)
+        real, condition = self._packs(batch.x, condition)
         terms = {}
         if phase == "critic":
-            terms["critic"] = self.adversarial.critic(*self._scores(nets, batch.x, fake, condition))
+            terms["critic"] = self.adversarial.critic(*self._scores(nets, real, fake, condition))
         if phase == "penalty" or self.config.penalty_every == 1:
-            terms |= self._penalty(nets, batch.x, fake, condition, rng)
+            terms |= self._penalty(nets, real, fake, condition, rng)
         return terms
+
+    def _packs(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """The critic's two inputs, `pack` rows at once."""
+        pack = self.config.pack
+        if len(x) % pack:
+            raise UsageError(
+                "PACK",
+                where="training.batch_size",
+                found=f"{len(x)} rows a worker in packs of {pack}",
+                expected=f"a multiple of {pack} rows on every worker",
+                fix="change batch_size, workers or family.pack",
+            )
+        return packed(x, pack), packed(condition, pack)
 
     def _fake(self, nets: Nets, condition: Tensor, rng: Draws) -> Tensor:
         raw = nets["generator"](rng.normal(self.config.latent), condition)
@@ -119,7 +162,9 @@ class GAN:
     ) -> dict[str, Tensor]:
         if self.penalty is None:
             return {}
-        value = self.penalty(lambda x: nets["critic"](x, condition), real, fake, rng.uniform())
+        value = self.penalty(
+            lambda x: nets["critic"](x, condition), real, fake, rng.uniform()[:: self.config.pack]
+        )
         return {"penalty": self.config.penalty_weight * self.config.penalty_every * value}
 
     @torch.no_grad()
@@ -128,14 +173,21 @@ class GAN:
         return self.head.harden(x)
 
     def finish_rows(self, rows: int) -> int:
-        return 0
+        return min(rows, calibrate.ROWS) if self.head.groups else 0
 
+    @torch.no_grad()
     def finish(self, nets: Nets, batch: Batch, rng: Draws) -> None:
-        """Nothing is left to adjust."""
+        """A table's choices in the shares of the training split."""
+        generator = nets["generator"]
+        raw = generator(rng.normal(self.config.latent), one_hot(batch.condition, self.spec.conditions))
+        calibrate.calibrate(self.head.to(raw.device), cast(Tensor, generator.bias), raw, batch.x)
 
     @torch.no_grad()
     def holdout_loss(self, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
         """The critic's loss on rows it has not seen, and how far apart it holds them from generated ones."""
         condition = one_hot(batch.condition, self.spec.conditions)
-        real, fake = self._scores(nets, batch.x, self._fake(nets, condition, rng), condition)
+        fake, pack = self._fake(nets, condition, rng), self.config.pack
+        whole = torch.arange(-(-len(fake) // pack) * pack) % len(fake)  # the last pack starts over
+        (real, seen), (fake, _) = (self._packs(x[whole], condition[whole]) for x in (batch.x, fake))
+        real, fake = self._scores(nets, real, fake, seen)
         return {"critic": self.adversarial.critic(real, fake), "gap": real.mean() - fake.mean()}

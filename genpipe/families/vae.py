@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from genpipe.batch import Batch, Draws, one_hot
+from genpipe.families import calibrate
 from genpipe.families.base import Nets, Phase
 from genpipe.networks import AnyNetwork, build_network
 from genpipe.networks.head import Head, gumbel
@@ -43,6 +44,10 @@ class Decoder(nn.Module):
     def __init__(self, net: nn.Module, scales: tuple[int, ...]) -> None:
         super().__init__()
         self.net, self.log_scale = net, nn.Parameter(torch.full(scales, -1.0))
+
+    @property
+    def bias(self) -> Tensor:
+        return cast(Tensor, self.net.bias)
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         return self.net(z, c)
@@ -115,10 +120,14 @@ class VAE:
         return x
 
     def finish_rows(self, rows: int) -> int:
-        return 0
+        return min(rows, calibrate.ROWS) if self.head.groups else 0
 
+    @torch.no_grad()
     def finish(self, nets: Nets, batch: Batch, rng: Draws) -> None:
-        """Nothing is left to adjust."""
+        """A table's choices in the shares of the training split."""
+        decoder = nets["decoder"]
+        raw = decoder(rng.normal(self.config.latent), one_hot(batch.condition, self.spec.conditions))
+        calibrate.calibrate(self.head.to(raw.device), cast(Tensor, decoder.bias), raw, batch.x)
 
     @torch.no_grad()
     def holdout_loss(self, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:

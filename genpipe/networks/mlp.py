@@ -68,6 +68,11 @@ class Generator(nn.Module):
             fan_in, math.prod(spec.shape), config, norm=config.norm, residual=config.residual
         )
 
+    @property
+    def bias(self) -> Tensor:
+        """(D,) of the raw output, to be changed in place."""
+        return self.net.out.bias
+
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         return self.net(torch.cat([z, c], 1)).unflatten(1, self.shape)
 

@@ -180,9 +180,8 @@ def execute(
         sink = Checkpoints(job.run)
         if ranks.lead:
             sink.sweep()
-        source = open_source(
-            dataset, codec, recipe.layout, seed=job.seed, batch_size=recipe.training.batch_size
-        )
+        size, balance = recipe.training.batch_size, recipe.training.balance
+        source = open_source(dataset, codec, recipe.layout, seed=job.seed, batch_size=size, balance=balance)
         result = fit(
             recipe,
             spec,

@@ -4,7 +4,8 @@
 and every rank reads its own rows of the same global batch.
 
 resident   the encoded split fits `memory_mb`: arrays in memory; each epoch is one permutation of all rows,
-           and the batches are cut from the endless chain of epochs (no short last batch)
+           and the batches are cut from the endless chain of epochs (no short last batch). `balance` draws
+           each step's rows anew instead, classes by the logarithm of their frequency
 streaming  larger than that: the rows are cut into `LANES` equal virtual lanes, fixed by the data alone. A
            global batch is one equal share of rows from every lane, in lane order; a lane permutes its row
            groups each epoch and shuffles rows within a window of `WINDOW` of them. A rank reads only the
@@ -26,7 +27,7 @@ import pyarrow as pa
 
 from genpipe.codecs.base import Arrays, Codec
 from genpipe.dataset import Dataset, Part
-from genpipe.errors import DataError
+from genpipe.errors import DataError, UsageError
 from genpipe.seeds import derive, numpy_rng
 from genpipe.spec import TensorSpec
 
@@ -47,11 +48,20 @@ class Source(Protocol):
 
 
 def open_source(
-    dataset: Dataset, codec: Codec, layout: str, *, seed: int, batch_size: int, memory_mb: float = MEMORY_MB
+    dataset: Dataset,
+    codec: Codec,
+    layout: str,
+    *,
+    seed: int,
+    batch_size: int,
+    memory_mb: float = MEMORY_MB,
+    balance: bool = False,
 ) -> Source:
     """The training split encoded for a layout: resident if it fits `memory_mb`, else streamed.
 
     batch_size: of the global batch; fewer rows than lanes would leave some lanes unread for ever.
+    balance: draw rows as `balanced` says; of no effect without classes, a UsageError where rows are streamed,
+    as those come in an order of their own.
     """
     rows = dataset.rows("train")
     if not rows:
@@ -60,7 +70,16 @@ def open_source(
             fix="ingest more rows, or lower holdout",
         )  # fmt: skip
     if rows * row_bytes(codec.spec(layout)) <= memory_mb * 2**20:
-        return Resident(join([codec.encode(b, layout) for b in dataset.batches("train")]), seed=seed)
+        arrays = join([codec.encode(b, layout) for b in dataset.batches("train")])
+        return Resident(arrays, seed=seed, balance=balance)
+    if balance:
+        raise UsageError(
+            "BALANCE",
+            where="training.balance",
+            found=f"{rows} training rows, which do not fit {memory_mb:g} MB of memory encoded",
+            expected="fewer rows: those of a class are drawn from all over the data",
+            fix="set balance to false",
+        )
     return Streaming(dataset, codec, layout, seed=seed, lanes=min(LANES, batch_size))
 
 
@@ -78,14 +97,23 @@ def join(pieces: list[Arrays]) -> Arrays:
 class Resident:
     """All rows in memory."""
 
-    def __init__(self, arrays: Arrays, *, seed: int) -> None:
+    def __init__(self, arrays: Arrays, *, seed: int, balance: bool = False) -> None:
         self.arrays, self.seed, self.rows = arrays, seed, len(arrays["x"])
+        classes = arrays.get("condition", np.zeros((self.rows, 0))).shape[1]
+        self.upto = balanced(arrays["condition"]).cumsum() if balance and classes else None
         self._order = lru_cache(maxsize=2)(self._permutation)
 
     def _permutation(self, epoch: int) -> np.ndarray:
         return numpy_rng(self.seed, "order", epoch).permutation(self.rows)
 
     def batch(self, step: int, *, size: int, start: int, stop: int) -> Arrays:
+        rows = self._rows(step, size, start, stop)
+        return {key: array[rows] for key, array in self.arrays.items()}
+
+    def _rows(self, step: int, size: int, start: int, stop: int) -> np.ndarray:
+        if self.upto is not None:
+            drawn = numpy_rng(self.seed, "balanced", step).random(size)[start:stop]
+            return np.searchsorted(self.upto, drawn * self.upto[-1], side="right")
         at, end = step * size + start, step * size + stop
         pieces = []
         while at < end:
@@ -93,12 +121,25 @@ class Resident:
             take = min(end - at, self.rows - offset)
             pieces.append(self._order(epoch)[offset : offset + take])
             at += take
-        rows = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        return {key: array[rows] for key, array in self.arrays.items()}
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def sample(self, rows: int) -> Arrays:
         picked = np.arange(rows) * self.rows // rows
         return {key: array[picked] for key, array in self.arrays.items()}
+
+
+def balanced(condition: np.ndarray) -> np.ndarray:
+    """(N, K) classes -> (N,) chance of each row in a batch balanced over them.
+
+    Training by sampling (CTGAN, Xu et al. 2019, section 4.3): a condition field at random, of it a class by
+    the logarithm of its frequency, of that a row at random; here as one weight a row.
+    """
+    chances = np.zeros(len(condition))
+    for classes in condition.T:
+        counts = np.bincount(classes)
+        logs = np.log1p(counts)
+        chances += (logs / logs.sum() / np.maximum(counts, 1))[classes]
+    return chances / condition.shape[1]
 
 
 class Streaming:
