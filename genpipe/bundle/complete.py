@@ -15,11 +15,14 @@ from genpipe.seeds import numpy_rng
 from genpipe.spec import FREE
 
 
-def complete(bundle: Bundle, batch: pa.RecordBatch, *, seed: int = 0, block: int = 0) -> pa.RecordBatch:
+def complete(
+    bundle: Bundle, batch: pa.RecordBatch, *, seed: int = 0, block: int = 0, fill: bool = True
+) -> pa.RecordBatch:
     """Rows of the ingest schema that agree with a batch of some of its columns, in their types: missing
-    values are filled, absent columns made, what is there is kept (imputation, seed rows).
+    values are filled (without `fill` they stay, and shape the others), absent columns made, what is there
+    is kept (imputation, seed rows).
     """
-    known, path = _tokens(bundle, batch, fill=True), (seed, "complete", block)
+    known, path = _tokens(bundle, batch, fill=fill), (seed, "complete", block)
     draws = Draws(*path, total=batch.num_rows, device=bundle.device)
     made = bundle.draw(_classes(bundle.codec, batch), known, draws, numpy_rng(*path, "records"))
     return replaced(bundle.codec.identify(made, block * bundle.block_rows, seed), batch)

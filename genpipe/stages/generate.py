@@ -69,7 +69,7 @@ def generate(
         raise UsageError("PARTS", found=found, expected=f"at most {MAX_PARTS}", fix=fix)
     output = (output or store.join(settings.store, "generated", name, request.output_id)).rstrip("/")
     job = Job(resolved.uri, output, request)
-    parts = {} if claim(job) else finished_parts(job)
+    parts = {} if claim(output, request.model_dump()) else finished_parts(job)
     if len(parts) == request.num_parts and Dataset.exists(output):
         progress(Event("generate", done=rows, total=rows, unit="rows", note="already made"))
         return Dataset(output)
