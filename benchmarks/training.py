@@ -8,7 +8,8 @@
    median of CPU time counts, since other work on the machine cannot spoil it. Neither side evaluates.
 2. Two Ray Train workers against one of the same two, on one global batch, in turns, on a network where
    arithmetic dominates. Wall time, which needs two idle cores; the ratio of one worker's CPU time, which does
-   not, is what is left of it on a busy machine.
+   not, is what is left of it on a busy machine. Beside it what the machine allows: two processes that each
+   do one worker's whole work at the same time, without a word to each other.
 3. Where the fixed seconds of a Ray Train run go.
 
 Writes benchmarks/results/training.json.
@@ -163,7 +164,7 @@ def scaling_worker(config: dict[str, Any]) -> dict[str, float] | None:
         "x": rng.integers(0, 256, (ROWS, 1, 16, 16), dtype=np.uint8),
         "condition": rng.integers(0, 10, (ROWS, 1), dtype=np.int32),
     }
-    both, ratios, steps = Ranks.current(), [], config["steps"]
+    both, ratios, limits, steps = Ranks.current(), [], [], config["steps"]
     road(recipe, spec, data, 2, ranks=both)
     for _ in range(config["pairs"]):
         dist.barrier()
@@ -171,8 +172,17 @@ def scaling_worker(config: dict[str, Any]) -> dict[str, float] | None:
         dist.barrier()
         shared = timed(lambda: road(recipe, spec, data, steps, ranks=both))
         ratios.append([a / b for a, b in zip(alone, shared, strict=True)])
+        dist.barrier()
+        apart = timed(lambda: road(recipe, spec, data, steps))
+        limits.append(2 * alone[0] / apart[0])
     wall, cpu = (statistics.median(column) for column in zip(*ratios, strict=True))
-    return {"speedup": wall, "speedup_cpu": cpu, "entered": entered} if both.lead else None
+    found = {
+        "speedup": wall,
+        "speedup_cpu": cpu,
+        "machine_limit": statistics.median(limits),
+        "entered": entered,
+    }
+    return found if both.lead else None
 
 
 def scaling(pairs: int, steps: int) -> tuple[dict[str, Any], dict[str, float]]:
@@ -203,7 +213,10 @@ def scaling(pairs: int, steps: int) -> tuple[dict[str, Any], dict[str, float]]:
         "workers_start": told["entered"] - imported,
         "ray_shutdown": time.time() - ended,
     }
-    return {k: told[k] for k in ("speedup", "speedup_cpu")} | {"pairs": pairs, "steps": steps}, fixed
+    return {k: told[k] for k in ("speedup", "speedup_cpu", "machine_limit")} | {
+        "pairs": pairs,
+        "steps": steps,
+    }, fixed
 
 
 def main() -> int:
@@ -222,7 +235,7 @@ def main() -> int:
         )
     pair, fixed = scaling(max(3, options.pairs // 2), steps=8)
     print(f"2 workers / 1 worker: {pair['speedup']:.2f} wall (target {SCALING_TARGET}),", end=" ")
-    print(f"{pair['speedup_cpu']:.2f} CPU, {os.cpu_count()} cores")
+    print(f"{pair['speedup_cpu']:.2f} CPU; apart {pair['machine_limit']:.2f}; {os.cpu_count()} cores")
     print("fixed seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in fixed.items()))
     worst = min(result["ratio_cpu"] for result in roads.values())
     print(f"worst road / bare: {worst:.3f} (target {ROAD_TARGET})")

@@ -140,6 +140,7 @@ def _generate(spec: PipelineSpec, model: str, tag: str) -> dict[str, Any]:
         rows=wanted.rows,
         output=wanted.output,
         conditions=wanted.conditions,
+        temperature=wanted.temperature,
         seed=wanted.seed,
         workers=wanted.workers,
         rows_per_part=wanted.rows_per_part,

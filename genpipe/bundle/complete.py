@@ -8,11 +8,13 @@ import torch
 
 from genpipe.batch import Draws
 from genpipe.bundle.generator import Bundle, one_thread
-from genpipe.bundle.known import free, knowing, log_probability, log_share, replaced
+from genpipe.bundle.known import free, knowing, log_probability, log_share, put, replaced
 from genpipe.codecs.base import Codec
 from genpipe.errors import UsageError
 from genpipe.seeds import numpy_rng
 from genpipe.spec import FREE
+
+DRAWS = 200
 
 
 def complete(
@@ -21,10 +23,25 @@ def complete(
     """Rows of the ingest schema that agree with a batch of some of its columns, in their types: missing
     values are filled (without `fill` they stay, and shape the others), absent columns made, what is there
     is kept (imputation, seed rows).
+
+    Rows that break a constraint, because what is there decides a column only in part, are drawn again, up to
+    DRAWS times; then they stay, for what is there may itself break it.
     """
-    known, path = _tokens(bundle, batch, fill=fill), (seed, "complete", block)
-    draws = Draws(*path, total=batch.num_rows, device=bundle.device)
-    made = bundle.draw(_classes(bundle.codec, batch), known, draws, numpy_rng(*path, "records"))
+    known, classes = _tokens(bundle, batch, fill=fill), _classes(bundle.codec, batch)
+    relations = knowing(bundle.family, bundle.codec)[1].relations
+    made: pa.RecordBatch | None = None
+    rows = np.arange(batch.num_rows)
+    for draw in range(DRAWS):
+        path = (seed, "complete", block, draw)
+        draws = Draws(*path, total=len(rows), device=bundle.device)
+        drawn = bundle.draw(classes[rows], known[rows], draws, numpy_rng(*path, "records"))
+        drawn = replaced(drawn, batch.take(pa.array(rows)))
+        made = drawn if made is None else put(made, rows, drawn)
+        held = [np.ones(len(rows), dtype=bool), *relations.holds(drawn).values()]
+        rows = rows[~np.all(held, axis=0)]
+        if not len(rows):
+            break
+    assert made is not None
     return replaced(bundle.codec.identify(made, block * bundle.block_rows, seed), batch)
 
 
@@ -41,9 +58,10 @@ def explain_rows(bundle: Bundle, batch: pa.RecordBatch) -> pa.RecordBatch:
         share = log_share(codec.conditions, classes).double().cpu().numpy()
         nats = log_probability(family, bundle.nets, tokens, classes.clamp_min(0)).double().cpu().numpy()
     out = dict.fromkeys(codec.conditions.names, share)
+    told = codec.relations.told(batch)
     for column, start, stop in codec.positions:
-        if (name := column.field.name) in batch.schema.names:
-            out[name] = nats[:, start:stop].sum(1) + column.log_density(batch.column(name))
+        if (name := column.field.name) in told:
+            out[name] = nats[:, start:stop].sum(1) + column.log_density(told[name][0])
     return pa.RecordBatch.from_pydict({name: pa.array(values) for name, values in out.items()})
 
 

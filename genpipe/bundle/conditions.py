@@ -71,7 +71,15 @@ class Wanted:
         return batch.filter(mask)
 
     def __str__(self) -> str:
-        return " and ".join(f"{name} = {value.as_py()!r}" for name, value in self.tested.items())
+        return " and ".join(f"{name} = {_shown(value)}" for name, value in self.tested.items())
+
+
+def _shown(value: pa.Scalar) -> str:
+    """As Python would show it; times that Python cannot hold as text."""
+    try:
+        return repr(value.as_py())
+    except (ValueError, OverflowError):
+        return str(value.cast(pa.string()))
 
 
 def parse_conditions(codec: Codec, conditions: Mapping[str, Any] | None, takes_known: str) -> Wanted:

@@ -38,6 +38,7 @@ from genpipe.seeds import numpy_rng
 
 BLOCK_VALUES = 2**18  # in one block: enough to keep a core busy, few enough to hold several
 BLOCK_ROWS = {"text": 128, "tabular": 4096}
+WARMED = ("sequence", "trees")  # families that sample at a temperature
 MAX_DRAWS = 100  # blocks drawn to fill one block of tested rows: 1 % of them or more must fit
 
 
@@ -71,14 +72,16 @@ class Bundle:
     fingerprint: a hash of the content, the same wherever the folder lies.
     """
 
-    def __init__(self, uri: str, content: Mapping[str, bytes], device: str) -> None:
+    def __init__(
+        self, uri: str, content: Mapping[str, bytes], device: str, temperature: float | None
+    ) -> None:
         self.uri, self.device = uri, device
         self.fingerprint = store.digest({name: sha256(data) for name, data in content.items()})
         read = {n: parse_json(d, where=store.join(uri, n)) for n, d in content.items() if n != WEIGHTS}
         self.metrics: dict[str, float] = read["metrics.json"]
         self.origin: dict[str, Any] = read["origin.json"]
         try:
-            self.recipe = Recipe.model_validate(read["recipe.json"])
+            self.recipe = warmed(Recipe.model_validate(read["recipe.json"]), temperature)
             self.schema = Schema.model_validate(read["schema.json"])
             self.codec: Codec = CODECS[self.recipe.kind].from_json(self.schema, read["codec.json"])
         except (ValueError, KeyError, TypeError) as error:
@@ -89,10 +92,13 @@ class Bundle:
         self._weights = content[WEIGHTS]
 
     @classmethod
-    def open(cls, uri: str, *, device: str = "cpu") -> Bundle:
-        """Read every file, compare it with the manifest, parse it within limits."""
+    def open(cls, uri: str, *, device: str = "cpu", temperature: float | None = None) -> Bundle:
+        """Read every file, compare it with the manifest, parse it within limits.
+
+        temperature: of sampling, in place of the recipe's: below 1 likelier and more alike, above 1 bolder.
+        """
         uri = uri.rstrip("/")
-        return cls(uri, read_folder(uri), device)
+        return cls(uri, read_folder(uri), device, temperature)
 
     def __str__(self) -> str:
         return self.uri
@@ -213,6 +219,7 @@ class Bundle:
     ) -> Iterator[pa.RecordBatch]:
         """Rows [start, start + rows) of the stream, at most a block at a time."""
         wanted, stop = self.check_conditions(conditions), start + rows
+        self.codec.check_rows(stop)
         while start < stop:
             block, skip = divmod(start, self.block_rows)
             upto = min(self.block_rows, skip + stop - start)
@@ -225,6 +232,21 @@ class Bundle:
             raise UsageError("ROWS", found=f"{rows} rows", expected="1 or more")
         table = pa.Table.from_batches(self.batches(rows, seed=seed, conditions=conditions))
         return table.replace_schema_metadata(None)
+
+
+def warmed(recipe: Recipe, temperature: float | None) -> Recipe:
+    """The recipe at another temperature of sampling."""
+    if temperature is None:
+        return recipe
+    if recipe.family.family not in WARMED or not 0 < temperature <= 100:
+        raise UsageError(
+            "TEMPERATURE",
+            where="temperature",
+            found=f"{temperature} for a generator of family {recipe.family.family}",
+            expected="a number above 0, for the families " + " and ".join(WARMED),
+        )
+    family = recipe.family.model_copy(update={"temperature": temperature})
+    return recipe.model_copy(update={"family": family})
 
 
 @contextmanager

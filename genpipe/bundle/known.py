@@ -65,9 +65,12 @@ def draw_condition(
     fits = ((wanted.unsqueeze(1) < 0) | (wanted.unsqueeze(1) == classes)).all(-1)
     log_odds = prior + torch.where(fits, 0.0, -1e4)  # a combination never seen is better than none
     if bool((tokens >= 0).any()):
-        rows, num = len(tokens), len(classes)
-        evidence = log_probability(family, nets, tokens.repeat_interleave(num, 0), classes.repeat(rows, 1))
-        log_odds = log_odds + evidence.sum(1).view(rows, num)
+        num = len(classes)
+        evidence = [
+            log_probability(family, nets, some.repeat_interleave(num, 0), classes.repeat(len(some), 1)).sum(1)
+            for some in tokens.split(max(1, CHUNK // num))
+        ]
+        log_odds = log_odds + torch.cat(evidence).view(-1, num)
     drawn = classes[rng.spread(log_odds.softmax(-1)[back], back.float())]
     return torch.where(told >= 0, told, drawn)
 
@@ -75,6 +78,13 @@ def draw_condition(
 def free(rows: int, columns: int) -> np.ndarray:
     """(rows, columns) of nothing known."""
     return np.full((rows, columns), FREE, dtype=np.int64)
+
+
+def put(into: pa.RecordBatch, rows: np.ndarray, some: pa.RecordBatch) -> pa.RecordBatch:
+    """`into` with `some` in place of these rows."""
+    order = np.arange(into.num_rows)
+    order[rows] = into.num_rows + np.arange(len(rows))
+    return pa.concat_batches([into, some]).take(pa.array(order))
 
 
 def replaced(made: pa.RecordBatch, given: pa.RecordBatch) -> pa.RecordBatch:

@@ -141,7 +141,15 @@ def generate(
     output: Annotated[
         str | None, typer.Option(help="Folder or s3:// prefix; by default in the store.")
     ] = None,
-    where: Annotated[list[str] | None, typer.Option(help="COLUMN=VALUE that every row must have.")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='COLUMN=VALUE that every row must have, or COLUMN={"a": 0.7, "b": 0.3} for shares.'
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Of sampling: below 1 likelier rows, above 1 bolder ones.")
+    ] = None,
     seed: Seed = 0,
     workers: Annotated[int | None, typer.Option(min=0, help="Ray workers; by default one a CPU.")] = None,
     rows_per_part: Annotated[int | None, typer.Option(min=1, help="Rows of a Parquet file.")] = None,
@@ -163,6 +171,7 @@ def generate(
             rows=rows,
             output=output,
             conditions=pairs(where),
+            temperature=temperature,
             seed=seed,
             workers=workers,
             rows_per_part=rows_per_part,

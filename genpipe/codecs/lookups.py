@@ -81,6 +81,10 @@ class Tied:
     sources: tuple[AnyField, ...]
 
     @property
+    def needs(self) -> tuple[str, ...]:
+        return tuple(s.name for s in self.sources)
+
+    @property
     def field(self) -> AnyField:
         return Category(name=" with ".join(s.name for s in self.sources))
 
@@ -145,6 +149,16 @@ class Lookup:
             source = self.sources[0]
             made[source.name] = from_plain(self._known[0].take(index), source)
         return made
+
+    def reverse(self, partners: pa.Array) -> pa.Array:
+        """The value of the one source that has each partner; null where it is one of several, or of none."""
+        keys, known = self._known
+        times = known.value_counts()
+        once = times.field(0).filter(pc.equal(times.field(1), 1))
+        index = pc.index_in(partners, known)
+        alone = pc.and_(pc.is_in(partners, once), partners.is_valid())
+        found = keys.take(pc.if_else(alone, index, pa.scalar(None, index.type)))
+        return from_plain(found, self.sources[0])
 
     def holds(self, columns: Columns) -> np.ndarray:
         """(B,) whether each row has the partner that would be looked up."""

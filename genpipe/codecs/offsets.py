@@ -43,6 +43,10 @@ class Offset:
         return f"{self.field.name} beyond {of}", f"{self.field.name} without {of}"
 
     @property
+    def needs(self) -> tuple[str, ...]:
+        return (self.field.name, *(s.name for s in self.sources))
+
+    @property
     def strict(self) -> bool:
         return isinstance(self.constraint, Inequality) and self.constraint.strict
 

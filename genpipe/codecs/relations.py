@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from genpipe.codecs.base import CodecConfig
 from genpipe.codecs.columns import Column, Fixed, Placeholder
@@ -136,6 +137,23 @@ class Relations:
         for relation in relations:
             columns = columns | relation.reduce(own)
         return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+
+    def told(self, batch: pa.RecordBatch) -> dict[str, tuple[pa.Array, np.ndarray]]:
+        """What a batch of some of the schema's columns tells of those that are learnt, and (B,) where: of its
+        own, of the sources of one-to-one lookups, and of what is reduced from columns that are all there.
+        """
+        own = dict(zip(batch.schema.names, batch.columns, strict=True))
+        for lookup in reversed(self.lookups):
+            if lookup.field.name in own and len(lookup.sources) == 1:
+                name, found = lookup.sources[0].name, lookup.reverse(own[lookup.field.name])
+                own[name] = pc.coalesce(own[name], found) if name in own else found
+        told = {name: (column, _there(column)) for name, column in own.items()}
+        relations: tuple[Offset | Tied, ...] = (*self.offsets, *self.tied)
+        for relation in relations:
+            if all(name in own for name in relation.needs):
+                there = np.all([_there(own[name]) for name in relation.needs], axis=0)
+                told |= {name: (column, there) for name, column in relation.reduce(own).items()}
+        return told
 
     def restore(self, columns: Columns) -> Columns:
         # twice: a lookup may put its source right after another has looked there
@@ -261,6 +279,10 @@ class Relations:
         ]
         extremes = {name: (low, high) for name, (low, high) in data["extremes"].items()}
         return cls(schema, lookups, extremes, data["broken"])
+
+
+def _there(column: pa.Array) -> np.ndarray:
+    return column.is_valid().to_numpy(zero_copy_only=False)
 
 
 def _extremes(column: Column) -> tuple[Any, Any] | None:

@@ -199,20 +199,20 @@ class TabularCodec(Codec):
         return assemble(self.schema, self.relations.restore(made), len(x), rng)
 
     def known(self, batch: pa.RecordBatch, *, fill: bool) -> np.ndarray:
-        """(B, T) tokens of the columns that a batch has; FREE where there is none.
+        """(B, T) tokens that follow from the columns a batch has; FREE where there is none.
 
         fill: a missing value is to be made up. It is FREE, too, or FREE - 1 - c, which bars c, the token of
         the missing, where that is a token of its own.
         """
+        told = self.relations.told(batch)
         out = np.full((batch.num_rows, *self._tokens.shape), FREE, dtype=np.int64)
         for column, start, stop in self.positions:
-            if column.field.name in batch.schema.names:
-                values = batch.column(column.field.name)
+            if column.field.name in told:
+                values, there = told[column.field.name]
                 out[:, start:stop] = column.split(column.encode(values))
                 if fill or not column.missing:
-                    absent = values.is_null().to_numpy(zero_copy_only=False)
-                    own = column.missing and stop == start + 1
-                    out[absent, start:stop] = FREE - column.vocabulary if own else FREE
+                    own = column.missing and stop == start + 1 and column.field.name in batch.schema.names
+                    out[~there, start:stop] = FREE - column.vocabulary if own else FREE
         return out
 
     def tolerance(self, layout: str) -> dict[str, float]:

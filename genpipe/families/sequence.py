@@ -153,8 +153,8 @@ class SequenceModel:
 
 def evenly(condition: Tensor, rows: int) -> Tensor:
     """At most so many of the rows, every class in its share."""
-    if len(condition) <= rows:
-        return condition
+    if len(condition) <= rows or not condition.shape[1]:
+        return condition[:rows]
     _, cell = condition.unique(dim=0, return_inverse=True)
     places = torch.arange(rows, device=cell.device) * len(condition) // rows
     return condition[cell.argsort(stable=True)[places]]

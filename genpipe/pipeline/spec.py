@@ -110,6 +110,7 @@ class Generate(Part):
     rows: Rows
     seed: Seed = 0
     conditions: dict[str, Any] = Field(default_factory=dict)
+    temperature: float | None = Field(default=None, gt=0)
     output: Place | None = None
     rows_per_part: Rows | None = None
     workers: Workers | None = None

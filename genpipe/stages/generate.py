@@ -30,6 +30,7 @@ def generate(
     rows: int,
     output: str | None = None,
     conditions: Mapping[str, Any] | None = None,
+    temperature: float | None = None,
     seed: int = 0,
     workers: int | None = None,
     rows_per_part: int | None = None,
@@ -41,15 +42,16 @@ def generate(
 
     model: "models:/name@champion", "models:/name/3", a bundle's URI, or what `train` or `register` returned.
     output: a folder or s3:// prefix; by default <store>/generated/<name>/<output id>.
-    conditions: column -> value; the target column is told to the network, others select among its rows.
+    conditions: column -> value, or {value: share}. The target, and columns the generator can be given (all,
+    with recipe 'tabular_any_order'), shape the rows; others select among them. temperature: of sampling.
     workers: 0 in this process, else Ray tasks; None = one a CPU, where there is more than one part.
-    tag: any text; the same request with another tag is another output.
+    tag: any text; makes an equal request another output.
     """
     settings = read_settings()
     check_numbers(rows=(rows, 1), seed=(seed, 0), workers=(workers, 0), rows_per_part=(rows_per_part, 1))
     resolved = resolve(str(model))
     name = store.check_name(name or resolved.name)
-    bundle = open_bundle(resolved.uri, resolve_device(settings.device))
+    bundle = open_bundle(resolved.uri, resolve_device(settings.device), temperature)
     bundle.check_conditions(conditions)
     bundle.codec.check_rows(rows)
     request = Request(
@@ -60,13 +62,12 @@ def generate(
         rows_per_part=rows_per_part or part_rows(rows, bundle),
         seed=seed,
         conditions=dict(conditions or {}),
+        temperature=temperature,
         device=bundle.device,
         code=__version__,
         tag=tag,
     )
-    if request.num_parts > MAX_PARTS:
-        found, fix = f"{request.num_parts} parts", "raise rows_per_part"
-        raise UsageError("PARTS", found=found, expected=f"at most {MAX_PARTS}", fix=fix)
+    check_parts(request.num_parts)
     output = (output or store.join(settings.store, "generated", name, request.output_id)).rstrip("/")
     job = Job(resolved.uri, output, request)
     parts = {} if claim(output, request.model_dump()) else finished_parts(job)
@@ -75,8 +76,7 @@ def generate(
         return Dataset(output)
     todo = [index for index in range(request.num_parts) if index not in parts]
     meter = Meter(progress, total=rows, done=sum(part.rows for part in parts.values()))
-    if workers is None:
-        workers = 0 if request.num_parts == 1 else settings.cpus
+    workers = (settings.cpus if request.num_parts > 1 else 0) if workers is None else workers
     made = on_ray(job, todo, workers, meter, settings) if workers else in_process(job, todo, bundle, meter)
     for index, part in made:
         parts[index] = part
@@ -98,6 +98,12 @@ def check_numbers(**limits: tuple[int | None, int]) -> None:
         if value is not None and not (whole and smallest <= value <= MAX_NUMBER):
             expected = f"a whole number from {smallest} to {MAX_NUMBER}"
             raise UsageError("NUMBER", where=what, found=repr(value), expected=expected)
+
+
+def check_parts(number: int) -> None:
+    if number > MAX_PARTS:
+        found, fix = f"{number} parts", "raise rows_per_part"
+        raise UsageError("PARTS", found=found, expected=f"at most {MAX_PARTS}", fix=fix)
 
 
 def check_space(output: str, parts: Iterable[Part], *, rows: int) -> None:

@@ -44,6 +44,7 @@ class Request(BaseModel):
     rows_per_part: int
     seed: int
     conditions: dict[str, Any]
+    temperature: float | None
     device: str
     code: str
     tag: str
@@ -88,9 +89,9 @@ class Meter:
 
 
 @lru_cache(maxsize=8)
-def open_bundle(uri: str, device: str) -> Bundle:
+def open_bundle(uri: str, device: str, temperature: float | None = None) -> Bundle:
     """Fetched, verified and built once per worker process; a finished bundle never changes."""
-    return Bundle.open(uri, device=device)
+    return Bundle.open(uri, device=device, temperature=temperature)
 
 
 def claim(output: str, mine: dict[str, Any]) -> bool:
@@ -111,7 +112,7 @@ def claim(output: str, mine: dict[str, Any]) -> bool:
 def make_part(job: Job, index: int, bundle: Bundle | None = None, meter: Meter | None = None) -> Part:
     """Generate, write and record one part."""
     request = job.request
-    bundle = bundle or open_bundle(job.bundle, request.device)
+    bundle = bundle or open_bundle(job.bundle, request.device, request.temperature)
     if bundle.fingerprint != request.bundle:
         found, fix = "another model than the job began with", "run the same command again"
         raise DataError("BUNDLE", where=job.bundle, found=found, fix=fix)
@@ -125,6 +126,7 @@ def make_part(job: Job, index: int, bundle: Bundle | None = None, meter: Meter |
         "rows": f"{start}:{stop}",
         "blocks": f"{start // bundle.block_rows}:{-(-stop // bundle.block_rows)}",
         "conditions": json.dumps(request.conditions, sort_keys=True),
+        "temperature": json.dumps(request.temperature),
         "code": request.code,
     }
     earlier = _read_record(job, index)  # of a part that was lost or damaged since: made again in its place

@@ -86,6 +86,19 @@ def test_shares_rebalance_a_column(model: str) -> None:
     assert abs((told.vip == "yes").mean() - 0.9) < 0.01
 
 
+def test_a_low_temperature_draws_the_likely_and_a_high_one_the_rare(model: str, home: Path) -> None:
+    rare = [
+        (genpipe.generate(model, rows=3000, temperature=t, workers=0).pandas().city == "Kiel").mean()
+        for t in (0.4, None, 3.0)
+    ]
+    assert rare[0] < 0.02 < rare[1] < 0.09 < rare[2]
+
+
+def test_a_family_without_temperature_says_so(image_bundle: str, home: Path) -> None:
+    with pytest.raises(UsageError, match=r"temperature: 0\.5 for a generator of family gan"):
+        genpipe.generate(image_bundle, rows=5, temperature=0.5)
+
+
 @pytest.mark.parametrize(
     ("conditions", "match"),
     [
@@ -195,3 +208,46 @@ def test_pictures_cannot_be_imputed(image_bundle: str, home: Path, tmp_path: Pat
     pd.DataFrame({"label": ["a"]}).to_csv(tmp_path / "x.csv", index=False)
     with pytest.raises(UsageError, match="a generator of image data; expected one of tables"):
         genpipe.impute(image_bundle, str(tmp_path / "x.csv"))
+
+
+def test_gaps_are_filled_within_the_constraints(home: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    low, city = rng.integers(0, 50, 1500), rng.integers(0, 12, 1500)
+    frame = pd.DataFrame(
+        {
+            "low": low,
+            "high": low + rng.integers(1, 20, 1500),
+            "city": [f"c{i}" for i in city],
+            "code": [f"k{i * 7}" for i in city],
+            "state": [f"s{i // 4}" for i in city],
+        }
+    )
+    frame.to_csv(tmp_path / "all.csv", index=False)
+    plain = genpipe.ingest(str(tmp_path / "all.csv"), name="plain").schema
+    schema = type(plain).model_validate(
+        plain.model_dump()
+        | {
+            "constraints": [
+                {"type": "inequality", "low": "low", "high": "high", "strict": True},
+                {"type": "one_to_one", "columns": ["city", "code"]},
+                {"type": "determines", "columns": ["city"], "target": "state"},
+            ]
+        }
+    )
+    data = genpipe.ingest(str(tmp_path / "all.csv"), schema=schema)
+    recipe = {"base": "tabular_any_order", "training": {"epochs": 20, "batch_size": 64, "ema": 0.99}}
+    model = genpipe.train(data, recipe=recipe)
+    gaps = frame.astype(object).copy()
+    for name in gaps.columns:
+        gaps.loc[rng.random(1500) < 0.4, name] = None
+    gaps.to_csv(tmp_path / "gaps.csv", index=False)
+    filled = genpipe.impute(model, str(tmp_path / "gaps.csv")).pandas()
+    assert not filled.isna().any().any()
+    assert (filled.low < filled.high).all()
+    assert (filled.city.str[1:].astype(int) * 7 == filled.code.str[1:].astype(int)).all()
+    assert (filled.city.str[1:].astype(int) // 4 == filled.state.str[1:].astype(int)).mean() > 0.99
+    for name in gaps.columns:
+        there = gaps[name].notna()
+        assert (filled[name][there].astype(str) == frame[name][there].astype(str)).all()
+    scored = genpipe.score(model, str(tmp_path / "all.csv")).pandas()
+    assert np.isfinite(scored.log_probability).all()

@@ -9,7 +9,7 @@ import torch
 from genpipe.batch import Batch, Draws, one_hot
 from genpipe.bundle.known import draw_condition
 from genpipe.codecs.conditions import ConditionTable
-from genpipe.families.sequence import SequenceConfig, SequenceModel
+from genpipe.families.sequence import SequenceConfig, SequenceModel, evenly
 from genpipe.networks.autoregressive import MOST_WEIGHTS, AutoregressiveConfig, Columns
 from genpipe.networks.head import alike
 from genpipe.spec import FREE, TensorSpec
@@ -212,3 +212,11 @@ def test_a_fixed_order_takes_first_columns_only() -> None:
     known[:, 0] = 2
     x = family.sample({"model": net}, condition(), Draws(0, total=ROWS), known)
     assert bool((x[:, 0] == 2).all()) and len(set(x[:, 1].tolist())) == 20
+
+
+def test_conditions_are_thinned_class_by_class() -> None:
+    many = (torch.arange(10_000) % 10 < 3).long().unsqueeze(1)
+    few = evenly(many, 1000)
+    assert few.shape == (1000, 1) and int(few.sum()) == 300
+    assert evenly(many[:50], 1000).shape == (50, 1)
+    assert evenly(torch.zeros(10_000, 0, dtype=torch.long), 1000).shape == (1000, 0)
