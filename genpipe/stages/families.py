@@ -23,12 +23,13 @@ import pyarrow as pa
 from genpipe import __version__, store
 from genpipe.bundle import Bundle
 from genpipe.bundle.complete import complete
+from genpipe.bundle.known import knowing
 from genpipe.codecs.identify import capacity, identify
 from genpipe.dataset import Dataset, Part, commit, new_attempt, write_part
 from genpipe.errors import UsageError
 from genpipe.progress import Event, Progress, silent
 from genpipe.schema import Schema
-from genpipe.seeds import derive
+from genpipe.seeds import derive, numpy_rng
 from genpipe.settings import read_settings
 from genpipe.stages.cluster import in_order
 from genpipe.stages.flat import Node, handed_down, joined, picked
@@ -170,7 +171,7 @@ def children(
         position += 1
         place = pa.table({"position": np.full(len(rows), position)})
         given = joined(picked(told, pa.array(rows)), place, before).combine_chunks().to_batches()[0]
-        batch = complete(bundle, given, seed=derive(seed, position), fill=False)
+        batch = complete(bundle, _usual(bundle, given), seed=derive(seed, position), fill=False)
         own = pa.table({f.name: batch.column(f.name) for f in node.own})
         if node.order:
             gap = own[node.order.gap].to_numpy()
@@ -184,6 +185,19 @@ def children(
     parent = np.concatenate(parents)
     order = parent.argsort(kind="stable")
     return picked(pa.concat_tables(made), pa.array(order)), parent[order]
+
+
+def _usual(bundle: Bundle, given: pa.RecordBatch) -> pa.RecordBatch:
+    """What is given, with the most frequent value where one is missing that no row of the data lacks: parents
+    without it had no children there.
+    """
+    for column, _, _ in knowing(bundle.family, bundle.codec)[1].positions:
+        at = given.schema.get_field_index(column.field.name)
+        if at >= 0 and not column.missing and given.column(at).null_count:
+            code = np.array([int(np.argmax(column.shares))])
+            value = column.decode(code, numpy_rng(0, "usual"))[0]
+            given = given.set_column(at, given.schema.field(at), given.column(at).fill_null(value))
+    return given
 
 
 class _Writer:

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 import genpipe
+from genpipe.bundle import Bundle
 from genpipe.cli import execute
 from genpipe.dataset import Dataset
 from genpipe.errors import ConflictError, DataError, SpecError, UsageError
 from genpipe.pipeline.tables import load_tables
-from genpipe.stages.families import GeneratedTables
+from genpipe.stages.families import GeneratedTables, children
 from genpipe.stages.tables import open_tables
 
 SEGMENTS, MEAN_ORDERS, MEAN_AMOUNT = ("basic", "plus", "vip"), (1.0, 3.0, 6.0), (10.0, 50.0, 200.0)
@@ -338,3 +340,39 @@ def test_the_example_is_a_spec_and_the_command_line_takes_one(
     assert Dataset(str(tmp_path / "out" / "customers")).rows() == 25
     assert "customers  25 rows" in capsys.readouterr().out
     assert execute(["generate-tables", str(tmp_path / "nothing")]) == 3
+
+
+@pytest.mark.parametrize("recipe", ["tabular_autoregressive", "tabular_any_order", "tabular_trees"])
+def test_parents_unlike_any_that_had_children(home: Path, tmp_path: Path, recipe: str) -> None:
+    """A value is missing that no parent with children lacks; the row is made all the same."""
+    frames = {n: f.reset_index(drop=True) for n, f in shop(80).items()}
+    childless = ~frames["customers"].id.isin(frames["orders"].customer)
+    frames["customers"]["age"] = frames["customers"].age.astype("Int64").mask(childless)
+    del frames["visits"]
+    roles = ROLES | {"orders": ROLES["orders"] | {"recipe": recipe}}
+    model = genpipe.train_tables(spec_of(tmp_path, frames, **roles))
+    node = next(n for n in model.nodes if n.name == "orders")
+    told = pa.table(
+        {
+            "customers.segment": pa.array(["vip", "basic"]),
+            "customers.age": pa.array([None, 30], pa.int64()),
+            "customers.children of orders": pa.array([3, 0]),
+        }
+    )
+    rows, parent = children(node, Bundle.open(model.models["orders"]), told, np.array([3, 0]), seed=0)
+    assert parent.tolist() == [0, 0, 0] and rows.num_rows == 3
+    assert rows["date"].to_pylist() == sorted(rows["date"].to_pylist()) and not rows["amount"].null_count
+
+
+def test_events_ordered_by_a_number_of_unequal_length(home: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    who = np.repeat([f"u{i}" for i in range(60)], rng.integers(1, 9, 60))
+    notes = [f"n{i}" for i in range(len(who))]
+    rows = pd.DataFrame({"who": who, "at": rng.random(len(who)).round(3), "note": notes})
+    spec = spec_of(tmp_path, {"steps": rows}, steps={"entity": "who", "order_by": "at"})
+    spec["recipe"] = "tabular_trees"
+    made = genpipe.generate_tables(genpipe.train_tables(spec), workers=0)["steps"].pandas()
+    assert list(made.columns) == ["who", "at", "note"] and made.who.nunique() == 60
+    assert (made.groupby("who", sort=False)["at"].diff().dropna() >= 0).all()
+    assert np.allclose(made["at"], made["at"].round(3), atol=0) and made["at"].between(0, 1).all()
+    assert made.who.value_counts().between(1, 8).all()
