@@ -175,6 +175,8 @@ def children(
         own = pa.table({f.name: batch.column(f.name) for f in node.own})
         if node.order:
             gap = own[node.order.gap].to_numpy()
+            if position > 1:  # now and then a network draws how long a parent's first row was in coming
+                gap = np.minimum(gap, node.order.widest)
             ticks = np.minimum(node.order.rounded(ticks + gap), node.order.high)
             own = own.append_column(node.order.field.name, node.order.values(ticks))
         made.append(own.select(list(empty)))

@@ -32,13 +32,14 @@ FILLER = "nothing varies"  # a column for flat tables without any other: a netwo
 
 class Order(BaseModel):
     """The column that orders a parent's rows. low, high: of the data, in units of storage. gap: the column of
-    differences learnt in its place."""
+    differences learnt in its place. widest: the greatest of them that is no parent's first."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     field: AnyField
     gap: str
     low: float | int
     high: float | int
+    widest: float | int = 0
 
     def ticks(self, column: pa.Array | pa.ChunkedArray) -> np.ndarray:
         """Values as whole numbers of the storage unit, or as floats; missing ones as `low`."""

@@ -182,7 +182,9 @@ def _ordered(
     learnt: AnyField = Integer(name=order.gap, minimum=0)
     if isinstance(field, Number):
         learnt = Number(name=order.gap, minimum=0, decimals=field.decimals)
-    found = order.rounded(gaps(ticks, firsts(above), order.low))
+    first = firsts(above)
+    found = order.rounded(gaps(ticks, first, order.low))
+    order = order.model_copy(update={"widest": found[~first].max(initial=0).item()})
     return order, {field.name: (learnt, pa.array(found))}
 
 
