@@ -24,6 +24,8 @@ _VERBS = {
     "generate": "genpipe.stages.generate",
     "impute": "genpipe.stages.complete",
     "score": "genpipe.stages.complete",
+    "train_tables": "genpipe.stages.tables",
+    "generate_tables": "genpipe.stages.families",
     "explain": "genpipe.stages.explain",
     "run": "flows.embedded",
     "validate": "genpipe.pipeline",
@@ -34,12 +36,14 @@ __all__ = [
     "evaluate",
     "explain",
     "generate",
+    "generate_tables",
     "impute",
     "ingest",
     "register",
     "run",
     "score",
     "train",
+    "train_tables",
     "tune",
     "validate",
 ]
@@ -51,9 +55,11 @@ if TYPE_CHECKING:
     from genpipe.stages.complete import impute, score
     from genpipe.stages.evaluate import evaluate
     from genpipe.stages.explain import explain
+    from genpipe.stages.families import generate_tables
     from genpipe.stages.generate import generate
     from genpipe.stages.ingest import ingest
     from genpipe.stages.register import register
+    from genpipe.stages.tables import train_tables
     from genpipe.stages.train import train
     from genpipe.stages.tune import tune
 

@@ -17,14 +17,17 @@ from genpipe.spec import FREE
 DRAWS = 200
 
 
-def complete(bundle: Bundle, batch: pa.RecordBatch, *, seed: int = 0, block: int = 0) -> pa.RecordBatch:
+def complete(
+    bundle: Bundle, batch: pa.RecordBatch, *, seed: int = 0, block: int = 0, fill: bool = True
+) -> pa.RecordBatch:
     """Rows of the ingest schema that agree with a batch of some of its columns, in their types: missing
-    values are filled, absent columns made, what is there is kept (imputation, seed rows).
+    values are filled (without `fill` they stay, and shape the others), absent columns made, what is there
+    is kept (imputation, seed rows).
 
     Rows that break a constraint, because what is there decides a column only in part, are drawn again, up to
     DRAWS times; then they stay, for what is there may itself break it.
     """
-    known, classes = _tokens(bundle, batch, fill=True), _classes(bundle.codec, batch)
+    known, classes = _tokens(bundle, batch, fill=fill), _classes(bundle.codec, batch)
     relations = knowing(bundle.family, bundle.codec)[1].relations
     made: pa.RecordBatch | None = None
     rows = np.arange(batch.num_rows)

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from genpipe import __version__
-from genpipe.cli import completing, models
+from genpipe.cli import completing, models, tables
 from genpipe.cli.app import Name, Options, app
 from genpipe.cli.output import pairs, say, staged
 from genpipe.errors import UsageError
 
-__all__ = ["app", "completing", "models"]
+__all__ = ["app", "completing", "models", "tables"]
 
 
 @app.command()

@@ -54,7 +54,7 @@ def read_spec(path: Path) -> tuple[dict[str, Any], Lines, str]:
     except (YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise SpecError(where, [f"not YAML: {str(error).splitlines()[0]}"]) from None
     if not isinstance(data, dict):
-        raise SpecError(where, [f"found {_kind(data)}; expected a mapping with the keys name, source, ..."])
+        raise SpecError(where, [f"found {_kind(data)}; expected a mapping of keys and values"])
     return data, lines, where
 
 
@@ -98,7 +98,7 @@ def check_spec(data: Mapping[str, Any], lines: Lines, *, where: str) -> Pipeline
     try:
         spec = PipelineSpec.model_validate(data)
     except ValidationError as error:
-        found += _schema_problems(error)
+        found += schema_problems(error, PipelineSpec)
     if data.get("recipe") is not None and data.get("search") is not None:
         found.append(
             (("search",), "found both 'recipe' and 'search'; expected one of them; a search finds its recipe")
@@ -108,24 +108,27 @@ def check_spec(data: Mapping[str, Any], lines: Lines, *, where: str) -> Pipeline
     if kind is not None:
         found += _recipe_problems(data, kind)
     if found or spec is None:
-        rows = sorted({(_line(path, lines), dotted(path), text) for path, text in found})
-        raise SpecError(
-            where,
-            [
-                f"{f'line {line}: ' if line else ''}{f'{key}: ' if key else ''}{text}"
-                for line, key, text in rows
-            ],
-        )
+        raise spec_error(found, lines, where=where)
     return spec
 
 
-def _schema_problems(error: ValidationError) -> list[tuple[Path_, str]]:
+def spec_error(found: Sequence[tuple[Path_, str]], lines: Lines, *, where: str) -> SpecError:
+    """The error of so many problems, in the order of the file."""
+    rows = sorted({(_line(path, lines), dotted(path), text) for path, text in found})
+    return SpecError(
+        where,
+        [f"{f'line {line}: ' if line else ''}{f'{key}: ' if key else ''}{text}" for line, key, text in rows],
+    )
+
+
+def schema_problems(error: ValidationError, model: type[BaseModel]) -> list[tuple[Path_, str]]:
+    """What pydantic says of a spec that is no `model`, in our words, each with its key."""
     out: dict[Path_, str] = {}
     for item in error.errors(include_url=False):
         path: Path_ = tuple(p for p in item["loc"] if not _is_branch(p))
         kind, value, message = item["type"], item["input"], item["msg"]
         if kind == "extra_forbidden":
-            keys = _keys_at(path[:-1])
+            keys = _keys_at(path[:-1], model)
             text = f"unknown key; expected one of {', '.join(keys)}" + _hint(str(path[-1]), keys)
         elif kind == "missing":
             text = "missing; expected a value"
@@ -154,9 +157,10 @@ def _is_branch(part: Any) -> bool:
     )
 
 
-def _keys_at(path: Path_) -> list[str]:
-    model: Any = PipelineSpec
+def _keys_at(path: Path_, model: Any) -> list[str]:
     for part in path:
+        if part not in model.model_fields:
+            continue  # a key of a mapping, whose values are what the model is of already
         annotation = model.model_fields[part].annotation
         model = next(
             (

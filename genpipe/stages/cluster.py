@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
-from genpipe.errors import InfrastructureError, UsageError
+from genpipe.errors import GenpipeError, InfrastructureError, UsageError
 from genpipe.settings import Settings, read_settings
 
 # set before ray is imported: shorter tail of a fit, no usage reports, no per-second cleaner warnings, no
@@ -62,6 +64,30 @@ def connect(settings: Settings | None = None) -> dict[str, float]:
                 fix="start the cluster, or unset RAY_ADDRESS to run one here",
             ) from error
     return ray.cluster_resources()
+
+
+def in_order(function: Callable[..., Any], jobs: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+    """Results of a function as Ray tasks, in the order of the jobs, with a window of tasks in flight.
+
+    After an error the window is waited for and not cancelled: Ray 2.60 aborts the driver when a task
+    completes while it is being cancelled ("Tried to complete task that was not pending").
+    """
+    window = max(2, 2 * int(connect().get("CPU", 1)))
+    import ray
+
+    task = ray.remote(num_cpus=1, max_retries=3)(function)
+    waiting = iter(jobs)
+    flying = deque(task.remote(*job) for job in islice(waiting, window))
+    try:
+        while flying:
+            result = ray.get(flying.popleft())
+            flying.extend(task.remote(*job) for job in islice(waiting, 1))
+            yield result
+    except ray.exceptions.RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, GenpipeError) else error) from None
+    finally:
+        if flying:
+            ray.wait(list(flying), num_returns=len(flying))
 
 
 def check_workers(workers: int, resources: Mapping[str, float], *, device: str = "cpu") -> None:

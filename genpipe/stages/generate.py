@@ -70,7 +70,7 @@ def generate(
     check_parts(request.num_parts)
     output = (output or store.join(settings.store, "generated", name, request.output_id)).rstrip("/")
     job = Job(resolved.uri, output, request)
-    parts = {} if claim(job) else finished_parts(job)
+    parts = {} if claim(output, request.model_dump()) else finished_parts(job)
     if len(parts) == request.num_parts and Dataset.exists(output):
         progress(Event("generate", done=rows, total=rows, unit="rows", note="already made"))
         return Dataset(output)

@@ -8,10 +8,9 @@ the same bytes as result.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
-from itertools import islice
+from itertools import starmap
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,13 +18,14 @@ from pydantic import ValidationError
 import genpipe
 from genpipe import store
 from genpipe.dataset import Dataset, Part, commit, new_attempt
-from genpipe.errors import DataError, GenpipeError, UsageError, unknown
+from genpipe.errors import DataError, UsageError, unknown
 from genpipe.progress import Event, Progress, silent, throttled
 from genpipe.schema import Schema
 from genpipe.settings import read_settings
 from genpipe.sources import Source, open_source
 from genpipe.sources.base import Reject
 from genpipe.sources.schema_file import schema_from_yaml
+from genpipe.stages.cluster import in_order
 from genpipe.stages.ingest_writer import Written, observe_unit, write_unit
 
 REVISION = 2  # of the bytes ingest writes; part of every request id
@@ -135,37 +135,7 @@ class _Job:
 def _runner(source: Source, workers: int | None) -> Callable[..., Iterator[Any]]:
     if workers is None:
         workers = int(len(source.units) > 1 and sum(f.size for f in source.files) > PARALLEL_BYTES)
-    return _in_ray if workers else _in_process
-
-
-def _in_process(function: Callable[..., Any], jobs: list[tuple[Any, ...]]) -> Iterator[Any]:
-    return (function(*job) for job in jobs)
-
-
-def _in_ray(function: Callable[..., Any], jobs: list[tuple[Any, ...]]) -> Iterator[Any]:
-    """Results in order, with a window of tasks in flight.
-
-    After an error the window is waited for and not cancelled: Ray 2.60 aborts the driver when a task
-    completes while it is being cancelled ("Tried to complete task that was not pending").
-    """
-    from genpipe.stages.cluster import connect
-
-    window = max(2, 2 * int(connect().get("CPU", 1)))
-    import ray
-
-    task = ray.remote(num_cpus=1, max_retries=3)(function)
-    waiting = iter(jobs)
-    flying = deque(task.remote(*job) for job in islice(waiting, window))
-    try:
-        while flying:
-            result = ray.get(flying.popleft())
-            flying.extend(task.remote(*job) for job in islice(waiting, 1))
-            yield result
-    except ray.exceptions.RayTaskError as error:
-        raise (error.cause if isinstance(error.cause, GenpipeError) else error) from None
-    finally:
-        if flying:
-            ray.wait(list(flying), num_returns=len(flying))
+    return in_order if workers else starmap
 
 
 def default_name(source: str | Sequence[str]) -> str:

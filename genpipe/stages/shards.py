@@ -88,25 +88,25 @@ class Meter:
         self.progress(event)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def open_bundle(uri: str, device: str, temperature: float | None = None) -> Bundle:
     """Fetched, verified and built once per worker process; a finished bundle never changes."""
     return Bundle.open(uri, device=device, temperature=temperature)
 
 
-def claim(job: Job) -> bool:
+def claim(output: str, mine: dict[str, Any]) -> bool:
     """Take the output folder for this request; False if the same request took it before."""
-    where, mine = store.join(job.output, "request.json"), job.request.model_dump()
-    if not store.exists(where) and store.occupied(job.output):
+    where = store.join(output, "request.json")
+    if not store.exists(where) and store.occupied(output):
         found, fix = "a folder with other files", "choose an empty or a new folder"
-        raise ConflictError("OUTPUT", where=job.output, found=found, fix=fix)
+        raise ConflictError("OUTPUT", where=output, found=found, fix=fix)
     try:
         return store.create(where, store.canonical(mine))
     except ConflictError:
         theirs = store.read_json(where)
         differs = ", ".join(sorted(key for key in mine if theirs.get(key) != mine[key]))
         found = f"the output of another request (other {differs})"
-        raise ConflictError("OUTPUT", where=job.output, found=found, fix="choose another folder") from None
+        raise ConflictError("OUTPUT", where=output, found=found, fix="choose another folder") from None
 
 
 def make_part(job: Job, index: int, bundle: Bundle | None = None, meter: Meter | None = None) -> Part:

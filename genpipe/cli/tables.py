@@ -1,0 +1,60 @@
+"""The verbs of related tables: train-tables, generate-tables."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from genpipe.cli.app import Seed, app
+from genpipe.cli.output import say, staged
+
+
+@app.command()
+def train_tables(
+    spec: Annotated[str, typer.Argument(help="A spec of related tables (YAML), see examples/tables/.")],
+    workers: Annotated[int, typer.Option(min=0, help="Ray Train workers; 0 trains in this process.")] = 0,
+) -> None:
+    """Learn tables tied by keys, or events of entities: one generator a table. Killed? Run it again.
+
+    \b
+    genpipe train-tables examples/tables/shop.yaml
+    """
+
+    def work(progress: Any) -> Any:
+        from genpipe.stages.tables import train_tables as train
+
+        return train(spec, workers=workers, progress=progress)
+
+    model = staged("train-tables", work)
+    fidelity = {f"fidelity of {n}": m["fidelity"] for n, m in model.metrics.items() if "fidelity" in m}
+    say(model=model.uri, **fidelity)
+
+
+@app.command()
+def generate_tables(
+    model: Annotated[str, typer.Argument(help="The folder that train-tables printed.")],
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="Rows without parents, or entities; by default as in the data.")
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option(help="Folder or s3:// prefix; by default in the store.")
+    ] = None,
+    seed: Seed = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="0: this process, else Ray; by default as much work asks.")
+    ] = None,
+) -> None:
+    """Generate related tables into Parquet: every foreign key is a generated row's key, exactly.
+
+    \b
+    genpipe generate-tables <model> --rows 10000 --output delivered/shop
+    """
+
+    def work(progress: Any) -> Any:
+        from genpipe.stages.families import generate_tables as generate
+
+        return generate(model, rows=rows, output=output, seed=seed, workers=workers, progress=progress)
+
+    made = staged("generate-tables", work)
+    say(tables=made.uri, **{name: f"{data.rows()} rows" for name, data in made.items()})

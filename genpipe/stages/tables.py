@@ -1,0 +1,163 @@
+"""train_tables: a spec of related tables -> one generator a table, and how they belong together.
+
+Writes <store>/datasets/<name>-<table>/<request id>/, the flat rows of each table (see flat.py), a run of
+`train` for each, and <store>/tables/<name>-<request id>/tables.json, created last. The same request is the
+same result, done once; interrupted, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from genpipe import __version__, store
+from genpipe.dataset import Dataset, Part, commit, new_attempt, write_part
+from genpipe.errors import DataError
+from genpipe.pipeline.tables import TablesSpec, load_tables
+from genpipe.progress import Event, Progress, silent
+from genpipe.settings import read_settings
+from genpipe.stages.flat import Node, Related, filled, flat_rows, flat_schema
+from genpipe.stages.ingest import ingest
+from genpipe.stages.relate import relate
+from genpipe.stages.train import TrainedModel, train
+
+REVISION = 1  # of flat rows; part of every request id
+PART_ROWS = 2**20
+
+
+class TrainedTables(BaseModel):
+    """A generator of related tables. `str(model)` is the URI of its folder.
+
+    nodes: the tables and entities, parents before children. models: the bundle of each.
+    fingerprint: of all models and relations.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    uri: str
+    name: str
+    nodes: tuple[Node, ...]
+    models: dict[str, str]
+    metrics: dict[str, dict[str, float]]
+    fingerprint: str
+
+    def __str__(self) -> str:
+        return self.uri
+
+    def family(self, root: str) -> list[Node]:
+        """A table without parents and all that descends from it, parents before children."""
+        found = {root}
+        for node in self.nodes:
+            if node.parent in found:
+                found.add(node.name)
+        return [n for n in self.nodes if n.name in found]
+
+
+@lru_cache(maxsize=8)
+def open_tables(uri: str) -> TrainedTables:
+    """What `train_tables` made, by its URI."""
+    where = store.join(uri.rstrip("/"), "tables.json")
+    try:
+        return TrainedTables.model_validate(store.read_json(where))
+    except FileNotFoundError:
+        found, expected = "no tables.json", "a folder `genpipe train-tables` made"
+        raise DataError("NOTABLES", where=uri, found=found, expected=expected) from None
+    except ValueError as error:
+        found, fix = str(error).splitlines()[0], "train again with this genpipe"
+        raise DataError("TABLES", where=where, found=found, fix=fix) from error
+
+
+def train_tables(
+    spec: str | Path | Mapping[str, Any] | TablesSpec,
+    *,
+    workers: int = 0,
+    progress: Progress = silent,
+) -> TrainedTables:
+    """Learn related tables from one spec: a YAML file, a mapping or a TablesSpec (pipeline/tables.py).
+
+    workers: of each training, see `train`. Raises SpecError for a spec that is wrong in itself, DataError
+    where rows and keys do not agree, both before anything is trained.
+    """
+    spec = load_tables(spec)
+    data = {name: _raw(spec, name, progress) for name in spec.tables}
+    recipes = {name: spec.recipe_of(name) for name in spec.tables}
+    asked = {
+        "data": {name: d.fingerprint for name, d in data.items()},
+        "spec": spec.model_dump(mode="json", exclude={"recipe"}),
+        "recipes": {name: r.model_dump(mode="json") for name, r in recipes.items()},
+        "code": [__version__, REVISION],
+    }
+    uri = store.join(read_settings().store, "tables", f"{spec.name}-{store.digest(asked)}")
+    if store.exists(store.join(uri, "tables.json")):
+        return open_tables(uri)
+    related = relate(spec, data)
+    nodes = {r.node.name: r.node for r in related}
+    flat = {r.node.name: _flat(spec, r, nodes, store.digest([uri, "flat"])) for r in related}
+    made: dict[str, TrainedModel] = {}
+    for done, name in enumerate(nodes):
+        progress(Event("train-tables", done, len(nodes), "tables", note=name))
+        recipe = recipes[name if name in recipes else nodes[name].children[0]]
+        made[name] = train(
+            flat[name],
+            recipe=recipe,
+            seed=spec.seed,
+            workers=workers,
+            minutes=spec.minutes,
+            progress=progress,
+        )
+    result = TrainedTables(
+        uri=uri,
+        name=spec.name,
+        nodes=tuple(nodes.values()),
+        models={name: m.uri for name, m in made.items()},
+        metrics={name: dict(m.metrics) for name, m in made.items()},
+        fingerprint=store.digest([asked, [m.uri.rsplit("/", 1)[1] for m in made.values()]]),
+    )
+    store.create(store.join(uri, "tables.json"), result.model_dump_json(indent=1).encode())
+    return result
+
+
+def _raw(spec: TablesSpec, name: str, progress: Progress) -> Dataset:
+    """A table as it is, all of its rows in their order."""
+    table = spec.tables[name]
+    source = table.source if isinstance(table.source, str) else list(table.source)
+    return ingest(
+        source,
+        name=store.plain_name(f"{spec.name}-{name}-rows"),
+        kind="tabular",
+        schema=table.schema_file,
+        holdout=0,
+        min_rows=1,
+        progress=progress,
+        **table.options,
+    )
+
+
+def _flat(spec: TablesSpec, related: Related, nodes: dict[str, Node], request: str) -> Dataset:
+    """The flat rows of a table as a dataset: families in train, others in holdout."""
+    name = store.plain_name(f"{spec.name}-{related.node.name}")
+    uri = store.join(read_settings().store, "datasets", name, request)
+    rows, schema = filled(flat_rows(related), flat_schema(nodes, related.node))
+    rows = rows.select(schema.names).cast(schema.arrow())
+    attempt, parts = new_attempt(), list[Part]()
+    for split, mask in (("train", ~related.held), ("holdout", related.held)):
+        if not mask.any():
+            raise DataError(
+                "SPLIT",
+                where=related.node.name,
+                found=f"none of {len(mask)} rows falls into {split}",
+                expected="rows of several families in both",
+                fix="add data, or change holdout",
+            )
+        mine = rows.filter(pa.array(mask))
+        for start in range(0, mine.num_rows, PART_ROWS):
+            piece = mine.slice(start, PART_ROWS)
+            part = f"{split}-{start // PART_ROWS:05d}"
+            parts.append(write_part(uri, piece, split=split, name=part, attempt=attempt))
+    origin = {"stage": "train-tables", "table": related.node.name, "rows": int(np.size(related.held))}
+    return commit(uri, name=name, schema=schema, parts=parts, origin=origin)
