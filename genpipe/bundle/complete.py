@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from genpipe.batch import Draws
 from genpipe.bundle.generator import Bundle, one_thread
 from genpipe.bundle.known import free, knowing, log_probability, log_share, put, replaced
-from genpipe.codecs.base import Codec
+from genpipe.codecs.columns import Fixed
+from genpipe.codecs.tabular import TabularCodec
 from genpipe.errors import UsageError
 from genpipe.seeds import numpy_rng
 from genpipe.spec import FREE
@@ -24,40 +26,50 @@ def complete(
     values are filled (without `fill` they stay, and shape the others), absent columns made, what is there
     is kept (imputation, seed rows).
 
-    Rows that break a constraint, because what is there decides a column only in part, are drawn again, up to
-    DRAWS times; then they stay, for what is there may itself break it.
+    Rows that break a constraint because what is there decides a column only in part, or whose gaps came out
+    missing again, are drawn anew, up to DRAWS times.
     """
-    known, classes = _tokens(bundle, batch, fill=fill), _classes(bundle.codec, batch)
-    relations = knowing(bundle.family, bundle.codec)[1].relations
+    codec = knowing(bundle.family, bundle.codec)[1]
+    known, classes = _tokens(bundle, batch, fill=fill), _classes(codec, batch, fill=fill)
+    settled, gaps = codec.relations.settled(batch), _gaps(codec, batch) if fill else []
     made: pa.RecordBatch | None = None
     rows = np.arange(batch.num_rows)
     for draw in range(DRAWS):
-        path = (seed, "complete", block, draw)
-        draws = Draws(*path, total=len(rows), device=bundle.device)
-        drawn = bundle.draw(classes[rows], known[rows], draws, numpy_rng(*path, "records"))
-        drawn = replaced(drawn, batch.take(pa.array(rows)))
+        path, given = (seed, "complete", block, draw), batch.take(pa.array(rows))
+        draws, rng = Draws(*path, total=len(rows), device=bundle.device), numpy_rng(*path, "records")
+        drawn = replaced(bundle.draw(classes[rows], known[rows], draws, rng, given, fill=fill), given)
         made = drawn if made is None else put(made, rows, drawn)
-        held = [np.ones(len(rows), dtype=bool), *relations.holds(drawn).values()]
-        rows = rows[~np.all(held, axis=0)]
+        good = codec.holds(drawn) | settled[rows]
+        for name in gaps:
+            good &= drawn.column(name).is_valid().to_numpy(zero_copy_only=False)
+        rows = rows[~good]
         if not len(rows):
             break
     assert made is not None
     return replaced(bundle.codec.identify(made, block * bundle.block_rows, seed), batch)
 
 
+def _gaps(codec: TabularCodec, batch: pa.RecordBatch) -> list[str]:
+    """Columns with missing values for which the generator has others."""
+    empty = {c.field.name for c in codec.columns if isinstance(c, Fixed) and c.value is None}
+    return [name for name in batch.schema.names if batch.column(name).null_count and name not in empty]
+
+
 def explain_rows(bundle: Bundle, batch: pa.RecordBatch) -> pa.RecordBatch:
     """Nats of each learnt column of a batch: the log of the probability, for real numbers of the density per
-    unit, that this generator gives the value there, given the target and the learnt columns before it.
+    unit, that this generator gives the value there, given the target, if the batch has it, and the learnt
+    columns before it.
 
     Their sum is the row's. Minus infinity for a value that the generator never makes.
     """
-    family, codec = knowing(bundle.family, bundle.codec)
+    codec = knowing(bundle.family, bundle.codec)[1]
     tokens = torch.from_numpy(_tokens(bundle, batch, fill=False)).to(bundle.device)
-    classes = torch.from_numpy(_classes(codec, batch)).to(bundle.device)
+    classes = torch.from_numpy(_classes(codec, batch, fill=False)).to(bundle.device)
+    untold = (classes < 0).any(1)
     with one_thread(), torch.inference_mode():
-        share = log_share(codec.conditions, classes).double().cpu().numpy()
-        nats = log_probability(family, bundle.nets, tokens, classes.clamp_min(0)).double().cpu().numpy()
-    out = dict.fromkeys(codec.conditions.names, share)
+        share = torch.where(untold, 0.0, log_share(codec.conditions, classes)).double().cpu().numpy()
+        nats = _nats(bundle, tokens, classes, untold).double().cpu().numpy()
+    out = {name: share for name in codec.conditions.names if name in batch.schema.names}
     told = codec.relations.told(batch)
     for column, start, stop in codec.positions:
         if (name := column.field.name) in told:
@@ -65,14 +77,37 @@ def explain_rows(bundle: Bundle, batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict({name: pa.array(values) for name, values in out.items()})
 
 
-def _classes(codec: Codec, batch: pa.RecordBatch) -> np.ndarray:
-    """(B, K) classes that a batch has, FREE where it has none."""
-    told = free(batch.num_rows, len(codec.conditions.names))
-    if all(name in batch.schema.names for name in codec.conditions.names):
-        codes = codec.conditions.codes(batch)
-        for k, name in enumerate(codec.conditions.names):
+def _nats(bundle: Bundle, tokens: Tensor, classes: Tensor, untold: Tensor) -> Tensor:
+    """(B, T) log-probabilities; in `untold` rows of the mixture over all classes, token by token."""
+    family, codec = knowing(bundle.family, bundle.codec)
+    nats = log_probability(family, bundle.nets, tokens, classes.clamp_min(0))
+    rows = untold.nonzero().squeeze(1)
+    if not len(rows):
+        return nats
+    cells = torch.tensor(codec.conditions.cells, device=tokens.device)
+    prior = (cells[:, -1].double() / cells[:, -1].sum()).log()
+    each = torch.stack(
+        [
+            log_probability(family, bundle.nets, tokens[rows], cell[:-1].expand(len(rows), -1)).double()
+            for cell in cells
+        ]
+    )
+    upto = prior[:, None, None] + each.cumsum(2)  # log p(class, tokens so far)
+    mixed = upto.logsumexp(0)
+    before = torch.cat([torch.zeros_like(mixed[:, :1]), mixed[:, :-1]], 1)
+    return nats.double().index_put((rows,), mixed - before)
+
+
+def _classes(codec: TabularCodec, batch: pa.RecordBatch, *, fill: bool) -> np.ndarray:
+    """(B, K) classes that a batch has, FREE where it has none; a missing one may be a class unless filled."""
+    table = codec.conditions
+    told = free(batch.num_rows, len(table.names))
+    if all(name in batch.schema.names for name in table.names):
+        codes = table.codes(batch)
+        for k, name in enumerate(table.names):
             there = batch.column(name).is_valid().to_numpy(zero_copy_only=False)
-            told[:, k] = np.where(there, codes[:, k], FREE)
+            known = there if fill or None not in table.values[k] else np.ones(len(there), bool)
+            told[:, k] = np.where(known, codes[:, k], FREE)
     return told
 
 

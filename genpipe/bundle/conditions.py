@@ -115,8 +115,11 @@ def parse_conditions(codec: Codec, conditions: Mapping[str, Any] | None, takes_k
                 "CONDITION",
                 where=where,
                 found="shares of a column this generator is not given beforehand",
-                expected=", ".join([*schema.conditions, *able]) or "one value",
-                fix="train with recipe 'tabular_any_order', or make it the target when ingesting",
+                expected=", ".join(n for n in schema.names if n in {*schema.conditions, *able})
+                or "one value",
+                fix="ask for one value, or leave out the constraint or dependency that makes it"
+                if takes_known == "any"
+                else "train with recipe 'tabular_any_order', or make it the target when ingesting",
             )
     return Wanted(told, known, tested)
 

@@ -31,6 +31,7 @@ from genpipe.bundle.folder import (
 from genpipe.bundle.known import draw_condition, free, knowing, replaced
 from genpipe.codecs import CODECS
 from genpipe.codecs.base import Codec
+from genpipe.codecs.tabular import TabularCodec
 from genpipe.errors import DataError, QualityError, UsageError
 from genpipe.recipe import Recipe, make_family
 from genpipe.schema import Schema
@@ -186,13 +187,22 @@ class Bundle:
         else:
             told = free(rows, len(self.codec.conditions.names))
         known = knowing(self.family, self.codec)[1].known(given, fill=False) if wanted.known else None
-        return replaced(self.draw(told, known, Draws(*path, total=rows, device=self.device), rng), given)
+        made = self.draw(told, known, Draws(*path, total=rows, device=self.device), rng, given)
+        return replaced(made, given)
 
     def draw(
-        self, told: np.ndarray, known: np.ndarray | None, draws: Draws, rng: np.random.Generator
+        self,
+        told: np.ndarray,
+        known: np.ndarray | None,
+        draws: Draws,
+        rng: np.random.Generator,
+        given: pa.RecordBatch | None = None,
+        *,
+        fill: bool = False,
     ) -> pa.RecordBatch:
-        """Rows of the ingest schema. told (B, K): classes, FREE where they are to be drawn, given `known`
-        (B, T), the tokens of a table that are known beforehand.
+        """Rows of the ingest schema. told (B, K): classes, FREE where they are to be drawn (with `fill` none
+        that is missing), given `known` (B, T), the tokens of a table that are known beforehand, and `given`,
+        the values these stand for.
         """
         with one_thread(), torch.inference_mode():
             condition = torch.from_numpy(np.ascontiguousarray(told)).long().to(self.device)
@@ -205,13 +215,16 @@ class Bundle:
                 )
                 if bool((condition < 0).any()):
                     table = self.codec.conditions
-                    condition = draw_condition(family, self.nets, table, tokens, condition, draws)
+                    condition = draw_condition(family, self.nets, table, tokens, condition, draws, fill=fill)
                 x = family.sample(self.nets, condition, draws, tokens)
             if x.is_floating_point() and not bool(torch.isfinite(x).all()):
                 found = "the generator makes values that are not finite"
                 raise QualityError("NAN", where=self.uri, found=found, fix="train again")
             arrays = to_arrays(x, condition, self.spec)
-        batch = self.codec.decode(arrays, self.recipe.layout, rng)
+        if isinstance(self.codec, TabularCodec):
+            batch = self.codec.decode(arrays, self.recipe.layout, rng, given)
+        else:
+            batch = self.codec.decode(arrays, self.recipe.layout, rng)
         return pa.RecordBatch.from_arrays(batch.columns, schema=self.schema.arrow())
 
     def batches(

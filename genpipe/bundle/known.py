@@ -50,9 +50,17 @@ def log_share(table: ConditionTable, condition: Tensor) -> Tensor:
 
 
 def draw_condition(
-    family: Knowing, nets: Nets, table: ConditionTable, known: Tensor, told: Tensor, rng: Draws
+    family: Knowing,
+    nets: Nets,
+    table: ConditionTable,
+    known: Tensor,
+    told: Tensor,
+    rng: Draws,
+    *,
+    fill: bool = False,
 ) -> Tensor:
     """(B, K) classes drawn given each row's known tokens, and `told` (B, K) where that is not negative.
+    fill: none that stands for a missing value, if there is another.
 
     known (B, T) as in `Knowing.sample`. Rows of equal knowledge are drawn evenly (`Draws.spread`).
     """
@@ -63,6 +71,9 @@ def draw_condition(
     asked, back = torch.cat([told, known], 1).unique(dim=0, return_inverse=True)
     wanted, tokens = asked[:, : len(table.names)], asked[:, len(table.names) :]
     fits = ((wanted.unsqueeze(1) < 0) | (wanted.unsqueeze(1) == classes)).all(-1)
+    if fill:
+        there = [all(table.values[k][c] is not None for k, c in enumerate(cell[:-1])) for cell in table.cells]
+        fits = fits & torch.tensor(there, device=fits.device) if any(there) else fits
     log_odds = prior + torch.where(fits, 0.0, -1e4)  # a combination never seen is better than none
     if bool((tokens >= 0).any()):
         num = len(classes)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from genpipe.codecs.columns import Learnt, hottest, one_hot, rounded
+from genpipe.codecs.columns import Fixed, Learnt, hottest, one_hot, rounded
 from genpipe.codecs.scale import (
     Axis,
     Cells,
@@ -243,8 +243,8 @@ def make_scale(
     missing: float,
     bins: int,
     rare: int,
-) -> Scale | None:
-    """values, counts: distinct values ascending, of a sample of `rows` rows. None: only one value is left.
+) -> Scale | Fixed:
+    """values, counts: distinct values ascending, of a sample of `rows` rows. Fixed: only one value is left.
 
     missing: share of the training rows without a value.
     """
@@ -255,7 +255,8 @@ def make_scale(
         points, weights = trim(points, weights, rows=rows, rare=rare)
         axis = replace(axis, low=points[0].item(), high=points[-1].item())
     if len(points) == 1 and not missing:
-        return None
+        left, _ = to_numpy(axis.arrow(points, None))
+        return Fixed(field, left[0].item())
     share = weights / weights.sum()
     own = (share >= SPIKE) & (share * rows >= rare)
     if len(points) <= FEW and (share * rows >= rare).all():

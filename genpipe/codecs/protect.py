@@ -11,7 +11,8 @@ import numpy as np
 
 from genpipe.codecs.base import Codec, CodecConfig, RowStats, Stats
 from genpipe.codecs.numeric import Scale
-from genpipe.codecs.tabular import TabularCodec, TabularStats
+from genpipe.codecs.tabular import TabularCodec
+from genpipe.codecs.tabular_stats import TabularStats
 
 Hidden = dict[str, dict[str, int]]  # column -> value as text -> training rows
 Summary = dict[str, dict[str, int]]  # column -> {"values": how many were hidden, "rows": that held them}

@@ -91,6 +91,7 @@ class Relations:
             if isinstance(c, Inequality | Sum)
         )
         self.tied = tuple(Tied(self._label(c), self._of(tied(c))) for c in schema.constraints if tied(c))
+        self.reduced: tuple[Offset | Tied, ...] = (*self.offsets, *self.tied)
         instead = [*(name for o in self.offsets for name in o.names), *(t.field.name for t in self.tied)]
         for name in instead:
             if name in schema.names or instead.count(name) > 1:
@@ -133,8 +134,7 @@ class Relations:
     def reduce(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The batch with the columns of `fields`; its own stay beside them."""
         columns = own = dict(zip(batch.schema.names, batch.columns, strict=True))
-        relations: tuple[Offset | Tied, ...] = (*self.offsets, *self.tied)
-        for relation in relations:
+        for relation in self.reduced:
             columns = columns | relation.reduce(own)
         return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
@@ -148,12 +148,19 @@ class Relations:
                 name, found = lookup.sources[0].name, lookup.reverse(own[lookup.field.name])
                 own[name] = pc.coalesce(own[name], found) if name in own else found
         told = {name: (column, _there(column)) for name, column in own.items()}
-        relations: tuple[Offset | Tied, ...] = (*self.offsets, *self.tied)
-        for relation in relations:
+        for relation in self.reduced:
             if all(name in own for name in relation.needs):
                 there = np.all([_there(own[name]) for name in relation.needs], axis=0)
                 told |= {name: (column, there) for name, column in relation.reduce(own).items()}
         return told
+
+    def settled(self, batch: pa.RecordBatch) -> np.ndarray:
+        """(B,) whether a row has all that constraints and dependencies speak of: nothing is left to make."""
+        spoken = {n for r in self.reduced for n in r.needs}
+        spoken |= {n for k in self.lookups for n in (k.field.name, *(s.name for s in k.sources))}
+        if not spoken <= set(batch.schema.names):
+            return np.zeros(batch.num_rows, dtype=bool)
+        return np.all([np.ones(batch.num_rows, bool), *(_there(batch.column(n)) for n in spoken)], axis=0)
 
     def restore(self, columns: Columns) -> Columns:
         # twice: a lookup may put its source right after another has looked there

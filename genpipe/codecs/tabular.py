@@ -11,7 +11,6 @@ make from others are not learnt: the columns here are those of `Relations.fields
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -19,48 +18,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genpipe.codecs.base import Arrays, Codec, CodecConfig, RowStats, Stats, check_version
-from genpipe.codecs.choice import Choice, make_choice
+from genpipe.codecs.base import Arrays, Codec, CodecConfig, RowStats, check_version
+from genpipe.codecs.choice import Choice
 from genpipe.codecs.columns import Column, Fixed, Learnt, Placeholder, assemble
 from genpipe.codecs.conditions import ConditionTable
-from genpipe.codecs.numeric import NumberStats, Scale, make_scale, observe_number
-from genpipe.codecs.relations import Relations, RelationStats
-from genpipe.codecs.sketch import (
-    SAMPLE_CELLS,
-    SAMPLE_ROWS,
-    Sample,
-    add_counts,
-    combine,
-    hash_rows,
-)
+from genpipe.codecs.numeric import Scale, observe_number
+from genpipe.codecs.relations import Relations
+from genpipe.codecs.sketch import SAMPLE_CELLS, SAMPLE_ROWS, Sample, hash_rows
+from genpipe.codecs.tabular_stats import CHOICES, NUMBERS, TabularStats, count_values, make_column
 from genpipe.errors import DataError, UsageError
-from genpipe.schema import AnyField, Schema
+from genpipe.schema import Schema
 from genpipe.spec import FREE, Span, TensorSpec
 
-CHOICES = ("category", "boolean")
-NUMBERS = ("number", "integer", "timestamp", "date")
 WIDEST_VECTOR = 20_000
 COLUMNS: dict[str, type[Column]] = {c.type: c for c in (Choice, Scale, Fixed, Placeholder)}
-
-
-@dataclass(frozen=True)
-class TabularStats(Stats):
-    rows: RowStats
-    missing: dict[str, int]
-    choices: dict[str, dict[Any, int]]
-    numbers: dict[str, NumberStats]
-    sample: Sample
-    relations: RelationStats
-
-    def merge(self, other: TabularStats) -> TabularStats:
-        return TabularStats(
-            self.rows.merge(other.rows),
-            add_counts(self.missing, other.missing),
-            {name: add_counts(c, other.choices[name]) for name, c in self.choices.items()},
-            {name: n.merge(other.numbers[name]) for name, n in self.numbers.items()},
-            self.sample.merge(other.sample),
-            self.relations.merge(other.relations),
-        )
 
 
 class TabularCodec(Codec):
@@ -111,7 +82,7 @@ class TabularCodec(Codec):
         return TabularStats(
             RowStats.of(batch, schema),
             {f.name: batch.column(f.name).null_count for f in own},
-            {f.name: _count(batch.column(f.name)) for f in own if f.kind in CHOICES},
+            {f.name: count_values(batch.column(f.name)) for f in own if f.kind in CHOICES},
             numbers,
             Sample.of(hashes, payload, size=size),
             related,
@@ -120,7 +91,12 @@ class TabularCodec(Codec):
     @classmethod
     def build(cls, schema: Schema, stats: TabularStats, config: CodecConfig) -> TabularCodec:
         relations = Relations(schema).fit(stats.relations, rows=stats.rows.rows, config=config)
-        made = {f.name: _column(f, stats, config) for f in relations.observed}
+        tied, several = {t.field.name for t in relations.tied}, config
+        if config.rare == "protect":  # a label is no combination: rare ones are drawn as others
+            several = config.model_copy(update={"rare": "sample"})
+        made = {
+            f.name: make_column(f, stats, several if f.name in tied else config) for f in relations.observed
+        }
         columns = [made[f.name] for f in relations.fields]
         if config.dependencies and not any(isinstance(c, Learnt) for c in columns):
             return cls.build(schema, stats, config.model_copy(update={"dependencies": False}))
@@ -182,7 +158,14 @@ class TabularCodec(Codec):
             x[:, start:stop] = column.split(column.encode(values)) if tokens else column.encode_vector(values)
         return {"x": x, "condition": self.conditions.codes(batch)}
 
-    def decode(self, arrays: Arrays, layout: str, rng: np.random.Generator) -> pa.RecordBatch:
+    def decode(
+        self,
+        arrays: Arrays,
+        layout: str,
+        rng: np.random.Generator,
+        given: pa.RecordBatch | None = None,
+    ) -> pa.RecordBatch:
+        """given: values of some columns that stay as they are; what follows from them is made from them."""
         self.check_layout(layout)
         x = arrays["x"]
         made = self.conditions.columns(self.schema, arrays["condition"])
@@ -196,7 +179,19 @@ class TabularCodec(Codec):
                 made[name] = column.decode(column.join(at[name]), rng)
             else:
                 made[name] = column.decode_vector(at[name], rng)
+        kept = dict(zip(given.schema.names, given.columns, strict=True)) if given is not None else {}
+        made |= {name: pc.coalesce(kept[name], made[name]) for name in kept.keys() & made.keys()}
         return assemble(self.schema, self.relations.restore(made), len(x), rng)
+
+    def holds(self, batch: pa.RecordBatch) -> np.ndarray:
+        """(B,) whether each row of the schema holds its constraints and dependencies."""
+        held = [np.ones(batch.num_rows, dtype=bool), *self.relations.holds(batch).values()]
+        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+        for tied in self.relations.tied:
+            for column in self.learnt:
+                if column.field.name == tied.field.name:
+                    held.append(column.legal(tied.reduce(columns)[column.field.name]))
+        return np.all(held, axis=0)
 
     def known(self, batch: pa.RecordBatch, *, fill: bool) -> np.ndarray:
         """(B, T) tokens that follow from the columns a batch has; FREE where there is none.
@@ -241,43 +236,3 @@ class TabularCodec(Codec):
 
 def _width(spans: tuple[Span, ...]) -> int:
     return sum(s.size for s in spans)
-
-
-def _count(column: pa.Array) -> dict[Any, int]:
-    counted = pc.value_counts(column)
-    return dict(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True))
-
-
-def _column(field: AnyField, stats: TabularStats, config: CodecConfig) -> Column:
-    """The codec of one column, from the statistics of the whole training split."""
-    if field.kind in CHOICES:
-        return make_choice(field, stats.choices[field.name], config)
-    if field.kind in NUMBERS:
-        return _scale(field, stats, config)
-    if field.kind in ("identifier", "text"):
-        return Placeholder(field, stats.missing[field.name] / max(1, stats.rows.rows))
-    raise UsageError(
-        "FIELD",
-        where=field.name,
-        found=f"a field of kind {field.kind} in a table",
-        expected="numbers, choices, times, identifiers or text",
-    )
-
-
-def _scale(field: AnyField, stats: TabularStats, config: CodecConfig) -> Column:
-    number = stats.numbers[field.name]
-    missing = 1 - number.valid / max(1, stats.rows.rows)
-    if number.low is None or number.high is None:
-        return Fixed(field, None)
-    if number.tally.values is not None and number.tally.counts is not None:
-        values, counts = number.tally.values, number.tally.counts
-    else:
-        valid = stats.sample.payload[f"{field.name}?"]
-        ends = np.array([number.low, number.high], dtype=stats.sample.payload[field.name].dtype)
-        values = np.concatenate([stats.sample.payload[field.name][valid], ends])  # a sample may lack them
-        values, counts = combine(values, np.concatenate([stats.sample.weights[valid], [1, 1]]))
-    made = make_scale(
-        field, values, counts, step=number.step, low=number.low, high=number.high,
-        rows=number.valid, missing=missing, bins=config.bins, rare=config.rare_below,
-    )  # fmt: skip
-    return made or Fixed(field, number.low)

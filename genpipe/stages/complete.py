@@ -27,6 +27,7 @@ from genpipe.sources import open_source
 from genpipe.sources.tables import TableSource
 from genpipe.stages.generate import check_numbers
 from genpipe.stages.ingest import ingest
+from genpipe.stages.shards import claim
 from genpipe.training.device import resolve_device
 
 PART_BLOCKS = 64
@@ -84,7 +85,8 @@ def score(
     schema = Schema(kind="tabular", fields=(*rows.schema.fields, *added))
 
     names, usual = _nats(bundle, next(bundle.batches(bundle.block_rows)).select(rows.schema.names))
-    mean, spread = usual.mean(0), usual.std(0) + 1e-9
+    usual = np.ma.masked_invalid(usual)
+    mean, spread = usual.mean(0).filled(0.0), usual.std(0).filled(0.0) + 1e-9
 
     def judge(batch: pa.RecordBatch) -> pa.RecordBatch:
         by_column = _nats(bundle, batch)[1]
@@ -177,15 +179,13 @@ def _write(
     """`work` over every block, as a committed dataset."""
     if Dataset.exists(output):
         return Dataset(output)
-    if store.occupied(output):
-        found, fix = "a folder with other files", "choose an empty or a new folder"
-        raise UsageError("OUTPUT", where=output, found=found, fix=fix)
     lineage = {
         "stage": stage,
         "model_fingerprint": bundle.fingerprint,
         "rows_fingerprint": rows.fingerprint,
         "code": __version__,
     }
+    claim(output, lineage)  # parts of a run that was killed stay unnamed
     parts: list[Part] = []
     attempt, total, done = new_attempt(), rows.rows("train"), 0
     held: list[pa.RecordBatch] = []

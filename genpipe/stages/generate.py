@@ -61,7 +61,7 @@ def generate(
         rows=rows,
         rows_per_part=rows_per_part or part_rows(rows, bundle),
         seed=seed,
-        conditions=dict(conditions or {}),
+        conditions=plain(conditions or {}),
         temperature=temperature,
         device=bundle.device,
         code=__version__,
@@ -98,6 +98,19 @@ def check_numbers(**limits: tuple[int | None, int]) -> None:
         if value is not None and not (whole and smallest <= value <= MAX_NUMBER):
             expected = f"a whole number from {smallest} to {MAX_NUMBER}"
             raise UsageError("NUMBER", where=what, found=repr(value), expected=expected)
+
+
+def plain(conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """Conditions as JSON has them: dates, times and numpy's numbers as text or numbers."""
+
+    def value(v: Any) -> Any:
+        v = v.item() if hasattr(v, "item") else v
+        return v if v is None or isinstance(v, str | int | float | bool) else str(v)
+
+    return {
+        name: {value(k): share for k, share in v.items()} if isinstance(v, Mapping) else value(v)
+        for name, v in conditions.items()
+    }
 
 
 def check_parts(number: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import genpipe
 from genpipe.bundle import Bundle
 from genpipe.errors import DataError, UsageError
+from genpipe.schema import Schema
 
 ROWS = 3000
 CITIES = ("Bonn", "Ulm", "Jena", "Kiel")
@@ -251,3 +253,98 @@ def test_gaps_are_filled_within_the_constraints(home: Path, tmp_path: Path) -> N
         assert (filled[name][there].astype(str) == frame[name][there].astype(str)).all()
     scored = genpipe.score(model, str(tmp_path / "all.csv")).pandas()
     assert np.isfinite(scored.log_probability).all()
+
+
+def with_constraints(path: Path, *constraints: dict, target: str | None = None) -> Schema:
+    plain = genpipe.ingest(str(path), name="plain", target=target).schema
+    return Schema.model_validate(plain.model_dump() | {"constraints": list(constraints)})
+
+
+QUICK = {"base": "tabular_any_order", "training": {"epochs": 12, "batch_size": 64, "ema": 0.99}}
+
+
+def test_constraints_hold_under_conditions_on_numbers_in_bins(home: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    low, net = rng.integers(0, 10_000, 2000), np.round(rng.gamma(2, 80, 2000), 2)
+    frame = pd.DataFrame({"lo": low, "hi": low + rng.integers(0, 900, 2000), "net": net})
+    frame["tax"] = np.round(net * rng.choice([0.07, 0.19], 2000), 2)
+    frame["total"] = np.round(frame.net + frame.tax, 2)
+    frame.to_csv(tmp_path / "bills.csv", index=False)
+    schema = with_constraints(
+        tmp_path / "bills.csv",
+        {"type": "inequality", "low": "lo", "high": "hi"},
+        {"type": "sum", "total": "total", "parts": ["net", "tax"]},
+    )
+    data = genpipe.ingest(str(tmp_path / "bills.csv"), schema=schema)
+    bundle = Bundle.open(genpipe.train(data, recipe=QUICK).uri)
+    rows = bundle.sample(1000, conditions={"lo": 5000, "net": 123.45}).to_pandas()
+    assert set(rows.lo) == {5000} and set(rows.net) == {123.45}
+    assert (rows.lo <= rows.hi).all() and np.allclose(rows.total, rows.net + rows.tax, atol=0.0051)
+    frame.drop(columns=["total", "hi"]).head(100).to_csv(tmp_path / "parts.csv", index=False)
+    made = genpipe.impute(bundle.uri, str(tmp_path / "parts.csv")).pandas()
+    assert (made.lo == frame.lo[:100]).all() and (made.lo <= made.hi).all()
+    assert np.allclose(made.total, frame.total[:100], atol=0.0051)
+
+
+def test_combinations_protected_targets_with_gaps_and_files_without_one(home: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    city = rng.integers(0, 9, 1500)
+    frame = pd.DataFrame({"city": [f"c{i}" for i in city], "state": [f"s{i // 3}" for i in city]})
+    frame.loc[:1, ["city", "state"]] = ["hermit", "nowhere"]
+    frame["size"] = city + rng.normal(0, 0.2, 1500).round(2)
+    frame["vip"] = np.where(city > 4, "yes", "no")
+    frame.loc[rng.random(1500) < 0.3, "vip"] = None
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    tied = {"type": "combinations", "columns": ["city", "state"]}
+    schema = with_constraints(tmp_path / "rows.csv", tied, target="vip")
+    data = genpipe.ingest(str(tmp_path / "rows.csv"), schema=schema)
+    recipe = QUICK | {"codec": {"rare": "protect", "rare_below": 5}}
+    model = genpipe.train(data, recipe=recipe)
+    made = genpipe.generate(model, rows=2000, workers=0).pandas()
+    assert "hermit" not in set(made.city) and made.vip.isna().mean() > 0.2
+    seen = set(zip(frame.city, frame.state, strict=True))
+    assert set(zip(made.city, made.state, strict=True)) <= seen
+    gaps = frame[2:].copy()
+    gaps.loc[rng.random(len(gaps)) < 0.5, "state"] = None
+    gaps.to_csv(tmp_path / "gaps.csv", index=False)
+    filled = genpipe.impute(model, str(tmp_path / "gaps.csv")).pandas()
+    assert not filled.isna().any().any()
+    assert set(zip(filled.city, filled.state, strict=True)) <= seen
+    for lost in (["vip"], []):
+        frame[2:].drop(columns=lost).to_csv(tmp_path / f"score{len(lost)}.csv", index=False)
+        scored = genpipe.score(model, str(tmp_path / f"score{len(lost)}.csv")).pandas()
+        usual = np.isfinite(scored.log_probability)  # but for sizes beyond the protected extremes
+        assert usual.mean() > 0.98 and scored.least_likely[usual].nunique() > 1
+
+
+def test_an_interrupted_imputation_runs_again(
+    model: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from genpipe.stages import complete
+
+    people().drop(columns="vip").head(60).to_csv(tmp_path / "new.csv", index=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(complete, "commit", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            genpipe.impute(model, str(tmp_path / "new.csv"))
+    assert genpipe.impute(model, str(tmp_path / "new.csv")).rows() == 60
+
+
+def test_dates_as_python_has_them_are_conditions(home: Path, tmp_path: Path) -> None:
+    days = pd.date_range("2020-01-01", periods=12).strftime("%Y-%m-%d")
+    pd.DataFrame({"day": np.resize(days, 600), "n": np.arange(600) % 7}).to_csv(
+        tmp_path / "d.csv", index=False
+    )
+    model = genpipe.train(genpipe.ingest(str(tmp_path / "d.csv")), recipe=QUICK)
+    wanted = {"day": dt.date(2020, 1, 3), "n": np.int64(4)}
+    rows = genpipe.generate(model, rows=20, conditions=wanted, workers=0).pandas()
+    assert set(rows.day) == {dt.date(2020, 1, 3)} and set(rows.n) == {4}
+
+
+def test_a_protected_outlier_is_gone_where_one_value_is_left(home: Path, tmp_path: Path) -> None:
+    rows = {"v": [7] * 598 + [-999] * 2, "w": np.arange(600) % 5}
+    pd.DataFrame(rows).to_csv(tmp_path / "v.csv", index=False)
+    recipe = {"base": "tabular_trees", "codec": {"rare": "protect", "rare_below": 5}}
+    model = genpipe.train(genpipe.ingest(str(tmp_path / "v.csv"), holdout=0.1), recipe=recipe)
+    assert set(genpipe.generate(model, rows=50, workers=0).pandas().v) == {7}
+    assert "999" not in (Path(model.uri) / "codec.json").read_text()
