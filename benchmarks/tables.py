@@ -33,7 +33,7 @@ AUTO, ANY, TREES = "tabular_autoregressive", "tabular_any_order", "tabular_trees
 BUDGETS: tuple[tuple[str, int, str, dict[str, Any]], ...] = (
     ("adult", 5, AUTO, {"training": {"epochs": 4}}),
     ("adult", 20, AUTO, {"training": LONG, **WIDE}),
-    ("adult", 20, ANY, {}),
+    ("adult", 20, ANY, {"training": {"epochs": 9}}),
     ("adult", 5, TREES, {}),
     ("housing", 10, AUTO, {"training": {"epochs": 8}, **WIDE}),
     ("housing", 10, TREES, {}),

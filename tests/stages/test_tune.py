@@ -37,10 +37,10 @@ def trial(number: int, fidelity: float | None, seconds: float = 1.0, state: str 
 
 def test_the_plan_is_the_seeds_and_covers_every_recipe() -> None:
     searched = space("tabular")
-    plan = _plan(searched, 12, 0)
-    assert plan == _plan(searched, 12, 0) != _plan(searched, 12, 1)
+    plan = _plan(searched, 15, 0)
+    assert plan == _plan(searched, 15, 0) != _plan(searched, 15, 1)
     assert {p["recipe"] for p in plan} == set(searched.recipes)
-    assert len({json.dumps(p, sort_keys=True, default=str) for p in plan}) == 12
+    assert len({json.dumps(p, sort_keys=True, default=str) for p in plan}) == 15
     assert len({p["family.adversarial"] for p in plan if p["recipe"] == "tabular_gan"}) == 3
 
 
