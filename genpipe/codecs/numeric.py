@@ -265,7 +265,7 @@ def make_scale(
     score = None
     if len(rest) == 1 and share[~own].item() * rows >= rare:
         own[:] = True
-    elif len(rest):
+    elif len(rest) > 1 or not own.any():
         score = make_score((rest - (axis.low if axis.whole else 0.0)).astype(np.float64), weights[~own])
     cells = make_cells(points, weights, axis, rows=rows, bins=bins, rare=rare)
     seen = np.bincount(cells.encode(points), weights=weights, minlength=cells.size) / weights.sum()
