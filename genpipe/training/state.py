@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -91,6 +92,8 @@ class State:
 
     def judge(self, metrics: Mapping[str, float]) -> None:
         """Keep these weights if the evaluation is the best so far by what the recipe monitors."""
+        curves = {name: float(value) for name, value in self.metrics.items() if math.isfinite(value)}
+        self.history.append({"step": self.step, **curves})
         by_loss = self.training.monitor == "loss" or "fidelity" not in metrics
         score = -metrics["loss"] if by_loss else metrics["fidelity"]
         if self.best_score is None or score > self.best_score:

@@ -43,6 +43,13 @@ def test_it_leaves_a_bundle_that_samples_and_a_result(dataset: Dataset) -> None:
 SHORT_COLUMNS = {"base": "tabular_autoregressive", "training": {"steps": 30}}
 
 
+def test_the_curves_of_training_are_kept(dataset: Dataset) -> None:
+    model = train(dataset, recipe=SHORT)
+    rows = json.loads(Path(model.run, "history.json").read_text())
+    assert [row["step"] for row in rows] == [20, 40, 60]
+    assert all({"fidelity", "loss"} <= set(row) for row in rows)
+
+
 @pytest.mark.parametrize("recipe", [SHORT, SHORT_COLUMNS, "tabular_trees"], ids=["vae", "columns", "trees"])
 def test_the_metrics_are_those_of_what_is_published(dataset: Dataset, recipe: Any) -> None:
     bundle = Bundle.open(str(train(dataset, recipe=recipe, seed=5)))
