@@ -56,14 +56,17 @@ def child(code: str, **extra: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("code", ["import genpipe", "from genpipe.cli import execute; execute(['--help'])"])
 def test_a_start_is_quick_and_imports_nothing_heavy(code: str) -> None:
     child(code)  # bytecode may have to be written once
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = child(f"{code}\nimport sys, json; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == []
-    # seconds of processor, not of the clock: a busy machine must not fail this
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert used < 0.3, f"{used:.2f} CPU seconds"
+    spent = []
+    for _ in range(4):  # seconds of processor, and the least of some: a busy machine must not fail this
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = child(
+            f"{code}\nimport sys, json; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout.splitlines()[-1]) == []
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(spent) < 0.3, f"{min(spent):.2f} CPU seconds"
 
 
 @pytest.mark.parametrize("verb", VERBS)
