@@ -24,8 +24,8 @@ _VERBS = {
     "generate": "genpipe.stages.generate",
     "impute": "genpipe.stages.complete",
     "score": "genpipe.stages.complete",
-    "train_tables": "genpipe.stages.tables",
-    "generate_tables": "genpipe.stages.families",
+    "train_tables": "genpipe.stages.train_tables",
+    "generate_tables": "genpipe.stages.generate_tables",
     "explain": "genpipe.stages.explain",
     "run": "flows.embedded",
     "validate": "genpipe.pipeline",
@@ -55,12 +55,12 @@ if TYPE_CHECKING:
     from genpipe.stages.complete import impute, score
     from genpipe.stages.evaluate import evaluate
     from genpipe.stages.explain import explain
-    from genpipe.stages.families import generate_tables
     from genpipe.stages.generate import generate
+    from genpipe.stages.generate_tables import generate_tables
     from genpipe.stages.ingest import ingest
     from genpipe.stages.register import register
-    from genpipe.stages.tables import train_tables
     from genpipe.stages.train import train
+    from genpipe.stages.train_tables import train_tables
     from genpipe.stages.tune import tune
 
 

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from genpipe.schema import AnyField
 
 TIMES = ("timestamp", "date")
-SCALARS = ("number", "integer", "boolean", "category", *TIMES)
+NUMBERS = ("number", "integer", *TIMES)
+CHOICES = ("category", "boolean")
+SCALARS = (*NUMBERS, *CHOICES)
 
 
 class _Constraint(BaseModel):
@@ -209,7 +211,7 @@ def _check_columns(
 ) -> None:
     """Every column known, named once, and of a kind the constraint can compare."""
     arithmetic = isinstance(c, Inequality | Sum)
-    allowed = {"inequality": ("number", "integer", *TIMES), "sum": ("number", "integer")}.get(c.type, SCALARS)
+    allowed = {"inequality": NUMBERS, "sum": ("number", "integer")}.get(c.type, SCALARS)
     for key, name in c.columns_by_key:
         if name not in fields:
             hint = closest(name, fields) or "fields are " + ", ".join(fields)

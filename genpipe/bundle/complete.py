@@ -9,7 +9,7 @@ from torch import Tensor
 
 from genpipe.batch import Draws
 from genpipe.bundle.generator import Bundle, one_thread
-from genpipe.bundle.known import free, knowing, log_probability, log_share, put, replaced
+from genpipe.bundle.known import by_class, free, knowing, log_probability, log_share, put, replaced
 from genpipe.codecs.columns import Fixed
 from genpipe.codecs.tabular import TabularCodec
 from genpipe.errors import UsageError
@@ -85,17 +85,11 @@ def _nats(bundle: Bundle, tokens: Tensor, classes: Tensor, untold: Tensor) -> Te
     if not len(rows):
         return nats
     cells = torch.tensor(codec.conditions.cells, device=tokens.device)
-    prior = (cells[:, -1].double() / cells[:, -1].sum()).log()
-    each = torch.stack(
-        [
-            log_probability(family, bundle.nets, tokens[rows], cell[:-1].expand(len(rows), -1)).double()
-            for cell in cells
-        ]
-    )
-    upto = prior[:, None, None] + each.cumsum(2)  # log p(class, tokens so far)
-    mixed = upto.logsumexp(0)
-    before = torch.cat([torch.zeros_like(mixed[:, :1]), mixed[:, :-1]], 1)
-    return nats.double().index_put((rows,), mixed - before)
+    prior = (cells[:, -1].double() / cells[:, -1].sum()).log()[:, None]
+    pieces = by_class(family, bundle.nets, tokens[rows], cells[:, :-1])
+    # log p(tokens so far), of all classes together
+    upto = torch.cat([(prior + each.double().cumsum(2)).logsumexp(1) for each in pieces])
+    return nats.double().index_put((rows,), upto.diff(dim=1, prepend=torch.zeros_like(upto[:, :1])))
 
 
 def _classes(codec: TabularCodec, batch: pa.RecordBatch, *, fill: bool) -> np.ndarray:

@@ -21,10 +21,9 @@ import pyarrow.compute as pc
 from genpipe.codecs.base import Codec
 from genpipe.codecs.conditions import spread_draws
 from genpipe.codecs.tabular import TabularCodec
+from genpipe.constraints import SCALARS
 from genpipe.errors import UsageError, closest, unknown
 from genpipe.spec import FREE
-
-TESTABLE = ("number", "integer", "boolean", "category", "timestamp", "date")
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def parse_conditions(codec: Codec, conditions: Mapping[str, Any] | None, takes_k
         if name not in schema.names:
             raise unknown("column", name, schema.names, where="conditions")
         field = schema.field(name)
-        if name not in schema.conditions and field.kind not in TESTABLE:
+        if name not in schema.conditions and field.kind not in SCALARS:
             expected = "a choice, number or date"
             raise UsageError("CONDITION", where=where, found=f"a column of {field.kind}", expected=expected)
         mix = _mix(value, field.arrow(), where=where)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,6 @@ from genpipe.bundle.folder import (
 from genpipe.bundle.known import draw_condition, free, knowing, replaced
 from genpipe.codecs import CODECS
 from genpipe.codecs.base import Codec
-from genpipe.codecs.tabular import TabularCodec
 from genpipe.errors import DataError, QualityError, UsageError
 from genpipe.recipe import Recipe, make_family
 from genpipe.schema import Schema
@@ -172,7 +171,7 @@ class Bundle:
             where="conditions",
             found=f"{have} of {drawn} generated rows ({have / drawn:.3%}) have {wanted}",
             expected=f"{rows / drawn:.3%} or more",
-            fix="ask for a commoner value, or make that column the target when ingesting",
+            fix="ask for a commoner value, make that column the target, or train 'tabular_any_order'",
         )
 
     def _draw(self, seed: int, block: int, draw: int, wanted: Wanted) -> pa.RecordBatch:
@@ -206,25 +205,22 @@ class Bundle:
         """
         with one_thread(), torch.inference_mode():
             condition = torch.from_numpy(np.ascontiguousarray(told)).long().to(self.device)
+            decode = self.codec.decode
             if known is None:
                 x = self.family.sample(self.nets, condition, draws)
             else:
-                tokens, (family, _) = (
-                    torch.from_numpy(known).to(self.device),
-                    knowing(self.family, self.codec),
-                )
+                family, table = knowing(self.family, self.codec)
+                decode, tokens = partial(table.decode, given=given), torch.from_numpy(known).to(self.device)
                 if bool((condition < 0).any()):
-                    table = self.codec.conditions
-                    condition = draw_condition(family, self.nets, table, tokens, condition, draws, fill=fill)
+                    condition = draw_condition(
+                        family, self.nets, table.conditions, tokens, condition, draws, fill=fill
+                    )
                 x = family.sample(self.nets, condition, draws, tokens)
             if x.is_floating_point() and not bool(torch.isfinite(x).all()):
                 found = "the generator makes values that are not finite"
                 raise QualityError("NAN", where=self.uri, found=found, fix="train again")
             arrays = to_arrays(x, condition, self.spec)
-        if isinstance(self.codec, TabularCodec):
-            batch = self.codec.decode(arrays, self.recipe.layout, rng, given)
-        else:
-            batch = self.codec.decode(arrays, self.recipe.layout, rng)
+        batch = decode(arrays, self.recipe.layout, rng)
         return pa.RecordBatch.from_arrays(batch.columns, schema=self.schema.arrow())
 
     def batches(

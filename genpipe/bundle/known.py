@@ -6,6 +6,8 @@ shares of the training split turns that round.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -39,6 +41,14 @@ def log_probability(family: Knowing, nets: Nets, known: Tensor, condition: Tenso
     """(B, T) of `family.log_probability`, in pieces that fit memory."""
     parts = zip(known.split(CHUNK), condition.split(CHUNK), strict=True)
     return torch.cat([family.log_probability(nets, x, c) for x, c in parts])
+
+
+def by_class(family: Knowing, nets: Nets, known: Tensor, classes: Tensor) -> Iterator[Tensor]:
+    """(b, C, T) log p(token | class, tokens before it) under each of `classes` (C, K), piece by piece."""
+    num = len(classes)
+    for some in known.split(max(1, CHUNK // num)):
+        nats = family.log_probability(nets, some.repeat_interleave(num, 0), classes.repeat(len(some), 1))
+        yield nats.unflatten(0, (len(some), num))
 
 
 def log_share(table: ConditionTable, condition: Tensor) -> Tensor:
@@ -76,12 +86,8 @@ def draw_condition(
         fits = fits & torch.tensor(there, device=fits.device) if any(there) else fits
     log_odds = prior + torch.where(fits, 0.0, -1e4)  # a combination never seen is better than none
     if bool((tokens >= 0).any()):
-        num = len(classes)
-        evidence = [
-            log_probability(family, nets, some.repeat_interleave(num, 0), classes.repeat(len(some), 1)).sum(1)
-            for some in tokens.split(max(1, CHUNK // num))
-        ]
-        log_odds = log_odds + torch.cat(evidence).view(-1, num)
+        evidence = [nats.sum(2) for nats in by_class(family, nets, tokens, classes)]
+        log_odds = log_odds + torch.cat(evidence)
     drawn = classes[rng.spread(log_odds.softmax(-1)[back], back.float())]
     return torch.where(told >= 0, told, drawn)
 

@@ -22,7 +22,7 @@ def train_tables(
     """
 
     def work(progress: Any) -> Any:
-        from genpipe.stages.tables import train_tables as train
+        from genpipe.stages.train_tables import train_tables as train
 
         return train(spec, workers=workers, progress=progress)
 
@@ -52,7 +52,7 @@ def generate_tables(
     """
 
     def work(progress: Any) -> Any:
-        from genpipe.stages.families import generate_tables as generate
+        from genpipe.stages.generate_tables import generate_tables as generate
 
         return generate(model, rows=rows, output=output, seed=seed, workers=workers, progress=progress)
 

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from genpipe.codecs.lookups import NUMBERS, Pairs, coded, count_pairs
+from genpipe.codecs.lookups import Pairs, coded, count_pairs
 from genpipe.codecs.sketch import add_counts
+from genpipe.constraints import NUMBERS
 from genpipe.schema import AnyField
 
 MOST_VALUES, MOST_COLUMNS = 1_000, 100  # of a column; of a table, the first ones

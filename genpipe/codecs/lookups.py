@@ -17,12 +17,12 @@ import pyarrow.compute as pc
 
 from genpipe.codecs.scale import nearest
 from genpipe.codecs.sketch import to_numpy
+from genpipe.constraints import NUMBERS
 from genpipe.errors import DataError
 from genpipe.schema import AnyField, Category
 
 Columns = dict[str, pa.Array]
 Pairs = dict[tuple[Any, Any], int]  # (value, its partner) -> rows
-NUMBERS = ("number", "integer", "timestamp", "date")
 MOST_KEYS = 100_000
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from genpipe.codecs.base import Codec, CodecConfig, RowStats, Stats
+from genpipe.codecs.columns import Fixed
 from genpipe.codecs.numeric import Scale
 from genpipe.codecs.tabular import TabularCodec
 from genpipe.codecs.tabular_stats import TabularStats
@@ -35,20 +36,24 @@ def hidden_values(codec: Codec, stats: Stats, config: CodecConfig) -> Hidden:
     }
     if isinstance(codec, TabularCodec) and isinstance(stats, TabularStats):
         for column in codec.columns:
-            if isinstance(column, Scale):
+            if isinstance(column, Scale | Fixed) and column.field.name in stats.numbers:
                 found[column.field.name] = _trimmed(column, stats)
     return {name: dict(sorted(values.items())) for name, values in found.items() if values}
 
 
-def _trimmed(column: Scale, stats: TabularStats) -> dict[str, int]:
-    name, axis = column.field.name, column.axis
+def _trimmed(column: Scale | Fixed, stats: TabularStats) -> dict[str, int]:
+    """Numbers beyond the extremes that are left, or beside the one value that is."""
+    name = column.field.name
     tally = stats.numbers[name].tally
     values, counts = tally.values, tally.counts
     if values is None or counts is None:
         valid = stats.sample.payload[f"{name}?"]
         values, counts = stats.sample.payload[name][valid], stats.sample.weights[valid]
-    places = axis.places(values)
-    beyond = (places < axis.low) | (places > axis.high)
+    if isinstance(column, Fixed):
+        beyond = values != column.value
+    else:
+        places = column.axis.places(values)
+        beyond = (places < column.axis.low) | (places > column.axis.high)
     return {str(v): int(n) for v, n in zip(values[beyond].tolist(), counts[beyond].tolist(), strict=True)}
 
 

@@ -15,11 +15,9 @@ from genpipe.codecs.columns import Column, Fixed, Placeholder
 from genpipe.codecs.numeric import NumberStats, make_scale
 from genpipe.codecs.relations import RelationStats
 from genpipe.codecs.sketch import Sample, add_counts, combine
+from genpipe.constraints import CHOICES, NUMBERS
 from genpipe.errors import UsageError
 from genpipe.schema import AnyField
-
-CHOICES = ("category", "boolean")
-NUMBERS = ("number", "integer", "timestamp", "date")
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ import numpy as np
 import pyarrow as pa
 
 from genpipe import store
+from genpipe.constraints import NUMBERS
 from genpipe.evaluation import JUDGES, charts, pictures
 from genpipe.evaluation.audio import log_mel
 from genpipe.evaluation.base import Judge, numbers
 from genpipe.evaluation.report import Report
-from genpipe.evaluation.tabular import NUMERIC, TabularJudge, association_matrix
+from genpipe.evaluation.tabular import TabularJudge, association_matrix
 from genpipe.schema import Schema
 from genpipe.seeds import numpy_rng
 
@@ -164,7 +165,7 @@ def _cell(value: Any) -> str:
 
 
 def _marginal(name: str, kind: str, holdout: pa.Table, synthetic: pa.Table) -> Any:
-    if kind in NUMERIC:
+    if kind in NUMBERS:
         real, made = (v[~np.isnan(v)] for v in (numbers(t.column(name), name) for t in (holdout, synthetic)))
         if not len(real) or not len(made):
             return charts.paired_bars(

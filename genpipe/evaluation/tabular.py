@@ -15,6 +15,7 @@ import itertools
 import numpy as np
 import pyarrow as pa
 
+from genpipe.constraints import NUMBERS
 from genpipe.evaluation.base import (
     NULL,
     Judge,
@@ -29,7 +30,6 @@ from genpipe.evaluation.base import (
 from genpipe.evaluation.learners import classify, regress, tell_apart
 from genpipe.seeds import derive, numpy_rng
 
-NUMERIC = ("number", "integer", "timestamp", "date")
 MAX_PAIRS = 200
 MAX_LEVELS = 8
 FAINT = 0.05  # association a pair may have by chance: keeps a table of independent columns from scoring noise
@@ -42,7 +42,7 @@ class TabularJudge(Judge):
 
     @property
     def numeric(self) -> list[str]:
-        return [f.name for f in self.schema.of_kind(*NUMERIC)]
+        return [f.name for f in self.schema.of_kind(*NUMBERS)]
 
     @property
     def choices(self) -> list[str]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from genpipe.batch import Batch, Draws, one_hot
 from genpipe.families.base import Nets, Phase, barred
+from genpipe.families.calibrate import shift_to
 from genpipe.networks import AnyNetwork, build_network
 from genpipe.networks.base import form
 from genpipe.networks.head import alike
@@ -25,7 +26,6 @@ from genpipe.spec import TensorSpec
 
 CALIBRATIONS = 3  # rounds of matching one head to its column's shares
 CALIBRATION_ROWS = 8192  # whose conditions it is done under: enough for a marginal, little beside an epoch
-SMALLEST = 1e-6
 RANDOM_ORDERS = 0.5  # of the steps of a network that learns any order; the others keep the columns' own
 
 
@@ -119,11 +119,8 @@ class SequenceModel:
         previous, drawn = None, list[Tensor]()
         for t, shares in enumerate(self.spec.frequencies):
             predicted, state = net.step(previous, state)  # type: ignore[operator]
-            wanted = torch.tensor(shares, device=predicted.device) + SMALLEST
-            shift = torch.zeros_like(predicted[0])
-            for _ in range(CALIBRATIONS):
-                have = (predicted + shift).softmax(-1).mean(0) + SMALLEST
-                shift += (wanted / have).log().clamp(-2, 2)
+            wanted = torch.tensor(shares, device=predicted.device)
+            shift = shift_to(wanted, predicted, lambda raw: raw.softmax(-1), rounds=CALIBRATIONS)
             net.outlet.bias(t).add_(shift)  # type: ignore[union-attr, operator]
             previous = self._draw(predicted + shift, rng, [condition, *drawn[:1]])
             drawn.append(previous)

@@ -7,7 +7,8 @@ id and bytes. Memory is one part.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import Any
 
@@ -17,6 +18,8 @@ import pyarrow as pa
 from genpipe import __version__, store
 from genpipe.bundle import Bundle
 from genpipe.bundle.complete import complete, explain_rows
+from genpipe.bundle.known import knowing
+from genpipe.constraints import SCALARS
 from genpipe.dataset import Dataset, Part, commit, new_attempt, write_part
 from genpipe.errors import UsageError
 from genpipe.progress import Event, Progress, silent
@@ -49,17 +52,21 @@ def impute(
     source: a file or folder with some of the columns the generator learnt. What is there stays as it is;
     what is missing is drawn given all that is there; columns that are absent are made (seed rows), and those
     alone may come out missing. One draw a row: impute several times with other seeds to see how sure it is.
-    Any column may be missing where the generator learnt any order (recipe 'tabular_any_order'); else the
-    target alone, which is classification.
+    Rows that break a constraint because what is there cannot be reconciled are counted in the origin, as
+    `breaking`. Any column may be missing where the generator learnt any order (recipe 'tabular_any_order');
+    else the target alone, which is classification.
     """
     check_numbers(seed=(seed, 0))
     bundle, rows, where = _opened(model, source, "imputed", output, name, options, {"seed": seed})
-    numbers = count()
+    numbers, found = count(), Counter[str]()
 
     def fill(batch: pa.RecordBatch) -> pa.RecordBatch:
-        return complete(bundle, batch, seed=seed, block=next(numbers))
+        made = complete(bundle, batch, seed=seed, block=next(numbers))
+        found["breaking"] += int((~knowing(bundle.family, bundle.codec)[1].holds(made)).sum())
+        return made
 
-    return _write(bundle, rows, where, fill, bundle.schema, f"impute with seed {seed}", progress)
+    about = {"stage": "impute", "seed": str(seed)}
+    return _write(bundle, rows, where, fill, bundle.schema, about, progress, found)
 
 
 def score(
@@ -97,12 +104,18 @@ def score(
         ]
         return pa.RecordBatch.from_arrays(columns, schema=schema.arrow())
 
-    return _write(bundle, rows, where, judge, schema, "score", progress)
+    return _write(bundle, rows, where, judge, schema, {"stage": "score"}, progress, {})
 
 
 def _nats(bundle: Bundle, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
     """Names of the learnt columns, and (B, columns) nats of each."""
     found = explain_rows(bundle, batch)
+    if not found.num_columns:
+        raise UsageError(
+            "COLUMNS",
+            found=f"no learnt column among {', '.join(batch.schema.names)}",
+            expected="some of " + ", ".join(f.name for f in bundle.schema.fields if f.kind in SCALARS),
+        )
     return np.array(found.schema.names), np.stack([column.to_numpy() for column in found.columns], 1)
 
 
@@ -173,14 +186,14 @@ def _write(
     output: str,
     work: Callable[[pa.RecordBatch], pa.RecordBatch],
     schema: Schema,
-    stage: str,
+    about: dict[str, str],
     progress: Progress,
+    found: Mapping[str, int],
 ) -> Dataset:
-    """`work` over every block, as a committed dataset."""
+    """`work` over every block, as a committed dataset. found: what it counts meanwhile, for the origin."""
     if Dataset.exists(output):
         return Dataset(output)
-    lineage = {
-        "stage": stage,
+    lineage = about | {
         "model_fingerprint": bundle.fingerprint,
         "rows_fingerprint": rows.fingerprint,
         "code": __version__,
@@ -192,11 +205,13 @@ def _write(
     for batch in _blocks(rows, bundle.block_rows):
         held.append(work(batch))
         done += batch.num_rows
-        progress(Event(stage.split()[0], done, total, "rows"))
+        note = ", ".join(f"{number} rows {what} a constraint" for what, number in found.items() if number)
+        progress(Event(about["stage"], done, total, "rows", note=note))
         if len(held) == PART_BLOCKS or done == total:
             name = f"generated-{len(parts):05d}"
             table = pa.Table.from_batches(held)
             part = write_part(output, table, split="generated", name=name, attempt=attempt, lineage=lineage)
             parts.append(part)
             held = []
-    return commit(output, name=rows.name, schema=schema, parts=parts, origin=lineage | {"source": rows.uri})
+    origin = {**lineage, "source": rows.uri, **found}
+    return commit(output, name=rows.name, schema=schema, parts=parts, origin=origin)

@@ -10,6 +10,7 @@ from graphlib import TopologicalSorter
 import numpy as np
 import pyarrow as pa
 
+from genpipe.constraints import NUMBERS
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError, UsageError, unknown
 from genpipe.pipeline.tables import TableSpec, TablesSpec
@@ -19,7 +20,6 @@ from genpipe.stages.flat import Node, Order, Related, firsts, gaps, picked
 from genpipe.stages.links import Links, column_of, keys_of, links_of
 
 FEWEST = 20
-ORDERED = ("integer", "number", "date", "timestamp")
 
 
 def relate(spec: TablesSpec, data: dict[str, Dataset]) -> list[Related]:
@@ -106,7 +106,7 @@ def _sorted(
         return rows[at], above[at]
     column_of(spec, name, dataset, "order_by", table.order_by)
     field = dataset.schema.field(table.order_by)
-    if field.kind not in ORDERED:
+    if field.kind not in NUMBERS:
         raise DataError(
             "ORDER",
             where=f"tables.{name}.order_by",

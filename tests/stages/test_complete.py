@@ -37,25 +37,22 @@ def people() -> pd.DataFrame:
     )
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("people")
+def trained(folder: Path, recipe: dict) -> str:
     people().to_csv(folder / "people.csv", index=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GENPIPE_HOME", str(folder / "home"))
-        data = genpipe.ingest(str(folder / "people.csv"), target="vip")
-        recipe = {"base": "tabular_any_order", "training": {"epochs": 25, "batch_size": 64, "ema": 0.99}}
-        return genpipe.train(data, recipe=recipe).uri
+        return genpipe.train(genpipe.ingest(str(folder / "people.csv"), target="vip"), recipe=recipe).uri
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    recipe = {"base": "tabular_any_order", "training": {"epochs": 25, "batch_size": 64, "ema": 0.99}}
+    return trained(tmp_path_factory.mktemp("people"), recipe)
 
 
 @pytest.fixture(scope="module")
 def fixed(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("fixed")
-    people().to_csv(folder / "people.csv", index=False)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GENPIPE_HOME", str(folder / "home"))
-        data = genpipe.ingest(str(folder / "people.csv"), target="vip")
-        return genpipe.train(data, recipe={"training": {"epochs": 10}}).uri
+    return trained(tmp_path_factory.mktemp("fixed"), {"training": {"epochs": 10}})
 
 
 def test_any_column_is_a_condition_and_shapes_all_others(model: str) -> None:
@@ -200,6 +197,9 @@ def test_wrong_rows_are_refused_before_anything_is_written(model: str, home: Pat
     pd.DataFrame({"shoe": [1, 2]}).to_csv(tmp_path / "shoes.csv", index=False)
     with pytest.raises(UsageError, match="columns shoe; expected some of id, plan, city, size, vip"):
         genpipe.impute(model, str(tmp_path / "shoes.csv"))
+    pd.DataFrame({"id": ["a", "b"]}).to_csv(tmp_path / "ids.csv", index=False)
+    with pytest.raises(UsageError, match="no learnt column among id; expected some of plan, city, size, vip"):
+        genpipe.score(model, str(tmp_path / "ids.csv"))
     pd.DataFrame({"size": ["big", "small"]}).to_csv(tmp_path / "words.csv", index=False)
     with pytest.raises(DataError, match=r"words.csv.*'big'.*number"):
         genpipe.score(model, str(tmp_path / "words.csv"))
@@ -253,6 +253,10 @@ def test_gaps_are_filled_within_the_constraints(home: Path, tmp_path: Path) -> N
         assert (filled[name][there].astype(str) == frame[name][there].astype(str)).all()
     scored = genpipe.score(model, str(tmp_path / "all.csv")).pandas()
     assert np.isfinite(scored.log_probability).all()
+    bad = {"low": [9, 3], "high": [2, 8], "city": ["c1"] * 2, "code": ["k7"] * 2, "state": ["s0"] * 2}
+    pd.DataFrame(bad).to_csv(tmp_path / "bad.csv", index=False)
+    kept = genpipe.impute(model, str(tmp_path / "bad.csv"))
+    assert kept.manifest.origin["breaking"] == 1 and list(kept.pandas().low) == [9, 3]
 
 
 def with_constraints(path: Path, *constraints: dict, target: str | None = None) -> Schema:
@@ -342,9 +346,10 @@ def test_dates_as_python_has_them_are_conditions(home: Path, tmp_path: Path) -> 
 
 
 def test_a_protected_outlier_is_gone_where_one_value_is_left(home: Path, tmp_path: Path) -> None:
-    rows = {"v": [7] * 598 + [-999] * 2, "w": np.arange(600) % 5}
+    rows = {"v": [-999] * 2 + [7] * 598, "w": np.arange(600) % 5}
     pd.DataFrame(rows).to_csv(tmp_path / "v.csv", index=False)
     recipe = {"base": "tabular_trees", "codec": {"rare": "protect", "rare_below": 5}}
     model = genpipe.train(genpipe.ingest(str(tmp_path / "v.csv"), holdout=0.1), recipe=recipe)
     assert set(genpipe.generate(model, rows=50, workers=0).pandas().v) == {7}
     assert "999" not in (Path(model.uri) / "codec.json").read_text()
+    assert Bundle.open(model.uri).origin["protected"] == {"v": {"values": 1, "rows": 2}}

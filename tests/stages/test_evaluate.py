@@ -108,9 +108,8 @@ def test_the_second_time_nothing_is_done_and_elsewhere_the_bytes_are_the_same(
     assert evaluate(model, progress=seen.append) == report
     assert [e.note for e in seen] == ["already evaluated"]
     assert before == {p.name: p.stat().st_mtime_ns for p in Path(report.uri).parent.iterdir()}
-    moved = tmp_path / "run" / "bundle"
-    shutil.copytree(model.uri, moved)
-    again = evaluate(str(moved))
+    shutil.copytree(model.run, tmp_path / "run", ignore=shutil.ignore_patterns("evaluation"))
+    again = evaluate(str(tmp_path / "run" / Path(model.uri).name))
     for name in ("uri", "page", "picture"):
         assert Path(getattr(again, name)).read_bytes() == Path(getattr(report, name)).read_bytes()
 

@@ -17,8 +17,8 @@ from genpipe.cli import execute
 from genpipe.dataset import Dataset
 from genpipe.errors import ConflictError, DataError, SpecError, UsageError
 from genpipe.pipeline.tables import load_tables
-from genpipe.stages.families import GeneratedTables, children
-from genpipe.stages.tables import open_tables
+from genpipe.stages.generate_tables import GeneratedTables, children
+from genpipe.stages.train_tables import open_tables
 
 SEGMENTS, MEAN_ORDERS, MEAN_AMOUNT = ("basic", "plus", "vip"), (1.0, 3.0, 6.0), (10.0, 50.0, 200.0)
 
@@ -138,7 +138,7 @@ def test_children_are_in_the_order_of_their_date(made: GeneratedTables) -> None:
 def test_same_seed_same_bytes_on_any_workers(
     trained: str, made: GeneratedTables, tmp_path: Path, ray_cluster: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("genpipe.stages.families.JOB_ROWS", 2**10)
+    monkeypatch.setattr("genpipe.stages.generate_tables.JOB_ROWS", 2**10)
     few = genpipe.generate_tables(trained, rows=300, workers=0, output=str(tmp_path / "few"))
     ray = genpipe.generate_tables(trained, rows=300, workers=2, output=str(tmp_path / "ray"))
     other = genpipe.generate_tables(trained, rows=300, seed=1, workers=0, output=str(tmp_path / "other"))

@@ -236,7 +236,9 @@ def test_extreme_whole_numbers_do_not_wrap_around() -> None:
     )
     codec = fitted(batch)
     for layout in codec.layouts:
-        decoded(codec, layout, 0)
+        made = decoded(codec, layout, 0)
+        assert made.low.between(-edge, 5).all() and made.high.between(0, edge).all()
+        assert (made.low <= made.high).all()
 
 
 def test_a_chain_stays_below_the_last_maximum() -> None:

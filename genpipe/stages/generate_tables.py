@@ -35,7 +35,7 @@ from genpipe.stages.cluster import in_order
 from genpipe.stages.flat import Node, handed_down, joined, picked
 from genpipe.stages.generate import check_numbers
 from genpipe.stages.shards import claim, open_bundle
-from genpipe.stages.tables import PART_ROWS, TrainedTables, open_tables
+from genpipe.stages.train_tables import PART_ROWS, TrainedTables, open_tables
 from genpipe.training.device import resolve_device
 
 JOB_ROWS = 2**17  # of all tables, about: rounds of many rows are cheaper, but all are in memory
