@@ -31,9 +31,9 @@ LONG = {"epochs": 8, "batch_size": 512, "ema": 0.998}
 AUTO, ANY, TREES = "tabular_autoregressive", "tabular_any_order", "tabular_trees"
 # (data, CPU seconds allowed, recipe, changes to it)
 BUDGETS: tuple[tuple[str, int, str, dict[str, Any]], ...] = (
-    ("adult", 5, AUTO, {"training": {"epochs": 4}}),
+    ("adult", 5, AUTO, {}),
     ("adult", 20, AUTO, {"training": LONG, **WIDE}),
-    ("adult", 20, ANY, {"training": {"epochs": 9}}),
+    ("adult", 20, ANY, {}),
     ("adult", 5, TREES, {}),
     ("housing", 10, AUTO, {"training": {"epochs": 8}, **WIDE}),
     ("housing", 10, TREES, {}),

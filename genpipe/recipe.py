@@ -21,7 +21,7 @@ from genpipe.networks import NETWORKS, check_network
 from genpipe.schema import DataKind, Schema
 from genpipe.spec import Layout, TensorSpec
 
-EVALUATIONS = 3  # of a run whose length follows from the data
+EVALUATIONS = 2  # of a run whose length follows from the data
 
 
 class Training(BaseModel):

@@ -37,7 +37,8 @@ from genpipe.schema import Schema
 from genpipe.seeds import numpy_rng
 
 BLOCK_VALUES = 2**18  # in one block: enough to keep a core busy, few enough to hold several
-BLOCK_ROWS = {"text": 128, "tabular": 4096}
+BLOCK_ROWS = {"text": 128, "tabular": 16384}
+FEWEST_ROWS = 256  # of a table's block
 WARMED = ("sequence", "trees")  # families that sample at a temperature
 MAX_DRAWS = 100  # blocks drawn to fill one block of tested rows: 1 % of them or more must fit
 
@@ -105,14 +106,17 @@ class Bundle:
 
     @property
     def block_rows(self) -> int:
-        """Rows of one block, at least 32: a power of two that depends on kind and tensor shape alone.
+        """Rows of one block, at least 32; it depends on the bundle alone.
 
         Documents are written a token at a time, so theirs are smaller: ten rows should not cost a thousand.
         A table's are larger: the more rows, the more exactly their shares are the model's (`Draws.spread`).
+        And they divide the number of rows it learnt from, as so many are the most usual request.
         """
         most = BLOCK_ROWS.get(self.schema.kind, 1024)
         fitting = BLOCK_VALUES // int(np.prod(self.spec.shape))
-        return min(most, max(32, 1 << max(0, fitting.bit_length() - 1)))
+        size = min(most, max(32, 1 << max(0, fitting.bit_length() - 1)))
+        learnt = int(self.origin.get("rows", 0)) if self.schema.kind == "tabular" else 0
+        return min(size, max(FEWEST_ROWS, -(-learnt // -(-learnt // size)))) if learnt else size
 
     @cached_property
     def nets(self) -> dict[str, nn.Module]:

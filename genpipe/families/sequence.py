@@ -26,6 +26,7 @@ from genpipe.spec import TensorSpec
 
 CALIBRATIONS = 3  # rounds of matching one head to its column's shares
 CALIBRATION_ROWS = 8192  # whose conditions it is done under: enough for a marginal, little beside an epoch
+STRATA = 128
 RANDOM_ORDERS = 0.5  # of the steps of a network that learns any order; the others keep the columns' own
 
 
@@ -98,7 +99,7 @@ class SequenceModel:
             predicted, state = net.step(previous, state)  # type: ignore[operator]
             if known is not None:
                 predicted = barred(predicted, known[:, t])
-            previous = self._draw(predicted, rng, [condition, *drawn[:1]])
+            previous = self._draw(predicted, rng, condition, drawn)
             if known is not None:
                 previous = torch.where(known[:, t] >= 0, known[:, t], previous)
             drawn.append(previous)
@@ -122,18 +123,18 @@ class SequenceModel:
             wanted = torch.tensor(shares, device=predicted.device)
             shift = shift_to(wanted, predicted, lambda raw: raw.softmax(-1), rounds=CALIBRATIONS)
             net.outlet.bias(t).add_(shift)  # type: ignore[union-attr, operator]
-            previous = self._draw(predicted + shift, rng, [condition, *drawn[:1]])
+            previous = self._draw(predicted + shift, rng, condition, drawn)
             drawn.append(previous)
 
-    def _draw(self, predicted: Tensor, rng: Draws, before: list[Tensor]) -> Tensor:
-        """(B, P) -> (B,) tokens or (B, C) values. before: the condition and the first column's tokens."""
+    def _draw(self, predicted: Tensor, rng: Draws, condition: Tensor, before: list[Tensor]) -> Tensor:
+        """(B, P) -> (B,) tokens or (B, C) values. before: what was drawn of the positions before."""
         if self.spec.layout == "tokens":
             logits = predicted.float() / self.config.temperature
             if not self.spec.frequencies:
                 return rng.categorical(logits)
             probability = logits.softmax(-1)
-            place = probability @ torch.arange(logits.shape[-1], device=logits.device).float()
-            return rng.spread(probability, place / logits.shape[-1] + kin(before))
+            expected = probability @ torch.arange(logits.shape[-1], device=logits.device).float()
+            return rng.spread(probability, neighbours(condition, before, expected))
         channels = self.spec.shape[-1]
         weight, mean, log_scale = likelihood.split_mixture(predicted.float(), channels)
         pick = rng.categorical(weight).view(-1, 1, 1).expand(-1, 1, channels)
@@ -157,11 +158,17 @@ def evenly(condition: Tensor, rows: int) -> Tensor:
     return condition[cell.argsort(stable=True)[places]]
 
 
-def kin(before: list[Tensor]) -> Tensor:
-    """(B,) a whole number for each combination of classes; without any, the first column's tokens."""
-    condition, *first = before
-    columns = list(condition.unbind(1)) or first
-    group = torch.zeros(len(condition), device=condition.device)
-    for column in columns:
+def neighbours(condition: Tensor, before: list[Tensor], expected: Tensor) -> Tensor:
+    """(B,) the place of each row among rows that are alike: those of one combination of classes (without any,
+    of one first token), of one of `STRATA` equal shares by the expected token, and then in the order of the
+    token before. So a block's pairs of columns come out nearly as exact as its columns.
+    """
+    group = torch.zeros_like(expected, dtype=torch.float64)
+    for column in list(condition.unbind(1)) or before[:1]:
         group = group * (column.max() + 1) + column
-    return group
+    stratum = torch.empty_like(expected)
+    stratum[expected.argsort(stable=True)] = (
+        torch.arange(len(expected), device=expected.device) * STRATA // len(expected)
+    ).float()
+    last = before[-1] / (before[-1].max() + 1.0) if before else expected / (expected.max() + 1.0)
+    return group * STRATA + stratum + last

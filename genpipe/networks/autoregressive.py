@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from genpipe.networks.base import NetworkConfig
-from genpipe.networks.head import ColumnOutlet, Inlet
+from genpipe.networks.head import ColumnOutlet, Inlet, is_curve, rank_cosines
 from genpipe.spec import TensorSpec
 
 MOST_WEIGHTS = 2**25  # of the first layer: 128 MiB, and as much again for each of two moments
@@ -44,7 +44,7 @@ class AutoregressiveConfig(NetworkConfig):
 
     network: Literal["autoregressive"] = "autoregressive"
     embed: int = Field(default=32, ge=1, json_schema_extra={"search": {"choices": [16, 32, 48]}})
-    width: int = Field(default=32, ge=1, json_schema_extra={"search": {"choices": [32, 64]}})
+    width: int = Field(default=48, ge=1, json_schema_extra={"search": {"choices": [32, 48, 64]}})
     order: Literal["fixed", "any"] = "fixed"
     smooth: float = Field(default=2.0, ge=0)
 
@@ -119,11 +119,9 @@ class Columns(nn.Module):
         for t, shares in enumerate(spec.frequencies):
             share = torch.tensor(shares)
             self.outlet.bias(t).copy_((share + RAREST).log())
-            if spec.ordered[t] and smooth and len(share) > 2:
-                rank = share.cumsum(0) - share / 2
-                wave = torch.arange(1, self.embed + 1)
-                cosines = torch.cos(math.pi * rank[:, None] * wave) / wave.sqrt()
-                self.inlet.embed.weight[at : at + len(share)] = smooth * cosines  # type: ignore[union-attr, operator, index]
+            if is_curve(spec, t) and smooth:
+                cosines = smooth * rank_cosines(shares, self.embed, power=0.5)
+                self.inlet.embed.weight[at : at + len(share)] = cosines  # type: ignore[union-attr, operator, index]
             at += len(share)
 
     def _embedded(self, x: Tensor) -> Tensor:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, log_softmax
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -53,13 +55,28 @@ def columns(x: Tensor, logits: Sequence[Tensor], groups: Sequence[Sequence[int]]
     """(T, B) nats of each token, the positions in the order of `groups`. x: (B, T) tokens, each position of
     its own vocabulary. logits: (T_g, B, V_g) of each group of positions; see `head.ColumnOutlet`.
     """
-    by_position = x.t()
-    return torch.cat(
-        [
-            cross_entropy(each.flatten(0, 1).float(), by_position[list(group)].flatten(), reduction="none")
-            for group, each in zip(groups, logits, strict=True)
-        ]
-    ).view(x.shape[1], len(x))
+    order = torch.tensor([t for group in groups for t in group], device=x.device)
+    targets = x.t().index_select(0, order).split([len(group) for group in groups])
+    return torch.cat([_Nats.apply(each.float(), own) for each, own in zip(logits, targets, strict=True)])
+
+
+class _Nats(torch.autograd.Function):
+    """Cross-entropy whose backward pass is softmax minus one-hot in place: a seventh of a table's step less
+    than torch's, which writes four rectangles of the size of the logits. Differentiable once.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, x: Tensor) -> Tensor:
+        log_shares = logits.log_softmax(-1)
+        ctx.save_for_backward(log_shares, x)
+        return -log_shares.gather(-1, x.unsqueeze(-1)).squeeze(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None]:
+        log_shares, x = ctx.saved_tensors
+        gradient = log_shares.exp().mul_(outer.unsqueeze(-1))
+        return gradient.scatter_add_(-1, x.unsqueeze(-1), -outer.unsqueeze(-1)), None
 
 
 def split_mixture(parameters: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor]:

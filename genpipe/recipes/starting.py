@@ -39,9 +39,9 @@ def tabular_autoregressive() -> Recipe:
         layout="tokens",
         family=SequenceConfig(model=AutoregressiveConfig()),
         training=Training(
-            epochs=7,
+            epochs=6,
             steps=1_000_000,
-            batch_size=256,
+            batch_size=384,
             learning_rate=1e-2,
             weight_decay=0.5,
             schedule="cosine",
@@ -60,7 +60,7 @@ def tabular_any_order() -> Recipe:
         tabular_autoregressive(),
         "tabular_any_order",
         family=SequenceConfig(model=model),
-        training={"epochs": 12, "batch_size": 512, "ema": 0.998},
+        training={"epochs": 9, "batch_size": 512, "ema": 0.998},
     )
 
 

@@ -213,7 +213,7 @@ def publish(job: Job, recipe: Recipe, codec: Any, result: Any) -> None:
 
     metrics = {k: v for k, v in result.metrics.items() if v == v}
     uri = store.join(job.run, f"bundle-{store.digest(save(dict(result.weights)))[:8]}")
-    origin = job.origin | {"step": result.step}
+    origin = job.origin | {"step": result.step, "rows": Dataset(job.dataset).rows("train")}
     save_bundle(uri, recipe=recipe, codec=codec, weights=result.weights, metrics=metrics, origin=origin)
     model = TrainedModel(uri, job.run, job.name, metrics, result.step, result.seconds, job.dataset)
     store.write_bytes(store.join(job.run, "history.json"), store.canonical(list(result.history)))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from genpipe.errors import UsageError
 from genpipe.families.base import Family
 
@@ -35,3 +39,26 @@ def useful_threads(family: Family, cpus: int) -> int:
     with torch.random.fork_rng(devices=[]):
         size = sum(p.numel() for net in family.build().values() for p in net.parameters())
     return 1 if size < SMALL else cpus
+
+
+@contextmanager
+def repeatable(device: str) -> Iterator[None]:
+    """A GPU's sums in one order, so that a seed gives the same weights there, too, and a run that resumes
+    those of one that never stopped. Where torch has no such kernel it goes on without a word.
+    """
+    import torch
+
+    if torch.device(device).type != "cuda":
+        yield
+        return
+    cudnn, before = torch.backends.cudnn, torch.are_deterministic_algorithms_enabled()
+    kept = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*deterministic")
+            yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = kept
+        torch.use_deterministic_algorithms(before)

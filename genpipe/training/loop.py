@@ -23,6 +23,7 @@ from genpipe.recipe import Recipe, Training, make_family
 from genpipe.spec import TensorSpec
 from genpipe.training.checkpoint import Checkpoint
 from genpipe.training.data import Source
+from genpipe.training.device import repeatable
 from genpipe.training.distributed import ALONE, Ranks
 from genpipe.training.guard import Diverged, Window
 from genpipe.training.optim import autocast, clip_gradients, gradient_norm
@@ -98,7 +99,7 @@ def fit(
     Raises QualityError on divergence, after one return to the last checkpoint at a lower learning rate.
     """
     family, hooks = make_family(recipe, spec), Hooks(report, evaluate, should_stop)
-    with torch.random.fork_rng(devices=[]):  # the caller's global random state stays as it was
+    with torch.random.fork_rng(devices=[]), repeatable(device):  # the caller's global state stays as it was
         return play(family, recipe.training, spec, source, seed, ranks, device, sink, hooks)
 
 
@@ -119,7 +120,7 @@ def play(
     size = training.batch_size
     start, stop = ranks.rows(size)
     share = (stop - start) / size
-    precision, window = autocast(training.precision, device), Window()
+    precision, window = autocast(training.precision, device, state.size), Window()
     clock, asked = time.monotonic() - state.seconds, False
     while not (asked or state.done):
         arrays = source.batch(state.step, size=size, start=start, stop=stop)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 EPSILON = 1e-8
+GAINS = 20_000_000  # on an H100 25 million were 1.2 times as fast in bfloat16, 12 million .7 times
 
 
 class AdamW:
@@ -113,10 +114,12 @@ def clip_gradients(parameters: Sequence[Tensor], norm: Tensor, limit: float) -> 
     torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm, foreach=True)
 
 
-def autocast(precision: str, device: str) -> AbstractContextManager:
-    """bfloat16 where asked, or where `auto` meets a GPU; a fresh, reusable context."""
+def autocast(precision: str, device: str, parameters: int) -> AbstractContextManager:
+    """bfloat16 where asked, or where `auto` meets a GPU with that many parameters to multiply; a fresh,
+    reusable context. Small networks lose by it: casts are launches, and launches are all they wait for.
+    """
     kind = torch.device(device).type
     low = precision == "bfloat16" or (
-        precision == "auto" and kind == "cuda" and torch.cuda.is_bf16_supported()
+        precision == "auto" and kind == "cuda" and parameters >= GAINS and torch.cuda.is_bf16_supported()
     )
     return torch.autocast(kind, torch.bfloat16) if low else nullcontext()

@@ -17,6 +17,7 @@ from genpipe.training.guard import Guard
 from genpipe.training.optim import AdamW, Average, rate_at
 
 BACKOFF = 0.1  # the learning rate's factor after a rollback
+NOISE = 0.01  # of a fidelity: by less, settled weights are not given up for earlier ones
 
 
 def published_roles(family: Family) -> tuple[str, ...]:
@@ -36,6 +37,7 @@ class State:
             role: AdamW(net, betas=training.betas, weight_decay=training.weight_decay)
             for role, net in self.nets.items()
         }
+        self.size = sum(p.numel() for net in self.nets.values() for p in net.parameters())
         self.published = published_roles(family)
         self.average: Average | None = None
         if training.ema is not None:
@@ -96,11 +98,12 @@ class State:
         self.history.append({"step": self.step, **curves})
         by_loss = self.training.monitor == "loss" or "fidelity" not in metrics
         score = -metrics["loss"] if by_loss else metrics["fidelity"]
-        if self.best_score is None or score > self.best_score:
-            self.best_score, self.best_step, self.best_metrics = score, self.step, dict(metrics)
-            self.best, self.stale = self.weights(), 0
-        else:
-            self.stale += 1
+        settled = self.training.schedule == "cosine" and not by_loss
+        best = -math.inf if self.best_score is None else self.best_score
+        self.stale = 0 if score > best else self.stale + 1
+        if score > best - (NOISE if settled else 0.0):
+            self.best_score, self.best_step = max(score, best), self.step
+            self.best_metrics, self.best = dict(metrics), self.weights()
 
     def back_off(self) -> None:
         """After a rollback: the same data again, at a lower learning rate."""

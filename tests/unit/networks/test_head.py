@@ -69,11 +69,42 @@ def test_columns_have_their_own_vocabulary() -> None:
 
 def test_columns_of_like_vocabulary_are_padded_together() -> None:
     sizes = (2, 500, 7, 30, 300, 2)
-    assert alike(sizes) == [[0, 5], [2, 3], [1, 4]]
+    assert alike(sizes) == [[0, 2, 5], [3], [4], [1]]  # a column of 300 does not pay for one of 500
+    assert alike((100,) * 7 + (99, 3)) == [[8], [0, 1, 2, 3, 4, 5, 6, 7]]
+    many = alike(tuple(range(2, 202)))
+    assert [t for group in many for t in group] == list(range(200)) and 10 < len(many) < 30
     outlet = ColumnOutlet(TensorSpec(layout="tokens", shape=(6,), dtype="int32", vocabulary=sizes), 4)
     logits = outlet(torch.randn(2, 6, 4))
-    assert [tuple(each.shape) for each in logits] == [(2, 2, 2), (2, 2, 30), (2, 2, 500)]
-    assert torch.isinf(logits[1]).sum(-1).tolist() == [[23, 23], [0, 0]]
+    assert [tuple(each.shape) for each in logits] == [(3, 2, 7), (1, 2, 30), (1, 2, 300), (1, 2, 500)]
+    assert torch.isinf(logits[0]).sum(-1).tolist() == [[5, 5], [0, 0], [5, 5]]
+
+
+def test_an_ordered_column_learns_curves_that_training_can_bend_anywhere() -> None:
+    """Before a step, near options have near logits; the free weights reach every single option."""
+    shares = (tuple([0.02] * 50), (0.5, 0.5))
+    spec = TensorSpec(
+        layout="tokens",
+        shape=(2,),
+        dtype="int32",
+        vocabulary=(50, 2),
+        frequencies=shares,
+        ordered=(True, True),
+    )
+    torch.manual_seed(0)
+    outlet = ColumnOutlet(spec, 8)
+    h = torch.randn(64, 8)
+    logits = outlet.at(h, 0).detach()
+    assert float((logits[:, 1:] - logits[:, :-1]).abs().mean()) < 0.3 * float(logits.std(1).mean())
+    whole = outlet(h.unsqueeze(1).expand(-1, 2, -1))
+    group, place = outlet.place[0]
+    torch.testing.assert_close(whole[group][place, :, :50], logits)
+    optimizer = torch.optim.Adam(outlet.parameters(), lr=0.05)
+    for _ in range(150):  # a spike at one option where h[0] is positive
+        loss = torch.nn.functional.cross_entropy(outlet.at(h, 0), torch.where(h[:, 0] > 0, 7, 30))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.2
 
 
 def test_one_position_alone_gets_what_it_gets_among_all() -> None:

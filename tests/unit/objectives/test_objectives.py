@@ -122,3 +122,27 @@ def test_gaussian_mixture_is_the_mixture_density() -> None:
     assert likelihood.gaussian_mixture(x, parameters).item() == pytest.approx(expected.item(), rel=1e-5)
     none = torch.zeros(2, 3, dtype=torch.bool)
     assert likelihood.gaussian_mixture(x, parameters, none).item() == 0
+
+
+def test_nats_of_columns_and_their_gradients_are_those_of_cross_entropy() -> None:
+    torch.manual_seed(0)
+    groups, sizes = ((1, 2), (0,)), (9, 4, 3)
+    x = torch.stack([torch.randint(0, v, (6,)) for v in sizes], 1)
+    wide = [torch.randn(2, 6, 4), torch.randn(1, 6, 9)]
+    wide[0][1, :, 3] = -torch.inf  # position 2 has three options
+    ours, theirs = ([w.clone().requires_grad_() for w in wide] for _ in range(2))
+    weights = torch.rand(3, 6)
+    nats = likelihood.columns(x, ours, groups)
+    expected = torch.stack(
+        [
+            torch.nn.functional.cross_entropy(theirs[k][i], x[:, t], reduction="none")
+            for k, group in enumerate(groups)
+            for i, t in enumerate(group)
+        ]
+    )
+    torch.testing.assert_close(nats, expected)
+    (nats * weights).sum().backward()
+    (expected * weights).sum().backward()
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.grad is not None and other.grad is not None
+        torch.testing.assert_close(mine.grad, other.grad.nan_to_num(0.0))
