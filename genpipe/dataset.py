@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
@@ -25,6 +26,7 @@ from pydantic import BaseModel, ConfigDict
 from genpipe import store
 from genpipe.errors import ConflictError, DataError
 from genpipe.schema import Schema
+from genpipe.seeds import numpy_rng
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 SPLITS = ("train", "holdout", "generated")
 FORMAT = 1
 AGAIN = "ingest or generate again"
+VALIDATION_ROWS = 1000
 
 
 class Part(BaseModel):
@@ -199,6 +202,23 @@ class Dataset:
         wanted = schema if columns is None else pa.schema([schema.field(c) for c in columns])
         batches = self.batches(split, columns=columns)
         return pa.Table.from_batches((b.select(wanted.names).cast(wanted) for b in batches), schema=wanted)
+
+    @cached_property
+    def validation(self) -> np.ndarray:
+        """Places in the holdout, ascending, of the rows by which training stops and a search chooses: the
+        same `VALIDATION_ROWS` at random, or all where there are fewer.
+        """
+        order = numpy_rng(0, "validation", self.fingerprint).permutation(self.rows("holdout"))
+        return np.sort(order[:VALIDATION_ROWS])
+
+    def judging(self) -> pa.Table:
+        """The holdout rows nothing was chosen by: those not in `validation`, where these are half of it or
+        less. A smaller holdout serves both, as half of it would be too few for either.
+        """
+        table, places = self.table("holdout"), self.validation
+        if table.num_rows < 2 * len(places):
+            return table
+        return table.filter(pa.array(np.isin(np.arange(table.num_rows), places, invert=True)))
 
     def pandas(self, split: str | None = None) -> pd.DataFrame:
         """A split (by default the only one, or `train`) as a pandas frame."""

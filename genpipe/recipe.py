@@ -21,7 +21,7 @@ from genpipe.networks import NETWORKS, check_network
 from genpipe.schema import DataKind, Schema
 from genpipe.spec import Layout, TensorSpec
 
-EVALUATIONS = 2  # of a run whose length follows from the data
+EVALUATIONS = 3  # of a run whose length follows from the data
 
 
 class Training(BaseModel):
@@ -46,7 +46,7 @@ class Training(BaseModel):
     steps: int = Field(default=1000, ge=1)
     epochs: float | None = Field(default=None, gt=0)
     batch_size: int = Field(
-        default=128, ge=1, json_schema_extra={"search": {"choices": [32, 64, 128, 256, 512]}}
+        default=128, ge=1, json_schema_extra={"search": {"choices": [32, 64, 128, 256, 384, 512]}}
     )
     balance: bool = False
     learning_rate: float = Field(

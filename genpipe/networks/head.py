@@ -22,7 +22,7 @@ from genpipe.spec import TensorSpec
 GROUP = 64  # options a position may be padded by rather than open another group
 MOST_SIZES = 64  # different sizes a group may hold: bounds the search
 WAVES = 24  # cosines a curve over ordered options is made of
-CURVE = 2.0  # their scale
+CURVE = 1.0  # their scale
 
 
 class Head(nn.Module):

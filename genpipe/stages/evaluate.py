@@ -43,7 +43,8 @@ def evaluate(
     """Score a generator and write its report; returns the Report with the URIs of what was written.
 
     model: what `train` or `register` returned, a bundle's URI, or "models:/name@champion".
-    dataset: by default the one it was trained on. Another one must have the same columns.
+    dataset: by default the one it was trained on, and of its holdout the rows that neither early stopping
+    nor a search looked at, where there are enough (`Dataset.judging`). Another must have the same columns.
     rows: generated rows to judge; by default as many as the holdout has, at least 500 and at most 10,000.
     real_examples: show a few holdout images, series or clips beside the generated ones.
 
@@ -69,7 +70,7 @@ def evaluate(
 
     step(0, "reading the dataset")
     found.verify()
-    train, holdout = found.table("train"), found.table("holdout")
+    train, holdout = found.table("train"), found.table("holdout") if foreign else found.judging()
     step(1, f"generating {rows:,} rows")
     synthetic = bundle.sample(rows, seed=seed)
     step(2, "scoring")

@@ -40,7 +40,7 @@ class Scorer:
         self.spec = codec.spec(layout)
         positions = self.spec.shape[0] if layout in ("tokens", "sequence") else 1
         self.rows = min(ROWS, max(128, STEPS // positions))
-        real = holdout_rows(dataset, ROWS, seed=seed)
+        real = validation_rows(dataset)
         self.fidelity = Fidelity(real, dataset.schema, seed=seed)
         self.real: Arrays = codec.encode(real.combine_chunks().to_batches()[0], layout)
 
@@ -85,8 +85,8 @@ def spread(samples: np.ndarray, real: np.ndarray) -> float:
     return float(samples.std(axis=0, dtype=np.float64).mean()) / wide if wide > 0 else 1.0
 
 
-def holdout_rows(dataset: Dataset, rows: int, *, seed: int) -> pa.Table:
-    """A random sample of the holdout in its order (sorted input must not give one class), read in batches."""
+def validation_rows(dataset: Dataset) -> pa.Table:
+    """The holdout's rows that training may choose by (`Dataset.validation`), read in batches."""
     total = dataset.rows("holdout")
     if total < 2:
         raise DataError(
@@ -96,8 +96,7 @@ def holdout_rows(dataset: Dataset, rows: int, *, seed: int) -> pa.Table:
             expected="at least 2, to score a model on rows it has not seen",
             fix="ingest more rows, or raise holdout",
         )
-    picked = np.sort(numpy_rng(seed, "score", "holdout").permutation(total)[:rows])
-    batches, offset = [], 0
+    picked, batches, offset = dataset.validation, [], 0
     for batch in dataset.batches("holdout"):
         mine = picked[(picked >= offset) & (picked < offset + batch.num_rows)] - offset
         if len(mine):

@@ -17,7 +17,8 @@ from genpipe.training.guard import Guard
 from genpipe.training.optim import AdamW, Average, rate_at
 
 BACKOFF = 0.1  # the learning rate's factor after a rollback
-NOISE = 0.01  # of a fidelity: by less, settled weights are not given up for earlier ones
+NOISE = 0.01  # of a fidelity to some hundred holdout rows
+MEMORY = 0.01  # of nats a row
 
 
 def published_roles(family: Family) -> tuple[str, ...]:
@@ -93,7 +94,12 @@ class State:
         }
 
     def judge(self, metrics: Mapping[str, float]) -> None:
-        """Keep these weights if the evaluation is the best so far by what the recipe monitors."""
+        """Keep these weights if the evaluation is the best so far by what the recipe monitors.
+
+        Along a cosine later weights are kept for equal ones, too: less than NOISE says nothing. And whatever
+        their fidelity, weights that have begun to learn the training rows by heart are not kept: those with a
+        holdout likelihood by MEMORY worse than it has been.
+        """
         curves = {name: float(value) for name, value in self.metrics.items() if math.isfinite(value)}
         self.history.append({"step": self.step, **curves})
         by_loss = self.training.monitor == "loss" or "fidelity" not in metrics
@@ -101,6 +107,9 @@ class State:
         settled = self.training.schedule == "cosine" and not by_loss
         best = -math.inf if self.best_score is None else self.best_score
         self.stale = 0 if score > best else self.stale + 1
+        nats = [row["holdout.nats"] for row in self.history if "holdout.nats" in row]
+        if settled and self.best and nats and nats[-1] - min(nats) > MEMORY * abs(min(nats)):
+            return
         if score > best - (NOISE if settled else 0.0):
             self.best_score, self.best_step = max(score, best), self.step
             self.best_metrics, self.best = dict(metrics), self.weights()

@@ -120,7 +120,7 @@ def test_a_fixed_order_says_what_it_cannot(fixed: str, home: Path, tmp_path: Pat
     kiel = bundle.sample(300, conditions={"city": "Kiel"}).to_pandas()  # drawn until they fit
     assert set(kiel.city) == {"Kiel"} and abs(kiel["size"].mean() - 30) < 2
     paid = bundle.sample(2000, conditions={"plan": {"paid": 1, "free": 1}}).to_pandas()  # the first column
-    assert abs((paid.plan == "paid").mean() - 0.5) < 0.01
+    assert abs((paid.plan == "paid").mean() - 0.5) < 0.02  # exact in a whole block
     assert (paid[paid.plan == "paid"].vip == "yes").mean() > 0.9
     with pytest.raises(UsageError, match="train with recipe 'tabular_any_order'"):
         bundle.sample(5, conditions={"city": {"Bonn": 1, "Ulm": 1}})

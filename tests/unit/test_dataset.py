@@ -10,15 +10,17 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import genpipe
 from genpipe import store
-from genpipe.dataset import Dataset, Part, commit, new_attempt, write_part
+from genpipe.dataset import VALIDATION_ROWS, Dataset, Part, commit, new_attempt, write_part
 from genpipe.errors import ConflictError, DataError
 from genpipe.schema import Category, Integer, Schema
+from genpipe.training.score import validation_rows
 
 SCHEMA = Schema(kind="tabular", fields=(Integer(name="n"), Category(name="c", nullable=True)), target="c")
 ROOT = Path(genpipe.__file__).parent.parent
@@ -192,3 +194,22 @@ def test_a_broken_manifest_is_named(text: str, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(DataError, match=r"manifest.json: .*validation error"):
         Dataset(str(tmp_path)).rows()
+
+
+def test_rows_that_training_chooses_by_are_not_those_it_is_judged_by(tmp_path: Path) -> None:
+    def held(rows: int, uri: str) -> Dataset:
+        attempt = new_attempt()
+        parts = [
+            write_part(uri, table(30), split="train", name="train-00000", attempt=attempt),
+            write_part(uri, table(rows, 30), split="holdout", name="holdout-00000", attempt=attempt),
+        ]
+        return commit(uri, name="toy", schema=SCHEMA, parts=parts, origin={"source": "test"})
+
+    large, again = held(2500, str(tmp_path / "a")), held(2500, str(tmp_path / "b"))
+    chosen = validation_rows(large).column("n").to_pylist()
+    judged = large.judging().column("n").to_pylist()
+    assert len(chosen) == VALIDATION_ROWS and sorted(chosen + judged) == list(range(30, 2530))
+    assert validation_rows(again).column("n").to_pylist() == chosen  # wherever the dataset lies
+    small = held(1999, str(tmp_path / "c"))
+    assert small.judging().num_rows == 1999 and validation_rows(small).num_rows == VALIDATION_ROWS
+    assert np.array_equal(held(40, str(tmp_path / "d")).validation, np.arange(40))
