@@ -1,4 +1,4 @@
-"""Which weights a run keeps: not those that only noise prefers, and none that know the training rows by heart."""
+"""Which weights a run keeps: none that only noise prefers, and none that know the training rows by heart."""
 
 from __future__ import annotations
 
