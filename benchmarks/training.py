@@ -155,7 +155,7 @@ def scaling_worker(config: dict[str, Any]) -> dict[str, float] | None:
     network = {"network": "conv2d", "width": 48}
     changes = {
         "family": {"encoder": network, "decoder": network},
-        "training": {"batch_size": 256, "ema": None},
+        "training": {"batch_size": 512, "ema": None},
     }
     recipe = parse_recipe({"base": "image_vae"} | changes, "image")
     spec = TensorSpec(layout="grid", shape=(1, 16, 16), dtype="uint8", conditions=(10,))
@@ -233,7 +233,7 @@ def main() -> int:
         print(
             f"{name:12} road / bare: {roads[name]['ratio_cpu']:.3f} CPU, {roads[name]['ratio_wall']:.3f} wall"
         )
-    pair, fixed = scaling(max(3, options.pairs // 2), steps=8)
+    pair, fixed = scaling(max(3, options.pairs // 2), steps=6)
     print(f"2 workers / 1 worker: {pair['speedup']:.2f} wall (target {SCALING_TARGET}),", end=" ")
     print(f"{pair['speedup_cpu']:.2f} CPU; apart {pair['machine_limit']:.2f}; {os.cpu_count()} cores")
     print("fixed seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in fixed.items()))
