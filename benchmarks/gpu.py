@@ -19,9 +19,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.training import ROWS, Noise, workload
-from genpipe.batch import to_batch
-from genpipe.recipe import Recipe, make_family
+from benchmarks.training import bare_loop, workload
+from genpipe.recipe import Recipe
 from genpipe.training.data import Resident
 from genpipe.training.loop import fit
 
@@ -38,37 +37,8 @@ def widened(recipe: Recipe, parts: dict[str, dict[str, Any]]) -> Recipe:
     return recipe.model_copy(update={"family": recipe.family.model_copy(update=changes)})
 
 
-class NoiseThere(Noise):
-    """Noise drawn on the device, as a bare loop would."""
-
-    def normal(self, *shape: int) -> torch.Tensor:
-        return torch.randn(self.rows, *shape, device="cuda")
-
-    def uniform(self, *shape: int) -> torch.Tensor:
-        return torch.rand(self.rows, *shape, device="cuda")
-
-
 def bare(recipe: Recipe, spec: Any, data: dict[str, Any], steps: int) -> None:
-    family, size = make_family(recipe, spec), recipe.training.batch_size
-    nets = {role: net.cuda() for role, net in family.build().items()}
-    rate, betas = recipe.training.learning_rate, recipe.training.betas
-    optimizers = {
-        r: torch.optim.AdamW(n.parameters(), lr=rate, betas=betas, fused=True) for r, n in nets.items()
-    }
-    for step in range(steps):
-        at = step * size % (ROWS - size)
-        batch = to_batch({k: a[at : at + size] for k, a in data.items()}, spec, "cuda")
-        for phase in family.phases:
-            if step % phase.every == 0:
-                for role, net in nets.items():
-                    net.requires_grad_(role in phase.trains)
-                with torch.autocast("cuda", torch.bfloat16):
-                    terms = family.loss(phase.name, nets, batch, NoiseThere(batch.size))  # type: ignore[arg-type]
-                for role in phase.trains:
-                    optimizers[role].zero_grad()
-                sum(terms.values()).backward()  # type: ignore[union-attr]
-                for role in phase.trains:
-                    optimizers[role].step()
+    bare_loop(recipe, spec, data, steps, "cuda", torch.autocast("cuda", torch.bfloat16))
     torch.cuda.synchronize()
 
 

@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -70,20 +71,27 @@ def workload(name: str) -> tuple[Recipe, TensorSpec, dict[str, np.ndarray]]:
 class Noise:
     """What a bare loop draws from: torch's global generator."""
 
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
+    def __init__(self, rows: int, device: str) -> None:
+        self.rows, self.device = rows, device
 
     def normal(self, *shape: int) -> torch.Tensor:
-        return torch.randn(self.rows, *shape)
+        return torch.randn(self.rows, *shape, device=self.device)
 
     def uniform(self, *shape: int) -> torch.Tensor:
-        return torch.rand(self.rows, *shape)
+        return torch.rand(self.rows, *shape, device=self.device)
 
 
-def bare_loop(recipe: Recipe, spec: TensorSpec, data: dict[str, np.ndarray], steps: int) -> None:
+def bare_loop(
+    recipe: Recipe,
+    spec: TensorSpec,
+    data: dict[str, np.ndarray],
+    steps: int,
+    device: str = "cpu",
+    precision: AbstractContextManager[Any] = nullcontext(),  # noqa: B008  reusable, and holds nothing
+) -> None:
     """The loop one would write in a notebook, written well."""
     family, size = make_family(recipe, spec), recipe.training.batch_size
-    nets = family.build()
+    nets = {role: net.to(device) for role, net in family.build().items()}
     rate, betas = recipe.training.learning_rate, recipe.training.betas
     optimizers = {
         r: torch.optim.AdamW(n.parameters(), lr=rate, betas=betas, weight_decay=0.0, fused=True)
@@ -92,14 +100,16 @@ def bare_loop(recipe: Recipe, spec: TensorSpec, data: dict[str, np.ndarray], ste
     order = np.random.default_rng(0).permutation(ROWS)
     for step in range(steps):
         rows = order[step * size % ROWS :][:size]
-        batch = to_batch({k: a[rows] for k, a in data.items()}, spec)
+        batch = to_batch({k: a[rows] for k, a in data.items()}, spec, device)
         for phase in family.phases:
             if step % phase.every == 0:
                 for role, net in nets.items():
                     net.requires_grad_(role in phase.trains)
                 for role in phase.trains:
                     optimizers[role].zero_grad()
-                sum(family.loss(phase.name, nets, batch, Noise(batch.size)).values()).backward()  # type: ignore
+                with precision:
+                    terms = family.loss(phase.name, nets, batch, Noise(batch.size, device))  # type: ignore
+                sum(terms.values()).backward()  # type: ignore[union-attr]
                 for role in phase.trains:
                     optimizers[role].step()
 

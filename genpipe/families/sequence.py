@@ -26,7 +26,7 @@ from genpipe.spec import TensorSpec
 
 CALIBRATIONS = 3  # rounds of matching one head to its column's shares
 CALIBRATION_ROWS = 8192  # whose conditions it is done under: enough for a marginal, little beside an epoch
-STRATA = 128
+STRATA = 128  # of rows by the token to be expected, inside which a block is evened out by the token before
 RANDOM_ORDERS = 0.5  # of the steps of a network that learns any order; the others keep the columns' own
 
 

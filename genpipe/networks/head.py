@@ -22,7 +22,6 @@ from genpipe.spec import TensorSpec
 GROUP = 64  # options a position may be padded by rather than open another group
 MOST_SIZES = 64  # different sizes a group may hold: bounds the search
 WAVES = 24  # cosines a curve over ordered options is made of
-CURVE = 1.0  # their scale
 
 
 class Head(nn.Module):
@@ -214,7 +213,7 @@ class ColumnOutlet(nn.Module):
         curved = [i for i, t in enumerate(self.groups[k]) if spec.frequencies and is_curve(spec, t)]
         waves = torch.zeros(len(self.groups[k]), WAVES, weight.shape[-1])
         for i in curved:
-            cosines = CURVE * rank_cosines(spec.frequencies[self.groups[k][i]], WAVES, power=1.5)
+            cosines = rank_cosines(spec.frequencies[self.groups[k][i]], WAVES, power=1.5)
             waves[i, :, : len(cosines)] = cosines.t()
         weight[curved] *= 0.1
         mixture = torch.randn(len(waves), weight.shape[1], WAVES) * 0.1 / math.sqrt(weight.shape[1])

@@ -121,7 +121,7 @@ def train(
         device=resolve_device(settings.device),
         cpus=1 if workers else settings.cpus,
         origin=origin
-        | {"run_id": run_id, "dataset_uri": dataset.uri}
+        | {"run_id": run_id, "dataset_uri": dataset.uri, "rows": dataset.rows("train")}
         | ({"protected": hidden} if hidden else {}),
     )
     return run_job(job, workers, progress, settings)
@@ -213,7 +213,7 @@ def publish(job: Job, recipe: Recipe, codec: Any, result: Any) -> None:
 
     metrics = {k: v for k, v in result.metrics.items() if v == v}
     uri = store.join(job.run, f"bundle-{store.digest(save(dict(result.weights)))[:8]}")
-    origin = job.origin | {"step": result.step, "rows": Dataset(job.dataset).rows("train")}
+    origin = job.origin | {"step": result.step}
     save_bundle(uri, recipe=recipe, codec=codec, weights=result.weights, metrics=metrics, origin=origin)
     model = TrainedModel(uri, job.run, job.name, metrics, result.step, result.seconds, job.dataset)
     store.write_bytes(store.join(job.run, "history.json"), store.canonical(list(result.history)))

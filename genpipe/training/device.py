@@ -51,7 +51,7 @@ def repeatable(device: str) -> Iterator[None]:
     if torch.device(device).type != "cuda":
         yield
         return
-    cudnn, before = torch.backends.cudnn, torch.are_deterministic_algorithms_enabled()
+    cudnn, before = torch.backends.cudnn, torch.get_deterministic_debug_mode()
     kept = cudnn.deterministic, cudnn.benchmark
     cudnn.deterministic, cudnn.benchmark = True, False
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -61,4 +61,4 @@ def repeatable(device: str) -> Iterator[None]:
             yield
     finally:
         cudnn.deterministic, cudnn.benchmark = kept
-        torch.use_deterministic_algorithms(before)
+        torch.set_deterministic_debug_mode(before)

@@ -120,7 +120,8 @@ def play(
     size = training.batch_size
     start, stop = ranks.rows(size)
     share = (stop - start) / size
-    precision, window = autocast(training.precision, device, state.size), Window()
+    weights = sum(p.numel() for net in state.nets.values() for p in net.parameters())
+    precision, window = autocast(training.precision, device, weights), Window()
     clock, asked = time.monotonic() - state.seconds, False
     while not (asked or state.done):
         arrays = source.batch(state.step, size=size, start=start, stop=stop)

@@ -38,7 +38,6 @@ class State:
             role: AdamW(net, betas=training.betas, weight_decay=training.weight_decay)
             for role, net in self.nets.items()
         }
-        self.size = sum(p.numel() for net in self.nets.values() for p in net.parameters())
         self.published = published_roles(family)
         self.average: Average | None = None
         if training.ema is not None:
