@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from genpipe.batch import Draws
+from genpipe.batch import Draws, cumulated
 from genpipe.codecs.base import Codec
 from genpipe.codecs.conditions import ConditionTable
 from genpipe.codecs.tabular import TabularCodec
@@ -88,7 +88,7 @@ def draw_condition(
     if bool((tokens >= 0).any()):
         evidence = [nats.sum(2) for nats in by_class(family, nets, tokens, classes)]
         log_odds = log_odds + torch.cat(evidence)
-    drawn = classes[rng.spread(log_odds.softmax(-1)[back], back.float())]
+    drawn = classes[rng.spread(cumulated(log_odds)[:, back], back)]
     return torch.where(told >= 0, told, drawn)
 
 

@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from genpipe.batch import Batch, Draws, one_hot
+from genpipe.batch import Batch, Draws, cumulated, one_hot
 from genpipe.families.base import Nets, Phase, barred
 from genpipe.families.calibrate import shift_to
 from genpipe.networks import AnyNetwork, build_network
@@ -27,6 +27,7 @@ from genpipe.spec import TensorSpec
 CALIBRATIONS = 3  # rounds of matching one head to its column's shares
 CALIBRATION_ROWS = 8192  # whose conditions it is done under: enough for a marginal, little beside an epoch
 STRATA = 128  # of rows by the token to be expected, inside which a block is evened out by the token before
+LEVELS = 2**14  # of expected tokens: as fine as their ranks
 RANDOM_ORDERS = 0.5  # of the steps of a network that learns any order; the others keep the columns' own
 
 
@@ -121,7 +122,7 @@ class SequenceModel:
         for t, shares in enumerate(self.spec.frequencies):
             predicted, state = net.step(previous, state)  # type: ignore[operator]
             wanted = torch.tensor(shares, device=predicted.device)
-            shift = shift_to(wanted, predicted, lambda raw: raw.softmax(-1), rounds=CALIBRATIONS)
+            shift = shift_to(wanted, predicted, lambda raw: raw.t().softmax(0).t(), rounds=CALIBRATIONS)
             net.outlet.bias(t).add_(shift)  # type: ignore[union-attr, operator]
             previous = self._draw(predicted + shift, rng, condition, drawn)
             drawn.append(previous)
@@ -129,12 +130,14 @@ class SequenceModel:
     def _draw(self, predicted: Tensor, rng: Draws, condition: Tensor, before: list[Tensor]) -> Tensor:
         """(B, P) -> (B,) tokens or (B, C) values. before: what was drawn of the positions before."""
         if self.spec.layout == "tokens":
-            logits = predicted.float() / self.config.temperature
+            logits = predicted.float()
+            if self.config.temperature != 1:
+                logits = logits / self.config.temperature
             if not self.spec.frequencies:
                 return rng.categorical(logits)
-            probability = logits.softmax(-1)
-            expected = probability @ torch.arange(logits.shape[-1], device=logits.device).float()
-            return rng.spread(probability, neighbours(condition, before, expected))
+            upto = cumulated(logits)
+            expected = (len(upto) - 1) - upto[:-1].sum(0) / upto[-1]
+            return rng.spread(upto, neighbours(condition, before, expected))
         channels = self.spec.shape[-1]
         weight, mean, log_scale = likelihood.split_mixture(predicted.float(), channels)
         pick = rng.categorical(weight).view(-1, 1, 1).expand(-1, 1, channels)
@@ -160,15 +163,14 @@ def evenly(condition: Tensor, rows: int) -> Tensor:
 
 def neighbours(condition: Tensor, before: list[Tensor], expected: Tensor) -> Tensor:
     """(B,) the place of each row among rows that are alike: those of one combination of classes (without any,
-    of one first token), of one of `STRATA` equal shares by the expected token, and then in the order of the
-    token before. So a block's pairs of columns come out nearly as exact as its columns.
+    of one first token), of one of `STRATA` about equal shares by the expected token, and then in the order of
+    the token before. So a block's pairs of columns come out nearly as exact as its columns.
     """
-    group = torch.zeros_like(expected, dtype=torch.float64)
+    place = torch.zeros_like(expected, dtype=torch.int64)
     for column in list(condition.unbind(1)) or before[:1]:
-        group = group * (column.max() + 1) + column
-    stratum = torch.empty_like(expected)
-    stratum[expected.argsort(stable=True)] = (
-        torch.arange(len(expected), device=expected.device) * STRATA // len(expected)
-    ).float()
-    last = before[-1] / (before[-1].max() + 1.0) if before else expected / (expected.max() + 1.0)
-    return group * STRATA + stratum + last
+        place = place * (column.max() + 1) + column
+    low, high = torch.aminmax(expected)
+    level = ((expected - low) * (LEVELS / (high - low).clamp_min(1e-9))).long()
+    upto = torch.bincount(level, minlength=LEVELS + 1).cumsum(0)
+    place = place * STRATA + (upto[level] - 1) * STRATA // len(expected)
+    return place * (before[-1].max() + 1) + before[-1] if before else place

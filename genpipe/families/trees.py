@@ -21,7 +21,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from genpipe.batch import Batch, Draws
+from genpipe.batch import Batch, Draws, cumulated
 from genpipe.families.base import Nets, Phase, barred
 from genpipe.spec import TensorSpec
 
@@ -161,7 +161,7 @@ class Trees:
             logits = shares.log() / self.config.temperature
             if known is not None:
                 logits = barred(logits, known[:, t])
-            drawn = rng.spread(logits.softmax(-1), leaf)
+            drawn = rng.spread(cumulated(logits), leaf)
             if known is not None:
                 drawn = torch.where(known[:, t] >= 0, known[:, t], drawn)
             seen = torch.cat([seen, drawn.unsqueeze(1)], 1)

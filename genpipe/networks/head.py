@@ -239,10 +239,10 @@ class ColumnOutlet(nn.Module):
         ]
 
     def at(self, h: Tensor, position: int) -> Tensor:
-        """(B, E) -> (B, V): one position's logits."""
+        """(B, E) -> (B, V): one position's logits, those of an option side by side (`batch.cumulated`)."""
         k, i = self.place[position]
         weight = self._weight(k, slice(i, i + 1))[0, :, : self.vocabulary[position]]
-        return torch.addmm(self.bias(position), h, weight)
+        return torch.addmm(self.bias(position).unsqueeze(1), weight.t(), h.t()).t()
 
     def bias(self, position: int) -> Tensor:
         """(V,) the biases of one position, to be changed in place."""

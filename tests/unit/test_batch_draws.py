@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genpipe.batch import Draws, one_hot
+from genpipe.batch import Draws, cumulated, in_order, one_hot
 
 
 def every_kind(draws: Draws) -> list[torch.Tensor]:
@@ -57,14 +57,14 @@ def varied_logits(rows: int) -> torch.Tensor:
 def test_even_draws_have_the_blocks_shares_nearly_exactly() -> None:
     logits = varied_logits(4096)
     expected = logits.softmax(-1).mean(0)
-    place = logits.softmax(-1)[:, 0]
+    place = (logits.softmax(-1)[:, 0] * 10000).long()
     shuffled = torch.randperm(4096, generator=torch.Generator().manual_seed(0))
 
     def error(drawn: torch.Tensor) -> float:
         return float((torch.bincount(drawn, minlength=4) / 4096 - expected).abs().max())
 
     even = [
-        error(Draws(s, total=4096).spread(logits[shuffled].softmax(-1), place[shuffled])) for s in range(20)
+        error(Draws(s, total=4096).spread(cumulated(logits[shuffled]), place[shuffled])) for s in range(20)
     ]
     independent = [error(Draws(s, total=4096).categorical(logits)) for s in range(20)]
     assert max(even) < 0.002 < sum(independent) / 20
@@ -72,8 +72,8 @@ def test_even_draws_have_the_blocks_shares_nearly_exactly() -> None:
 
 def test_even_draws_leave_each_row_its_own_distribution() -> None:
     logits = varied_logits(8)
-    place = logits.softmax(-1)[:, 0]
-    drawn = torch.stack([Draws(seed, total=8).spread(logits.softmax(-1), place) for seed in range(4000)])
+    place = torch.arange(8)
+    drawn = torch.stack([Draws(seed, total=8).spread(cumulated(logits), place) for seed in range(4000)])
     shares = torch.stack([(drawn == k).float().mean(0) for k in range(4)], 1)
     torch.testing.assert_close(shares, logits.softmax(-1), atol=0.03, rtol=0)
     assert not (drawn == 3).any()
@@ -81,4 +81,16 @@ def test_even_draws_leave_each_row_its_own_distribution() -> None:
 
 def test_even_draws_need_the_whole_batch() -> None:
     with pytest.raises(ValueError, match="all rows of the batch"):
-        Draws(0, total=8, start=0, stop=4).spread(torch.ones(4, 2), torch.zeros(4))
+        Draws(0, total=8, start=0, stop=4).spread(torch.ones(2, 4), torch.zeros(4, dtype=torch.long))
+
+
+def test_cumulated_weights_are_the_softmax() -> None:
+    logits = varied_logits(8) * 50  # of which an exponential alone would overflow
+    upto = cumulated(logits.clone())
+    torch.testing.assert_close((upto / upto[-1]).t(), logits.softmax(-1).cumsum(-1))
+
+
+def test_rows_are_sorted_by_numbers_of_any_size_and_equal_ones_keep_their_order() -> None:
+    small = torch.tensor([3, 0, 3, 2, 0])
+    assert in_order(small).tolist() == [1, 4, 3, 0, 2]
+    assert in_order(small * 10**6).tolist() == [1, 4, 3, 0, 2]

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from functools import cache
 
+import pytest
 import torch
 
 from genpipe.batch import Batch, Draws, one_hot
 from genpipe.bundle.known import draw_condition
 from genpipe.codecs.conditions import ConditionTable
 from genpipe.families.sequence import SequenceConfig, SequenceModel, evenly
-from genpipe.networks.autoregressive import MOST_WEIGHTS, AutoregressiveConfig, Columns
+from genpipe.networks.autoregressive import (
+    MOST_WEIGHTS,
+    AutoregressiveConfig,
+    Columns,
+    LookedUp,
+    Multiplied,
+)
 from genpipe.networks.head import alike
 from genpipe.spec import FREE, TensorSpec
 
@@ -124,6 +131,34 @@ def test_no_column_sees_itself_or_later_ones_and_in_another_order_those_before_i
     no, yes = False, True
     assert depends(None) == [[no, no, no], [yes, no, no], [yes, yes, no]]
     assert depends(torch.tensor([2, 0, 1])) == [[no, no, yes], [yes, no, yes], [no, no, no]]
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_sums_of_looked_up_rows_are_the_matrix_product(given: bool) -> None:
+    """Few rows are multiplied, many looked up; each column's logits are those of the whole pass."""
+    spec = SPEC.model_copy(update={"shape": (3,)})
+    torch.manual_seed(0)
+    net = Columns(spec, AutoregressiveConfig(embed=8, width=8, order="any" if given else "fixed"))
+    rng = torch.Generator().manual_seed(1)
+    x = torch.stack([torch.randint(v, (40,), generator=rng) for v in spec.vocabulary], 1)
+    known = torch.where(torch.rand(x.shape, generator=rng) < 0.5, x, FREE) if given else None
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=rng) * 0.3)
+        for rows, way in ((10, Multiplied), (40, LookedUp)):
+            c = one_hot(condition()[:rows], spec.conditions)
+            state = net.begin(c, None if known is None else known[:rows])
+            assert type(state.before) is way
+            previous = None
+            for t in range(3):
+                there = torch.arange(3) < t if known is None else (torch.arange(3) < t) | (known[:rows] >= 0)
+                logits, state = net.step(previous, state)
+                whole = net(
+                    x[:rows], c, torch.arange(3).roll(-t - 1) if given else None, there.expand(rows, 3)
+                )
+                k, i = net.outlet.place[t]
+                torch.testing.assert_close(logits, whole[k][i, :, : logits.shape[1]], atol=1e-5, rtol=1e-4)
+                previous = x[:rows, t]
 
 
 def test_the_first_layer_never_outgrows_its_limit() -> None:
