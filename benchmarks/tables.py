@@ -29,22 +29,28 @@ JUDGE_NEEDS = ("sdmetrics==0.32.0", "pandas==2.3.3", "scikit-learn==1.9.1", "num
 WIDE = {"family": {"model": {"network": "autoregressive", "width": 64}}}
 LONG = {"epochs": 8, "batch_size": 512, "ema": 0.998}
 AUTO, ANY, TREES = "tabular_autoregressive", "tabular_any_order", "tabular_trees"
+VAE, GAN = "tabular_vae", "tabular_gan"
+SAMPLED = 200_000  # rows, to committed Parquet, for the speed of sampling
 # (data, CPU seconds allowed, recipe, changes to it)
 BUDGETS: tuple[tuple[str, int, str, dict[str, Any]], ...] = (
     ("adult", 5, AUTO, {}),
     ("adult", 20, AUTO, {"training": LONG, **WIDE}),
     ("adult", 20, ANY, {}),
     ("adult", 5, TREES, {}),
+    ("adult", 72, VAE, {}),
+    ("adult", 183, GAN, {}),
     ("housing", 10, AUTO, {"training": {"epochs": 8}, **WIDE}),
     ("housing", 10, TREES, {}),
 )
-FIRST = (0.994, 0.972, 0.919, (0.48, 0.53), 0.53, 0.515)
-HOUSING = (0.985, 0.900, 0.80, (0.0, 0.53), 0.55, 0.525)
+FIRST = ">= .994     >= .972    >= .919   .48 to .53     <= .53    <= .515"
+HOUSING = ">= .985     >= .900     >= .80     <= .53     <= .55    <= .525"
 TARGETS = {
     ("adult", 5, AUTO): FIRST,
-    ("adult", 20, AUTO): (0.995, 0.974, 0.921, (0.48, 0.515), 0.515, 0.515),
-    ("adult", 20, ANY): (0.993, 0.967, 0.918, (0.0, 0.505), 0.54, 0.52),
+    ("adult", 20, AUTO): ">= .995     >= .974    >= .921  .48 to .515    <= .515    <= .515",
+    ("adult", 20, ANY): ">= .993     >= .967    >= .918    <= .505     <= .54     <= .52",
     ("adult", 5, TREES): FIRST,
+    ("adult", 72, VAE): "> .833, which TVAE has",
+    ("adult", 183, GAN): "> .832, which CTGAN has",
     ("housing", 10, AUTO): HOUSING,
     ("housing", 10, TREES): HOUSING,
 }
@@ -52,8 +58,8 @@ FIGURES = ("overall", "three_way", "tstr", "c2st_train", "c2st_holdout", "dcr_sh
 RIVALS = ("argn", "argn-fixed", "cart", "tvae-100", "ctgan-50")
 
 
-def fit(folder: Path, seed: int, changes: dict[str, Any], sample: Path) -> float:
-    """Train and sample in this process; returns CPU seconds of the fit."""
+def fit(folder: Path, seed: int, changes: dict[str, Any], sample: Path) -> tuple[float, float]:
+    """Train and sample in this process; returns CPU seconds of the fit, and rows to Parquet a CPU second."""
     import pyarrow.parquet as pq
     import sklearn.ensemble  # noqa: F401
     import torch
@@ -77,7 +83,19 @@ def fit(folder: Path, seed: int, changes: dict[str, Any], sample: Path) -> float
     )
     took = time.process_time() - began
     pq.write_table(Bundle.open(model.uri).sample(meta["rows_train"], seed=seed), sample)
-    return took
+    began = time.process_time()
+    genpipe.generate(model, rows=SAMPLED, seed=time.time_ns() % 10**6, workers=0)
+    return took, SAMPLED / (time.process_time() - began)
+
+
+def fit_apart(folder: Path, seed: int, recipe: dict[str, Any], sample: Path) -> tuple[float, float]:
+    """`fit` on one core in a process of its own."""
+    request = [folder, seed, json.dumps(recipe), sample]
+    command = [sys.executable, "-m", "benchmarks.tables", "--fit", *map(str, request)]
+    one_core = {"OMP_NUM_THREADS": "1", "GENPIPE_CPUS": "1"}
+    told = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | one_core)
+    seconds, rate = map(float, told.stdout.split()[-2:])
+    return seconds, rate
 
 
 def judge(python: Path, evaluator: Path, folder: Path, sample: Path) -> dict[str, float]:
@@ -126,9 +144,7 @@ def rivals(anchors: Path, data: str) -> list[str]:
 
 
 def target_line(data: str, budget: int, recipe: str) -> str:
-    overall, three, tstr, (low, high), holdout, dcr = TARGETS[data, budget, recipe]
-    limits = f">= {overall}  >= {three}  >= {tstr}  {low} to {high}  <= {holdout}  <= {dcr}"
-    return f"{'target':<22}{budget:>7}  {limits}"
+    return f"{'target':<22}{budget:>7}  {TARGETS[data, budget, recipe]}"
 
 
 def main() -> None:
@@ -141,7 +157,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.fit:
         folder, seed, changes, sample = args.fit
-        print(fit(Path(folder), int(seed), json.loads(changes), Path(sample)))
+        print(*fit(Path(folder), int(seed), json.loads(changes), Path(sample)))
         return
     root = Path(os.environ.get("GENPIPE_DATA", ""))
     anchors = root.parent / "anchors" / "tabular"
@@ -159,29 +175,16 @@ def main() -> None:
         mine = []
         for seed in range(args.seeds):
             sample = KEPT / f"{data}-{budget}s-{recipe.removeprefix('tabular_')}-{seed}.parquet"
-            request = [root / data, seed, json.dumps({"base": recipe, **changes}), sample]
-            command = [sys.executable, "-m", "benchmarks.tables", "--fit", *map(str, request)]
-            one_core = {"OMP_NUM_THREADS": "1", "GENPIPE_CPUS": "1"}
-            told = subprocess.run(
-                command, check=True, capture_output=True, text=True, env=os.environ | one_core
-            )
-            seconds = float(told.stdout.split()[-1])
+            seconds, rate = fit_apart(root / data, seed, {"base": recipe, **changes}, sample)
             found = judge(python, anchors / "evaluate.py", root / data, sample)
-            mine.append((seconds, found))
-            rows.append(
-                {
-                    "data": data,
-                    "budget_s": budget,
-                    "recipe": recipe,
-                    "seed": seed,
-                    "fit_cpu_s": round(seconds, 2),
-                    **found,
-                }
-                | {"sample": str(sample.relative_to(HERE))}
-            )
+            mine.append((seconds, rate, found))
+            about = {"data": data, "budget_s": budget, "recipe": recipe, "seed": seed}
+            measured = {"fit_cpu_s": round(seconds, 2), "sampled_rows_per_cpu_s": round(rate), **found}
+            rows.append(about | measured | {"sample": str(sample.relative_to(HERE))})
             print(line(f"genpipe, seed {seed}", seconds, found), flush=True)
-        mean = {f: statistics.mean(found[f] for _, found in mine) for f in FIGURES}
-        print(line("genpipe, mean", statistics.mean(s for s, _ in mine), mean))
+        mean = {f: statistics.mean(found[f] for *_, found in mine) for f in FIGURES}
+        took, rate = (statistics.mean(column) for column in list(zip(*mine, strict=True))[:2])
+        print(line("genpipe, mean", took, mean) + f"   {rate:,.0f} rows/s to Parquet")
         print(target_line(data, budget, recipe), *rivals(anchors, data), sep="\n")
     RESULT.write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag, silu
 
 from genpipe.networks.base import NetworkConfig
@@ -29,6 +30,7 @@ from genpipe.networks.head import ColumnOutlet, Inlet, is_curve, rank_cosines
 from genpipe.spec import TensorSpec
 
 MOST_WEIGHTS = 2**25  # of the first layer: 128 MiB, and as much again for each of two moments
+STAIRS = 6  # more save less than their matrix products cost
 RAREST = 1e-4  # added to every share, so that no logit begins at minus infinity
 
 
@@ -103,6 +105,33 @@ class LookedUp:
         return embedding_bag(places, self.table[t], mode="sum")
 
 
+class Staircase(torch.autograd.Function):
+    """bias (N,) + x (B, D) times weight (N, D) transposed, where weight is lower block-triangular: `stairs`
+    are (begin, end, upto), rows begin to end of weight with nothing in columns from upto on. What is zero is
+    not multiplied, which is a seventh of a table's step. Differentiable once.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, bias: Tensor, x: Tensor, weight: Tensor, stairs: list[tuple[int, int, int]]
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stairs = stairs
+        parts = [torch.addmm(bias[a:b], x[:, :upto], weight[a:b, :upto].t()) for a, b, upto in stairs]
+        return torch.cat(parts, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, weight = ctx.saved_tensors
+        outer = outer.to(x.dtype)
+        for_x, for_weight = torch.zeros_like(x), torch.zeros_like(weight)
+        for a, b, upto in ctx.stairs:
+            for_x[:, :upto].addmm_(outer[:, a:b], weight[a:b, :upto])
+            for_weight[a:b, :upto] = outer[:, a:b].t() @ x[:, :upto]
+        return outer.sum(0), for_x, for_weight, None
+
+
 @dataclass
 class State:
     """before: what the columns known so far give. t: the next column."""
@@ -141,6 +170,12 @@ class Columns(nn.Module):
         widths = [min(self.embed, size) for size in spec.vocabulary]
         self.ends = [0, *accumulate(widths)]
         kept = [t * self.embed + i for t, width in enumerate(widths) for i in range(width)]
+        cuts = [round(k * self.steps / STAIRS) for k in range(STAIRS + 1)]
+        self.stairs = [
+            (begin * self.width, end * self.width, self.ends[end - 1])
+            for begin, end in pairwise(cuts)
+            if begin < end
+        ]
         column = torch.arange(self.steps)
         # persistent=False: they follow from the sizes
         self.register_buffer("kept", torch.tensor(kept), persistent=False)
@@ -189,8 +224,10 @@ class Columns(nn.Module):
         seen = self.embedded(x)
         if there is not None:
             seen = seen * there[:, self.source]
-        mask = self.mask if order is None else self._mask(order)
-        h = torch.addmm(self.bias, seen, (self.before * mask).t())
+        if order is None:
+            h = Staircase.apply(self.bias, seen, self.before * self.mask, self.stairs)
+        else:
+            h = torch.addmm(self.bias, seen, (self.before * self._mask(order)).t())
         if self.condition is not None:
             h = h + self.condition(c)
         h = silu(h).unflatten(1, (self.steps, self.width)).transpose(0, 1).contiguous()
