@@ -229,7 +229,7 @@ class Columns(nn.Module):
         else:
             h = torch.addmm(self.bias, seen, (self.before * self._mask(order)).t())
         if self.condition is not None:
-            h = h + self.condition(c)
+            h = torch.addmm(h, c, self.condition.weight.t())
         h = silu(h).unflatten(1, (self.steps, self.width)).transpose(0, 1).contiguous()
         return self.outlet((h + silu(torch.baddbmm(self.shift, h, self.within))).transpose(0, 1))
 
