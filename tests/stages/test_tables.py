@@ -17,7 +17,8 @@ from genpipe.cli import execute
 from genpipe.dataset import Dataset
 from genpipe.errors import ConflictError, DataError, SpecError, UsageError
 from genpipe.pipeline.tables import load_tables
-from genpipe.stages.generate_tables import GeneratedTables, children
+from genpipe.stages.draw_tables import children
+from genpipe.stages.generate_tables import GeneratedTables
 from genpipe.stages.train_tables import open_tables
 
 SEGMENTS, MEAN_ORDERS, MEAN_AMOUNT = ("basic", "plus", "vip"), (1.0, 3.0, 6.0), (10.0, 50.0, 200.0)
