@@ -112,17 +112,18 @@ def load_tables(spec: str | Path | Mapping[str, Any] | TablesSpec) -> TablesSpec
 def _circle(spec: TablesSpec) -> list[tuple[Path_, str]]:
     """Tables of which each needs the next; a table that refers to itself is told of in `_references`."""
     try:
-        list(TopologicalSorter({n: t - {n} for n, t in spec.needs().items()}).static_order())
+        itself = {n for n, t in spec.tables.items() if t.parent != n}
+        list(TopologicalSorter({n: t - ({n} & itself) for n, t in spec.needs().items()}).static_order())
     except CycleError as error:
         names = [str(n) for n in error.args[1]]
         tables = [spec.tables[n] for n in names[1:]]
         only = all(t.parent == n for t, n in zip(tables, names, strict=False))
         what = "parents" if only else "parents and references"
         key = "parent" if only or spec.tables[names[0]].parent in names else "references"
-        text = f"found a circle of {what}: {' -> '.join(names)}; expected a table without a parent at the top"
+        expected = "a table without a parent at the top"
         if not only:
-            text = f"{text.split(';')[0]}; expected tables that can be made one after the other; leave out a"
-            text = f"{text} reference"
+            expected = "tables that can be made one after the other; leave a reference out"
+        text = f"found a circle of {what}: {' -> '.join(names)}; expected {expected}"
         return [(("tables", names[0], key), text)]
     return []
 
@@ -165,22 +166,24 @@ def _links(spec: TablesSpec, name: str) -> list[tuple[Path_, str]]:
     for i, (role, column) in enumerate(named):
         for other, same in named[:i]:
             if column == same and not (inside and other == "key" and role in ("foreign_key", "entity")):
-                text = f"found {column!r}, which is the {other}, too; expected another column"
-                if len(table.keys) > 1 and other == "key" and role != "references":
-                    text = (
-                        f"found a key of {_listed(table.keys)}, all of the {role}; expected one with a column"
-                    )
-                    text = f"{text} of its own, such as the number of a line"
-                if role == "references" and other == "key":
-                    text = (
-                        f"found {column!r}, a part of the key; expected a key without references: of columns"
-                    )
-                    text = f"{text} that are made anew, or of the foreign_key's and such columns"
-                found.append((role, text))
+                found.append((role, _clash(table, role, column, other)))
     return [
         *((("tables", name, key), text) for key, text in found),
         *((("tables", name, "references", c), text) for c, text in _references(spec, name)),
     ]
+
+
+def _clash(table: TableSpec, role: str, column: str, other: str) -> str:
+    """The complaint about a column of two roles."""
+    if other == "key" and role == "references":
+        text = f"found {column!r}, a part of the key; expected a key without references: of columns that are"
+        return f"{text} made anew, or of such columns beside the foreign_key's"
+    if other == "key" and role != "key" and len(table.keys) > 1:
+        text = (
+            f"found a key of {_listed(table.keys)}, all of the {role}; expected one with a column of its own"
+        )
+        return f"{text}, such as the number of a line"
+    return f"found {column!r}, which is the {other}, too; expected another column"
 
 
 def _listed(columns: tuple[str, ...]) -> str:
