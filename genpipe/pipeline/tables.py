@@ -166,6 +166,8 @@ def _links(spec: TablesSpec, name: str) -> list[tuple[Path_, str]]:
     for i, (role, column) in enumerate(named):
         for other, same in named[:i]:
             if column == same and not (inside and other == "key" and role in ("foreign_key", "entity")):
+                if other == "key" and role == "references" and _settled(table):
+                    continue
                 found.append((role, _clash(table, role, column, other)))
     return [
         *((("tables", name, key), text) for key, text in found),
@@ -173,11 +175,21 @@ def _links(spec: TablesSpec, name: str) -> list[tuple[Path_, str]]:
     ]
 
 
+def _settled(table: TableSpec) -> bool:
+    """Whether a key with references differs in every row: it has a column that is made anew, or one reference
+    beside all columns of the parent's key, which no two rows of a parent share.
+    """
+    own = {*table.keys} - {*table.link}
+    return bool(own - {*table.references}) or (
+        len(own) == 1 and bool(table.link) and {*table.link} < {*table.keys}
+    )
+
+
 def _clash(table: TableSpec, role: str, column: str, other: str) -> str:
     """The complaint about a column of two roles."""
     if other == "key" and role == "references":
-        text = f"found {column!r}, a part of the key; expected a key without references: of columns that are"
-        return f"{text} made anew, or of such columns beside the foreign_key's"
+        text = f"found {column!r}, a part of a key that generated rows may share; expected the foreign_key's"
+        return f"{text} columns and one reference, or a column more that is no reference"
     if other == "key" and role != "key" and len(table.keys) > 1:
         text = (
             f"found a key of {_listed(table.keys)}, all of the {role}; expected one with a column of its own"

@@ -50,14 +50,14 @@ def make_family(
     for node in trained.needed(root, round_):
         bundle = open_bundle(trained.models[node.name], device)
         own_seed = derive(seed, node.name, start)
-        choose = choosers_of(node, referred or {}, derive(own_seed, "references"))
+        choose = choosers_of(node, referred or {}, own_seed, np.arange(start, stop))
         if node.parent is None:
             block, skip = divmod(start, bundle.block_rows)
             drawn = _block(bundle.uri, device, derive(seed, root), block).slice(skip, stop - start)
-            rows, told = _refined(node, bundle, drawn, pa.table({}), choose, own_seed), pa.table({})
+            parent, told = np.arange(stop - start), pa.table({})
+            rows = _refined(node, bundle, drawn, told, choose, own_seed, parent)
             own = picked(rows.select([f.name for f in node.own]), _all(rows))
             own = joined(own, rows.select(list(choose)))
-            parent = np.arange(stop - start)
         else:
             above = made[node.parent]
             counts = above.own[f"children of {node.name}"].to_numpy()
@@ -80,13 +80,14 @@ def _refined(
     given: pa.Table,
     choosers: Mapping[str, Chooser],
     seed: int,
+    parents: np.ndarray,
 ) -> pa.Table:
     """Rows with the keys of what they refer to, and drawn again given what that is. drawn: the rows, as they
     describe what they refer to; given: what they are told.
     """
     if not choosers:
         return drawn
-    keys, there = chosen(node, drawn, choosers)
+    keys, there = chosen(node, drawn, choosers, parents)
     batch = joined(given, there).combine_chunks().to_batches()[0]
     again = complete(bundle, _usual(bundle, batch), seed=derive(seed, "given"), fill=False)
     return joined(pa.Table.from_batches([again]), keys)
@@ -117,7 +118,7 @@ def children(
         given = joined(picked(told, pa.array(rows)), place, before).combine_chunks().to_batches()[0]
         batch = complete(bundle, _usual(bundle, given), seed=derive(seed, position), fill=False)
         drawn, given = pa.Table.from_batches([batch]), pa.Table.from_batches([given])
-        drawn = _refined(node, bundle, drawn, given, choosers, derive(seed, position))
+        drawn = _refined(node, bundle, drawn, given, choosers, derive(seed, position), rows)
         own = pa.table({name: drawn[name] for name in (*(f.name for f in node.own), *choosers)})
         if node.order:
             gap = own[node.order.gap].to_numpy()

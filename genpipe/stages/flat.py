@@ -70,7 +70,8 @@ class Order(BaseModel):
 class Reference(BaseModel):
     """A column that names rows of another table. fields: what is learnt of these, under their flat names.
     likeness: those by which a row is found that is like a description, the most telling first, each with how
-    much of it the rest of the row decides, from 0 to 1.
+    much of it the rest of the row decides, from 0 to 1. distinct: no two rows of a parent name the same.
+    another: no row names its own parent.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,6 +80,8 @@ class Reference(BaseModel):
     nullable: bool
     fields: tuple[AnyField, ...]
     likeness: tuple[tuple[str, float], ...] = ()
+    distinct: bool = False
+    another: bool = False
 
     @property
     def absent(self) -> str:

@@ -153,7 +153,7 @@ def _related(
 ) -> Related:
     """A table with its place among the others."""
     table, schema, data = spec.tables[name], dataset.schema, dataset.table("train")
-    (order_of, above), nodes = rows, {n: r.node for n, r in others.items()}
+    order_of, above = rows
     at = links.rows[order_of]
     check_roles(table, name, schema)
     order, swap = None, dict[str, tuple[AnyField, pa.Array]]()
@@ -166,7 +166,8 @@ def _related(
     family = parent.family[above] if parent else np.arange(len(at))
     top = parent.node if parent else None
     numbers = _numbers(table, schema, data)
-    key = key_of(table, schema, numbers, top)
+    nodes = {n: r.node for n, r in others.items()}
+    key = key_of(table, schema, numbers, nodes, top)
     references, found = _referred(name, table, links, order_of, family, others)
     node = Node(
         name=name,
@@ -213,7 +214,14 @@ def _referred(
             for f in handed_fields(nodes, nodes[other])
         )
         none = rows < 0
-        reference = Reference(column=column, table=other, nullable=bool(none.any()), fields=tuple(fields))
+        reference = Reference(
+            column=column,
+            table=other,
+            nullable=bool(none.any()),
+            fields=tuple(fields),
+            distinct={*table.keys} - {*table.link} == {column},
+            another=table.parent == other and not nodes[other].parent and not (rows == family).any(),
+        )
         references.append(reference)
         columns.append(described(reference, others[other].handed_down(), pa.array(rows, mask=none)))
     return tuple(references), joined(*columns)
@@ -244,7 +252,8 @@ def _numbers(table: TableSpec, schema: Schema, data: pa.Table) -> dict[str, int]
     """The whole numbers of a key that number the rows of a parent, and where they begin."""
     if not {*table.link} & {*table.keys} or not {*table.link} <= {*table.keys}:
         return {}
-    whole = [c for c in table.keys if c not in table.link and schema.field(c).kind == "integer"]
+    own = [c for c in table.keys if c not in (*table.link, *table.references)]
+    whole = [c for c in own if schema.field(c).kind == "integer"]
     return {c: pc.min(data[c]).as_py() for c in whole}
 
 

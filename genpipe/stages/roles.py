@@ -21,12 +21,13 @@ def identifier(name: str, like: AnyField, *, made: bool) -> Identifier:
 
 
 def key_of(
-    table: TableSpec, schema: Schema, least: dict[str, int], parent: Node | None
+    table: TableSpec, schema: Schema, least: dict[str, int], nodes: dict[str, Node], parent: Node | None
 ) -> tuple[Identifier, ...]:
     """The columns of a key. Those of the parent's key are its; the others are made anew, or number the rows
     of a parent where the parent's key is all in this one. least: such columns, and where they begin.
     """
     above = dict(zip(table.link, parent.key if parent else (), strict=False))
+    above |= {column: nodes[other].key[0] for column, other in table.references.items()}
     return tuple(
         identifier(c, above[c], made=False)
         if c in above

@@ -134,7 +134,8 @@ def finished(node: Node, rows: Rows, above: pa.Table | None, start: int, seed: i
     """Rows start, start + 1, .. of a table as the user has them, with keys. above: the parents' keys."""
     schema, own = node.schema_ or Schema(kind="tabular", fields=node.key), rows.own
     count = len(rows.parent)
-    made = [f for f in node.key if f.name not in (*node.link, *node.numbers)]
+    named = [r.column for r in node.references]
+    made = [f for f in node.key if f.name not in (*node.link, *node.numbers, *named)]
     for field in made:
         if (most := capacity(field)) is not None and most < start + count:
             raise UsageError(
