@@ -16,8 +16,9 @@ from genpipe.cli import execute
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError, SpecError, UsageError
 from genpipe.pipeline.tables import load_tables
+from genpipe.stages.flat import Node, Reference
 from genpipe.stages.generate_tables import GeneratedTables, rows_of
-from genpipe.stages.train_tables import open_tables
+from genpipe.stages.train_tables import TrainedTables, open_tables
 
 KINDS, USUAL = np.array(["book", "game", "tool", "wine"]), np.array([8.0, 30.0, 60.0, 150.0])
 TASTE = {"basic": [0.6, 0.25, 0.1, 0.05], "plus": [0.15, 0.5, 0.3, 0.05], "vip": [0.05, 0.05, 0.2, 0.7]}
@@ -143,7 +144,7 @@ def test_what_is_referred_to_is_related_as_in_the_data(made: GeneratedTables) ->
     assert near(real.dropna()) > 0.99 and near(there) > 0.7 and near(shuffled) < 0.3
     assert (fake.paid == 0)[fake["product"].isna()].mean() > 0.97 and (there.paid == 0).mean() < 0.03
     gifts = there.groupby("kind").gift.apply(lambda column: (column == "yes").mean())
-    assert gifts["wine"] > 0.7 and gifts[["book", "game"]].max() < 0.15
+    assert gifts["wine"] - gifts[["book", "game"]].max() > 0.4  # 0.9 in the data, 0 by chance
 
 
 def test_few_are_named_by_most(made: GeneratedTables) -> None:
@@ -189,6 +190,36 @@ def test_rows_of_what_others_refer_to(trained: str) -> None:
         genpipe.generate_tables(trained, rows={"orders": 3})
     with pytest.raises(UsageError, match="rows of products: 0; expected a whole number from 1"):
         genpipe.generate_tables(trained, rows={"products": 0})
+
+
+def test_rounds_are_after_all_they_need() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        nodes = list[Node]()
+        for i in range(rng.integers(1, 9)):
+            other = (f"t{rng.integers(i)}" for _ in range(3)) if i else iter(())
+            parent = next(other) if i and rng.random() < 0.5 else None
+            named = tuple(
+                Reference(column=t, table=t, nullable=False, fields=()) for t in other if rng.random() < 0.4
+            )
+            nodes.append(
+                Node(
+                    name=f"t{i}", parent=parent, schema_=None, key=(), link=("p",) if parent else (),
+                    order=None, own=(), children=(), rows=1, references=named,
+                )
+            )  # fmt: skip
+        model = TrainedTables(uri="", name="", nodes=tuple(nodes), models={}, metrics={}, fingerprint="")
+        rounds, made = model.rounds, dict[str, int]()
+        assert sorted({*rounds.values()}) == list(range(max(rounds.values()) + 1))
+        for round_ in sorted({*rounds.values()}):
+            for root in (n for n in nodes if n.parent is None):
+                there = set[str]()
+                for node in model.needed(root.name, round_):
+                    assert node.parent is None or node.parent in there
+                    assert all(rounds[r.table] < rounds[node.name] for r in node.references)
+                    there.add(node.name)
+                    made.setdefault(node.name, round_)
+        assert made == rounds
 
 
 def bank(accounts: int = 400) -> dict[str, pd.DataFrame]:
