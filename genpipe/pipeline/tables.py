@@ -68,6 +68,7 @@ class TablesSpec(Part):
     """recipe: of every table that has none of its own. orphans: what becomes of rows whose parent is missing.
 
     holdout: share of the families, a row without a parent and all that descends from it, that is held out.
+    References tie no families: a row of either split may refer to one of the other.
     """
 
     name: Name

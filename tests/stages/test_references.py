@@ -192,6 +192,21 @@ def test_rows_of_what_others_refer_to(trained: str) -> None:
         genpipe.generate_tables(trained, rows={"products": 0})
 
 
+def test_what_was_trained_with_keys_of_one_column_is_read_as_before() -> None:
+    old = {
+        "name": "orders",
+        "parent": "customers",
+        "schema_": None,
+        "link": "customer",
+        "order": None,
+        "own": [],
+    }
+    old |= {"key": {"kind": "identifier", "name": "id"}, "children": [], "rows": 3}
+    node = Node.model_validate(old)
+    assert [f.name for f in node.key] == ["id"] and node.link == ("customer",) and node.references == ()
+    assert Node.model_validate(old | {"key": None, "link": None}).key == ()
+
+
 def test_rounds_are_after_all_they_need() -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):
