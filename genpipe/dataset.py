@@ -184,10 +184,23 @@ class Dataset:
         with self.reading(part) as file:
             for batch in file.iter_batches(batch_size=rows, columns=columns):
                 seen += batch.num_rows
-                yield batch
+                yield self.in_seconds(batch)
         if seen != part.rows:
             # no checksum covers the footer, and with a wrong one pyarrow may read no rows without a word
             raise self.damaged(part, f"{seen} rows", f"{part.rows}")
+
+    @cached_property
+    def _seconds(self) -> dict[str, pa.DataType]:
+        """Columns of times in whole seconds, a unit that Parquet does not have: it keeps milliseconds."""
+        kinds = {f.name: f.arrow() for f in self.schema.of_kind("timestamp")}
+        return {name: kind for name, kind in kinds.items() if kind.unit == "s"}
+
+    def in_seconds(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """A batch as it lies in a file with times in the units of the schema."""
+        for i, field in enumerate(batch.schema):
+            if (kind := self._seconds.get(field.name)) and field.type != kind:
+                batch = batch.set_column(i, field.with_type(kind), batch.column(i).cast(kind))
+        return batch
 
     def batches(
         self, split: str, *, rows: int = 65_536, columns: list[str] | None = None

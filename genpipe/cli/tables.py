@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from genpipe.cli.app import Seed, app
-from genpipe.cli.output import say, staged
+from genpipe.cli.output import pairs, say, staged
 
 
 @app.command()
@@ -31,11 +31,18 @@ def train_tables(
     say(model=model.uri, **fidelity)
 
 
+def sizes(items: list[str] | None) -> Any:
+    """A number of rows, or table=rows, each once: {table: rows}, with * for the tables that are not named."""
+    found = pairs([item if "=" in item else f"*={item}" for item in items or []])
+    return found or None if found.keys() != {"*"} else found["*"]
+
+
 @app.command()
 def generate_tables(
     model: Annotated[str, typer.Argument(help="The folder that train-tables printed.")],
     rows: Annotated[
-        int | None, typer.Option(min=1, help="Rows without parents, or entities; by default as in the data.")
+        list[str] | None,
+        typer.Option(help="Rows without parents, or entities (default: as in the data); or table=rows."),
     ] = None,
     output: Annotated[
         str | None, typer.Option(help="Folder or s3:// prefix; by default in the store.")
@@ -49,12 +56,14 @@ def generate_tables(
 
     \b
     genpipe generate-tables <model> --rows 10000 --output delivered/shop
+    genpipe generate-tables <model> --rows 10000 --rows products=500
     """
+    wanted = sizes(rows)
 
     def work(progress: Any) -> Any:
         from genpipe.stages.generate_tables import generate_tables as generate
 
-        return generate(model, rows=rows, output=output, seed=seed, workers=workers, progress=progress)
+        return generate(model, rows=wanted, output=output, seed=seed, workers=workers, progress=progress)
 
     made = staged("generate-tables", work)
     say(tables=made.uri, **{name: f"{data.rows()} rows" for name, data in made.items()})

@@ -5,10 +5,15 @@
 | `customers.city`, .. | the row's parents, the topmost first |
 | `position` | the row among its parent's: 1, 2, .. |
 | `previous amount`, .. | the row before it of the same parent; missing for the first |
+| `product is missing` | whether a reference to another table is, where some are |
+| `product.products.price`, .. | the row that is referred to and its parents, as a child of it would be told |
 | `amount`, .. | the row itself; in place of `order_by` the difference to the row before, or to the least |
 | `children of items`, .. | how many rows each child table has for it |
+| `named by items.product`, .. | how many rows of other tables refer to it |
 
-A model that draws columns left to right (families/base.py, `Knowing`) is given all but the last two groups.
+A model that draws columns left to right (families/base.py, `Knowing`) is given all but the last three groups.
+Which row is referred to it draws first, as a description; a generated row like it is chosen (choose.py), and
+the rest of the row is drawn given what that one really is.
 Autoregression over tables in the order of their foreign keys is the method of Gueye, Attabi & Dumas, "Row
 Conditional-TGAN for generating synthetic relational databases" (2023), with counts learnt as columns and the
 row before added.
@@ -18,10 +23,11 @@ row before added.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from genpipe.constraints import SCALARS
 from genpipe.errors import UsageError
@@ -61,23 +67,59 @@ class Order(BaseModel):
         return (whole.cast(pa.int32()) if self.field.kind == "date" else whole).cast(self.field.arrow())
 
 
+class Reference(BaseModel):
+    """A column that names rows of another table. fields: what is learnt of these, under their flat names.
+    likeness: those by which a row is found that is like a description, the most telling first, each with how
+    much of it the rest of the row decides, from 0 to 1. distinct: no two rows of a parent name the same.
+    another: no row names its own parent.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    column: str
+    table: str
+    nullable: bool
+    fields: tuple[AnyField, ...]
+    likeness: tuple[tuple[str, float], ...] = ()
+    distinct: bool = False
+    another: bool = False
+
+    @property
+    def absent(self) -> str:
+        """The flat column that says whether there is none."""
+        return f"{self.column} is missing"
+
+    @property
+    def flat(self) -> tuple[AnyField, ...]:
+        """The columns of a flat row that describe it."""
+        return (*((Boolean(name=self.absent),) if self.nullable else ()), *self.fields)
+
+
 class Node(BaseModel):
     """A table among its kin: everything generation must know of it but the model.
 
-    schema_: of the output; None for entities that have no table. own: fields of a row, as they are learnt.
-    rows: of the data.
+    schema_: of the output; None for entities that have no table. key: its columns; those that are not in
+    `link`, the columns of the parent's key, are made. numbers: of these the columns that number the rows of a
+    parent, and where they begin. own: fields of a row, as they are learnt. rows: of the data.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     parent: str | None
     schema_: Schema | None
-    key: Identifier | None
-    link: str | None
+    key: tuple[Identifier, ...]
+    link: tuple[str, ...]
     order: Order | None
     own: tuple[AnyField, ...]
     children: tuple[str, ...]
     rows: int
+    references: tuple[Reference, ...] = ()
+    numbers: dict[str, int] = Field(default_factory=dict)
+
+    @field_validator("key", "link", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        """Models trained before keys had several columns have one or none."""
+        return value if isinstance(value, list | tuple) else () if value is None else (value,)
 
     @property
     def learnt(self) -> tuple[AnyField, ...]:
@@ -101,7 +143,8 @@ class Related:
 
     own: (N rows) columns of `node.own`, and the one they are ordered by. parent, held: (N,) the row
     of the parent, and whether the family is held out. told: columns of all parents. place: the row here of
-    each row of the source, -1 where it was dropped.
+    each row of the source, -1 where it was dropped. family: (N,) the row without a parent it descends from.
+    described: columns of the rows it refers to.
     """
 
     node: Node
@@ -110,6 +153,8 @@ class Related:
     held: np.ndarray
     told: pa.Table
     place: np.ndarray
+    family: np.ndarray
+    described: pa.Table
 
     def handed_down(self) -> pa.Table:
         """What a child of each row is told."""
@@ -131,6 +176,11 @@ def picked(table: pa.Table, rows: pa.Array) -> pa.Table:
     return pa.table({name: table[name].take(rows) for name in table.column_names})
 
 
+def naming(table: str, column: str) -> str:
+    """The column that counts how often a row is referred to from there."""
+    return f"named by {table}.{column}"
+
+
 def gaps(ticks: np.ndarray, first: np.ndarray, low: float) -> np.ndarray:
     """Of ticks in order the difference to the one before; of the first ones, to the least."""
     before = np.where(first, low, np.concatenate([ticks[:1], ticks[:-1]]))
@@ -144,11 +194,21 @@ def firsts(parent: np.ndarray) -> np.ndarray:
 
 def told_fields(nodes: dict[str, Node], node: Node) -> tuple[AnyField, ...]:
     """The fields of all parents in a flat row, the topmost first."""
-    if node.parent is None:
-        return ()
-    above = nodes[node.parent]
-    mine = (f.model_copy(update={"name": f"{above.name}.{f.name}"}) for f in above.tells)
-    return (*told_fields(nodes, above), *mine)
+    return handed_fields(nodes, nodes[node.parent]) if node.parent else ()
+
+
+def handed_fields(nodes: dict[str, Node], node: Node) -> tuple[AnyField, ...]:
+    """The fields of what the children of a row are told."""
+    mine = (f.model_copy(update={"name": f"{node.name}.{f.name}"}) for f in node.tells)
+    return (*told_fields(nodes, node), *mine)
+
+
+def described(reference: Reference, handed: pa.Table, rows: pa.Array) -> pa.Table:
+    """The flat columns of what is referred to. handed: what children of each row of that table are told;
+    rows: (N,) the row of it, missing where there is none.
+    """
+    found = picked(handed, rows).rename_columns([f"{reference.column}.{n}" for n in handed.column_names])
+    return joined(pa.table({reference.absent: rows.is_null()}), found) if reference.nullable else found
 
 
 def flat_schema(nodes: dict[str, Node], node: Node) -> Schema:
@@ -159,7 +219,8 @@ def flat_schema(nodes: dict[str, Node], node: Node) -> Schema:
     ]
     position = [Integer(name="position", minimum=1)] if node.link else []
     constraints = node.schema_.constraints if node.schema_ else ()
-    fields = (*told_fields(nodes, node), *position, *before, *node.own)
+    referred = [f for r in node.references for f in r.flat]
+    fields = (*told_fields(nodes, node), *position, *before, *referred, *node.own)
     names = [f.name for f in fields]
     if twice := sorted({n for n in names if names.count(n) > 1} | {FILLER} & set(names)):
         raise UsageError(
@@ -176,13 +237,19 @@ def flat_rows(related: Related) -> pa.Table:
     """The flat rows; see the module docstring."""
     node = related.node
     if not node.link:
-        return related.own
+        return joined(related.described, related.own)
     rows, first = np.arange(len(related.parent)), firsts(related.parent)
-    position = rows - np.maximum.accumulate(np.where(first, rows, 0)) + 1
+    position = numbered(related.parent)
     before = related.own.select([f.name for f in node.tells])
     shifted = picked(before, pa.array(rows - 1, mask=first)).rename_columns(list(node.previous))
     own = related.own.select([f.name for f in node.own])
-    return joined(related.told, pa.table({"position": position}), shifted, own)
+    return joined(related.told, pa.table({"position": position}), shifted, related.described, own)
+
+
+def numbered(parent: np.ndarray) -> np.ndarray:
+    """(N,) the place 1, 2, .. of each row, in the order of parents, among its parent's."""
+    rows = np.arange(len(parent))
+    return rows - np.maximum.accumulate(np.where(firsts(parent), rows, 0)) + 1
 
 
 def filled(flat: pa.Table, schema: Schema) -> tuple[pa.Table, Schema]:

@@ -8,7 +8,7 @@ same result, done once; interrupted, it goes on where it was.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from genpipe.stages.ingest import ingest
 from genpipe.stages.relate import relate
 from genpipe.stages.train import TrainedModel, train
 
-REVISION = 1  # of flat rows; part of every request id
+REVISION = 2  # of flat rows; part of every request id
 PART_ROWS = 2**20
 
 
@@ -56,6 +56,42 @@ class TrainedTables(BaseModel):
             if node.parent in found:
                 found.add(node.name)
         return [n for n in self.nodes if n.name in found]
+
+    @property
+    def referred(self) -> set[str]:
+        """Tables that others refer to beside their parents."""
+        return {r.table for n in self.nodes for r in n.references}
+
+    @cached_property
+    def rounds(self) -> dict[str, int]:
+        """Table -> the round in which it is made: with its parent if it can be, after all it refers to. One
+        without parents is made as late as may be, so that few have to be drawn again for their children.
+        """
+        first, out = dict[str, int](), dict[str, int]()
+        for n in self.nodes:
+            first[n.name] = max([0, *_after(n, first)])
+        latest = dict.fromkeys(first, max(first.values()))
+        for n in reversed(self.nodes):
+            for other, sooner in ((n.parent, 0), *((r.table, 1) for r in n.references)):
+                if other:
+                    latest[other] = min(latest[other], latest[n.name] - sooner)
+        for n in self.nodes:
+            out[n.name] = max([*([] if n.parent else [latest[n.name]]), *_after(n, out)])
+        return out
+
+    def needed(self, root: str, round_: int) -> list[Node]:
+        """The tables of a family that are made in a round, and those above them; parents before children."""
+        found = set[str | None]()
+        for node in reversed(self.family(root)):
+            if self.rounds[node.name] == round_ or node.name in found:
+                found |= {node.name, node.parent}
+        return [n for n in self.nodes if n.name in found]
+
+
+def _after(node: Node, rounds: Mapping[str, int]) -> list[int]:
+    """The least rounds that the parent and the references of a table allow."""
+    above = [rounds[node.parent]] if node.parent else []
+    return above + [rounds[r.table] + 1 for r in node.references]
 
 
 @lru_cache(maxsize=8)

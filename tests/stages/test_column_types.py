@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
@@ -22,7 +23,10 @@ from genpipe.evaluation.page import render
 from genpipe.schema import AnyField, Date, Schema, Timestamp
 from genpipe.sources.columns import Place
 from genpipe.sources.convert import convert_column
+from genpipe.stages.generate import generate
 from genpipe.stages.ingest import ingest
+from genpipe.stages.train import train
+from genpipe.training.data import open_source
 
 ROWS = 120
 YEAR_1, YEAR_9999 = -62_135_596_800, 253_402_300_799  # first and last second, since 1970
@@ -57,6 +61,7 @@ def there_and_back(dataset: Dataset, kind: pa.DataType) -> pa.Table:
     """The training rows; after checking that a codec makes rows of the same type and missing entries."""
     table = dataset.table("train").combine_chunks()
     assert table.schema.field("x").type == kind
+    assert all(b.schema.field("x").type == kind for b in dataset.batches("train"))  # Parquet has no seconds
     codec, (batch,) = fit(TabularCodec, dataset.schema, table.to_batches()), table.to_batches()
     for layout in codec.layouts:
         back = codec.decode(codec.encode(batch, layout), layout, np.random.default_rng(0)).column("x")
@@ -83,6 +88,18 @@ def test_moments_keep_their_unit_and_reach(
     table = there_and_back(dataset, field.arrow())
     kept = set(table["x"].combine_chunks().cast(pa.int64()).to_pylist())
     assert kept <= set(values.cast(field.arrow()).cast(pa.int64()).to_pylist()) and len(kept) > ROWS // 2
+
+
+def test_times_in_seconds_are_generated_within_those_of_the_data(home: Path, tmp_path: Path) -> None:
+    values = pa.array(np.arange(ROWS) * 1001 + 1_700_000_000).cast(pa.timestamp("s"))
+    write(tmp_path / "t.csv", values)
+    dataset = ingest(str(tmp_path / "t.csv"), name="seconds")
+    assert dataset.schema.field("x").arrow() == pa.timestamp("s")
+    codec = fit(TabularCodec, dataset.schema, list(dataset.batches("train")))
+    streamed = open_source(dataset, codec, "tokens", seed=0, batch_size=32, memory_mb=0)
+    assert len(np.unique(streamed.batch(0, size=32, start=0, stop=32)["x"][:, 1])) > 10
+    made = generate(train(dataset, recipe="tabular_trees"), rows=200, workers=0).table("generated")["x"]
+    assert pc.min(values).as_py() <= pc.min(made).as_py() < pc.max(made).as_py() <= pc.max(values).as_py()
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])

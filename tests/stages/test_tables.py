@@ -17,7 +17,8 @@ from genpipe.cli import execute
 from genpipe.dataset import Dataset
 from genpipe.errors import ConflictError, DataError, SpecError, UsageError
 from genpipe.pipeline.tables import load_tables
-from genpipe.stages.generate_tables import GeneratedTables, children
+from genpipe.stages.draw_tables import children
+from genpipe.stages.generate_tables import GeneratedTables
 from genpipe.stages.train_tables import open_tables
 
 SEGMENTS, MEAN_ORDERS, MEAN_AMOUNT = ("basic", "plus", "vip"), (1.0, 3.0, 6.0), (10.0, 50.0, 200.0)
@@ -333,7 +334,7 @@ def test_the_example_is_a_spec_and_the_command_line_takes_one(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     example = load_tables(Path(__file__).parents[2] / "examples" / "tables" / "shop.yaml")
-    assert list(example.tables) == ["customers", "orders", "items", "visits"]
+    assert list(example.tables) == ["customers", "orders", "products", "items", "visits"]
     spec = spec_of(tmp_path, shop(60), **ROLES) | {"recipe": "tabular_trees"}
     (tmp_path / "shop.yaml").write_text(json.dumps(spec))
     assert execute(["train-tables", str(tmp_path / "shop.yaml")]) == 0
