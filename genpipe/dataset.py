@@ -216,6 +216,21 @@ class Dataset:
         batches = self.batches(split, columns=columns)
         return pa.Table.from_batches((b.select(wanted.names).cast(wanted) for b in batches), schema=wanted)
 
+    def rows_at(self, split: str, places: np.ndarray) -> pa.Table:
+        """Rows by their ascending places in a split; memory is these and a batch."""
+        schema, offset, kept = self.schema.arrow().remove_metadata(), 0, []
+        for batch in self.batches(split):
+            first, last = np.searchsorted(places, [offset, offset + batch.num_rows])
+            if first < last:
+                mine = batch.take(pa.array(places[first:last] - offset))
+                kept.append(mine.select(schema.names).cast(schema))
+            offset += batch.num_rows
+        return pa.Table.from_batches(kept, schema=schema)
+
+    def some(self, split: str, rows: int, seed: int) -> pa.Table:
+        """At most so many rows of a split, drawn at random, in their order."""
+        return self.rows_at(split, _some(np.arange(self.rows(split)), rows, seed))
+
     @cached_property
     def validation(self) -> np.ndarray:
         """Places in the holdout, ascending, of the rows by which training stops and a search chooses: the
@@ -224,14 +239,14 @@ class Dataset:
         order = numpy_rng(0, "validation", self.fingerprint).permutation(self.rows("holdout"))
         return np.sort(order[:VALIDATION_ROWS])
 
-    def judging(self) -> pa.Table:
-        """The holdout rows nothing was chosen by: those not in `validation`, where these are half of it or
-        less. A smaller holdout serves both, as half of it would be too few for either.
+    def judging(self, rows: int, seed: int) -> pa.Table:
+        """At most so many of the holdout rows nothing was chosen by: those not in `validation`, where these
+        are half of it or less. A smaller holdout serves both, as half of it would be too few for either.
         """
-        table, places = self.table("holdout"), self.validation
-        if table.num_rows < 2 * len(places):
-            return table
-        return table.filter(pa.array(np.isin(np.arange(table.num_rows), places, invert=True)))
+        places = np.arange(self.rows("holdout"))
+        if len(places) >= 2 * len(self.validation):
+            places = np.delete(places, self.validation)
+        return self.rows_at("holdout", _some(places, rows, seed))
 
     def pandas(self, split: str | None = None) -> pd.DataFrame:
         """A split (by default the only one, or `train`) as a pandas frame."""
@@ -261,3 +276,9 @@ class Dataset:
     def __repr__(self) -> str:
         rows = ", ".join(f"{self.rows(s)} {s}" for s in SPLITS if self.rows(s))
         return f"Dataset({self.name!r}, {self.schema.kind}, {rows}, {self.fingerprint}, {self.uri})"
+
+
+def _some(places: np.ndarray, rows: int, seed: int) -> np.ndarray:
+    if len(places) <= rows:
+        return places
+    return np.sort(numpy_rng(seed, "some rows").choice(places, size=rows, replace=False))

@@ -7,7 +7,7 @@ ceiling is one half of the holdout against the other, the floor a generator that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,15 @@ import pyarrow as pa
 from genpipe.errors import DataError, PrivacyError, QualityError
 from genpipe.evaluation import JUDGES
 from genpipe.evaluation.base import Judge, Points, Usefulness, View, one_thread, subset
-from genpipe.evaluation.privacy import Share, coverage, distinct, nearest, share_nearer_train
+from genpipe.evaluation.privacy import (
+    Equals,
+    Nearest,
+    Share,
+    coverage,
+    distinct,
+    nearest,
+    share_nearer_train,
+)
 from genpipe.evaluation.report import Distances, Report, Score, Verdict
 from genpipe.schema import Schema
 from genpipe.seeds import numpy_rng
@@ -45,14 +53,16 @@ def evaluate_tables(
     *,
     seed: int = 0,
     lineage: Mapping[str, Any] | None = None,
+    every: Iterable[pa.Table] = (),
 ) -> Report:
     """Judge `synthetic` against the holdout; deterministic for equal tables and seed.
 
+    every: where `train` is a sample, all training rows piece by piece, among which equal rows are looked for.
     Raises PrivacyError with fewer than 50 holdout rows and QualityError where generated values are NaN.
     """
     _enough(train, holdout, synthetic)
     with one_thread():
-        return _assess(train, holdout, synthetic, schema, seed, dict(lineage or {}))
+        return _assess(train, holdout, synthetic, schema, seed, dict(lineage or {}), every)
 
 
 def _assess(
@@ -62,6 +72,7 @@ def _assess(
     schema: Schema,
     seed: int,
     lineage: dict[str, Any],
+    every: Iterable[pa.Table],
 ) -> Report:
     judge = JUDGES[schema.kind](holdout, schema, seed=seed)
     real = subset(train, synthetic.num_rows, seed)
@@ -75,14 +86,15 @@ def _assess(
     spots |= {"synthetic": judge.points(views["value"]), "real": judge.points(views["ceiling"])}
     spots["floor"] = judge.points(views["floor"])
     privacy, share, distances = _privacy(spots)
+    train_rows, copies = _copies(judge, spots, every)
     covered = _coverage(spots)
-    scores = (fidelity, usefulness, covered, *privacy)
+    scores = (fidelity, usefulness, covered, privacy, copies)
     warnings = _warnings(judge, views, holdout_view, spots)
     collapse = _collapse(spots, covered, parts)
     verdict, headline = _verdict(scores, share, collapse)
     return Report(
         kind=schema.kind,
-        train_rows=train.num_rows,
+        train_rows=train_rows,
         holdout_rows=holdout.num_rows,
         rows=synthetic.num_rows,
         seed=seed,
@@ -131,23 +143,22 @@ def _usefulness(judge: Judge, views: dict[str, View], holdout: View) -> Score:
     return _score("usefulness", "Usefulness", "max", ends, unit=told.measure, reason=told.reason)
 
 
-def _privacy(spots: dict[str, Points]) -> tuple[tuple[Score, Score], Share, Distances]:
+def _privacy(spots: dict[str, Points]) -> tuple[Score, Share, Distances]:
     train, holdout, synthetic = spots["train"], spots["holdout"], spots["synthetic"]
     to_train, to_holdout = nearest(synthetic, train), nearest(synthetic, holdout)
     share = share_nearer_train(to_train, to_holdout, len(train), len(holdout))
     real_to_train = nearest(holdout, train)
-    halves = holdout[0::2], holdout[1::2]
-    crossed = (halves, halves[::-1])
-    ends = [(nearest(a, train), nearest(a, b), len(train), len(b)) for a, b in crossed]
+    even, odd = slice(0, None, 2), slice(1, None, 2)
+    ends = [
+        (real_to_train[a], nearest(holdout[a], holdout[b]), len(train), len(holdout[b]))
+        for a, b in ((even, odd), (odd, even))
+    ]
     real = float(np.mean([share_nearer_train(*end).value for end in ends]))
-    rows = spots["real"]
-    copied = share_nearer_train(nearest(rows, train), nearest(rows, holdout), len(train), len(holdout)).value
+    rows = spots["real"]  # training rows themselves
+    there = Nearest(np.zeros(len(rows)), np.arange(len(rows)))
+    copied = share_nearer_train(there, nearest(rows, holdout), len(train), len(holdout)).value
     nearness = {"value": share.value, "ceiling": real, "floor": copied}
-    equal = {"value": to_train.copies, "ceiling": real_to_train.copies, "floor": 1.0}
-    scores = (
-        _score("privacy", "Privacy signal", "min", nearness, error=share.error),
-        _score("copies", "Exact copies", "min", equal),
-    )
+    score = _score("privacy", "Privacy signal", "min", nearness, error=share.error)
     near, real_near = to_train.distance, real_to_train.distance
     high = float(np.quantile(np.concatenate([near, real_near]), 0.995)) or 1.0
     edges = np.linspace(0, high, BINS + 1)
@@ -155,7 +166,19 @@ def _privacy(spots: dict[str, Points]) -> tuple[tuple[Score, Score], Share, Dist
         tuple(float(v) for v in np.histogram(np.minimum(d, high), edges)[0] / len(d))
         for d in (near, real_near)
     ]
-    return scores, share, Distances(high=high, synthetic=shares[0], holdout=shares[1])
+    return score, share, Distances(high=high, synthetic=shares[0], holdout=shares[1])
+
+
+def _copies(judge: Judge, spots: dict[str, Points], every: Iterable[pa.Table]) -> tuple[int, Score]:
+    """How many training rows there are, and how many rows are equal to one of them."""
+    equal, seen = Equals(value=spots["synthetic"], ceiling=spots["holdout"]), 0
+    for piece in every:
+        equal.see(judge.points(judge.view(piece)))
+        seen += piece.num_rows
+    if not seen:
+        equal.see(spots["train"])
+    ends = {"value": equal.share("value"), "ceiling": equal.share("ceiling"), "floor": 1.0}
+    return seen or len(spots["train"]), _score("copies", "Exact copies", "min", ends)
 
 
 def _coverage(spots: dict[str, Points]) -> Score:

@@ -1,7 +1,8 @@
 """Distance to the closest record: do generated rows lie nearer to training rows than to unseen real ones?
 
-For every generated row the nearest training row and the nearest holdout row are found exactly: in chunks,
-against *every* row of both, never a sample of them. If the generator has learnt the population and no single
+For every generated row the nearest training row and the nearest holdout row are found exactly, in chunks. Of
+a large dataset both are samples (stages/evaluate.py), but rows equal to a training row are looked for among
+all of these (`Equals`). If the generator has learnt the population and no single
 row, the nearest record of all is a training row with probability n_train / (n_train + n_holdout), so the
 observed odds divided by n_train / n_holdout give a share that is 0.5 for such a generator and 1 for one that
 copies, whatever the sizes. A tie counts as it would by chance. Rows that share one nearest record (far-off
@@ -13,6 +14,7 @@ A high share is alarming; a fair one proves nothing (arXiv 2505.01524): it is a 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +22,7 @@ import numpy as np
 from genpipe.evaluation.base import Points
 
 CHUNK_CELLS = 8_000_000  # distances held at once
-SAME = {
-    4: 1e-6,
-    8: 1e-12,
-}  # by bytes of a float: relative squared distance that cancellation may leave of zero
+ODD = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9  # of splitmix64 (Steele et al. 2014)
 
 
 @dataclass(frozen=True)
@@ -41,30 +40,65 @@ class Nearest:
     distance: np.ndarray
     index: np.ndarray
 
-    @property
-    def copies(self) -> float:
-        """Share of rows that equal a reference row."""
-        return float((self.distance == 0).mean())
+    def __getitem__(self, rows: slice) -> Nearest:
+        return Nearest(self.distance[rows], self.index[rows])
 
 
 def nearest(rows: Points, reference: Points) -> Nearest:
     """Exact, in chunks of rows against the whole reference."""
+    index = np.empty(len(rows), dtype=np.int64)
+    for part, squares in _squares(rows, reference):
+        index[part] = squares.argmin(1)
+    found = reference[index]
+    apart = ((rows.numeric - found.numeric).astype(np.float64) ** 2).sum(1)  # without cancellation
+    return Nearest(np.sqrt(apart + (rows.codes != found.codes).sum(1)), index)
+
+
+def _squares(rows: Points, reference: Points) -> Iterator[tuple[slice, np.ndarray]]:
+    """Some rows, and their squared distances to all of the reference (some, N), less a number of each row."""
     centre = reference.numeric.mean(0)
-    ref = np.ascontiguousarray(reference.numeric - centre)
-    ref_norm = (ref.astype(np.float64) ** 2).sum(1)
-    codes = [np.ascontiguousarray(c) for c in reference.codes.T]
-    step, same = max(1, CHUNK_CELLS // len(reference)), SAME[ref.itemsize]
-    best, index = np.empty(len(rows)), np.empty(len(rows), dtype=np.int64)
+    ref = reference.numeric - centre
+    norm = (ref.astype(np.float64) ** 2).sum(1).astype(ref.dtype)
+    wide = np.concatenate([-2.0 * ref, norm[:, None]], 1, dtype=ref.dtype).T
+    codes = _small(rows.codes, reference.codes)
+    step = max(1, CHUNK_CELLS // max(1, len(reference)))
     for i in range(0, len(rows), step):
-        part = rows.numeric[i : i + step] - centre
-        norm = (part.astype(np.float64) ** 2).sum(1)
-        squares = norm[:, None] + ref_norm[None, :] - 2.0 * (part @ ref.T)
-        squares[squares < same * (norm[:, None] + ref_norm[None, :])] = 0.0
-        for k, column in enumerate(codes):
-            squares += rows.codes[i : i + step, k][:, None] != column[None, :]
-        index[i : i + step] = squares.argmin(1)
-        best[i : i + step] = squares.min(1)
-    return Nearest(np.sqrt(np.clip(best, 0, None)), index)
+        part = slice(i, i + step)
+        own = rows.numeric[part] - centre
+        squares = np.concatenate([own, np.ones((len(own), 1), own.dtype)], 1) @ wide
+        if codes:
+            differ = np.zeros(squares.shape, np.uint8 if len(codes) < 256 else np.uint16)
+            for mine, theirs in codes:
+                differ += mine[part][:, None] != theirs[None, :]
+            squares += differ
+        yield part, squares
+
+
+def _small(rows: np.ndarray, reference: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Columns of codes in the fewest bytes, which are compared fastest; without those that never differ."""
+    found = []
+    for mine, theirs in zip(rows.T, reference.T, strict=True):
+        values, index = np.unique(np.concatenate([mine, theirs]), return_inverse=True)
+        if len(values) > 1:
+            index = index.astype(np.min_scalar_type(len(values)))
+            found.append((index[: len(mine)], np.ascontiguousarray(index[len(mine) :])))
+    return found
+
+
+class Equals:
+    """Which rows are equal to a training row, these seen piece by piece. rows: sets of rows by name."""
+
+    def __init__(self, **rows: Points) -> None:
+        self.keys = {name: _keys(points) for name, points in rows.items()}
+        self.found = {name: np.zeros(len(keys), bool) for name, keys in self.keys.items()}
+
+    def see(self, train: Points) -> None:
+        seen = np.unique(_keys(train))
+        for name, keys in self.keys.items():
+            self.found[name] |= np.isin(keys, seen)
+
+    def share(self, name: str) -> float:
+        return float(self.found[name].mean())
 
 
 def share_nearer_train(to_train: Nearest, to_holdout: Nearest, train_rows: int, holdout_rows: int) -> Share:
@@ -84,31 +118,25 @@ def share_nearer_train(to_train: Nearest, to_holdout: Nearest, train_rows: int, 
 
 def distinct(rows: Points) -> float:
     """Share of rows that differ from all before them."""
-    return len(set(_keys(rows))) / max(1, len(rows))
+    return len(np.unique(_keys(rows))) / max(1, len(rows))
 
 
-def _keys(points: Points) -> list[bytes]:
-    numeric = np.ascontiguousarray(np.round(points.numeric.astype(np.float32), 6) + np.float32(0))
-    codes = np.ascontiguousarray(points.codes)
-    return [a.tobytes() + b.tobytes() for a, b in zip(numeric, codes, strict=True)]
+def _keys(points: Points) -> np.ndarray:
+    """(N,) uint64 hashes, equal for rows that are equal to six decimals."""
+    numeric = np.round(points.numeric.astype(np.float32), 6) + np.float32(0)
+    words = np.concatenate([numeric.view(np.uint32), points.codes.astype(np.int64).view(np.uint32)], 1)
+    keys = np.zeros(len(points), dtype=np.uint64)
+    for k, column in enumerate(words.T):
+        mixed = (column + np.uint64((k + 1) * ODD[1] % 2**64)) * np.uint64(ODD[0])
+        keys = (keys ^ mixed ^ (mixed >> np.uint64(29))) * np.uint64(ODD[1])
+    return keys ^ (keys >> np.uint64(32))
 
 
 def coverage(real: Points, other: Points, *, neighbours: int = 5) -> float:
     """Share of real rows that have another row within the distance of their k-th real neighbour."""
     k = min(neighbours, len(real) - 1)
-    step = max(1, CHUNK_CELLS // len(real))
-    radii = []
-    for i in range(0, len(real), step):
-        part = real[i : i + step]
-        squares = _squares(part, real)
-        radii.append(np.partition(squares, k, axis=1)[:, k])
-    return float((nearest(real, other).distance ** 2 <= np.concatenate(radii) * (1 + 1e-6) + 1e-12).mean())
-
-
-def _squares(a: Points, b: Points) -> np.ndarray:
-    centre = b.numeric.mean(0)
-    x, y = a.numeric - centre, b.numeric - centre
-    squares = (x**2).sum(1)[:, None] + (y**2).sum(1)[None, :] - 2.0 * (x @ y.T)
-    for k in range(a.codes.shape[1]):
-        squares = squares + (a.codes[:, k][:, None] != b.codes[:, k][None, :])
-    return np.clip(squares, 0, None)
+    centre, radii = real.numeric.mean(0), np.empty(len(real))
+    for part, squares in _squares(real, real):
+        radii[part] = np.partition(squares, k, axis=1)[:, k]
+    radii += ((real.numeric - centre).astype(np.float64) ** 2).sum(1)
+    return float((nearest(real, other).distance ** 2 <= radii * (1 + 1e-6) + 1e-12).mean())

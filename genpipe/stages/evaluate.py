@@ -7,9 +7,10 @@ report to the bit wherever it is done.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from genpipe import __version__, store
@@ -26,8 +27,10 @@ from genpipe.registry import resolve
 from genpipe.schema import Schema
 
 MIN_ROWS, MAX_ROWS = 500, 10_000
+TRAIN_ROWS, TRAIN_VALUES = 50_000, 2**27  # of training rows in memory, to which distances are taken
+PIECE_VALUES = 2**24  # of those looked through for copies
 # part of the request: raise it when scores change meaning, so that old reports are not taken for new
-FORMAT = 1
+FORMAT = 2
 STEPS = 5
 
 
@@ -70,23 +73,26 @@ def evaluate(
 
     step(0, "reading the dataset")
     found.verify()
-    train, holdout = found.table("train"), found.table("holdout") if foreign else found.judging()
+    train, holdout, every = _sides(bundle, found, bool(foreign), seed)
     step(1, f"generating {rows:,} rows")
     synthetic = bundle.sample(rows, seed=seed)
     step(2, "scoring")
     report = evaluate_tables(
-        train, holdout, synthetic, bundle.schema, seed=seed, lineage=_lineage(bundle, found, resolved.name)
+        train,
+        holdout,
+        synthetic,
+        bundle.schema,
+        seed=seed,
+        lineage=_lineage(bundle, found, resolved.name),
+        every=every,
     )
     if foreign:
         report = report.model_copy(update={"warnings": (foreign, *report.warnings)})
     step(3, "drawing the report")
     _draw(report, folder, run, bundle, holdout, synthetic, title=resolved.name, real_examples=real_examples)
     store.create(made, report.model_dump_json(indent=1).encode())
-    progress(
-        Event(
-            "evaluate", done=STEPS, total=STEPS, unit="steps", metrics=report.metrics(), note=report.headline
-        )
-    )
+    metrics, note = report.metrics(), report.headline
+    progress(Event("evaluate", done=STEPS, total=STEPS, unit="steps", metrics=metrics, note=note))
     return _at(report, folder)
 
 
@@ -101,6 +107,17 @@ def _rows(rows: int | None, dataset: Dataset) -> int:
         raise UsageError("ROWS", found=f"{rows} rows to judge", expected="2 or more")
     # never more than there are training rows: the ceiling needs as many real ones
     return rows or max(2, min(max(dataset.rows("holdout"), MIN_ROWS), MAX_ROWS, dataset.rows("train")))
+
+
+def _sides(
+    bundle: Bundle, dataset: Dataset, foreign: bool, seed: int
+) -> tuple[pa.Table, pa.Table, Iterator[pa.Table]]:
+    """Training rows and held-out rows to compare with; where the former are not all, all in pieces, too."""
+    rows, values = dataset.rows("train"), int(np.prod(bundle.spec.shape))
+    most = min(TRAIN_ROWS, max(MAX_ROWS, TRAIN_VALUES // values))
+    pieces = dataset.batches("train", rows=min(65_536, max(1, PIECE_VALUES // values))) if rows > most else ()
+    holdout = dataset.some("holdout", MAX_ROWS, seed) if foreign else dataset.judging(MAX_ROWS, seed)
+    return dataset.some("train", most, seed), holdout, (pa.Table.from_batches([b]) for b in pieces)
 
 
 def _dataset(bundle: Bundle, given: Dataset | str | None) -> tuple[Dataset, str]:

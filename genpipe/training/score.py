@@ -86,7 +86,7 @@ def spread(samples: np.ndarray, real: np.ndarray) -> float:
 
 
 def validation_rows(dataset: Dataset) -> pa.Table:
-    """The holdout's rows that training may choose by (`Dataset.validation`), read in batches."""
+    """The holdout's rows that training may choose by (`Dataset.validation`)."""
     total = dataset.rows("holdout")
     if total < 2:
         raise DataError(
@@ -96,10 +96,4 @@ def validation_rows(dataset: Dataset) -> pa.Table:
             expected="at least 2, to score a model on rows it has not seen",
             fix="ingest more rows, or raise holdout",
         )
-    picked, batches, offset = dataset.validation, [], 0
-    for batch in dataset.batches("holdout"):
-        mine = picked[(picked >= offset) & (picked < offset + batch.num_rows)] - offset
-        if len(mine):
-            batches.append(batch.take(pa.array(mine)).replace_schema_metadata(None))
-        offset += batch.num_rows
-    return pa.Table.from_batches(batches)
+    return dataset.rows_at("holdout", dataset.validation)

@@ -18,6 +18,7 @@ from genpipe.errors import DataError, PrivacyError, UsageError
 from genpipe.evaluation import Report
 from genpipe.progress import Event
 from genpipe.schema import Number, Schema
+from genpipe.stages import evaluate as stage
 from genpipe.stages.evaluate import evaluate
 from genpipe.stages.train import TrainedModel, train
 
@@ -197,3 +198,17 @@ def test_hostile_values_are_escaped(tmp_path: Path, model: TrainedModel) -> None
     )
     page = Path(where).read_text()
     assert "<script" not in page and "&lt;script&gt;" in page
+
+
+def test_of_many_training_rows_some_are_compared_and_all_are_looked_through_for_copies(
+    dataset: Dataset, model: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = dataset.table("train")
+    monkeypatch.setattr(stage, "TRAIN_ROWS", 60)
+    monkeypatch.setattr(stage, "PIECE_VALUES", 100)
+    monkeypatch.setattr(Bundle, "sample", lambda self, rows, seed: whole.slice(0, rows))
+    found = evaluate(model, rows=200, seed=77)
+    assert found.train_rows == 400 and found.score("copies").value == 1.0
+    held = set(map(str, dataset.table("holdout").to_pylist()))
+    known = set(map(str, whole.to_pylist()))
+    assert found.score("copies").ceiling == pytest.approx(len(held & known) / 120, abs=0.1)

@@ -207,9 +207,13 @@ def test_rows_that_training_chooses_by_are_not_those_it_is_judged_by(tmp_path: P
 
     large, again = held(2500, str(tmp_path / "a")), held(2500, str(tmp_path / "b"))
     chosen = validation_rows(large).column("n").to_pylist()
-    judged = large.judging().column("n").to_pylist()
+    judged = large.judging(10_000, 0).column("n").to_pylist()
     assert len(chosen) == VALIDATION_ROWS and sorted(chosen + judged) == list(range(30, 2530))
     assert validation_rows(again).column("n").to_pylist() == chosen  # wherever the dataset lies
+    few = large.judging(100, 0)
+    assert few.num_rows == 100 and set(few.column("n").to_pylist()) < set(judged)
+    assert few != large.judging(100, 1) and few == again.judging(100, 0)
+    assert large.some("train", 7, 0).num_rows == 7 and large.some("train", 99, 0) == large.table("train")
     small = held(1999, str(tmp_path / "c"))
-    assert small.judging().num_rows == 1999 and validation_rows(small).num_rows == VALIDATION_ROWS
+    assert small.judging(10_000, 0).num_rows == 1999 and validation_rows(small).num_rows == VALIDATION_ROWS
     assert np.array_equal(held(40, str(tmp_path / "d")).validation, np.arange(40))

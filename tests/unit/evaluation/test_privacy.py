@@ -82,7 +82,11 @@ def test_copies_and_distinct_count_rows() -> None:
         np.concatenate([train.numeric[:30], cloud(70, 2).numeric]),
         np.concatenate([train.codes[:30], cloud(70, 2).codes]),
     )
-    assert privacy.nearest(made, train).copies == pytest.approx(0.3)
+    equal = privacy.Equals(made=made, train=train)
+    for piece in (train[:20], train[20:]):
+        equal.see(piece)
+    assert equal.share("made") == pytest.approx(0.3) and equal.share("train") == 1.0
+    assert (privacy.nearest(made, train).distance == 0).mean() == pytest.approx(0.3)
     assert privacy.distinct(train[[0, 0, 0, 1]]) == pytest.approx(0.5)
 
 
@@ -92,3 +96,13 @@ def test_coverage_is_full_for_equals_and_empty_far_away() -> None:
     assert privacy.coverage(real, cloud(200, 2)) > 0.85
     assert privacy.coverage(real, cloud(200, 2, shift=50)) == 0.0
     assert privacy.coverage(real, real[[7] * 200]) < 0.1
+
+
+def test_codes_of_any_number_of_columns_and_values_count_as_many_mismatches() -> None:
+    rng = np.random.default_rng(0)
+    a, b = (Points(rng.normal(size=(40, 2)), rng.integers(0, 700, (40, 300))) for _ in range(2))
+    a.codes[:, 7] = b.codes[:, 7] = 5  # a column that never differs
+    wanted = ((a.numeric[:, None] - b.numeric[None]) ** 2).sum(2) + (a.codes[:, None] != b.codes[None]).sum(2)
+    found = privacy.nearest(a, b)
+    np.testing.assert_allclose(found.distance, np.sqrt(wanted.min(1)), rtol=1e-9)
+    assert np.array_equal(found.index, wanted.argmin(1))
