@@ -55,7 +55,10 @@ class Distances(BaseModel):
 
 
 class Report(BaseModel):
-    """Scores of one generator against one dataset. The URIs are empty until a stage has written the files."""
+    """Scores of one generator against one dataset. The URIs are empty until a stage has written the files.
+
+    tables: of related tables (kind "tables"), the reports of each, and of each with its children.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: str
@@ -70,6 +73,7 @@ class Report(BaseModel):
     headline: str
     distances: Distances | None = None
     lineage: dict[str, Any] = Field(default_factory=dict)
+    tables: dict[str, Report] = Field(default_factory=dict)
     uri: str = ""
     page: str = ""
     picture: str = ""

@@ -24,6 +24,7 @@ from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
 from genpipe.registry import resolve
 from genpipe.schema import Schema
+from genpipe.stages import evaluate_tables as tables
 
 MIN_ROWS, MAX_ROWS = 500, 10_000
 # part of the request: raise it when scores change meaning, so that old reports are not taken for new
@@ -42,7 +43,8 @@ def evaluate(
 ) -> Report:
     """Score a generator and write its report; returns the Report with the URIs of what was written.
 
-    model: what `train` or `register` returned, a bundle's URI, or "models:/name@champion".
+    model: what `train` or `register` returned, a bundle's URI, or "models:/name@champion"; also what
+    `train_tables` returned: see evaluate_tables.py, where another such model takes the place of a dataset.
     dataset: by default the one it was trained on, and of its holdout the rows that neither early stopping
     nor a search looked at, where there are enough (`Dataset.judging`). Another must have the same columns.
     rows: generated rows to judge; by default as many as the holdout has, at least 500 and at most 10,000.
@@ -51,6 +53,8 @@ def evaluate(
     Raises PrivacyError where the holdout is too small or is not the one set aside in training.
     """
     resolved = resolve(str(model))
+    if resolved.tables:
+        return tables.evaluate_tables(model, dataset, rows=rows, seed=seed, progress=progress)
     bundle = Bundle.open(resolved.uri)
     found, foreign = _dataset(bundle, dataset)
     rows = _rows(rows, found)

@@ -50,6 +50,9 @@ def generate(
     settings = read_settings()
     check_numbers(rows=(rows, 1), seed=(seed, 0), workers=(workers, 0), rows_per_part=(rows_per_part, 1))
     resolved = resolve(str(model))
+    if resolved.tables:
+        found, fix = "a set of related tables", f"genpipe generate-tables {model}"
+        raise UsageError("TABLES", where=str(model), found=found, expected="one generator", fix=fix)
     name = store.check_name(name or resolved.name)
     bundle = open_bundle(resolved.uri, resolve_device(settings.device), temperature)
     bundle.check_conditions(conditions)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import starmap
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +29,7 @@ from genpipe.codecs.identify import capacity, identify
 from genpipe.dataset import Dataset, Part, commit, new_attempt, write_part
 from genpipe.errors import UsageError
 from genpipe.progress import Event, Progress, silent
+from genpipe.registry import resolve
 from genpipe.schema import Schema
 from genpipe.seeds import derive, numpy_rng
 from genpipe.settings import read_settings
@@ -73,32 +75,30 @@ def generate_tables(
 ) -> GeneratedTables:
     """Generate every table of what `train_tables` made, and return them as committed Datasets.
 
+    model: what `train_tables` returned, its URI, or "models:/name@champion".
     rows: of the tables without parents, or entities (default: as many as in the data); how many the others
     have follows. workers: 0 in this process, else as Ray tasks; None = Ray where there is more than one job.
     output: a folder or s3:// prefix; by default <store>/generated/<name>/<output id>.
     """
     check_numbers(rows=(rows, 1), seed=(seed, 0), workers=(workers, 0))
-    trained, settings = open_tables(str(model)), read_settings()
+    resolved, settings = resolve(str(model)), read_settings()
+    trained = open_tables(resolved.uri)
     device = resolve_device(settings.device)
     request = {
-        "model": trained.fingerprint, "rows": rows, "seed": seed, "device": device, "code": __version__
+        "model": resolved.reference, "fingerprint": trained.fingerprint, "rows": rows, "seed": seed,
+        "device": device, "code": __version__,
     }  # fmt: skip
-    name = store.join(settings.store, "generated", trained.name, store.digest(request))
-    output = (output or name).rstrip("/")
+    place = store.join(settings.store, "generated", resolved.name, store.digest(request))
+    output = (output or place).rstrip("/")
     names = [n.name for n in trained.nodes if n.schema_]
     claim(output, request)
     if store.exists(store.join(output, "tables.json")):
         return GeneratedTables(output, {n: Dataset(store.join(output, n)) for n in names})
-    jobs = [
-        (trained.uri, root.name, start, min(start + size, rows or root.rows), seed, device)
-        for root in trained.nodes
-        if root.parent is None
-        for size in [job_rows(trained, root, open_bundle(trained.models[root.name], device))]
-        for start in range(0, rows or root.rows, size)
-    ]
+    jobs = jobs_of(trained, rows, seed, device)
     run = in_order if (len(jobs) > 1 if workers is None else workers) else starmap
-    lineage = {"stage": "generate-tables", "model_fingerprint": trained.fingerprint, "seed": str(seed)}
-    writer = _Writer(trained, output, seed, lineage | {"code": __version__})
+    lineage = {"stage": "generate-tables", "model": resolved.reference, "seed": str(seed)}
+    lineage |= {"model_fingerprint": trained.fingerprint, "code": __version__}
+    writer = Writer(trained, output, seed, lineage)
     for done, made in enumerate(run(make_family, jobs), 1):
         writer.add(made)
         progress(Event("generate-tables", done, len(jobs), "jobs", note=f"{sum(writer.rows.values())} rows"))
@@ -117,6 +117,17 @@ def generate_tables(
     }
     store.create(store.join(output, "tables.json"), store.canonical({"request": request, "tables": about}))
     return GeneratedTables(output, datasets)
+
+
+def jobs_of(trained: TrainedTables, rows: int | None, seed: int, device: str) -> list[Any]:
+    """The arguments of `make_family`, for all rows without parents."""
+    return [
+        (trained.uri, root.name, start, min(start + size, rows or root.rows), seed, device)
+        for root in trained.nodes
+        if root.parent is None
+        for size in [job_rows(trained, root, open_bundle(trained.models[root.name], device))]
+        for start in range(0, rows or root.rows, size)
+    ]
 
 
 def job_rows(trained: TrainedTables, root: Node, bundle: Bundle) -> int:
@@ -202,7 +213,7 @@ def _usual(bundle: Bundle, given: pa.RecordBatch) -> pa.RecordBatch:
     return given
 
 
-class _Writer:
+class Writer:
     """Numbers the rows of each table over all jobs, gives them keys, and writes them in parts."""
 
     def __init__(self, trained: TrainedTables, output: str, seed: int, lineage: dict[str, str]) -> None:
