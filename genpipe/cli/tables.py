@@ -1,4 +1,4 @@
-"""The verbs of related tables: train-tables, generate-tables."""
+"""The verbs of related tables that are not those of a single one: train-tables, generate-tables."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def train_tables(
 
 @app.command()
 def generate_tables(
-    model: Annotated[str, typer.Argument(help="The folder that train-tables printed.")],
+    model: Annotated[
+        str, typer.Argument(help="The folder that train-tables printed, or models:/name@champion.")
+    ],
     rows: Annotated[
         int | None, typer.Option(min=1, help="Rows without parents, or entities; by default as in the data.")
     ] = None,
@@ -48,7 +50,7 @@ def generate_tables(
     """Generate related tables into Parquet: every foreign key is a generated row's key, exactly.
 
     \b
-    genpipe generate-tables <model> --rows 10000 --output delivered/shop
+    genpipe generate-tables models:/shop@champion --rows 10000 --output delivered/shop
     """
 
     def work(progress: Any) -> Any:

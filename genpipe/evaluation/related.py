@@ -181,8 +181,8 @@ def _families(
 ) -> None:
     """Parents with all their children as rows of one table."""
     real, made, known = (aggregated(tables, name, values) for tables in (holdout, synthetic, train))
-    thin = (subset(f.columns, MAX_ROWS, seed) for f in (real, made))
-    report = evaluate_tables(known.columns, *thin, real.schema, seed=seed)
+    held, drawn = (subset(f.columns, MAX_ROWS, seed) for f in (real, made))
+    report = evaluate_tables(known.columns, held, drawn, real.schema, seed=seed)
     what = f"{name} with {', '.join(children_of(holdout, name))}"
     parts.reports[what] = report
     parts.add("families", what, _ends(report.score("fidelity")))
@@ -263,7 +263,15 @@ def _report(
 
 
 def _score(name: str, title: str, meaning: str, ends: Ends) -> Score:
-    return Score(name=name, title=title, goal="max", meaning=meaning, **ends)
+    return Score(
+        name=name,
+        title=title,
+        goal="max",
+        meaning=meaning,
+        value=ends["value"],
+        ceiling=ends["ceiling"],
+        floor=ends["floor"],
+    )
 
 
 def _nearness(report: Report) -> float:

@@ -4,6 +4,8 @@
     tables:
       customers: {source: customers.csv, key: id}
       orders: {source: orders.csv, key: id, parent: customers, foreign_key: customer, order_by: date}
+    gate: {relative: 0.8}
+    generate: {rows: 10000}
 
 A table of events without a table of who they happen to names its `entity` column instead of a parent.
 """
@@ -19,7 +21,7 @@ from pydantic import Field, ValidationError
 
 from genpipe.errors import UsageError, closest
 from genpipe.pipeline.reading import Path_, read_spec, schema_problems, spec_error
-from genpipe.pipeline.spec import Column, Minutes, Name, Part, Place, Seed
+from genpipe.pipeline.spec import Column, Gate, Generate, Minutes, Name, Part, Place, Seed
 from genpipe.recipe import FAMILIES, Recipe
 from genpipe.recipes import parse_recipe
 
@@ -50,6 +52,7 @@ class TablesSpec(Part):
     """recipe: of every table that has none of its own. orphans: what becomes of rows whose parent is missing.
 
     holdout: share of the families, a row without a parent and all that descends from it, that is held out.
+    gate, generate: as in a pipeline's spec, for `genpipe run`; generate.rows counts rows without parents.
     """
 
     name: Name
@@ -59,6 +62,8 @@ class TablesSpec(Part):
     orphans: Literal["fail", "drop"] = "fail"
     seed: Seed = 0
     minutes: Minutes | None = None
+    gate: Gate = Gate()
+    generate: Generate | None = None
 
     def recipe_of(self, name: str) -> Recipe:
         """How the rows of a table are learnt. Of a table with parents what is given comes first, so no column
@@ -80,6 +85,7 @@ def load_tables(spec: str | Path | Mapping[str, Any] | TablesSpec) -> TablesSpec
     except ValidationError as error:
         raise spec_error(schema_problems(error, TablesSpec), lines, where=where) from None
     problems = [p for name in found.tables for p in (*_links(found, name), *_recipe(found, name))]
+    problems += _generate(found)
     try:
         list(TopologicalSorter({n: [t.parent] for n, t in found.tables.items() if t.parent}).static_order())
     except CycleError as error:
@@ -89,6 +95,16 @@ def load_tables(spec: str | Path | Mapping[str, Any] | TablesSpec) -> TablesSpec
     if problems:
         raise spec_error(problems, lines, where=where)
     return found
+
+
+def _generate(spec: TablesSpec) -> list[tuple[Path_, str]]:
+    """What is asked of the rows that related tables cannot give."""
+    asked = spec.generate.model_fields_set if spec.generate else set()
+    return [
+        (("generate", key), "not for related tables; expected rows, seed, output and workers")
+        for key in ("conditions", "temperature", "rows_per_part")
+        if key in asked
+    ]
 
 
 def _links(spec: TablesSpec, name: str) -> list[tuple[Path_, str]]:

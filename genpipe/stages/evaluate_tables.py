@@ -23,12 +23,11 @@ from genpipe.evaluation.related import MAX_ROWS, evaluate_related
 from genpipe.evaluation.related_page import write_tables_report
 from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
-from genpipe.registry import resolve
 from genpipe.schema import AnyField
 from genpipe.settings import read_settings
 from genpipe.stages.flat import Node, picked
 from genpipe.stages.sample_tables import sample_tables
-from genpipe.stages.train_tables import TrainedTables, open_tables
+from genpipe.stages.train_tables import TrainedTables, find_tables
 
 MIN_FAMILIES = 500
 FORMAT = 1  # part of the request: raise it when scores change meaning
@@ -49,9 +48,8 @@ def evaluate_tables(
     by whose held-out families it is judged (default: its own). rows: generated rows without parents; by
     default as many as are held out, at least 500, and not so many that a table has much over 10,000.
     """
-    resolved = resolve(str(model))
-    trained = open_tables(resolved.uri)
-    data, foreign = _data(trained, open_tables(resolve(str(against)).uri) if against else None)
+    resolved, trained = find_tables(model)
+    data, foreign = _data(trained, find_tables(against)[1] if against else None)
     if rows is not None and rows < 2:
         raise UsageError("ROWS", found=f"{rows} rows to judge", expected="2 or more")
     rows = rows or _rows(trained, data)

@@ -29,7 +29,6 @@ from genpipe.codecs.identify import capacity, identify
 from genpipe.dataset import Dataset, Part, commit, new_attempt, write_part
 from genpipe.errors import UsageError
 from genpipe.progress import Event, Progress, silent
-from genpipe.registry import resolve
 from genpipe.schema import Schema
 from genpipe.seeds import derive, numpy_rng
 from genpipe.settings import read_settings
@@ -37,7 +36,7 @@ from genpipe.stages.cluster import in_order
 from genpipe.stages.flat import Node, handed_down, joined, picked
 from genpipe.stages.generate import check_numbers
 from genpipe.stages.shards import claim, open_bundle
-from genpipe.stages.train_tables import PART_ROWS, TrainedTables, open_tables
+from genpipe.stages.train_tables import PART_ROWS, TrainedTables, find_tables, open_tables
 from genpipe.training.device import resolve_device
 
 JOB_ROWS = 2**17  # of all tables, about: rounds of many rows are cheaper, but all are in memory
@@ -81,8 +80,7 @@ def generate_tables(
     output: a folder or s3:// prefix; by default <store>/generated/<name>/<output id>.
     """
     check_numbers(rows=(rows, 1), seed=(seed, 0), workers=(workers, 0))
-    resolved, settings = resolve(str(model)), read_settings()
-    trained = open_tables(resolved.uri)
+    (resolved, trained), settings = find_tables(model), read_settings()
     device = resolve_device(settings.device)
     request = {
         "model": resolved.reference, "fingerprint": trained.fingerprint, "rows": rows, "seed": seed,

@@ -15,7 +15,7 @@ from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
 from genpipe.registry import Registered, holds_tables, publish, resolve
 from genpipe.stages.evaluate import evaluate
-from genpipe.stages.train_tables import open_tables
+from genpipe.stages.train_tables import find_tables, open_tables
 
 
 def register(
@@ -61,7 +61,7 @@ def _register_tables(
     model: object, name: str | None, report: Report | None, progress: Progress
 ) -> Registered:
     """All tables as one version. A champion of other tables or columns is not comparable."""
-    trained = open_tables(str(model))
+    trained = find_tables(model)[1]
     name = store.check_name(name or trained.name)
     report = report or evaluate(model, progress=progress)
     report.check()

@@ -21,6 +21,7 @@ from genpipe.dataset import Dataset, Part, commit, new_attempt, write_part
 from genpipe.errors import DataError
 from genpipe.pipeline.tables import TablesSpec, load_tables
 from genpipe.progress import Event, Progress, silent
+from genpipe.registry import Resolved, holds_tables, resolve
 from genpipe.settings import read_settings
 from genpipe.stages.flat import Node, Related, filled, flat_rows, flat_schema
 from genpipe.stages.ingest import ingest
@@ -79,6 +80,15 @@ def open_tables(uri: str) -> TrainedTables:
         return made
     beside = {name: store.join(uri, path) for name, path in made.models.items()}  # as it is published
     return made.model_copy(update={"uri": uri.rstrip("/"), "models": beside})
+
+
+def find_tables(model: object) -> tuple[Resolved, TrainedTables]:
+    """What `train_tables` returned, its URI, or "models:/name@champion" -> where it is, and what."""
+    uri = str(model)
+    if not uri.startswith("models:") and not holds_tables(uri):
+        open_tables(uri)  # says what is missing
+    resolved = resolve(uri)
+    return resolved, open_tables(resolved.uri)
 
 
 def train_tables(
