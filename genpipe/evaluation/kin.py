@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from genpipe.constraints import CHOICES, NUMBERS, SCALARS
 from genpipe.evaluation.base import numbers
@@ -144,7 +145,7 @@ def aggregated(tables: Tables, name: str, values: Values) -> Flat:
     number, others = list[str](), list[str]()
     for child in children_of(tables, name):
         many = counts(tables, child)
-        number.append(f"number of {child}")
+        number.append(f"children of {child}")
         fields.append(Integer(name=number[-1], minimum=0))
         columns[number[-1]] = pa.chunked_array([pa.array(many)])
         for word, column in _aggregates(tables[child], child, many, values):
@@ -171,9 +172,10 @@ def _aggregates(kin: Kin, name: str, many: np.ndarray, values: Values) -> Iterat
             yield f"mean of {name}.{field.name}", mean
             yield f"spread of {name}.{field.name}", np.sqrt(square)
         elif field.kind in CHOICES:
-            words = np.asarray(column.cast(pa.string()).fill_null("").to_pylist(), dtype=object)[there]
+            words = column.cast(pa.string())
             for value in values.get((name, field.name), ()):
-                share = np.bincount(above, words == value, size) / np.where(many, many, np.nan)
+                equal = pc.equal(words, value).fill_null(False).to_numpy()[there]
+                share = np.bincount(above, equal, size) / np.where(many, many, np.nan)
                 yield f"share of {name}.{field.name} = {value}", share
 
 

@@ -44,10 +44,12 @@ from genpipe.evaluation.kin import (
 )
 from genpipe.evaluation.report import Report, Score, Verdict
 from genpipe.evaluation.tabular import MAX_PAIRS, TabularJudge, associations
+from genpipe.schema import Schema
 from genpipe.seeds import numpy_rng
 
 MAX_ROWS = 10_000  # of a table that are compared with all training rows
-Ends = dict[str, float]  # value, ceiling, floor -> number
+ENDS = ("value", "ceiling", "floor")
+Ends = dict[str, float]
 
 TITLES = {
     "tables": ("Each table", "columns of each table by itself, as if there were no other"),
@@ -72,6 +74,22 @@ class Parts:
         return float(np.mean([ends[end] for ends in self.groups[group].values()]))
 
 
+@dataclass(frozen=True)
+class Sides:
+    """What is compared. kept: the training rows of the ceiling. values: of choices, whose shares count."""
+
+    train: Tables
+    holdout: Tables
+    synthetic: Tables
+    kept: dict[str, np.ndarray]
+    values: Values
+    seed: int
+
+    def judged(self, train: pa.Table, holdout: pa.Table, synthetic: pa.Table, schema: Schema) -> Report:
+        real, made = (subset(table, MAX_ROWS, self.seed) for table in (holdout, synthetic))
+        return evaluate_tables(train, real, made, schema, seed=self.seed)
+
+
 def evaluate_related(
     train: Tables,
     holdout: Tables,
@@ -84,24 +102,21 @@ def evaluate_related(
 
     Raises PrivacyError where a table has fewer than 50 held-out rows.
     """
-    parts, values = Parts(), common_values(holdout)
     for name, kin in holdout.items():
         _enough(name, train[name], kin, synthetic[name])
-    rng = numpy_rng(seed, "evaluation", "families")
     most = max(kin.rows for kin in synthetic.values() if kin.parent is None)
-    kept = families(train, most, rng)
+    kept = families(train, most, numpy_rng(seed, "evaluation", "families"))
+    parts, sides = Parts(), Sides(train, holdout, synthetic, kept, common_values(holdout), seed)
     with one_thread():
         for name, kin in holdout.items():
             if kin.fields:
-                report = _table(train[name], kin, synthetic[name], seed)
-                parts.reports[name] = report
-                parts.add("tables", name, _ends(report.score("fidelity")))
+                _table(parts, sides, name)
             if kin.parent is not None:
-                _cardinality(parts, train, holdout, synthetic, name, kept, seed)
-                _dependence(parts, train, holdout, synthetic, name, kept[name], seed)
+                _cardinality(parts, sides, name, kin.parent)
+                _dependence(parts, sides, name)
             if children_of(holdout, name):
-                _families(parts, train, holdout, synthetic, name, values, kept[name], seed)
-    return _report(parts, train, holdout, synthetic, seed, dict(lineage or {}))
+                _families(parts, sides, name)
+    return _report(parts, sides, dict(lineage or {}))
 
 
 def _enough(name: str, train: Kin, holdout: Kin, synthetic: Kin) -> None:
@@ -119,88 +134,60 @@ def _enough(name: str, train: Kin, holdout: Kin, synthetic: Kin) -> None:
 
 
 def _ends(score: Score) -> Ends:
-    return {end: getattr(score, end) for end in ("value", "ceiling", "floor")}
+    return {end: getattr(score, end) for end in ENDS}
 
 
-def _table(train: Kin, holdout: Kin, synthetic: Kin, seed: int) -> Report:
-    made, real = (subset(k.columns, MAX_ROWS, seed) for k in (synthetic, holdout))
-    return evaluate_tables(train.columns, real, made, holdout.schema, seed=seed)
+def _table(parts: Parts, sides: Sides, name: str) -> None:
+    train, holdout, made = (tables[name] for tables in (sides.train, sides.holdout, sides.synthetic))
+    parts.reports[name] = sides.judged(train.columns, holdout.columns, made.columns, holdout.schema)
+    parts.add("tables", name, _ends(parts.reports[name].score("fidelity")))
 
 
-def _cardinality(
-    parts: Parts,
-    train: Tables,
-    holdout: Tables,
-    synthetic: Tables,
-    child: str,
-    kept: dict[str, np.ndarray],
-    seed: int,
-) -> None:
-    """How many children there are, and what this depends on."""
-    parent = str(holdout[child].parent)
-    real, ceiling = counts(holdout, child), counts(train, child)[kept[parent]]
-    rng = numpy_rng(seed, "evaluation", "deal", child)
+def _cardinality(parts: Parts, sides: Sides, child: str, parent: str) -> None:
+    """How many children there are."""
+    real, ceiling = counts(sides.holdout, child), counts(sides.train, child)[sides.kept[parent]]
+    rng = numpy_rng(sides.seed, "evaluation", "deal", child)
     dealt = np.bincount(rng.integers(0, len(ceiling), ceiling.sum()), minlength=len(ceiling))
-    sides = {"value": counts(synthetic, child), "ceiling": ceiling, "floor": dealt}
-    alike = {end: 1.0 - kolmogorov_smirnov(real, many) for end, many in sides.items()}
+    found = {"value": counts(sides.synthetic, child), "ceiling": ceiling, "floor": dealt}
+    alike = {end: 1.0 - kolmogorov_smirnov(real, many) for end, many in found.items()}
     parts.add("cardinality", f"number of {child}", alike)
-    none = {end: 1.0 - abs(float((real == 0).mean() - (many == 0).mean())) for end, many in sides.items()}
+    none = {end: 1.0 - abs(float((real == 0).mean() - (many == 0).mean())) for end, many in found.items()}
     parts.add("childless", f"share of {parent} without {child}", none)
 
 
-def _dependence(
-    parts: Parts,
-    train: Tables,
-    holdout: Tables,
-    synthetic: Tables,
-    child: str,
-    kept: np.ndarray,
-    seed: int,
-) -> None:
+def _dependence(parts: Parts, sides: Sides, child: str) -> None:
     """What the columns of a child owe to its parents, and to the row before."""
-    real, made, known = flat(holdout, child), flat(synthetic, child), flat(train, child)
-    ceiling = known.columns.filter(pa.array(kept))
-    # of the first row there is none before it
+    real, made, known = (flat(tables, child) for tables in (sides.holdout, sides.synthetic, sides.train))
+    ceiling = known.columns.filter(pa.array(sides.kept[child]))
     for group, others, what in (
         ("between", real.above, f"{child} by their parents"),
         ("within", real.before, f"{child} by the row before"),
     ):
         if real.own and others:
-            parts.add(group, what, _trends(real, made.columns, ceiling, real.own, others, seed))
+            parts.add(group, what, _trends(real, made.columns, ceiling, others, sides.seed))
 
 
-def _families(
-    parts: Parts,
-    train: Tables,
-    holdout: Tables,
-    synthetic: Tables,
-    name: str,
-    values: Values,
-    kept: np.ndarray,
-    seed: int,
-) -> None:
+def _families(parts: Parts, sides: Sides, name: str) -> None:
     """Parents with all their children as rows of one table."""
-    real, made, known = (aggregated(tables, name, values) for tables in (holdout, synthetic, train))
-    held, drawn = (subset(f.columns, MAX_ROWS, seed) for f in (real, made))
-    report = evaluate_tables(known.columns, held, drawn, real.schema, seed=seed)
-    what = f"{name} with {', '.join(children_of(holdout, name))}"
-    parts.reports[what] = report
-    parts.add("families", what, _ends(report.score("fidelity")))
+    real, made, known = (
+        aggregated(tables, name, sides.values) for tables in (sides.holdout, sides.synthetic, sides.train)
+    )
+    what = f"{name} with {', '.join(children_of(sides.holdout, name))}"
+    parts.reports[what] = sides.judged(known.columns, real.columns, made.columns, real.schema)
+    parts.add("families", what, _ends(parts.reports[what].score("fidelity")))
     if real.above:
-        ceiling = known.columns.filter(pa.array(kept))
-        ends = _trends(real, made.columns, ceiling, real.own, real.above, seed)
+        ceiling = known.columns.filter(pa.array(sides.kept[name]))
+        ends = _trends(real, made.columns, ceiling, real.above, sides.seed)
         parts.add("between", f"{', '.join(real.own)} by {name}", ends)
 
 
-def _trends(
-    real: Flat, made: pa.Table, ceiling: pa.Table, own: list[str], others: list[str], seed: int
-) -> Ends:
-    """How alike the pairs of a column of the one list and one of the other are: marginals, associations."""
-    used = [f for f in real.schema.fields if f.name in (*own, *others)]
+def _trends(real: Flat, made: pa.Table, ceiling: pa.Table, others: list[str], seed: int) -> Ends:
+    """How alike the pairs of an own column and one of the others are: marginals and associations."""
+    used = [f for f in real.schema.fields if f.name in (*real.own, *others)]
     schema = real.schema.model_copy(update={"fields": tuple(used), "target": None})
     judge = TabularJudge(real.columns, schema, seed=seed)
     names = [*judge.numeric, *judge.choices]
-    pairs = [(names.index(a), names.index(b)) for a in own for b in others]
+    pairs = [(names.index(a), names.index(b)) for a in real.own for b in others]
     if len(pairs) > MAX_PAIRS:
         pick = numpy_rng(seed, "evaluation", "pairs").choice(len(pairs), MAX_PAIRS, replace=False)
         pairs = [pairs[i] for i in np.sort(pick)]
@@ -218,42 +205,34 @@ def _integrity(tables: Tables) -> dict[str, float]:
     return {n: float((k.parents >= 0).mean()) for n, k in tables.items() if k.parent is not None}
 
 
-def _report(
-    parts: Parts, train: Tables, holdout: Tables, synthetic: Tables, seed: int, lineage: dict[str, Any]
-) -> Report:
+def _report(parts: Parts, sides: Sides, lineage: dict[str, Any]) -> Report:
     groups = [group for group in TITLES if group in parts.groups]
-    ends = {
-        end: float(np.mean([parts.mean(g, end) for g in groups])) for end in ("value", "ceiling", "floor")
-    }
+    ends = {end: float(np.mean([parts.mean(group, end) for group in groups])) for end in ENDS}
     meaning = "mean of the groups below; 1 cannot be told from real families"
     scores = [_score("fidelity", "Fidelity", meaning, ends)]
     for group in groups:
         title, words = TITLES[group]
-        scores.append(
-            _score(
-                group, title, words, {end: parts.mean(group, end) for end in ("value", "ceiling", "floor")}
-            )
-        )
+        scores.append(_score(group, title, words, {end: parts.mean(group, end) for end in ENDS}))
     worst = max(parts.reports.values(), key=_nearness)
     scores += [worst.score("privacy"), worst.score("copies")]
-    integrity = _integrity(synthetic)
+    integrity = _integrity(sides.synthetic)
     least = min(integrity.values(), default=1.0)
     words = "share of foreign keys that are the key of a parent; anything below 1 is refused"
     scores.append(
         _score("integrity", "Referential integrity", words, {"value": least, "ceiling": 1.0, "floor": 0.0})
     )
-    scores += _order(train, synthetic, seed)
+    scores += _order(sides)
     verdict, headline = _verdict(scores[0], parts.reports, integrity)
     return Report(
         kind="tables",
-        train_rows=sum(k.rows for k in train.values()),
-        holdout_rows=sum(k.rows for k in holdout.values()),
-        rows=sum(k.rows for k in synthetic.values()),
-        seed=seed,
+        train_rows=sum(k.rows for k in sides.train.values()),
+        holdout_rows=sum(k.rows for k in sides.holdout.values()),
+        rows=sum(k.rows for k in sides.synthetic.values()),
+        seed=sides.seed,
         scores=tuple(scores),
         parts={what: e for group in parts.groups.values() for what, e in group.items()},
         warnings=tuple(
-            f"{n}: {w}" for n, r in parts.reports.items() if " with " not in n for w in r.warnings
+            f"{n}: {w}" for n in sides.holdout if n in parts.reports for w in parts.reports[n].warnings
         ),
         verdict=verdict,
         headline=headline,
@@ -280,14 +259,14 @@ def _nearness(report: Report) -> float:
     return (score.value or 0.0) - 3 * (score.error or 0.0) - max(0.5, score.ceiling or 0.5)
 
 
-def _order(train: Tables, synthetic: Tables, seed: int) -> list[Score]:
-    ordered = [name for name, kin in synthetic.items() if kin.order]
+def _order(sides: Sides) -> list[Score]:
+    ordered = [name for name, kin in sides.synthetic.items() if kin.order]
     if not ordered:
         return []
     words = "share of rows that are not earlier than the row before them of the same parent"
-    rng = numpy_rng(seed, "evaluation", "order")
-    value = min(in_order(synthetic[name]) for name in ordered)
-    floor = min(in_order(train[name], rng) for name in ordered)
+    rng = numpy_rng(sides.seed, "evaluation", "order")
+    value = min(in_order(sides.synthetic[name]) for name in ordered)
+    floor = min(in_order(sides.train[name], rng) for name in ordered)
     return [_score("order", "Order", words, {"value": value, "ceiling": 1.0, "floor": floor})]
 
 

@@ -94,7 +94,7 @@ def test_numbers_of_children_that_do_not_depend_on_the_parent(
     made = shop(2)
     new = np.random.default_rng(0).permutation(made["customers"].rows)[made["orders"].parents]
     dealt = evaluate_related(*real, moved(made, np.arange(made["orders"].rows), new))
-    what = "number of orders by customers"
+    what = "children of orders by customers"
     assert dealt.parts[what]["value"] < good.parts[what]["value"] - 0.2
     assert abs(value(dealt, "cardinality") - value(good, "cardinality")) < 1e-9
 
@@ -154,7 +154,7 @@ def test_one_table_of_several() -> None:
     assert (rows["previous day"].isna() == ~later).all()
     assert (rows["previous day"][later].to_numpy() == rows["day"].shift()[later].to_numpy()).all()
     total = aggregated(tables, "customers", common_values(tables)).columns.to_pandas()
-    assert (total["number of orders"] == many).all()
+    assert (total["children of orders"] == many).all()
     means = rows.amount.groupby(parents).mean()
     assert np.allclose(total["mean of orders.amount"].dropna(), means)
     spread = rows.mood.groupby(parents).std()
