@@ -136,9 +136,11 @@ def _privacy(spots: dict[str, Points]) -> tuple[tuple[Score, Score], Share, Dist
     to_train, to_holdout = nearest(synthetic, train), nearest(synthetic, holdout)
     share = share_nearer_train(to_train, to_holdout, len(train), len(holdout))
     real_to_train = nearest(holdout, train)
-    halves = holdout[0::2], holdout[1::2]
-    crossed = (halves, halves[::-1])
-    ends = [(nearest(a, train), nearest(a, b), len(train), len(b)) for a, b in crossed]
+    even, odd = slice(0, None, 2), slice(1, None, 2)
+    ends = [
+        (real_to_train[a], nearest(holdout[a], holdout[b]), len(train), len(holdout[b]))
+        for a, b in ((even, odd), (odd, even))
+    ]
     real = float(np.mean([share_nearer_train(*end).value for end in ends]))
     rows = spots["real"]
     copied = share_nearer_train(nearest(rows, train), nearest(rows, holdout), len(train), len(holdout)).value

@@ -19,6 +19,7 @@ from genpipe.constraints import CHOICES, NUMBERS, SCALARS
 from genpipe.evaluation.base import numbers
 from genpipe.schema import AnyField, Integer, Number, Schema
 
+CHILDREN = "children of "  # what their number is called; no column of the data is (stages/flat.py)
 COMMON = 3  # values of a choice whose shares among the children are told apart
 
 
@@ -145,7 +146,7 @@ def aggregated(tables: Tables, name: str, values: Values) -> Flat:
     number, others = list[str](), list[str]()
     for child in children_of(tables, name):
         many = counts(tables, child)
-        number.append(f"children of {child}")
+        number.append(f"{CHILDREN}{child}")
         fields.append(Integer(name=number[-1], minimum=0))
         columns[number[-1]] = pa.chunked_array([pa.array(many)])
         for word, column in _aggregates(tables[child], child, many, values):

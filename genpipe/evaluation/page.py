@@ -150,10 +150,12 @@ def tabular(
     }
 
 
-def heat(judge: TabularJudge, made: View, names: list[str]) -> list[tuple[str, Any]]:
+def heat(
+    judge: TabularJudge, made: View, names: list[str], labels: list[str] | None = None
+) -> list[tuple[str, Any]]:
     """What each of these columns tells of the others: in real rows, in generated ones, the difference."""
     every = [*judge.numeric, *judge.choices]
-    at = [every.index(name) for name in names]
+    at, names = [every.index(name) for name in names], labels or names
     real, other = (association_matrix(d[:, at]) for d in (judge.digits, judge.digitise(made)))
     return [
         ("real", charts.heatmap(real, names, label="associations of real columns", cls="heat-real")),

@@ -41,6 +41,9 @@ class Nearest:
     distance: np.ndarray
     index: np.ndarray
 
+    def __getitem__(self, rows: slice) -> Nearest:
+        return Nearest(self.distance[rows], self.index[rows])
+
     @property
     def copies(self) -> float:
         """Share of rows that equal a reference row."""

@@ -47,7 +47,7 @@ from genpipe.evaluation.tabular import MAX_PAIRS, TabularJudge, associations
 from genpipe.schema import Schema
 from genpipe.seeds import numpy_rng
 
-MAX_ROWS = 10_000  # of a table that are compared with all training rows
+MAX_ROWS = 5_000  # of a table that are compared with all training rows; fidelity looks at no more either
 ENDS = ("value", "ceiling", "floor")
 Ends = dict[str, float]
 
@@ -213,8 +213,9 @@ def _report(parts: Parts, sides: Sides, lineage: dict[str, Any]) -> Report:
     for group in groups:
         title, words = TITLES[group]
         scores.append(_score(group, title, words, {end: parts.mean(group, end) for end in ENDS}))
-    worst = max(parts.reports.values(), key=_nearness)
-    scores += [worst.score("privacy"), worst.score("copies")]
+    worst = max(parts.reports, key=lambda name: _nearness(parts.reports[name]))
+    for score in (parts.reports[worst].score(name) for name in ("privacy", "copies")):
+        scores.append(score.model_copy(update={"meaning": f"{score.meaning}; of {worst}, the worst"}))
     integrity = _integrity(sides.synthetic)
     least = min(integrity.values(), default=1.0)
     words = "share of foreign keys that are the key of a parent; anything below 1 is refused"

@@ -10,7 +10,7 @@ import numpy as np
 from genpipe import store
 from genpipe.evaluation import charts
 from genpipe.evaluation.base import kolmogorov_smirnov
-from genpipe.evaluation.kin import Flat, Tables, aggregated, children_of, counts, flat
+from genpipe.evaluation.kin import CHILDREN, Flat, Tables, aggregated, children_of, counts, flat
 from genpipe.evaluation.page import MAX_HEAT, fill, heat, tabular
 from genpipe.evaluation.report import Report
 from genpipe.evaluation.tabular import TabularJudge
@@ -70,4 +70,5 @@ def _between(holdout: Tables, synthetic: Tables, seed: int) -> Iterator[tuple[st
 def _heat(real: Flat, made: Flat, names: list[str], seed: int) -> list[tuple[str, Any]]:
     fields = tuple(f for f in real.schema.fields if f.name in names)
     judge = TabularJudge(real.columns, real.schema.model_copy(update={"fields": fields, "target": None}))
-    return heat(judge, judge.view(judge.thin(made.columns)), names[:MAX_HEAT])
+    labels = [f"# {n.removeprefix(CHILDREN)}" if n.startswith(CHILDREN) else n for n in names]
+    return heat(judge, judge.view(judge.thin(made.columns)), names[:MAX_HEAT], labels[:MAX_HEAT])

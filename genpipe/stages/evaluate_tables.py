@@ -19,7 +19,7 @@ from genpipe.bundle.folder import read_document
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError, PrivacyError, UsageError
 from genpipe.evaluation.kin import Kin, firsts, learnable
-from genpipe.evaluation.related import MAX_ROWS, evaluate_related
+from genpipe.evaluation.related import evaluate_related
 from genpipe.evaluation.related_page import write_tables_report
 from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
@@ -29,7 +29,7 @@ from genpipe.stages.flat import Node, picked
 from genpipe.stages.sample_tables import sample_tables
 from genpipe.stages.train_tables import TrainedTables, find_tables
 
-MIN_FAMILIES = 500
+MIN_FAMILIES, MAX_ROWS = 500, 10_000
 FORMAT = 1  # part of the request: raise it when scores change meaning
 STEPS = 4
 

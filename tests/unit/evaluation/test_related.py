@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from genpipe.errors import PrivacyError, QualityError
-from genpipe.evaluation import Report
+from genpipe.evaluation import Report, Score
 from genpipe.evaluation.kin import Kin, Tables, aggregated, common_values, counts, families, flat
 from genpipe.evaluation.related import TITLES, evaluate_related
 from genpipe.evaluation.related_page import write_tables_report
@@ -175,4 +175,17 @@ def test_entities_have_no_columns_of_their_own(tmp_path: Path) -> None:
     assert report.verdict in ("excellent", "good") and "between" not in {s.name for s in report.scores}
     page = write_tables_report(report, f"{tmp_path}/a.html", holdout=holdout, synthetic=made, title="<b>shop")
     text = Path(page).read_text()
-    assert "&lt;b&gt;shop" in text and "orders per row of customers" in text and "<b>shop" not in text
+    assert (
+        "# orders" not in text
+        and "&lt;b&gt;shop" in text
+        and "orders per row of customers" in text
+        and "<b>shop" not in text
+    )
+
+
+def test_a_floor_as_high_as_the_ceiling_is_no_zero() -> None:
+    """Columns that have nothing to do with each other lose nothing when they are shuffled."""
+    score = Score(name="a", title="A", goal="max", value=0.9, ceiling=0.92, floor=0.95, meaning="")
+    assert score.position == 0.9 / 0.92
+    assert score.model_copy(update={"value": 0.94}).position == 1.0
+    assert score.model_copy(update={"floor": 0.5, "value": 0.71}).position == pytest.approx(0.5)
