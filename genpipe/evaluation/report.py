@@ -36,8 +36,9 @@ class Score(BaseModel):
 
     @property
     def position(self) -> float | None:
-        """Where the value lies from floor (0) to ceiling (1), cut to that range. Where the floor is as high, as
-        of a table whose columns are independent, its share of the ceiling.
+        """Where the value lies from floor (0) to ceiling (1), cut to that range.
+
+        Where the floor is as high, as of a table whose columns are independent: its share of the ceiling.
         """
         if self.value is None or self.ceiling is None or self.floor is None:
             return None
