@@ -218,7 +218,7 @@ def _report(parts: Parts, sides: Sides, lineage: dict[str, Any]) -> Report:
         scores.append(score.model_copy(update={"meaning": f"{score.meaning}; of {worst}, the worst"}))
     integrity = _integrity(sides.synthetic)
     least = min(integrity.values(), default=1.0)
-    words = "share of foreign keys that are the key of a parent; anything below 1 is refused"
+    words = "share of foreign keys that are the key of exactly one parent; below 1 is refused"
     scores.append(
         _score("integrity", "Referential integrity", words, {"value": least, "ceiling": 1.0, "floor": 0.0})
     )

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from genpipe import __version__, store
 from genpipe.bundle.folder import read_document
@@ -28,6 +27,7 @@ from genpipe.settings import read_settings
 from genpipe.stages.flat import Node, picked
 from genpipe.stages.sample_tables import sample_tables
 from genpipe.stages.train_tables import TrainedTables, find_tables
+from genpipe.training.device import resolve_device
 
 MIN_FAMILIES, MAX_ROWS = 500, 10_000
 FORMAT = 1  # part of the request: raise it when scores change meaning
@@ -55,7 +55,7 @@ def evaluate_tables(
     rows = rows or _rows(trained, data)
     request = {
         "format": FORMAT, "code": __version__, "model": trained.fingerprint, "dataset": fingerprint(data),
-        "rows": rows, "seed": seed,
+        "rows": rows, "seed": seed, "device": resolve_device(read_settings().device),
     }  # fmt: skip
     folder = store.join(resolved.uri, "evaluation", store.digest(request))
     made = store.join(folder, "report.json")
@@ -190,9 +190,19 @@ def tables_of(nodes: tuple[Node, ...], data: Mapping[str, Dataset], split: str) 
     return out
 
 
+def _key(node: Node) -> list[str]:
+    """The columns that tell the rows of a table apart."""
+    return [node.key.name] if node.key else []
+
+
+def _link(node: Node) -> list[str]:
+    """The columns in which the key of the parent stands."""
+    return [node.link] if node.link else []
+
+
 def _fields(node: Node) -> tuple[AnyField, ...]:
     """The columns people know of a table that can be compared: no keys."""
-    keys = (node.link, node.key and node.key.name)
+    keys = (*_link(node), *_key(node))
     return learnable(tuple(f for f in node.schema_.fields if f.name not in keys)) if node.schema_ else ()
 
 
@@ -216,20 +226,33 @@ def _kin(
 def kin_of(nodes: tuple[Node, ...], tables: Mapping[str, pa.Table]) -> dict[str, Kin]:
     """Tables with keys, as they are delivered: whose child a row is, its foreign key says."""
     out: dict[str, Kin] = {}
-    keys: dict[str, pa.Array] = {}
+    keys: dict[str, pa.Table] = {}
     for node in nodes:
         if node.schema_ is None:  # entities are known by their events alone
-            keys[node.name] = tables[node.children[0]][str(node.key and node.key.name)].unique()
-            out[node.name] = _kin(node, len(keys[node.name]), {}, (), None)
+            events = tables[node.children[0]].select(_key(node))
+            keys[node.name] = events.group_by(_key(node), use_threads=False).aggregate([])
+            out[node.name] = _kin(node, keys[node.name].num_rows, {}, (), None)
             continue
         rows, above = tables[node.name], None
         if node.parent is not None:
-            found = pc.index_in(rows[str(node.link)], value_set=keys[node.parent])
-            above = found.fill_null(-1).to_numpy().astype(np.int64)
+            above = _places(rows.select(_link(node)), keys[node.parent])
             order = np.argsort(above, kind="stable")
             rows, above = picked(rows, pa.array(order)), above[order]
-        if node.key:
-            keys[node.name] = rows[node.key.name].combine_chunks()
+        keys[node.name] = rows.select(_key(node))
         fields = _fields(node)
         out[node.name] = _kin(node, rows.num_rows, {f.name: rows[f.name] for f in fields}, fields, above)
     return out
+
+
+def _places(foreign: pa.Table, keys: pa.Table) -> np.ndarray:
+    """(N,) the row of the parent that has this key, -1 where none or more than one has it."""
+    codes = []
+    for mine, theirs in zip(foreign.columns, keys.columns, strict=True):
+        both = pa.concat_arrays([*theirs.chunks, *mine.cast(theirs.type).chunks])
+        codes.append(both.dictionary_encode().indices.fill_null(-1).to_numpy())
+    number = np.unique(np.stack(codes, 1), axis=0, return_inverse=True)[1].ravel()
+    parents, size = number[: keys.num_rows], int(number.max(initial=0)) + 1
+    place = np.full(size, -1)
+    place[parents] = np.arange(len(parents))
+    place[np.bincount(parents, minlength=size) > 1] = -1
+    return place[number[keys.num_rows :]]

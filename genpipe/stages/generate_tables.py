@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import starmap
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -92,11 +91,17 @@ def generate_tables(
     claim(output, request)
     if store.exists(store.join(output, "tables.json")):
         return GeneratedTables(output, {n: Dataset(store.join(output, n)) for n in names})
-    jobs = jobs_of(trained, rows, seed, device)
+    jobs = [
+        (trained.uri, root.name, start, min(start + size, rows or root.rows), seed, device)
+        for root in trained.nodes
+        if root.parent is None
+        for size in [job_rows(trained, root, open_bundle(trained.models[root.name], device))]
+        for start in range(0, rows or root.rows, size)
+    ]
     run = in_order if (len(jobs) > 1 if workers is None else workers) else starmap
     lineage = {"stage": "generate-tables", "model": resolved.reference, "seed": str(seed)}
     lineage |= {"model_fingerprint": trained.fingerprint, "code": __version__}
-    writer = Writer(trained, output, seed, lineage)
+    writer = _Writer(trained, output, seed, lineage)
     for done, made in enumerate(run(make_family, jobs), 1):
         writer.add(made)
         progress(Event("generate-tables", done, len(jobs), "jobs", note=f"{sum(writer.rows.values())} rows"))
@@ -115,17 +120,6 @@ def generate_tables(
     }
     store.create(store.join(output, "tables.json"), store.canonical({"request": request, "tables": about}))
     return GeneratedTables(output, datasets)
-
-
-def jobs_of(trained: TrainedTables, rows: int | None, seed: int, device: str) -> list[Any]:
-    """The arguments of `make_family`, for all rows without parents."""
-    return [
-        (trained.uri, root.name, start, min(start + size, rows or root.rows), seed, device)
-        for root in trained.nodes
-        if root.parent is None
-        for size in [job_rows(trained, root, open_bundle(trained.models[root.name], device))]
-        for start in range(0, rows or root.rows, size)
-    ]
 
 
 def job_rows(trained: TrainedTables, root: Node, bundle: Bundle) -> int:
@@ -211,7 +205,7 @@ def _usual(bundle: Bundle, given: pa.RecordBatch) -> pa.RecordBatch:
     return given
 
 
-class Writer:
+class _Writer:
     """Numbers the rows of each table over all jobs, gives them keys, and writes them in parts."""
 
     def __init__(self, trained: TrainedTables, output: str, seed: int, lineage: dict[str, str]) -> None:

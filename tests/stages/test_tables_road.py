@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from test_register import clean_environment
 from test_tables import ROLES, shop, spec_of
@@ -121,6 +122,19 @@ def test_orders_of_random_customers_are_seen(model: str, report: Report) -> None
     for name, least in (("between", 0.15), ("families", 0.15), ("fidelity", 0.1)):
         assert (mixed.score(name).value or 0) < (honest.score(name).value or 0) - least, name
     assert mixed.score("integrity").value == 1.0
+
+
+def test_a_key_that_is_missing_or_there_twice_is_no_parent(model: str) -> None:
+    nodes = open_tables(model).nodes
+    made = sample_tables(model, rows=50)
+    assert not (kin_of(nodes, made)["orders"].parents < 0).any()
+    ids, customer = made["customers"]["id"].to_pylist(), made["orders"]["customer"].to_pylist()
+    busy, idle = customer[0], next(i for i in ids if i != customer[0])
+    for name, change in (("missing", "nobody"), ("twice", idle)):
+        keys = pa.array([change if i == busy else i for i in ids])
+        broken = made | {"customers": made["customers"].set_column(0, "id", keys)}
+        lost = [c == busy or (name == "twice" and c == idle) for c in customer]
+        assert (kin_of(nodes, broken)["orders"].parents < 0).sum() == sum(lost)
 
 
 @pytest.fixture(scope="module")
