@@ -23,6 +23,7 @@ from genpipe.evaluation.pictures import sample_grid
 from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
 from genpipe.registry import resolve
+from genpipe.registry.tracking import placed
 from genpipe.schema import Schema
 from genpipe.stages import evaluate_tables as tables
 
@@ -115,7 +116,7 @@ def _dataset(bundle: Bundle, given: Dataset | str | None) -> tuple[Dataset, str]
         raise UsageError(
             "NODATASET", where=bundle.uri, found="a model that does not name its dataset", fix="pass dataset="
         )
-    dataset = Dataset(str(where))
+    dataset = Dataset(str(given) if given else placed(str(where)))
     if dataset.fingerprint == trained_on:
         return dataset, ""
     if given is None:

@@ -22,6 +22,7 @@ from genpipe.evaluation.related import evaluate_related
 from genpipe.evaluation.related_page import write_tables_report
 from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
+from genpipe.registry.tracking import placed
 from genpipe.schema import AnyField
 from genpipe.settings import read_settings
 from genpipe.stages.flat import Node, picked
@@ -111,9 +112,7 @@ def flat_data(trained: TrainedTables) -> dict[str, Dataset]:
     found = {}
     for name, uri in trained.models.items():
         origin = read_document(uri, "origin")
-        where, wanted = str(origin.get("dataset_uri", "")), str(origin.get("dataset_fingerprint", ""))
-        if where and "://" not in where and not where.startswith("/"):  # as the registry has it
-            where = store.join(read_settings().store, where)
+        where, wanted = placed(str(origin["dataset_uri"])), str(origin["dataset_fingerprint"])
         dataset = Dataset(where)
         if dataset.fingerprint != wanted:
             raise PrivacyError(

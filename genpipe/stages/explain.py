@@ -29,7 +29,7 @@ def explain(path: object) -> dict[str, Any]:
 
         resolved = resolve(uri)
         if resolved.tables:
-            return {"what": "registered tables", "model": resolved.reference, **_tables(resolved.uri)}
+            return _tables(resolved.uri) | {"what": "registered tables", "model": resolved.reference}
         return {"what": "registered model", "model": resolved.reference, **_bundle(resolved.uri)}
     if uri.endswith(".parquet"):
         return _file(uri)
@@ -38,7 +38,7 @@ def explain(path: object) -> dict[str, Any]:
         names = store.read_json(manifest)
         return _dataset(uri) if "parts" in names else {"what": "model", **_bundle(uri)}
     if holds_tables(uri):
-        return {"what": "tables", **_tables(uri)}
+        return _tables(uri)
     result = store.join(uri, "result.json")
     if store.exists(result):
         told = store.read_json(result)
@@ -92,14 +92,10 @@ def _tables(uri: str) -> dict[str, Any]:
     """Of a model of related tables, or of what one made."""
     told = store.read_json(store.join(uri, "tables.json"))
     if "nodes" not in told:
-        return {**told["request"], "tables": told["tables"]}
+        return {"what": "generated tables", **told["request"], "tables": told["tables"]}
     rows = {node["name"]: node["rows"] for node in told["nodes"]}
-    return {
-        "name": told["name"],
-        "fingerprint": told["fingerprint"],
-        "rows": rows,
-        "metrics": told["metrics"],
-    }
+    about = {key: told[key] for key in ("name", "fingerprint", "metrics")}
+    return {"what": "tables", **about, "rows": rows}
 
 
 def _bundle(uri: str) -> dict[str, Any]:

@@ -181,6 +181,7 @@ def test_it_is_generated_from_the_registry_where_nothing_else_is(
     for name in here:
         assert here[name].table("generated").equals(there[name].table("generated"))
     assert explain(f"{there}/orders")["model"] == "models:/shop/2"
+    assert explain(there)["what"] == "generated tables" and explain(there)["model"] == "models:/shop/2"
     assert explain("models:/shop@champion")["rows"]["customers"] == 1500
     with pytest.raises(DataError, match=r"other/datasets/shop-customers.*no manifest\.json"):
         genpipe.evaluate("models:/shop@champion")
