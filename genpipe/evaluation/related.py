@@ -157,13 +157,15 @@ def _cardinality(parts: Parts, sides: Sides, child: str, parent: str) -> None:
 
 def _dependence(parts: Parts, sides: Sides, child: str) -> None:
     """What the columns of a child owe to its parents, and to the row before."""
+    if not sides.holdout[child].fields:
+        return
     real, made, known = (flat(tables, child) for tables in (sides.holdout, sides.synthetic, sides.train))
     ceiling = known.columns.filter(pa.array(sides.kept[child]))
     for group, others, what in (
         ("between", real.above, f"{child} by their parents"),
         ("within", real.before, f"{child} by the row before"),
     ):
-        if real.own and others:
+        if others:
             parts.add(group, what, _trends(real, made.columns, ceiling, others, sides.seed))
 
 

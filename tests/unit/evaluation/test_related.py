@@ -183,6 +183,17 @@ def test_entities_have_no_columns_of_their_own(tmp_path: Path) -> None:
     )
 
 
+def test_children_that_are_keys_alone() -> None:
+    def bare(seed: int, customers: int) -> dict[str, Kin]:
+        tables = shop(seed, customers)
+        orders = Kin(tables["orders"].rows, pa.table({}), (), "customers", tables["orders"].above)
+        return {"customers": tables["customers"], "orders": orders}
+
+    report = evaluate_related(bare(0, 600), bare(1, 300), bare(2, 300))
+    assert set(report.tables) == {"customers", "customers with orders"} and report.score("cardinality").value
+    assert "children of orders by customers" in report.parts and report.verdict == "excellent"
+
+
 def test_a_floor_as_high_as_the_ceiling_is_no_zero() -> None:
     """Columns that have nothing to do with each other lose nothing when they are shuffled."""
     score = Score(name="a", title="A", goal="max", value=0.9, ceiling=0.92, floor=0.95, meaning="")
