@@ -59,12 +59,10 @@ def show_tables(name: str, made: dict[str, Any]) -> None:
 
 
 @flow(name="tables")
-def tables(spec: str | TablesSpec) -> dict[str, Any]:
-    """spec: a YAML file of related tables, or the spec itself. Finished steps are reused."""
+def tables(spec: str | dict[str, Any]) -> dict[str, Any]:
+    """spec: a YAML file of related tables, or what stands in one. Finished steps are reused."""
     checked, clock = load_tables(spec), Clock()
-    model = clock(
-        "train", train_tables_step, checked.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    )
+    model = clock("train", train_tables_step, _plain(checked))
     report = clock(
         "evaluate",
         remembered,
@@ -98,7 +96,12 @@ def tables(spec: str | TablesSpec) -> dict[str, Any]:
 def run_tables(spec: TablesSpec, *, progress: Progress, fixed: dict[str, float] | None = None) -> Summary:
     """Run the flow in this process and tell `progress` about it; Prefect's API must be there (`embedded`)."""
     with listening(progress):
-        return Summary.model_validate(tables(spec) | {"fixed": fixed or {}})
+        return Summary.model_validate(tables(_plain(spec)) | {"fixed": fixed or {}})
+
+
+def _plain(spec: TablesSpec) -> dict[str, Any]:
+    """A spec as a parameter of a flow or step: Prefect walks through what it is given."""
+    return spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 def _generate(spec: TablesSpec, model: str) -> dict[str, Any]:
