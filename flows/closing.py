@@ -57,7 +57,8 @@ def facts(summary: Summary) -> dict[str, str]:
         ]
         out["trials"] = f"{len(states)} ({', '.join(parts)})"
         out["winner"] = winner(study)
-    out["trained"] = f"weights of step {summary.model['steps']:,}"
+    if "steps" in summary.model:
+        out["trained"] = f"weights of step {summary.model['steps']:,}"
     for score in report["scores"]:
         out[score["title"]] = score_text(score)
     out["verdict"] = report["verdict"]
@@ -72,7 +73,8 @@ def facts(summary: Summary) -> dict[str, str]:
 def places(summary: Summary) -> dict[str, str]:
     """What a person may want to open."""
     rows = {"rows": summary.generated["uri"]} if summary.generated else {}
-    return rows | {"report": summary.report["page"], "samples": summary.report["picture"]}
+    seen = {"report": summary.report["page"], "samples": summary.report["picture"]}
+    return rows | {word: uri for word, uri in seen.items() if uri}
 
 
 def winner(study: dict[str, Any]) -> str:
@@ -116,9 +118,10 @@ def following(summary: Summary) -> list[tuple[str, str]]:
         else "sqlite:///" + shorten(tracking.removeprefix("sqlite:///"))
     )
     first = summary.generated["uri"] if summary.generated else ""
+    verb = "generate-tables" if summary.report["kind"] == "tables" else "generate"
     return [
         (
-            f"genpipe generate models:/{summary.name}@champion --rows 10000",
+            f"genpipe {verb} models:/{summary.name}@champion --rows 10000",
             "more rows, from the registered champion",
         ),
         (

@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from genpipe.errors import InfrastructureError
+from genpipe.errors import InfrastructureError, UsageError
 from genpipe.progress import Event, Progress, silent
 from genpipe.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from flows.summary import Summary
     from genpipe.pipeline import PipelineSpec
+    from genpipe.pipeline.tables import TablesSpec
 
 STARTUP_SECONDS = 90
 SERVICES = (
@@ -178,22 +179,32 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 
 def run(
-    spec: str | Path | Mapping[str, Any] | PipelineSpec, *, tag: str = "", progress: Progress = silent
+    spec: str | Path | Mapping[str, Any] | PipelineSpec | TablesSpec,
+    *,
+    tag: str = "",
+    progress: Progress = silent,
 ) -> Summary:
     """Run a whole pipeline in this process: ingest, search, train, evaluate, register, generate.
 
-    spec: a YAML file, a mapping or a PipelineSpec. Everything already done is reused; a run that was killed
-    resumes. Raises SpecError before anything is spent, QualityError where the gate says no.
+    spec: a YAML file, a mapping or a spec, also one of related tables. Everything already done is reused; a
+    run that was killed resumes. Raises SpecError before anything is spent, QualityError where the gate says
+    no.
     """
-    from genpipe.pipeline import load_spec
+    from genpipe.pipeline import PipelineSpec, validate
 
-    checked = load_spec(spec)
+    checked = validate(spec)
+    if tag and not isinstance(checked, PipelineSpec):
+        found, fix = f"the tag {tag!r} for related tables", "leave it out; another seed trains them again"
+        raise UsageError("TAG", where="tag", found=found, expected="none", fix=fix)
     progress(Event("start", note="Prefect"))
     with prefect_api() as seconds:
         from flows.pipeline import run_spec
+        from flows.tables import run_tables
 
         progress(Event("start", 1, 1))
-        return run_spec(checked, tag=tag, progress=progress, fixed=dict(seconds))
+        if isinstance(checked, PipelineSpec):
+            return run_spec(checked, tag=tag, progress=progress, fixed=dict(seconds))
+        return run_tables(checked, progress=progress, fixed=dict(seconds))
 
 
 def _serve(port: int) -> None:

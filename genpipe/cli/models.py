@@ -91,15 +91,17 @@ def tune(
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A bundle's URI, or models:/name@champion.")],
+    model: Annotated[str, typer.Argument(help="A bundle's URI, a set of tables, or models:/name@champion.")],
     dataset: Annotated[str | None, typer.Option(help="By default the one it was trained on.")] = None,
     rows: Annotated[int | None, typer.Option(min=2, help="Generated rows to judge.")] = None,
     seed: Seed = 0,
 ) -> None:
-    """Score a generator against held-out real data, and write an HTML report.
+    """Score a generator against held-out real data, and write an HTML report. Of related tables (what
+    train-tables printed) rows are those without parents, and a dataset is another such model.
 
     \b
     genpipe evaluate models:/people@champion
+    genpipe evaluate models:/shop@champion --rows 1000
     """
 
     def work(progress: Any) -> Any:
@@ -116,7 +118,7 @@ def evaluate(
 
 @app.command()
 def register(
-    model: Annotated[str, typer.Argument(help="A bundle's URI.")],
+    model: Annotated[str, typer.Argument(help="A bundle's URI, or what train-tables printed.")],
     name: Annotated[str, typer.Option(help="The name consumers load: models:/NAME@champion.")],
 ) -> None:
     """Register a generator in MLflow. It becomes champion if it beats the present one on the same holdout.

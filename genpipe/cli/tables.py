@@ -1,4 +1,4 @@
-"""The verbs of related tables: train-tables, generate-tables."""
+"""The verbs of related tables that are not those of a single one: train-tables, generate-tables."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def sizes(items: list[str] | None) -> Any:
 
 @app.command()
 def generate_tables(
-    model: Annotated[str, typer.Argument(help="The folder that train-tables printed.")],
+    model: Annotated[
+        str, typer.Argument(help="The folder that train-tables printed, or models:/name@champion.")
+    ],
     rows: Annotated[
         list[str] | None,
         typer.Option(help="Rows without parents, or entities (default: as in the data); or table=rows."),
@@ -55,7 +57,7 @@ def generate_tables(
     """Generate related tables into Parquet: every foreign key is a generated row's key, exactly.
 
     \b
-    genpipe generate-tables <model> --rows 10000 --output delivered/shop
+    genpipe generate-tables models:/shop@champion --rows 10000 --output delivered/shop
     genpipe generate-tables <model> --rows 10000 --rows products=500
     """
     wanted = sizes(rows)

@@ -31,15 +31,18 @@ def validate(
     """
     from genpipe.pipeline import PipelineSpec
     from genpipe.pipeline import validate as check
+    from genpipe.pipeline.tables import TablesSpec
 
     if schema:
         return typer.echo(json.dumps(PipelineSpec.model_json_schema(by_alias=True), indent=1))
     if not spec:
         raise UsageError("USAGE", where="validate", found="no file", expected="genpipe validate SPEC.yaml")
     found = check(spec)
+    rows = f", then generate {found.generate.rows:,} rows" if found.generate else ""
+    if isinstance(found, TablesSpec):
+        return typer.echo(f"{spec}: valid: {found.name}, related tables {', '.join(found.tables)}{rows}")
     recipe = found.recipe.get("base", "changed") if isinstance(found.recipe, dict) else found.recipe
     how = f"search of {found.search.trials} trials" if found.search else f"recipe {recipe or 'by data kind'}"
-    rows = f", then generate {found.generate.rows:,} rows" if found.generate else ""
     typer.echo(f"{spec}: valid: {found.name} from {found.source.path}, {how}{rows}")
 
 
@@ -112,17 +115,20 @@ def run(
 
     \b
     genpipe run examples/people.yaml
+    genpipe run examples/tables/shop.yaml
     """
-    from genpipe.pipeline import load_spec
+    from genpipe.pipeline import validate as check
+    from genpipe.pipeline.tables import TablesSpec
 
-    checked = load_spec(spec)
+    checked = check(spec)
 
     def work(progress: Any) -> Any:
         from flows.embedded import run as run_flow
 
         return run_flow(checked, tag=tag, progress=progress)
 
-    steps = ["start", "ingest", *(["tune"] if checked.search else []), "train", "evaluate", "register"]
+    search = None if isinstance(checked, TablesSpec) else checked.search
+    steps = ["start", "ingest", *(["tune"] if search else []), "train", "evaluate", "register"]
     summary = staged(f"run {checked.name}", work, plan=(*steps, *(["generate"] if checked.generate else [])))
     from flows.closing import show
 

@@ -17,7 +17,7 @@ from genpipe import store
 from genpipe.constraints import NUMBERS
 from genpipe.evaluation import JUDGES, charts, pictures
 from genpipe.evaluation.audio import log_mel
-from genpipe.evaluation.base import Judge, numbers
+from genpipe.evaluation.base import Judge, View, numbers
 from genpipe.evaluation.report import Report
 from genpipe.evaluation.tabular import TabularJudge, association_matrix
 from genpipe.schema import Schema
@@ -67,6 +67,16 @@ def render(
     real_examples: bool,
 ) -> str:
     """The page as a string; equal inputs give equal bytes."""
+    judge = JUDGES[schema.kind](holdout, schema, seed=report.seed)
+    sections = {"tabular": tabular, "image": _image, "series": _series, "text": _text, "audio": _audio}
+    show = sections[schema.kind](judge, holdout, synthetic, report.seed, real_examples)
+    return fill(report, show, title=title, history=history, real_examples=real_examples)
+
+
+def fill(
+    report: Report, show: Mapping[str, Any], *, title: str, history: History = (), real_examples: bool = False
+) -> str:
+    """The template with what a kind has to show."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -76,12 +86,10 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    judge = JUDGES[schema.kind](holdout, schema, seed=report.seed)
-    sections = {"tabular": _tabular, "image": _image, "series": _series, "text": _text, "audio": _audio}
     return environment.get_template("report.html.j2").render(
         report=report,
-        title=title or str(report.lineage.get("dataset", "")) or f"{schema.kind} generator",
-        show=sections[schema.kind](judge, holdout, synthetic, report.seed, real_examples),
+        title=title or str(report.lineage.get("dataset", "")) or f"{report.kind} generator",
+        show=show,
         curves=_curves(history),
         distances=_distances(report),
         real_examples=real_examples,
@@ -117,7 +125,7 @@ def _curves(history: History) -> list[tuple[str, Any]]:
     return found
 
 
-def _tabular(
+def tabular(
     judge: Judge, holdout: pa.Table, synthetic: pa.Table, seed: int, real_examples: bool
 ) -> dict[str, Any]:
     assert isinstance(judge, TabularJudge)
@@ -130,9 +138,26 @@ def _tabular(
         for f in fields
         if f.name in worst
     ]
-    names = [*judge.numeric, *judge.choices][:MAX_HEAT]
-    real, other = (association_matrix(d[:, : len(names)]) for d in (judge.digits, judge.digitise(made)))
-    heat = [
+    names = [*judge.numeric, *judge.choices]
+    examples = [_plain(column).to_pylist() for column in synthetic.slice(0, EXAMPLE_ROWS).columns]
+    rows = [[_cell(v) for v in row] for row in zip(*examples, strict=True)]
+    return {
+        "kind": "tabular",
+        "columns": columns,
+        "heat": heat(judge, made, names[:MAX_HEAT]) if len(names) > 1 else [],
+        "names": synthetic.column_names,
+        "rows": rows,
+    }
+
+
+def heat(
+    judge: TabularJudge, made: View, names: list[str], labels: list[str] | None = None
+) -> list[tuple[str, Any]]:
+    """What each of these columns tells of the others: in real rows, in generated ones, the difference."""
+    every = [*judge.numeric, *judge.choices]
+    at, names = [every.index(name) for name in names], labels or names
+    real, other = (association_matrix(d[:, at]) for d in (judge.digits, judge.digitise(made)))
+    return [
         ("real", charts.heatmap(real, names, label="associations of real columns", cls="heat-real")),
         (
             "generated",
@@ -140,15 +165,6 @@ def _tabular(
         ),
         ("difference", charts.heatmap(np.abs(real - other), names, label="difference", cls="heat-diff")),
     ]
-    examples = [_plain(column).to_pylist() for column in synthetic.slice(0, EXAMPLE_ROWS).columns]
-    rows = [[_cell(v) for v in row] for row in zip(*examples, strict=True)]
-    return {
-        "kind": "tabular",
-        "columns": columns,
-        "heat": heat if len(names) > 1 else [],
-        "names": synthetic.column_names,
-        "rows": rows,
-    }
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -36,10 +36,15 @@ class Score(BaseModel):
 
     @property
     def position(self) -> float | None:
-        """Where the value lies from floor (0) to ceiling (1), cut to that range."""
+        """Where the value lies from floor (0) to ceiling (1), cut to that range.
+
+        Where the floor is as high, as of a table whose columns are independent: its share of the ceiling.
+        """
         if self.value is None or self.ceiling is None or self.floor is None:
             return None
         span = self.ceiling - self.floor
+        if self.goal == "max" and span <= 0 < self.ceiling:
+            return min(1.0, max(0.0, self.value / self.ceiling))
         if abs(span) < 1e-9:
             return 1.0 if self.value == self.ceiling else 0.0
         return min(1.0, max(0.0, (self.value - self.floor) / span))
@@ -55,7 +60,10 @@ class Distances(BaseModel):
 
 
 class Report(BaseModel):
-    """Scores of one generator against one dataset. The URIs are empty until a stage has written the files."""
+    """Scores of one generator against one dataset. The URIs are empty until a stage has written the files.
+
+    tables: of related tables (kind "tables"), the reports of each, and of each with its children.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: str
@@ -70,6 +78,7 @@ class Report(BaseModel):
     headline: str
     distances: Distances | None = None
     lineage: dict[str, Any] = Field(default_factory=dict)
+    tables: dict[str, Report] = Field(default_factory=dict)
     uri: str = ""
     page: str = ""
     picture: str = ""

@@ -85,22 +85,22 @@ class TabularJudge(Judge):
         shapes = self.shapes(view)
         found = {"shapes": float(np.mean(list(shapes.values())))} if shapes else {}
         if self.pairs:
-            other = self.digits_of(view)
-            base = max(int(self.digits.max()), int(other.max())) + 1
-            apart = [
-                total_variation(
-                    self.digits[:, i] * base + self.digits[:, j], other[:, i] * base + other[:, j]
-                )
-                for i, j in self.pairs
-            ]
-            found["pairs"] = 1.0 - float(np.mean(apart))
-            strength, known = associations(other, self.pairs), self.associations
-            found["associations"] = 1.0 - float(
-                np.abs(strength - known).sum() / (np.maximum(strength, known) + FAINT).sum()
-            )
+            found["pairs"], found["associations"] = self.between(view, self.pairs, self.associations)
         auc = tell_apart(self.matrix(self.real), self.matrix(view), derive(self.seed, "evaluation", "folds"))
         found["indistinguishable"] = 2.0 * (1.0 - max(0.5, auc))
         return found
+
+    def between(self, view: View, pairs: list[tuple[int, int]], known: np.ndarray) -> tuple[float, float]:
+        """How alike two-way marginals and associations are; known: the associations of the real pairs."""
+        other = self.digits_of(view)
+        base = max(int(self.digits.max()), int(other.max())) + 1
+        apart = [
+            total_variation(self.digits[:, i] * base + self.digits[:, j], other[:, i] * base + other[:, j])
+            for i, j in pairs
+        ]
+        strength = associations(other, pairs)
+        apart_by = np.abs(strength - known).sum() / (np.maximum(strength, known) + FAINT).sum()
+        return 1.0 - float(np.mean(apart)), 1.0 - float(apart_by)
 
     def digits_of(self, view: View) -> np.ndarray:
         return self.digits if view is self.real else self.digitise(view)

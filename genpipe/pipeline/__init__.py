@@ -1,12 +1,15 @@
-"""The pipeline spec: its types (spec.py) and its file (reading.py)."""
+"""The pipeline spec: its types (spec.py), those of related tables (tables.py), and its file (reading.py)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genpipe.pipeline.spec import Gate, Generate, PipelineSpec, Search, Source, Train
+
+if TYPE_CHECKING:
+    from genpipe.pipeline.tables import TablesSpec
 
 
 def load_spec(spec: str | Path | Mapping[str, Any] | PipelineSpec) -> PipelineSpec:
@@ -20,9 +23,20 @@ def load_spec(spec: str | Path | Mapping[str, Any] | PipelineSpec) -> PipelineSp
     return check_spec(data, lines, where=where)
 
 
-def validate(spec: str | Path | Mapping[str, Any] | PipelineSpec) -> PipelineSpec:
-    """Check a spec completely and return it; nothing is started or written. Raises SpecError."""
-    return load_spec(spec)
+def validate(spec: str | Path | Mapping[str, Any] | PipelineSpec | TablesSpec) -> PipelineSpec | TablesSpec:
+    """Check a spec completely and return it; nothing is started or written. Raises SpecError.
+
+    A spec with `tables` is one of related tables.
+    """
+    from genpipe.pipeline.reading import read_spec
+    from genpipe.pipeline.tables import TablesSpec, load_tables
+
+    if isinstance(spec, TablesSpec):
+        return load_tables(spec)
+    if isinstance(spec, PipelineSpec):
+        return load_spec(spec)
+    known = spec if isinstance(spec, Mapping) else read_spec(Path(spec))[0]
+    return load_tables(spec) if "tables" in known else load_spec(spec)
 
 
 __all__ = ["Gate", "Generate", "PipelineSpec", "Search", "Source", "Train", "load_spec", "validate"]

@@ -7,6 +7,8 @@
       products: {source: products.csv, key: id}
       items: {source: items.csv, key: [order, line], parent: orders, foreign_key: order,
               references: {product: products}}
+    gate: {relative: 0.8}
+    generate: {rows: 10000}
 
 A table of events without a table of who they happen to names its `entity` column instead of a parent. The
 parent decides how many rows there are; `references` name rows of other tables beside it.
@@ -23,7 +25,7 @@ from pydantic import Field, ValidationError
 
 from genpipe.errors import UsageError, closest
 from genpipe.pipeline.reading import Path_, read_spec, schema_problems, spec_error
-from genpipe.pipeline.spec import Column, Minutes, Name, Part, Place, Seed
+from genpipe.pipeline.spec import Column, Gate, Generate, Minutes, Name, Part, Place, Seed
 from genpipe.recipe import FAMILIES, Recipe
 from genpipe.recipes import parse_recipe
 
@@ -69,6 +71,7 @@ class TablesSpec(Part):
 
     holdout: share of the families, a row without a parent and all that descends from it, that is held out.
     References tie no families: a row of either split may refer to one of the other.
+    gate, generate: as in a pipeline's spec, for `genpipe run`; generate.rows counts rows without parents.
     """
 
     name: Name
@@ -78,6 +81,8 @@ class TablesSpec(Part):
     orphans: Literal["fail", "drop"] = "fail"
     seed: Seed = 0
     minutes: Minutes | None = None
+    gate: Gate = Gate()
+    generate: Generate | None = None
 
     def recipe_of(self, name: str) -> Recipe:
         """How the rows of a table are learnt. Of a table with parents or references what is given comes
@@ -105,9 +110,19 @@ def load_tables(spec: str | Path | Mapping[str, Any] | TablesSpec) -> TablesSpec
     except ValidationError as error:
         raise spec_error(schema_problems(error, TablesSpec), lines, where=where) from None
     problems = [p for name in found.tables for p in (*_links(found, name), *_recipe(found, name))]
-    if problems := [*problems, *_circle(found)]:
+    if problems := [*problems, *_generate(found), *_circle(found)]:
         raise spec_error(problems, lines, where=where)
     return found
+
+
+def _generate(spec: TablesSpec) -> list[tuple[Path_, str]]:
+    """What is asked of the rows that related tables cannot give."""
+    asked = spec.generate.model_fields_set if spec.generate else set()
+    return [
+        (("generate", key), "not for related tables; expected rows, seed, output and workers")
+        for key in ("conditions", "temperature", "rows_per_part")
+        if key in asked
+    ]
 
 
 def _circle(spec: TablesSpec) -> list[tuple[Path_, str]]:

@@ -1,8 +1,10 @@
-"""Generators by name: publish a bundle as a version, move `champion` by a rule, resolve names to bundles.
+"""Generators by name: publish one as a version, move `champion` by a rule, resolve names to where they are.
+
+A generator is a bundle, or the folder of several that `train_tables` made (package.py).
 
 The rule: a challenger becomes `champion` if there is none, or if its fidelity *on the same holdout* is at
 least MARGIN above the champion's; otherwise it is kept under the alias `challenger`. One version per output
-id (a hash of name and bundle content): publishing the same bundle again finds the version it made.
+id (a hash of name and content): publishing the same generator again finds the version it made.
 """
 
 from __future__ import annotations
@@ -14,14 +16,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genpipe import __version__, store
+from genpipe import store
 from genpipe.bundle import Bundle
-from genpipe.bundle.folder import read_folder, write_content
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError, InfrastructureError, UsageError
+from genpipe.registry.package import (
+    BUNDLE,
+    BUNDLE_CODE,
+    TABLES,
+    Package,
+    fingerprint_of,
+    holds_tables,
+    name_of_tables,
+    pack,
+    unpack,
+)
 from genpipe.registry.promotion import Promotion
 from genpipe.registry.pyfunc import save_pyfunc
-from genpipe.registry.tracking import EXPERIMENT, client, experiment_id, portable, reaching, track
+from genpipe.registry.tracking import EXPERIMENT, client, experiment_id, reaching, track
 from genpipe.settings import read_settings
 
 PRIMARY, MARGIN = "fidelity", 0.002
@@ -44,15 +56,18 @@ class Registered:
 
 @dataclass(frozen=True)
 class Resolved:
-    """uri: a bundle that every worker can open. reference: what lineage says of it, without local folders."""
+    """uri: a bundle that every worker can open. reference: what lineage says of it, without local folders.
+    tables: whether it is a set of related tables (`stages/train_tables.py`), and no bundle.
+    """
 
     uri: str
     reference: str
     name: str
+    tables: bool = False
 
 
 def publish(
-    bundle_uri: str,
+    uri: str,
     *,
     name: str,
     metrics: Mapping[str, float],
@@ -60,11 +75,13 @@ def publish(
     dataset: Dataset | None = None,
     rescore: Callable[[str], float | None] | None = None,
     tags: Mapping[str, Any] | None = None,
+    code: Path = BUNDLE_CODE,
 ) -> Registered:
-    """Register a bundle under a name and let it compete for `champion`.
+    """Register a bundle, or a set of related tables, under a name and let it compete for `champion`.
 
-    metrics: what evaluation measured; must hold `fidelity`. holdout: fingerprint of the dataset measured on.
-    rescore: measures another bundle on this holdout, for a champion that was measured on an older one.
+    metrics: what evaluation measured; must hold `fidelity`. holdout: fingerprint of the data measured on.
+    rescore: measures another model on this holdout, for a champion that was measured on an older one.
+    code: the module with which MLflow serves it.
     """
     store.check_name(name)
     if PRIMARY not in metrics:
@@ -73,36 +90,14 @@ def publish(
         )
     to = client()
     with tempfile.TemporaryDirectory() as scratch, reaching():
-        bundle = _without_paths(bundle_uri, f"{scratch}/bundle")
-        output_id = store.digest({"name": name, "bundle": bundle.fingerprint})
+        package = pack(uri, Path(scratch))
+        output_id = store.digest({"name": name, "bundle": package.fingerprint})
         version = _version(to, name, output_id)
         if version is None:
-            every = {**_lineage(bundle), **{k: str(v) for k, v in (tags or {}).items()}}
+            every = {**package.lineage, **{k: str(v) for k, v in (tags or {}).items()}}
             every |= {"output_id": output_id, "holdout": holdout, PRIMARY: repr(float(metrics[PRIMARY]))}
-            version = _create(to, bundle, name=name, metrics=metrics, tags=every, dataset=dataset)
+            version = _create(to, package, code, name=name, metrics=metrics, tags=every, dataset=dataset)
         return _compete(to, name, version, float(metrics[PRIMARY]), holdout, rescore)
-
-
-def _without_paths(source: str, target: str) -> Bundle:
-    """A verified copy whose origin names no local folder: what is published leaves this machine."""
-    found = Bundle.open(source)
-    content = read_folder(source)
-    origin = {
-        k: portable(v) if isinstance(v, str) and v.startswith("/") else v for k, v in found.origin.items()
-    }
-    write_content(target, {**content, "origin.json": store.canonical(origin)})
-    return Bundle.open(target)
-
-
-def _lineage(bundle: Bundle) -> dict[str, str]:
-    """What the version is made of, as tags."""
-    origin = {k: str(v) for k, v in bundle.origin.items() if isinstance(v, str | int | float)}
-    return origin | {
-        "bundle_fingerprint": bundle.fingerprint,
-        "recipe": bundle.recipe.name,
-        "kind": bundle.schema.kind,
-        "code": __version__,
-    }
 
 
 def _version(to: Any, name: str, output_id: str) -> int | None:
@@ -113,24 +108,25 @@ def _version(to: Any, name: str, output_id: str) -> int | None:
 
 def _create(
     to: Any,
-    bundle: Bundle,
+    package: Package,
+    code: Path,
     *,
     name: str,
     metrics: Mapping[str, float],
     tags: dict[str, str],
     dataset: Dataset | None,
 ) -> int:
-    """Log the bundle as a pyfunc in a run of its own, then make the version in one call with its tags."""
+    """Log the package as a pyfunc in a run of its own, then make the version in one call with its tags."""
     from mlflow.exceptions import MlflowException
 
-    params, inputs = bundle.recipe.model_dump(mode="json"), [dataset] if dataset else []
-    with track(f"register {name}", tags={**tags, "level": "register"}, params=params, datasets=inputs) as run:
+    every, inputs = {**tags, "level": "register"}, [dataset] if dataset else []
+    with track(f"register {name}", tags=every, params=package.params, datasets=inputs) as run:
         run.log(metrics)
         experiment = experiment_id(to, EXPERIMENT)
         model = to.create_logged_model(experiment, name=name, source_run_id=run.id, tags=tags)
-        local = Path(bundle.uri)
-        save_pyfunc(local.with_name("model"), local, bundle.schema, model_id=model.model_id)
-        to.log_model_artifacts(model.model_id, str(local.with_name("model")))
+        folder = package.folder.with_name("model")
+        save_pyfunc(folder, package, code, model_id=model.model_id)
+        to.log_model_artifacts(model.model_id, str(folder))
         to.finalize_logged_model(model.model_id, "READY")
         try:
             to.create_registered_model(name)
@@ -177,19 +173,26 @@ def _compete(
 
 
 def resolve(model: str) -> Resolved:
-    """A name or URI of a model -> the bundle and a concrete reference. Aliases are looked up once, here."""
+    """A name or URI of a model -> where it is, and a concrete reference. Aliases are looked up once, here."""
     if not model.startswith("models:"):
+        if holds_tables(model):
+            name, fingerprint = name_of_tables(model)
+            return Resolved(model.rstrip("/"), f"{name}@{fingerprint}", name, tables=True)
         bundle = Bundle.open(model)
         name = str(bundle.origin.get("name") or bundle.recipe.name)
         return Resolved(bundle.uri, f"{name}@{bundle.fingerprint}", name)
     version = _lookup(client(), model)
     reference = f"models:/{version.name}/{version.version}"
     fingerprint = version.tags.get("bundle_fingerprint", "")
-    kept = store.join(read_settings().store, "models", fingerprint)
-    if not fingerprint or not store.exists(store.join(kept, "manifest.json")):
+    kept, tables = (
+        store.join(read_settings().store, "models", fingerprint),
+        version.tags.get("kind") == TABLES,
+    )
+    last = "tables.json" if tables else "manifest.json"
+    if not fingerprint or not store.exists(store.join(kept, last)):
         with reaching():
-            _fetch(reference, fingerprint, kept)
-    return Resolved(kept, reference, version.name)
+            _fetch(reference, fingerprint, kept, TABLES if tables else BUNDLE)
+    return Resolved(kept, reference, version.name, tables)
 
 
 def _lookup(to: Any, model: str) -> Any:
@@ -215,18 +218,18 @@ def _lookup(to: Any, model: str) -> Any:
         raise
 
 
-def _fetch(reference: str, fingerprint: str, target: str) -> None:
-    """Bring a version's bundle from MLflow to the store, where every worker can open it."""
+def _fetch(reference: str, fingerprint: str, target: str, artifact: str) -> None:
+    """Bring what a version holds from MLflow to the store, where every worker can open it."""
     import mlflow.artifacts
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = mlflow.artifacts.download_artifacts(
-            artifact_uri=f"{reference}/artifacts/bundle", dst_path=scratch
+            artifact_uri=f"{reference}/artifacts/{artifact}", dst_path=scratch
         )
-        got = Bundle.open(folder).fingerprint
+        got = fingerprint_of(folder)
         if got != fingerprint:
-            found = f"a bundle with fingerprint {got}"
+            found = f"a model with fingerprint {got}"
             raise DataError(
                 "SHA256", where=reference, found=found, expected=fingerprint or "a version genpipe made"
             )
-        write_content(target, read_folder(folder))
+        unpack(folder, target)

@@ -1,13 +1,14 @@
-"""A bundle as a folder that `mlflow.pyfunc.load_model` and `mlflow models serve` understand.
+"""A package as a folder that `mlflow.pyfunc.load_model` and `mlflow models serve` understand.
 
-Its code is pyfunc_model.py, stored as text; its needs are genpipe and the exact versions it was made with; no
-path of this machine stays in it.
+Its code is a module of ours (pyfunc_model.py for a bundle), stored as text; its needs are genpipe and the
+exact versions it was made with; no path of this machine stays in it.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from genpipe import __version__
+from genpipe.registry.package import Package
 from genpipe.schema import Schema
 
 if TYPE_CHECKING:
@@ -35,8 +37,8 @@ NEEDS = (
 )
 
 
-def save_pyfunc(folder: Path, bundle: Path, schema: Schema, *, model_id: str) -> None:
-    """Write the MLflow model folder of a bundle that lies in a local folder."""
+def save_pyfunc(folder: Path, package: Package, code: Path, *, model_id: str) -> None:
+    """Write the MLflow model folder of a package, served by `code`."""
     import mlflow.pyfunc
     from mlflow.models import Model
 
@@ -44,16 +46,16 @@ def save_pyfunc(folder: Path, bundle: Path, schema: Schema, *, model_id: str) ->
         warnings.filterwarnings("ignore", ".*An input example was not provided")  # the signature is explicit
         mlflow.pyfunc.save_model(
             path=str(folder),
-            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-            artifacts={"bundle": str(bundle)},
-            signature=signature(schema),
+            python_model=str(code),
+            artifacts={package.artifact: str(package.folder)},
+            signature=signature(package.schema, package.asked),
             pip_requirements=requirements(),
             mlflow_model=Model(model_id=model_id),
             metadata={"genpipe": __version__},
         )
     # MLflow notes where things came from; those folders are nobody's business, and loading does not need them
     text = (folder / "MLmodel").read_text()
-    for private in (str(bundle), str(folder), str(Path(__file__).parent)):
+    for private in (str(package.folder), str(folder), str(code.parent)):
         text = re.sub(re.escape(private) + r"/?", "", text)
     (folder / "MLmodel").write_text(text)
 
@@ -68,8 +70,8 @@ def requirements() -> list[str]:
     return pinned
 
 
-def signature(schema: Schema) -> ModelSignature:
-    """Inputs: the condition columns, each optional. Outputs: the ingest schema."""
+def signature(schema: Schema, asked: Mapping[str, Any]) -> ModelSignature:
+    """Inputs: the condition columns, each optional. Outputs: the ingest schema. asked: params by default."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, TensorSpec
     from mlflow.types import Schema as Columns
@@ -80,11 +82,8 @@ def signature(schema: Schema) -> ModelSignature:
     made: list[ColSpec | TensorSpec] = [
         ColSpec(_kind(f.arrow()), f.name, required=not f.nullable) for f in schema.fields
     ]
-    parameters = [
-        ParamSpec("rows", "long", 100),
-        ParamSpec("seed", "long", 0),
-        ParamSpec("conditions", "string", "{}"),
-    ]
+    kinds = {int: "long", str: "string"}
+    parameters = [ParamSpec(name, kinds[type(value)], value) for name, value in asked.items()]
     return ModelSignature(
         inputs=Columns(told) if told else None, outputs=Columns(made), params=ParamSchema(parameters)
     )

@@ -215,6 +215,11 @@ def portable(uri: str) -> str:
     return uri[len(root) :] if uri.startswith(root) else "/".join(uri.rstrip("/").split("/")[-2:])
 
 
+def placed(uri: str) -> str:
+    """Where a portable URI is on this machine, if it is below the store."""
+    return uri if "://" in uri or uri.startswith("/") else f"{read_settings().store}/{uri}"
+
+
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():

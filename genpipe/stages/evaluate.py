@@ -24,7 +24,9 @@ from genpipe.evaluation.pictures import sample_grid
 from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
 from genpipe.registry import resolve
+from genpipe.registry.tracking import placed
 from genpipe.schema import Schema
+from genpipe.stages import evaluate_tables as tables
 
 MIN_ROWS, MAX_ROWS = 500, 10_000
 TRAIN_ROWS, TRAIN_VALUES = 50_000, 2**27  # of training rows in memory, to which distances are taken
@@ -45,7 +47,8 @@ def evaluate(
 ) -> Report:
     """Score a generator and write its report; returns the Report with the URIs of what was written.
 
-    model: what `train` or `register` returned, a bundle's URI, or "models:/name@champion".
+    model: what `train` or `register` returned, a bundle's URI, or "models:/name@champion"; also what
+    `train_tables` returned: see evaluate_tables.py, where another such model takes the place of a dataset.
     dataset: by default the one it was trained on, and of its holdout the rows that neither early stopping
     nor a search looked at, where there are enough (`Dataset.judging`). Another must have the same columns.
     rows: generated rows to judge; by default as many as the holdout has, at least 500 and at most 10,000.
@@ -54,6 +57,8 @@ def evaluate(
     Raises PrivacyError where the holdout is too small or is not the one set aside in training.
     """
     resolved = resolve(str(model))
+    if resolved.tables:
+        return tables.evaluate_tables(model, dataset, rows=rows, seed=seed, progress=progress)
     bundle = Bundle.open(resolved.uri)
     found, foreign = _dataset(bundle, dataset)
     rows = _rows(rows, found)
@@ -128,7 +133,7 @@ def _dataset(bundle: Bundle, given: Dataset | str | None) -> tuple[Dataset, str]
         raise UsageError(
             "NODATASET", where=bundle.uri, found="a model that does not name its dataset", fix="pass dataset="
         )
-    dataset = Dataset(str(where))
+    dataset = Dataset(str(given) if given else placed(str(where)))
     if dataset.fingerprint == trained_on:
         return dataset, ""
     if given is None:

@@ -12,6 +12,7 @@ from genpipe import store
 from genpipe.bundle.folder import read_document
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError
+from genpipe.registry import holds_tables
 
 PREFIX = b"genpipe."
 
@@ -27,6 +28,8 @@ def explain(path: object) -> dict[str, Any]:
         from genpipe.registry import resolve
 
         resolved = resolve(uri)
+        if resolved.tables:
+            return _tables(resolved.uri) | {"what": "registered tables", "model": resolved.reference}
         return {"what": "registered model", "model": resolved.reference, **_bundle(resolved.uri)}
     if uri.endswith(".parquet"):
         return _file(uri)
@@ -34,6 +37,8 @@ def explain(path: object) -> dict[str, Any]:
     if store.exists(manifest):
         names = store.read_json(manifest)
         return _dataset(uri) if "parts" in names else {"what": "model", **_bundle(uri)}
+    if holds_tables(uri):
+        return _tables(uri)
     result = store.join(uri, "result.json")
     if store.exists(result):
         told = store.read_json(result)
@@ -81,6 +86,16 @@ def _dataset(uri: str) -> dict[str, Any]:
     }
     what = "generated dataset" if "generated" in splits else "dataset"
     return {"what": what, **about, "parts": len(dataset.manifest.parts), **dataset.manifest.origin}
+
+
+def _tables(uri: str) -> dict[str, Any]:
+    """Of a model of related tables, or of what one made."""
+    told = store.read_json(store.join(uri, "tables.json"))
+    if "nodes" not in told:
+        return {"what": "generated tables", **told["request"], "tables": told["tables"]}
+    rows = {node["name"]: node["rows"] for node in told["nodes"]}
+    about = {key: told[key] for key in ("name", "fingerprint", "metrics")}
+    return {"what": "tables", **about, "rows": rows}
 
 
 def _bundle(uri: str) -> dict[str, Any]:

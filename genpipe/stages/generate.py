@@ -16,7 +16,7 @@ from genpipe.bundle import Bundle
 from genpipe.dataset import Dataset, Part, commit
 from genpipe.errors import InfrastructureError, UsageError
 from genpipe.progress import Event, Progress, silent
-from genpipe.registry import resolve
+from genpipe.registry import Resolved, resolve
 from genpipe.settings import read_settings
 from genpipe.stages.shards import Job, Meter, Request, claim, finished_parts, in_process, on_ray, open_bundle
 from genpipe.training.device import resolve_device
@@ -49,7 +49,7 @@ def generate(
     """
     settings = read_settings()
     check_numbers(rows=(rows, 1), seed=(seed, 0), workers=(workers, 0), rows_per_part=(rows_per_part, 1))
-    resolved = resolve(str(model))
+    resolved = _one(str(model))
     name = store.check_name(name or resolved.name)
     bundle = open_bundle(resolved.uri, resolve_device(settings.device), temperature)
     bundle.check_conditions(conditions)
@@ -83,6 +83,14 @@ def generate(
         check_space(output, parts.values(), rows=rows)
     origin = {"stage": "generate", "output_id": request.output_id, **request.model_dump()}
     return commit(output, name=name, schema=bundle.schema, parts=list(parts.values()), origin=origin)
+
+
+def _one(model: str) -> Resolved:
+    resolved = resolve(model)
+    if resolved.tables:
+        found, fix = "a set of related tables", f"genpipe generate-tables {model}"
+        raise UsageError("TABLES", where=model, found=found, expected="one generator", fix=fix)
+    return resolved
 
 
 def part_rows(rows: int, bundle: Bundle) -> int:

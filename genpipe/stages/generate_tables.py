@@ -30,7 +30,7 @@ from genpipe.stages.draw_tables import make_family
 from genpipe.stages.flat import Node
 from genpipe.stages.generate import check_numbers
 from genpipe.stages.shards import claim, open_bundle
-from genpipe.stages.train_tables import TrainedTables, open_tables
+from genpipe.stages.train_tables import TrainedTables, find_tables
 from genpipe.stages.write_tables import Writer
 from genpipe.training.device import resolve_device
 
@@ -68,6 +68,7 @@ def generate_tables(
 ) -> GeneratedTables:
     """Generate every table of what `train_tables` made, and return them as committed Datasets.
 
+    model: what `train_tables` returned, its URI, or "models:/name@champion".
     rows: of the tables without parents, or entities (default: as many as in the data); how many the others
     have follows. One that other families refer to has as many as in the data, unless a mapping of tables to
     rows names it ("*": those it does not name).
@@ -75,21 +76,23 @@ def generate_tables(
     output: a folder or s3:// prefix; by default <store>/generated/<name>/<output id>.
     """
     check_numbers(seed=(seed, 0), workers=(workers, 0))
-    trained, settings = open_tables(str(model)), read_settings()
+    (resolved, trained), settings = find_tables(model), read_settings()
     wanted = rows_of(trained, rows)
     device = resolve_device(settings.device)
     asked = dict(rows) if isinstance(rows, Mapping) else rows
     request = {
-        "model": trained.fingerprint, "rows": asked, "seed": seed, "device": device, "code": __version__
+        "model": resolved.reference, "fingerprint": trained.fingerprint, "rows": asked, "seed": seed,
+        "device": device, "code": __version__,
     }  # fmt: skip
-    name = store.join(settings.store, "generated", trained.name, store.digest(request))
-    output = (output or name).rstrip("/")
+    place = store.join(settings.store, "generated", resolved.name, store.digest(request))
+    output = (output or place).rstrip("/")
     names = [n.name for n in trained.nodes if n.schema_]
     claim(output, request)
     if store.exists(store.join(output, "tables.json")):
         return GeneratedTables(output, {n: Dataset(store.join(output, n)) for n in names})
-    lineage = {"stage": "generate-tables", "model_fingerprint": trained.fingerprint, "seed": str(seed)}
-    inner = store.join(settings.store, "referred", trained.name, store.digest(request))
+    lineage = {"stage": "generate-tables", "model": resolved.reference, "seed": str(seed)}
+    lineage |= {"model_fingerprint": trained.fingerprint, "code": __version__}
+    inner = store.join(settings.store, "referred", resolved.name, store.digest(request))
     datasets, referred, number = dict[str, Dataset](), dict[str, str](), 0
     rounds = sorted(set(trained.rounds.values()))
     for round_ in rounds:
@@ -100,7 +103,7 @@ def generate_tables(
             for start, stop in _ranges(trained, root, wanted[root.name], device)
         ]
         run = in_order if (len(jobs) > 1 if workers is None else workers) else starmap
-        writer = Writer(trained, round_, output, inner, seed, lineage | {"code": __version__})
+        writer = Writer(trained, round_, output, inner, seed, lineage)
         for done, made in enumerate(run(make_family, jobs), 1):
             writer.add(made)
             number += sum(len(rows.own) for name, rows in made.items() if trained.rounds[name] == round_)

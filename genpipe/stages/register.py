@@ -6,13 +6,16 @@ if the rule in genpipe/registry/models.py says so; otherwise the alias `challeng
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from genpipe import store
 from genpipe.bundle import Bundle
 from genpipe.dataset import Dataset
 from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
-from genpipe.registry import Registered, publish, resolve
+from genpipe.registry import Registered, holds_tables, publish, resolve
 from genpipe.stages.evaluate import evaluate
+from genpipe.stages.train_tables import find_tables, open_tables
 
 
 def register(
@@ -20,11 +23,13 @@ def register(
 ) -> Registered:
     """Register a trained model; returns its version, alias and the reason for the alias.
 
-    model: what `train` returned, or a bundle's URI. name: by default that of the run.
+    model: what `train` or `train_tables` returned, or its URI. name: by default that of the run.
     report: what `evaluate` returned; without one the model is evaluated now. A collapsed model, or one
     that copies its training rows, is refused and not registered. A champion that was measured on another
     holdout is measured again on this one, so that the two are compared on the same rows.
     """
+    if holds_tables(str(model)):
+        return _register_tables(model, name, report, progress)
     bundle = Bundle.open(str(model))
     name = store.check_name(name or str(bundle.origin.get("name") or bundle.recipe.name))
     report = report or evaluate(model, progress=progress)
@@ -43,9 +48,41 @@ def register(
     registered = publish(
         bundle.uri, name=name, metrics=report.metrics(), holdout=holdout, dataset=dataset, rescore=rescore
     )
+    return _told(registered, progress)
+
+
+def _told(registered: Registered, progress: Progress) -> Registered:
     note = f"version {registered.version} is {registered.alias}: {registered.reason}"
     progress(Event("register", done=1, total=1, unit="versions", note=note))
     return registered
+
+
+def _register_tables(
+    model: object, name: str | None, report: Report | None, progress: Progress
+) -> Registered:
+    """All tables as one version. A champion of other tables or columns is not comparable."""
+    trained = find_tables(model)[1]
+    name = store.check_name(name or trained.name)
+    report = report or evaluate(model, progress=progress)
+    report.check()
+    progress(Event("register", done=0, total=1, unit="versions", note=name))
+    families = int(report.lineage["families"])
+
+    def rescore(champion: str) -> float | None:
+        found = resolve(champion)
+        if not found.tables or open_tables(found.uri).shape != trained.shape:
+            return None
+        return evaluate(found.uri, trained.uri, rows=families, seed=report.seed).metrics()["fidelity"]
+
+    registered = publish(
+        trained.uri,
+        name=name,
+        metrics=report.metrics(),
+        holdout=str(report.lineage["dataset fingerprint"]),
+        rescore=rescore,
+        code=Path(__file__).with_name("pyfunc_tables.py"),
+    )
+    return _told(registered, progress)
 
 
 def _dataset(bundle: Bundle, fingerprint: str) -> Dataset | None:

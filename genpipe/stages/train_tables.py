@@ -21,6 +21,7 @@ from genpipe.dataset import Dataset, Part, commit, new_attempt, write_part
 from genpipe.errors import DataError
 from genpipe.pipeline.tables import TablesSpec, load_tables
 from genpipe.progress import Event, Progress, silent
+from genpipe.registry import Resolved, holds_tables, resolve
 from genpipe.settings import read_settings
 from genpipe.stages.flat import Node, Related, filled, flat_rows, flat_schema
 from genpipe.stages.ingest import ingest
@@ -48,6 +49,11 @@ class TrainedTables(BaseModel):
 
     def __str__(self) -> str:
         return self.uri
+
+    @property
+    def shape(self) -> list[tuple[Any, ...]]:
+        """Tables, whose children they are and what is learnt of them: equal where two can be compared."""
+        return [(n.name, n.parent, [(f.name, f.kind) for f in n.own]) for n in self.nodes]
 
     def family(self, root: str) -> list[Node]:
         """A table without parents and all that descends from it, parents before children."""
@@ -99,13 +105,26 @@ def open_tables(uri: str) -> TrainedTables:
     """What `train_tables` made, by its URI."""
     where = store.join(uri.rstrip("/"), "tables.json")
     try:
-        return TrainedTables.model_validate(store.read_json(where))
+        made = TrainedTables.model_validate(store.read_json(where))
     except FileNotFoundError:
         found, expected = "no tables.json", "a folder `genpipe train-tables` made"
         raise DataError("NOTABLES", where=uri, found=found, expected=expected) from None
     except ValueError as error:
         found, fix = str(error).splitlines()[0], "train again with this genpipe"
         raise DataError("TABLES", where=where, found=found, fix=fix) from error
+    if made.uri:
+        return made
+    beside = {name: store.join(uri, path) for name, path in made.models.items()}  # as it is published
+    return made.model_copy(update={"uri": uri.rstrip("/"), "models": beside})
+
+
+def find_tables(model: object) -> tuple[Resolved, TrainedTables]:
+    """What `train_tables` returned, its URI, or "models:/name@champion" -> where it is, and what."""
+    uri = str(model)
+    if not uri.startswith("models:") and not holds_tables(uri):
+        open_tables(uri)  # says what is missing
+    resolved = resolve(uri)
+    return resolved, open_tables(resolved.uri)
 
 
 def train_tables(
@@ -124,7 +143,7 @@ def train_tables(
     recipes = {name: spec.recipe_of(name) for name in spec.tables}
     asked = {
         "data": {name: d.fingerprint for name, d in data.items()},
-        "spec": spec.model_dump(mode="json", exclude={"recipe"}),
+        "spec": spec.model_dump(mode="json", exclude={"recipe", "gate", "generate"}),
         "recipes": {name: r.model_dump(mode="json") for name, r in recipes.items()},
         "code": [__version__, REVISION],
     }

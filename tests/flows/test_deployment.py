@@ -85,6 +85,8 @@ def test_the_deployments_run(table_bundle: str, server: dict[str, str], worker: 
         "ingest/nightly",
         "generate/nightly",
         "pipeline/weekly",
+        "tables/weekly",
+        "generate-tables/on-demand",
         "train/on-demand",
         "promote/on-demand",
     ):

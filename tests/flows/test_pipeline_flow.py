@@ -34,6 +34,7 @@ def spec(name: str, source: str, **extra: Any) -> dict[str, Any]:
 
 
 def test_everything_once_and_then_nothing(api: Path, people: str) -> None:
+    import genpipe
     from flows.pipeline import run_spec
     from genpipe.dataset import Dataset
     from genpipe.pipeline import load_spec
@@ -49,6 +50,11 @@ def test_everything_once_and_then_nothing(api: Path, people: str) -> None:
     assert Dataset(summary.generated["uri"]).rows("generated") == 200
     assert resolve("models:/folk@champion").reference == summary.registered["uri"]
     assert (summary.dataset["train"] or 0) + (summary.dataset["holdout"] or 0) == 600
+
+    evaluated = genpipe.evaluate("models:/folk@champion")  # of what the registry holds, with the data at hand
+    assert evaluated.metrics()["fidelity"] == next(
+        s["value"] for s in summary.report["scores"] if s["name"] == "fidelity"
+    )
 
     told.clear()
     again = run_spec(wanted, progress=told.append)
