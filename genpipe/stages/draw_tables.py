@@ -20,7 +20,7 @@ from genpipe.bundle.complete import complete
 from genpipe.bundle.known import knowing
 from genpipe.seeds import derive, numpy_rng
 from genpipe.stages.choose import Chooser, choosers_of, chosen
-from genpipe.stages.flat import Node, handed_down, joined, picked
+from genpipe.stages.flat import Node, Order, firsts, handed_down, joined, picked
 from genpipe.stages.shards import open_bundle
 from genpipe.stages.train_tables import open_tables
 from genpipe.stages.write_tables import Made, Rows
@@ -108,10 +108,10 @@ def children(
     """
     empty = {f.name: pa.array([], f.arrow()) for f in (*node.own, *node.tells)}
     empty |= {name: chooser.shelf.keys.slice(0, 0) for name, chooser in choosers.items()}
-    made, parents = [pa.table(empty)], [np.zeros(0, np.int64)]
+    made, parents, far = [pa.table(empty)], [np.zeros(0, np.int64)], [np.zeros(0)]
     rows, position = np.flatnonzero(counts > 0), 0
     before = pa.table({n: pa.nulls(len(rows), f.arrow()) for n, f in node.previous.items()})
-    ticks = np.full(len(rows), node.order.low if node.order else 0)
+    ticks, since = np.full(len(rows), node.order.low if node.order else 0), np.zeros(len(rows))
     while len(rows):
         position += 1
         place = pa.table({"position": np.full(len(rows), position)})
@@ -124,16 +124,43 @@ def children(
             gap = own[node.order.gap].to_numpy()
             if position > 1:  # now and then a network draws how long a parent's first row was in coming
                 gap = np.minimum(gap, node.order.widest)
+                since = since + gap
             ticks = np.minimum(node.order.rounded(ticks + gap), node.order.high)
             own = own.append_column(node.order.field.name, node.order.values(ticks))
         made.append(own.select(list(empty)))
         parents.append(rows)
+        far.append(since)
         more = np.flatnonzero(counts[rows] > position)
         tells = own.select([f.name for f in node.tells]).rename_columns(list(node.previous))
-        rows, ticks, before = rows[more], ticks[more], picked(tells, pa.array(more))
+        rows, ticks, since, before = rows[more], ticks[more], since[more], picked(tells, pa.array(more))
     parent = np.concatenate(parents)
     order = parent.argsort(kind="stable")
-    return picked(pa.concat_tables(made), pa.array(order)), parent[order]
+    out, parent = picked(pa.concat_tables(made), pa.array(order)), parent[order]
+    if node.order and len(parent):
+        at, name = out.column_names.index(node.order.field.name), node.order.field.name
+        ticks = _squeezed(node.order, out[name], np.concatenate(far)[order], parent, derive(seed, "squeeze"))
+        out = out.set_column(at, name, node.order.values(ticks))
+    return out, parent
+
+
+def _squeezed(
+    order: Order, column: pa.ChunkedArray, since: np.ndarray, parent: np.ndarray, seed: int
+) -> np.ndarray:
+    """Ticks of the rows, within the data. Where the rows of a parent run past its end, all of them move
+    towards the first, and the last is where the last of so many falls that could fall anywhere after it.
+
+    column: cut at the end; since: (N,) how far each row is from its parent's first, not cut.
+    """
+    ticks, first = order.ticks(column), firsts(parent)
+    begin, family = np.flatnonzero(first), np.cumsum(first) - 1
+    last = np.append(begin[1:], len(parent)) - 1
+    later = np.maximum(last - begin, 1)
+    room = (order.high - ticks[begin]).astype(float)
+    past = since[last] > room
+    reach = room * numpy_rng(seed, "ends").random(len(begin)) ** (1 / later)
+    share = np.where(past, reach / np.where(past, since[last], 1.0), 0.0)[family]
+    moved = np.minimum(ticks[begin][family] + (since * share).astype(ticks.dtype), order.high)
+    return np.where(past[family], moved, ticks)
 
 
 def _usual(bundle: Bundle, given: pa.RecordBatch) -> pa.RecordBatch:

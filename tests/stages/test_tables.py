@@ -136,6 +136,18 @@ def test_children_are_in_the_order_of_their_date(made: GeneratedTables) -> None:
     assert abs((orders.date - real.date.min()).dt.days.mean() - 350) < 50
 
 
+def test_dates_do_not_pile_up_at_the_end(made: GeneratedTables) -> None:
+    """Sums of drawn differences run past the last day of the data now and then."""
+    fake, real = (
+        pd.to_datetime(rows.date).sub(pd.Timestamp("2023-01-01")).dt.days
+        for rows in (made["orders"].pandas(), shop()["orders"])
+    )
+    last = real.max()
+    assert (real == last).mean() < 0.003 and (fake == last).mean() < 0.006  # cut to it: 0.07
+    for days in (7, 30, 100):
+        assert abs((fake > last - days).mean() - (real > last - days).mean()) < 0.03, days
+
+
 def test_same_seed_same_bytes_on_any_workers(
     trained: str, made: GeneratedTables, tmp_path: Path, ray_cluster: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
