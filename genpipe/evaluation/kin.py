@@ -1,7 +1,9 @@
-"""Related tables as evaluation sees them, and the two ways to make one table of several.
+"""Related tables as evaluation sees them, and the ways to make one table of several.
 
     flat       a row of a child with the columns of its parents and of the row before it
     families   a row of a parent with the number of its children and what these are on average
+
+Beside them, a row with the columns of a row of another table it names.
 
 Columns here are those people know, without keys; who belongs to whom is a number of a row.
 """
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from dataclasses import field as by
 
 import numpy as np
 import pyarrow as pa
@@ -24,11 +27,23 @@ COMMON = 3  # values of a choice whose shares among the children are told apart
 
 
 @dataclass(frozen=True)
+class Refers:
+    """What the rows of a table name in one column. columns, fields: of the rows named and their parents,
+    missing where none is. lost: (N,) whether a row names one that is not there.
+    """
+
+    columns: pa.Table
+    fields: tuple[AnyField, ...]
+    lost: np.ndarray
+
+
+@dataclass(frozen=True)
 class Kin:
     """A table among its kin, its rows in the order of their parents and then of each other.
 
     rows: how many there are, also of a table without columns. above: (N,) the row of the parent, -1 where
-    there is none. order: the column that never falls among the rows of a parent.
+    there is none. order: the column that never falls among the rows of a parent. refers: what is named in a
+    column. named: (rows,) how many rows of a table name each in a column, by both.
     """
 
     rows: int
@@ -38,6 +53,8 @@ class Kin:
     above: np.ndarray | None = None
     order: str | None = None
     target: str | None = None
+    refers: Mapping[str, Refers] = by(default_factory=dict)
+    named: dict[tuple[str, str], np.ndarray] = by(default_factory=dict)
 
     @property
     def schema(self) -> Schema:
@@ -105,15 +122,9 @@ class Flat:
 
 def flat(tables: Tables, name: str) -> Flat:
     """Every row of a child with what it may depend on."""
-    kin = tables[name]
-    fields, columns = list(kin.fields), {f.name: kin.columns[f.name] for f in kin.fields}
-    above, before = list[str](), list[str]()
-    for parent, rows in lines(tables, name):
-        index = pa.array(rows, mask=rows < 0)
-        for field in tables[parent].fields:
-            above.append(f"{parent}.{field.name}")
-            fields.append(_renamed(field, above[-1]))
-            columns[above[-1]] = tables[parent].columns[field.name].take(index)
+    kin, before = tables[name], list[str]()
+    fields, columns = _upwards(tables, name)
+    above = [f.name for f in fields[len(kin.fields) :]]
     index = pa.array(np.arange(kin.rows) - 1, mask=firsts(kin.parents))
     for field in kin.fields:
         before.append(f"previous {field.name}")
@@ -121,6 +132,27 @@ def flat(tables: Tables, name: str) -> Flat:
         columns[before[-1]] = kin.columns[field.name].take(index)
     schema = Schema(kind="tabular", fields=tuple(fields))
     return Flat(pa.table(columns), schema, [f.name for f in kin.fields], above, before)
+
+
+def _upwards(tables: Tables, name: str) -> tuple[list[AnyField], dict[str, pa.ChunkedArray]]:
+    """The columns of every row, and of its parents."""
+    kin = tables[name]
+    fields, columns = list(kin.fields), {f.name: kin.columns[f.name] for f in kin.fields}
+    for parent, rows in lines(tables, name):
+        index = pa.array(rows, mask=rows < 0)
+        for field in tables[parent].fields:
+            fields.append(_renamed(field, f"{parent}.{field.name}"))
+            columns[fields[-1].name] = tables[parent].columns[field.name].take(index)
+    return fields, columns
+
+
+def beside(tables: Tables, name: str, column: str) -> Flat:
+    """Every row, and its parents, with the row it names in a column: that one's columns are those above."""
+    fields, columns = _upwards(tables, name)
+    named = tables[name].refers[column]
+    schema = Schema(kind="tabular", fields=(*fields, *named.fields))
+    table = pa.table(columns | {f.name: named.columns[f.name] for f in named.fields})
+    return Flat(table, schema, [f.name for f in fields], [f.name for f in named.fields], [])
 
 
 def _renamed(field: AnyField, name: str) -> AnyField:

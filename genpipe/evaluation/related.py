@@ -4,9 +4,10 @@ Five groups of measures, each in [0, 1]; fidelity is the mean of those there are
 
 tables: each table by itself, as assess.py judges one.
 cardinality: 1 - Kolmogorov-Smirnov of the number of children of a parent ("cardinality shape similarity",
-SDMetrics).
+SDMetrics), and of the number of rows that refer to one.
 between: two-way marginals and associations (tabular.py) of columns of a row and of its parents ("intertable
-trends", SDMetrics), and of the number of children and the columns of their parent.
+trends", SDMetrics), of the number of children and the columns of their parent, and of a row, with its
+parents, and the row it refers to.
 within: the same of columns of a row and of the row before it of the same parent.
 families: parents with their number of children, and means, spreads and shares over them, judged as a table;
 a classifier that is to tell them apart is in it ("discriminative detection with aggregation", Hudovernik,
@@ -27,13 +28,11 @@ import numpy as np
 import pyarrow as pa
 
 from genpipe.errors import DataError, PrivacyError
-from genpipe.evaluation.assess import GRADES, MIN_HOLDOUT, evaluate_tables
-from genpipe.evaluation.base import View, kolmogorov_smirnov, one_thread, subset
+from genpipe.evaluation.assess import GRADES, MIN_HOLDOUT
+from genpipe.evaluation.base import kolmogorov_smirnov, one_thread
 from genpipe.evaluation.kin import (
-    Flat,
     Kin,
     Tables,
-    Values,
     aggregated,
     children_of,
     common_values,
@@ -43,18 +42,18 @@ from genpipe.evaluation.kin import (
     in_order,
 )
 from genpipe.evaluation.report import Report, Score, Verdict
-from genpipe.evaluation.tabular import MAX_PAIRS, TabularJudge, associations
-from genpipe.schema import Schema
+from genpipe.evaluation.trends import Ends, Sides, popularity, references, trends
 from genpipe.seeds import numpy_rng
 
-MAX_ROWS = 5_000  # of a table that are compared with all training rows; fidelity looks at no more either
 ENDS = ("value", "ceiling", "floor")
-Ends = dict[str, float]
 
 TITLES = {
     "tables": ("Each table", "columns of each table by itself, as if there were no other"),
-    "cardinality": ("Cardinality", "how many children parents have; 1 is the same distribution"),
-    "between": ("Between tables", "what a row's columns, and the number of children, owe to the parents"),
+    "cardinality": (
+        "Cardinality",
+        "how many children parents have, and how many rows refer to one; 1 is the same",
+    ),
+    "between": ("Between tables", "what columns and numbers of children owe to parents and rows referred to"),
     "within": ("Within families", "what a row's columns owe to the row before it of the same parent"),
     "families": ("Families", "parents with counts, means and shares of their children, judged as a table"),
 }
@@ -72,22 +71,6 @@ class Parts:
 
     def mean(self, group: str, end: str) -> float:
         return float(np.mean([ends[end] for ends in self.groups[group].values()]))
-
-
-@dataclass(frozen=True)
-class Sides:
-    """What is compared. kept: the training rows of the ceiling. values: of choices, whose shares count."""
-
-    train: Tables
-    holdout: Tables
-    synthetic: Tables
-    kept: dict[str, np.ndarray]
-    values: Values
-    seed: int
-
-    def judged(self, train: pa.Table, holdout: pa.Table, synthetic: pa.Table, schema: Schema) -> Report:
-        real, made = (subset(table, MAX_ROWS, self.seed) for table in (holdout, synthetic))
-        return evaluate_tables(train, real, made, schema, seed=self.seed)
 
 
 def evaluate_related(
@@ -116,6 +99,7 @@ def evaluate_related(
                 _dependence(parts, sides, name)
             if children_of(holdout, name):
                 _families(parts, sides, name)
+            _referred(parts, sides, name)
     return _report(parts, sides, dict(lineage or {}))
 
 
@@ -166,7 +150,17 @@ def _dependence(parts: Parts, sides: Sides, child: str) -> None:
         ("within", real.before, f"{child} by the row before"),
     ):
         if others:
-            parts.add(group, what, _trends(real, made.columns, ceiling, others, sides.seed))
+            parts.add(group, what, trends(real, made.columns, ceiling, others, sides.seed))
+
+
+def _referred(parts: Parts, sides: Sides, name: str) -> None:
+    """What a table owes to rows of other tables it names, and how often others name its rows."""
+    for column in sides.holdout[name].refers:
+        if ends := references(sides, name, column):
+            parts.add("between", f"{name} by the {column} they name", ends)
+    for child, column in sides.holdout[name].named:
+        what = f"{name} named by {child}.{column}"
+        parts.add("cardinality", what, popularity(sides, name, child, column))
 
 
 def _families(parts: Parts, sides: Sides, name: str) -> None:
@@ -179,32 +173,16 @@ def _families(parts: Parts, sides: Sides, name: str) -> None:
     parts.add("families", what, _ends(parts.reports[what].score("fidelity")))
     if real.above:
         ceiling = known.columns.filter(pa.array(sides.kept[name]))
-        ends = _trends(real, made.columns, ceiling, real.above, sides.seed)
+        ends = trends(real, made.columns, ceiling, real.above, sides.seed)
         parts.add("between", f"{', '.join(real.own)} by {name}", ends)
 
 
-def _trends(real: Flat, made: pa.Table, ceiling: pa.Table, others: list[str], seed: int) -> Ends:
-    """How alike the pairs of an own column and one of the others are: marginals and associations."""
-    used = [f for f in real.schema.fields if f.name in (*real.own, *others)]
-    schema = real.schema.model_copy(update={"fields": tuple(used), "target": None})
-    judge = TabularJudge(real.columns, schema, seed=seed)
-    names = [*judge.numeric, *judge.choices]
-    pairs = [(names.index(a), names.index(b)) for a in real.own for b in others]
-    if len(pairs) > MAX_PAIRS:
-        pick = numpy_rng(seed, "evaluation", "pairs").choice(len(pairs), MAX_PAIRS, replace=False)
-        pairs = [pairs[i] for i in np.sort(pick)]
-    known = associations(judge.digits, pairs)
-    views: dict[str, View] = {
-        "value": judge.view(judge.thin(made)),
-        "ceiling": judge.view(judge.thin(ceiling)),
-    }
-    views["floor"] = judge.scramble(views["ceiling"], numpy_rng(seed, "evaluation", "scramble"))
-    return {end: float(np.mean(judge.between(view, pairs, known))) for end, view in views.items()}
-
-
 def _integrity(tables: Tables) -> dict[str, float]:
-    """Share of the rows of each child that have a parent."""
-    return {n: float((k.parents >= 0).mean()) for n, k in tables.items() if k.parent is not None}
+    """What rows would lack -> the share that do not lack it: a parent, or the row a reference names."""
+    found = {f"{n} have no parent": k.parents >= 0 for n, k in tables.items() if k.parent is not None}
+    for name, kin in tables.items():
+        found |= {f"{name} name no {c} that is there": ~r.lost for c, r in kin.refers.items()}
+    return {what: float(there.mean()) for what, there in found.items()}
 
 
 def _report(parts: Parts, sides: Sides, lineage: dict[str, Any]) -> Report:
@@ -220,7 +198,7 @@ def _report(parts: Parts, sides: Sides, lineage: dict[str, Any]) -> Report:
         scores.append(score.model_copy(update={"meaning": f"{score.meaning}; of {worst}, the worst"}))
     integrity = _integrity(sides.synthetic)
     least = min(integrity.values(), default=1.0)
-    words = "share of foreign keys that are the key of exactly one parent; below 1 is refused"
+    words = "share of foreign keys that are the key of exactly one row; below 1 is refused"
     scores.append(
         _score("integrity", "Referential integrity", words, {"value": least, "ceiling": 1.0, "floor": 0.0})
     )
@@ -276,9 +254,9 @@ def _order(sides: Sides) -> list[Score]:
 def _verdict(
     fidelity: Score, reports: Mapping[str, Report], integrity: Mapping[str, float]
 ) -> tuple[Verdict, str]:
-    for name, share in integrity.items():
+    for what, share in integrity.items():
         if share < 1.0:
-            return "collapsed", f"The keys are broken: {1 - share:.1%} of the rows of {name} have no parent."
+            return "collapsed", f"The keys are broken: {1 - share:.1%} of the rows of {what}."
     for bad in ("collapsed", "copies"):
         for name, report in reports.items():
             if report.verdict == bad:

@@ -10,7 +10,7 @@ import numpy as np
 from genpipe import store
 from genpipe.evaluation import charts
 from genpipe.evaluation.base import kolmogorov_smirnov
-from genpipe.evaluation.kin import CHILDREN, Flat, Tables, aggregated, children_of, counts, flat
+from genpipe.evaluation.kin import CHILDREN, Flat, Tables, aggregated, beside, children_of, counts, flat
 from genpipe.evaluation.page import MAX_HEAT, fill, heat, tabular
 from genpipe.evaluation.report import Report
 from genpipe.evaluation.tabular import TabularJudge
@@ -60,6 +60,11 @@ def _between(holdout: Tables, synthetic: Tables, seed: int) -> Iterator[tuple[st
             if real.above:
                 yield f"{name} and their parents", _heat(real, made, [*real.above, *real.own], seed)
             yield f"{name} and the row before", _heat(real, made, [*real.before, *real.own], seed)
+        for column in kin.refers:
+            real, made = beside(holdout, name, column), beside(synthetic, name, column)
+            if real.own and real.above:
+                words = f"{name} and the {column} they name"
+                yield words, _heat(real, made, [*real.above, *real.own], seed)
         children = children_of(holdout, name)
         if children and kin.fields:
             real, made = (aggregated(tables, name, {}) for tables in (holdout, synthetic))
