@@ -233,7 +233,11 @@ def listing(uri: str) -> dict[str, float]:
         return {}
     except OSError as error:
         raise unreachable(uri, error) from error
-    written = {name: info.get("mtime", info.get("LastModified")) for name, info in found.items()}
+    written = {  # a folder of which all was removed is still listed by some servers
+        name: info.get("mtime", info.get("LastModified"))
+        for name, info in found.items()
+        if info.get("type") != "directory"
+    }
     return {
         name.removeprefix(f"{root}/"): when.timestamp() if hasattr(when, "timestamp") else float(when)
         for name, when in written.items()

@@ -8,13 +8,15 @@ Where tables refer to others beside their parents, jobs are run in rounds: a tab
 refer to it are begun, and their jobs are told where it lies.
 
 Writes <output>/request.json, which claims the folder, <output>/<table>/, a Dataset for each table, and
-<output>/tables.json, which names them, last. Memory is a few jobs, one part of each table, and in each
-process the learnt columns of the tables that are referred to.
+<output>/tables.json, which names them, last. What later rounds need is kept aside in the store, where workers
+find it, or in the output where this process does it all, and is then removed. Memory is a few jobs, one part
+of each table, and in each process the learnt columns of the tables that are referred to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import starmap
 from typing import Any
@@ -22,7 +24,7 @@ from typing import Any
 from genpipe import __version__, store
 from genpipe.bundle import Bundle
 from genpipe.dataset import Dataset
-from genpipe.errors import unknown
+from genpipe.errors import InfrastructureError, unknown
 from genpipe.progress import Event, Progress, silent
 from genpipe.settings import read_settings
 from genpipe.stages.cluster import in_order
@@ -88,11 +90,15 @@ def generate_tables(
     output = (output or place).rstrip("/")
     names = [n.name for n in trained.nodes if n.schema_]
     claim(output, request)
+    near = store.join(output, ".referred")  # no table is called so
+    here = store.digest([request, output])
+    far = store.join(settings.store, "referred", f"{resolved.name}-{here}")
+    inner = store.join(near, here) if workers == 0 else far
     if store.exists(store.join(output, "tables.json")):
+        _clear(near, far)  # of a job that was killed in between
         return GeneratedTables(output, {n: Dataset(store.join(output, n)) for n in names})
     lineage = {"stage": "generate-tables", "model": resolved.reference, "seed": str(seed)}
     lineage |= {"model_fingerprint": trained.fingerprint, "code": __version__}
-    inner = store.join(settings.store, "referred", resolved.name, store.digest(request))
     datasets, referred, number = dict[str, Dataset](), dict[str, str](), 0
     rounds = sorted(set(trained.rounds.values()))
     for round_ in rounds:
@@ -114,7 +120,17 @@ def generate_tables(
     datasets = {name: datasets[name] for name in names}
     about = {n.name: _about(n, datasets[n.name], names) for n in trained.nodes if n.schema_}
     store.create(store.join(output, "tables.json"), store.canonical({"request": request, "tables": about}))
+    _clear(near, far)
     return GeneratedTables(output, datasets)
+
+
+def _clear(*folders: str) -> None:
+    """Remove what was kept aside, wherever a run that was killed may have put it. A store that lets nothing
+    be removed keeps it: the tables are made all the same.
+    """
+    for folder in folders:
+        with suppress(InfrastructureError):
+            store.remove(folder)
 
 
 def _about(node: Node, dataset: Dataset, names: list[str]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The rows of related tables, numbered over all jobs, given their keys and written in parts.
 
 Of a table that others refer to the rows are also written as these describe them, with their key, where jobs
-of later rounds find them: <store>/referred/<name>/<request>/<table>/, a Dataset like any other.
+of later rounds find them until all is done: <store>/referred/<name>-<request>/<table>/, or in the output,
+<output>/.referred/<request>/<table>/, a Dataset like any other.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +71,9 @@ ROLES: dict[str, dict] = {
         "references": {"product": "products"},
     },
 }
+
+
+WRITTEN = ["customers", "items", "orders", "products", "request.json", "tables.json"]
 
 
 def spec_of(folder: Path, frames: dict[str, pd.DataFrame], **roles: dict) -> dict:
@@ -168,9 +170,11 @@ def test_same_seed_same_bytes_on_any_workers(
     monkeypatch.setattr("genpipe.stages.generate_tables.JOB_ROWS", 2**9)
     rows = {"*": 150, "products": 120}
     few = genpipe.generate_tables(trained, rows=rows, workers=0, output=str(tmp_path / "few"))
-    shutil.rmtree(home / "store" / "referred")
+    assert not (home / "store").exists() and sorted(p.name for p in (tmp_path / "few").iterdir()) == WRITTEN
     ray = genpipe.generate_tables(trained, rows=rows, workers=2, output=str(tmp_path / "ray"))
     other = genpipe.generate_tables(trained, rows=rows, seed=1, workers=0, output=str(tmp_path / "other"))
+    assert not [p for p in home.rglob("*") if p.is_file()]
+    assert sorted(p.name for p in (tmp_path / "ray").iterdir()) == WRITTEN
     assert few["products"].rows() == 120 and few["customers"].rows() == 150
     for name in few:
         assert few[name].fingerprint == ray[name].fingerprint != other[name].fingerprint

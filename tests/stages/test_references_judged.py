@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from test_references import ROLES, bank, market, spec_of
+from test_references import ROLES, WRITTEN, bank, market, spec_of
 
 import genpipe
+from genpipe import store
 from genpipe.errors import QualityError
 from genpipe.evaluation import Report
 from genpipe.evaluation.kin import beside
 from genpipe.evaluation.related import evaluate_related
+from genpipe.progress import Event, silent
 from genpipe.stages.evaluate_tables import flat_data
 from genpipe.stages.kinship import kin_of, tables_of
 from genpipe.stages.sample_tables import sample_tables
@@ -143,3 +147,70 @@ def test_what_real_rows_name_is_found_in_their_flat_rows(trained: TrainedTables)
     counts = np.concatenate([part["products"].named["items", "product"] for part in parts])
     named = real["items"]["product"].value_counts().reindex(real["products"].code, fill_value=0)
     assert sorted(counts) == sorted(named)
+
+
+def files(folder: Path) -> list[Path]:
+    return [p for p in folder.rglob("*") if p.is_file()]
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("after", [None, 0, 2])
+def test_a_job_that_was_killed_goes_on_and_leaves_nothing(
+    trained: TrainedTables,
+    tmp_path: Path,
+    ray_cluster: object,
+    monkeypatch: pytest.MonkeyPatch,
+    after: int | None,
+) -> None:
+    """Killed in the second round or just before what it kept aside goes; run again, also on other workers."""
+    monkeypatch.setenv("GENPIPE_STORE", str(tmp_path / "store"))
+    whole = genpipe.generate_tables(trained, rows=60, workers=0, output=str(tmp_path / "whole"))
+
+    def stop(event: Event) -> None:
+        if "round 2" in event.note:
+            raise Killed
+
+    def gone(*folders: str) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        if after is not None:
+            patch.setattr("genpipe.stages.generate_tables._clear", gone)
+        output = str(tmp_path / "a")
+        progress = stop if after is None else silent
+        genpipe.generate_tables(trained, rows=60, workers=after or 0, output=output, progress=progress)
+    aside = tmp_path / "store" / "referred" if after else tmp_path / "a" / ".referred"
+    assert len([p for p in files(aside) if p.name == "manifest.json"]) == 1
+    again = genpipe.generate_tables(trained, rows=60, workers=2, output=str(tmp_path / "a"))
+    assert {n: d.fingerprint for n, d in again.items()} == {n: d.fingerprint for n, d in whole.items()}
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == WRITTEN and not files(tmp_path / "store")
+
+
+def test_nothing_stays_with_those_who_ask_the_model(
+    trained: TrainedTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from genpipe.stages.pyfunc_tables import Generator
+
+    monkeypatch.setenv("GENPIPE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    model, context = Generator(), SimpleNamespace(artifacts={"tables": trained.uri})
+    model.load_context(context)
+    items, products = (
+        model.predict(context, pd.DataFrame(), {"table": name, "rows": 40}) for name in ("items", "products")
+    )
+    assert len(items) > 40 and items["product"].dropna().isin(products.code).all()
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_nothing_stays_in_a_bucket(
+    trained: TrainedTables, s3_store: str, ray_cluster: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GENPIPE_STORE", f"{s3_store}/lake")
+    for workers in (0, 2):
+        output = f"{s3_store}/out{workers}"
+        genpipe.generate_tables(trained, rows=60, workers=workers, output=output)
+        assert sorted({name.split("/")[0] for name in store.listing(output)}) == WRITTEN
+    assert not store.listing(f"{s3_store}/lake")
