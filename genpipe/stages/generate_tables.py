@@ -81,19 +81,16 @@ def generate_tables(
     (resolved, trained), settings = find_tables(model), read_settings()
     wanted = rows_of(trained, rows)
     device = resolve_device(settings.device)
-    asked = dict(rows) if isinstance(rows, Mapping) else rows
     request = {
-        "model": resolved.reference, "fingerprint": trained.fingerprint, "rows": asked, "seed": seed,
-        "device": device, "code": __version__,
+        "model": resolved.reference, "fingerprint": trained.fingerprint, "seed": seed, "device": device,
+        "rows": dict(rows) if isinstance(rows, Mapping) else rows, "code": __version__,
     }  # fmt: skip
     place = store.join(settings.store, "generated", resolved.name, store.digest(request))
     output = (output or place).rstrip("/")
     names = [n.name for n in trained.nodes if n.schema_]
     claim(output, request)
-    near = store.join(output, ".referred")  # no table is called so
-    here = store.digest([request, output])
-    far = store.join(settings.store, "referred", f"{resolved.name}-{here}")
-    inner = store.join(near, here) if workers == 0 else far
+    near, far = _aside(output, settings.store, resolved.name, request)
+    inner = near if workers == 0 else far
     if store.exists(store.join(output, "tables.json")):
         _clear(near, far)  # of a job that was killed in between
         return GeneratedTables(output, {n: Dataset(store.join(output, n)) for n in names})
@@ -122,6 +119,12 @@ def generate_tables(
     store.create(store.join(output, "tables.json"), store.canonical({"request": request, "tables": about}))
     _clear(near, far)
     return GeneratedTables(output, datasets)
+
+
+def _aside(output: str, lake: str, name: str, request: Mapping[str, Any]) -> tuple[str, str]:
+    """Where rows are kept that later rounds need: in the output (no table is called so) and in the store."""
+    own = store.digest([request, output])
+    return store.join(output, f".referred-{own}"), store.join(lake, "referred", f"{name}-{own}")
 
 
 def _clear(*folders: str) -> None:

@@ -2,7 +2,7 @@
 
 Of a table that others refer to the rows are also written as these describe them, with their key, where jobs
 of later rounds find them until all is done: <store>/referred/<name>-<request>/<table>/, or in the output,
-<output>/.referred/<request>/<table>/, a Dataset like any other.
+<output>/.referred-<request>/<table>/, a Dataset like any other.
 """
 
 from __future__ import annotations
