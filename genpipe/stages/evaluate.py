@@ -49,8 +49,9 @@ def evaluate(
 
     model: what `train` or `register` returned, a bundle's URI, or "models:/name@champion"; also what
     `train_tables` returned: see evaluate_tables.py, where another such model takes the place of a dataset.
-    dataset: by default the one it was trained on, and of its holdout the rows that neither early stopping
-    nor a search looked at, where there are enough (`Dataset.judging`). Another must have the same columns.
+    dataset: by default the one it was trained on; another must have the same columns. Of its holdout those
+    rows count that neither early stopping nor a search looks at, where there are enough (`Dataset.judging`),
+    at most 10,000. Of more than 50,000 training rows as many are compared with; all are searched for copies.
     rows: generated rows to judge; by default as many as the holdout has, at least 500 and at most 10,000.
     real_examples: show a few holdout images, series or clips beside the generated ones.
 
@@ -78,18 +79,13 @@ def evaluate(
 
     step(0, "reading the dataset")
     found.verify()
-    train, holdout, every = _sides(bundle, found, bool(foreign), seed)
+    train, holdout, every = _sides(found, int(np.prod(bundle.spec.shape)), seed)
     step(1, f"generating {rows:,} rows")
     synthetic = bundle.sample(rows, seed=seed)
     step(2, "scoring")
+    lineage = _lineage(bundle, found, resolved.name)
     report = evaluate_tables(
-        train,
-        holdout,
-        synthetic,
-        bundle.schema,
-        seed=seed,
-        lineage=_lineage(bundle, found, resolved.name),
-        every=every,
+        train, holdout, synthetic, bundle.schema, seed=seed, lineage=lineage, every=every
     )
     if foreign:
         report = report.model_copy(update={"warnings": (foreign, *report.warnings)})
@@ -114,15 +110,14 @@ def _rows(rows: int | None, dataset: Dataset) -> int:
     return rows or max(2, min(max(dataset.rows("holdout"), MIN_ROWS), MAX_ROWS, dataset.rows("train")))
 
 
-def _sides(
-    bundle: Bundle, dataset: Dataset, foreign: bool, seed: int
-) -> tuple[pa.Table, pa.Table, Iterator[pa.Table]]:
-    """Training rows and held-out rows to compare with; where the former are not all, all in pieces, too."""
-    rows, values = dataset.rows("train"), int(np.prod(bundle.spec.shape))
-    most = min(TRAIN_ROWS, max(MAX_ROWS, TRAIN_VALUES // values))
+def _sides(dataset: Dataset, values: int, seed: int) -> tuple[pa.Table, pa.Table, Iterator[pa.Table]]:
+    """Training rows of so many values each and held-out rows to compare with; where the former are not all,
+    all in pieces, too.
+    """
+    rows, most = dataset.rows("train"), min(TRAIN_ROWS, max(MAX_ROWS, TRAIN_VALUES // values))
     pieces = dataset.batches("train", rows=min(65_536, max(1, PIECE_VALUES // values))) if rows > most else ()
-    holdout = dataset.some("holdout", MAX_ROWS, seed) if foreign else dataset.judging(MAX_ROWS, seed)
-    return dataset.some("train", most, seed), holdout, (pa.Table.from_batches([b]) for b in pieces)
+    every = (pa.Table.from_batches([batch]) for batch in pieces)
+    return dataset.some("train", most, seed), dataset.judging(MAX_ROWS, seed), every
 
 
 def _dataset(bundle: Bundle, given: Dataset | str | None) -> tuple[Dataset, str]:
