@@ -29,8 +29,8 @@ from genpipe.schema import Schema
 from genpipe.stages import evaluate_tables as tables
 
 MIN_ROWS, MAX_ROWS = 500, 10_000
-TRAIN_ROWS, TRAIN_VALUES = 50_000, 2**27  # of training rows in memory, to which distances are taken
-PIECE_VALUES = 2**24  # of those looked through for copies
+SIDE_ROWS, SIDE_VALUES = 50_000, 2**27  # of training rows, and of held-out rows, held in memory
+PIECE_VALUES = 2**24  # of all training rows, which privacy goes through in pieces
 # part of the request: raise it when scores change meaning, so that old reports are not taken for new
 FORMAT = 2
 STEPS = 5
@@ -51,7 +51,8 @@ def evaluate(
     `train_tables` returned: see evaluate_tables.py, where another such model takes the place of a dataset.
     dataset: by default the one it was trained on; another must have the same columns. Of its holdout those
     rows count that neither early stopping nor a search looks at, where there are enough (`Dataset.judging`),
-    at most 10,000. Of more than 50,000 training rows as many are compared with; all are searched for copies.
+    at most 10,000 of them. Of more than 50,000 training rows, which may fill much memory, only privacy looks
+    at all: piece by piece for the nearest of 2,000 generated rows, and for copies of any.
     rows: generated rows to judge; by default as many as the holdout has, at least 500 and at most 10,000.
     real_examples: show a few holdout images, series or clips beside the generated ones.
 
@@ -79,7 +80,7 @@ def evaluate(
 
     step(0, "reading the dataset")
     found.verify()
-    train, holdout, every = _sides(found, int(np.prod(bundle.spec.shape)), seed)
+    train, holdout, every = _sides(found, int(np.prod(bundle.spec.shape)), rows, seed)
     step(1, f"generating {rows:,} rows")
     synthetic = bundle.sample(rows, seed=seed)
     step(2, "scoring")
@@ -110,14 +111,18 @@ def _rows(rows: int | None, dataset: Dataset) -> int:
     return rows or max(2, min(max(dataset.rows("holdout"), MIN_ROWS), MAX_ROWS, dataset.rows("train")))
 
 
-def _sides(dataset: Dataset, values: int, seed: int) -> tuple[pa.Table, pa.Table, Iterator[pa.Table]]:
-    """Training rows of so many values each and held-out rows to compare with; where the former are not all,
-    all in pieces, too.
+def _sides(
+    dataset: Dataset, values: int, rows: int, seed: int
+) -> tuple[pa.Table, pa.Table, Iterator[pa.Table] | None]:
+    """Training rows, at least `rows`, and held-out rows, of so many values each, to compare with; where the
+    former are not all, all in pieces, too.
     """
-    rows, most = dataset.rows("train"), min(TRAIN_ROWS, max(MAX_ROWS, TRAIN_VALUES // values))
-    pieces = dataset.batches("train", rows=min(65_536, max(1, PIECE_VALUES // values))) if rows > most else ()
-    every = (pa.Table.from_batches([batch]) for batch in pieces)
-    return dataset.some("train", most, seed), dataset.judging(MAX_ROWS, seed), every
+    most = max(rows, min(SIDE_ROWS, max(MAX_ROWS, SIDE_VALUES // values)))
+    train, holdout = dataset.some("train", most, seed), dataset.judging(most, seed)
+    if train.num_rows == dataset.rows("train"):
+        return train, holdout, None
+    pieces = dataset.batches("train", rows=min(65_536, max(1, PIECE_VALUES // values)))
+    return train, holdout, (pa.Table.from_batches([batch]) for batch in pieces)
 
 
 def _dataset(bundle: Bundle, given: Dataset | str | None) -> tuple[Dataset, str]:
