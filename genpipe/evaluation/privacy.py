@@ -1,9 +1,9 @@
 """Distance to the closest record: do generated rows lie nearer to training rows than to unseen real ones?
 
 For a generated row the nearest of *all* training rows and the nearest held-out row are found exactly, in
-pieces; of large datasets for some generated rows (`AMONG_MANY`), while rows equal to a training row are looked
-for among all. If the generator has learnt the population and no single row, the nearest record of all is a
-training row with probability n_train / (n_train + n_holdout), so the observed odds divided by n_train /
+pieces; of large datasets for some generated rows (`AMONG_MANY`), while rows equal to a training row are
+looked for among all. If the generator has learnt the population and no single row, the nearest record of all
+is a training row with probability n_train / (n_train + n_holdout), so the observed odds divided by n_train /
 n_holdout give a share that is 0.5 for such a generator and 1 for one that copies, whatever the sizes. A tie
 counts as it would by chance. Rows that share one nearest record (far-off noise does, so does a constant) are
 not independent draws: the standard error counts distinct records, not rows.

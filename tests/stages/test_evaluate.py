@@ -211,14 +211,14 @@ def test_of_many_training_rows_all_are_looked_through_for_copies_and_near_copies
         moved = pa.array(found["height"].to_numpy() + noise)
         return found.set_column(0, found.schema.field(0), moved)
 
-    monkeypatch.setattr(stage, "SIDE_ROWS", 60)
-    monkeypatch.setattr(stage, "MAX_ROWS", 60)
+    monkeypatch.setattr(stage, "SIDE_ROWS", 120)
+    monkeypatch.setattr(stage, "MAX_ROWS", 120)
     monkeypatch.setattr(stage, "PIECE_VALUES", 100)
-    monkeypatch.setattr("genpipe.evaluation.privacy.AMONG_MANY", 50)
-    fair = evaluate(model, rows=60, seed=77)
+    monkeypatch.setattr("genpipe.evaluation.privacy.AMONG_MANY", 100)
+    fair = evaluate(model, rows=120, seed=77)
     monkeypatch.setattr(Bundle, "sample", copied)
-    found = evaluate(model, rows=60, seed=79 if noise else 78)
-    assert found.train_rows == fair.train_rows == 400 and found.holdout_rows == 60
+    found = evaluate(model, rows=120, seed=79 if noise else 78)
+    assert found.train_rows == fair.train_rows == 400 and found.rows == 120
     assert fair.score("copies").value < 0.1
     assert found.score("copies").value == (0.0 if noise else 1.0)
     for report in (found, fair):  # the floor is what training rows themselves score
