@@ -28,11 +28,14 @@ def small_table(rows: int, *, seed: int = 0) -> pa.Table:
     return pa.table({n: pa.array(v) for n, v in columns.items()}, schema=SCHEMA.arrow())
 
 
-def small_dataset(uri: str, *, rows: int = 400, parts: int = 1, holdout: int = 100) -> Dataset:
+def small_dataset(
+    uri: str, *, rows: int = 400, parts: int = 1, holdout: int = 100, schema: Schema = SCHEMA
+) -> Dataset:
+    """schema: of some of the columns."""
     attempt, written = new_attempt(), []
     for k in range(parts):
-        table = small_table(rows // parts, seed=k)
+        table = small_table(rows // parts, seed=k).select(schema.names)
         written.append(write_part(uri, table, split="train", name=f"train-{k:05d}", attempt=attempt))
-    table = small_table(holdout, seed=1000)
+    table = small_table(holdout, seed=1000).select(schema.names)
     written.append(write_part(uri, table, split="holdout", name="holdout-00000", attempt=attempt))
-    return commit(uri, name="people", schema=SCHEMA, parts=written, origin={"stage": "test"})
+    return commit(uri, name="people", schema=schema, parts=written, origin={"stage": "test"})

@@ -17,7 +17,7 @@ from genpipe.errors import DataError, PrivacyError, QualityError
 from genpipe.evaluation import JUDGES
 from genpipe.evaluation.base import Judge, Points, Usefulness, View, one_thread, subset
 from genpipe.evaluation.privacy import (
-    Equals,
+    Hidden,
     Nearest,
     Share,
     coverage,
@@ -30,6 +30,7 @@ from genpipe.schema import Schema
 from genpipe.seeds import numpy_rng
 
 MIN_HOLDOUT = 50
+JUDGED = 10_000  # held-out rows, at most, for all but privacy
 BINS = 40
 MARGIN = 0.1  # a share this far above chance, beyond three standard errors, is copying
 LEAST_DISTINCT, LEAST_SPREAD, LEAST_COVERAGE = 0.2, 0.1, 0.1  # of the real rows' own
@@ -53,11 +54,12 @@ def evaluate_tables(
     *,
     seed: int = 0,
     lineage: Mapping[str, Any] | None = None,
-    every: Iterable[pa.Table] = (),
+    every: Iterable[pa.Table] | None = None,
 ) -> Report:
     """Judge `synthetic` against the holdout; deterministic for equal tables and seed.
 
-    every: where `train` is a sample, all training rows piece by piece, among which equal rows are looked for.
+    every: where `train` is a sample, all training rows piece by piece, for privacy. holdout: of more than
+    `JUDGED` rows only privacy looks at all.
     Raises PrivacyError with fewer than 50 holdout rows and QualityError where generated values are NaN.
     """
     _enough(train, holdout, synthetic)
@@ -72,30 +74,34 @@ def _assess(
     schema: Schema,
     seed: int,
     lineage: dict[str, Any],
-    every: Iterable[pa.Table],
+    every: Iterable[pa.Table] | None,
 ) -> Report:
+    unseen, holdout = holdout, subset(holdout, JUDGED, seed)
     judge = JUDGES[schema.kind](holdout, schema, seed=seed)
     real = subset(train, synthetic.num_rows, seed)
     views = {"value": judge.view(synthetic), "ceiling": judge.view(real)}
     views["floor"] = judge.scramble(views["ceiling"], numpy_rng(seed, "evaluation", "scramble"))
-    train_view, holdout_view = judge.view(train), judge.view(holdout)
+    holdout_view = judge.view(holdout)
 
     fidelity, parts = _fidelity(judge, views)
     usefulness = _usefulness(judge, views, holdout_view)
-    spots = {"train": judge.points(train_view), "holdout": judge.points(holdout_view)}
-    spots |= {"synthetic": judge.points(views["value"]), "real": judge.points(views["ceiling"])}
-    spots["floor"] = judge.points(views["floor"])
-    privacy, share, distances = _privacy(spots)
-    train_rows, copies = _copies(judge, spots, every)
+    spots = {"synthetic": judge.points(views["value"]), "real": judge.points(views["ceiling"])}
+    spots |= {"holdout": judge.points(holdout_view), "floor": judge.points(views["floor"])}
     covered = _coverage(spots)
-    scores = (fidelity, usefulness, covered, privacy, copies)
+    hidden = Hidden(
+        spots["synthetic"], spots["real"], judge.points(judge.view(unseen)), few=every is not None, seed=seed
+    )
+    for piece in [train] if every is None else every:
+        hidden.see(judge.points(judge.view(piece)))
+    privacy, share, distances = _privacy(hidden)
+    scores = (fidelity, usefulness, covered, privacy, _copies(hidden))
     warnings = _warnings(judge, views, holdout_view, spots)
     collapse = _collapse(spots, covered, parts)
     verdict, headline = _verdict(scores, share, collapse)
     return Report(
         kind=schema.kind,
-        train_rows=train_rows,
-        holdout_rows=holdout.num_rows,
+        train_rows=hidden.seen,
+        holdout_rows=unseen.num_rows,
         rows=synthetic.num_rows,
         seed=seed,
         scores=scores,
@@ -143,20 +149,18 @@ def _usefulness(judge: Judge, views: dict[str, View], holdout: View) -> Score:
     return _score("usefulness", "Usefulness", "max", ends, unit=told.measure, reason=told.reason)
 
 
-def _privacy(spots: dict[str, Points]) -> tuple[Score, Share, Distances]:
-    train, holdout, synthetic = spots["train"], spots["holdout"], spots["synthetic"]
-    to_train, to_holdout = nearest(synthetic, train), nearest(synthetic, holdout)
-    share = share_nearer_train(to_train, to_holdout, len(train), len(holdout))
-    real_to_train = nearest(holdout, train)
-    even, odd = slice(0, None, 2), slice(1, None, 2)
-    ends = [
-        (real_to_train[a], nearest(holdout[a], holdout[b]), len(train), len(holdout[b]))
-        for a, b in ((even, odd), (odd, even))
-    ]
-    real = float(np.mean([share_nearer_train(*end).value for end in ends]))
-    rows = spots["real"]  # training rows themselves
-    there = Nearest(np.zeros(len(rows)), np.arange(len(rows)))
-    copied = share_nearer_train(there, nearest(rows, holdout), len(train), len(holdout)).value
+def _privacy(hidden: Hidden) -> tuple[Score, Share, Distances]:
+    unseen, rows = hidden.unseen, hidden.seen
+    to_train, real_to_train = (hidden.closest[end].found for end in ("value", "ceiling"))
+    share = share_nearer_train(to_train, nearest(hidden.synthetic, unseen), rows, len(unseen))
+    halves = []  # unseen rows against the other half of them
+    for half in (0, 1):
+        mine, other = hidden.places % 2 == half, unseen[1 - half :: 2]
+        to_other = nearest(unseen[hidden.places[mine]], other)
+        halves.append(share_nearer_train(real_to_train[mine], to_other, rows, len(other)).value)
+    real = float(np.mean(halves))
+    there = Nearest(np.zeros(len(hidden.real)), np.arange(len(hidden.real)))
+    copied = share_nearer_train(there, nearest(hidden.real, unseen), rows, len(unseen)).value
     nearness = {"value": share.value, "ceiling": real, "floor": copied}
     score = _score("privacy", "Privacy signal", "min", nearness, error=share.error)
     near, real_near = to_train.distance, real_to_train.distance
@@ -169,16 +173,9 @@ def _privacy(spots: dict[str, Points]) -> tuple[Score, Share, Distances]:
     return score, share, Distances(high=high, synthetic=shares[0], holdout=shares[1])
 
 
-def _copies(judge: Judge, spots: dict[str, Points], every: Iterable[pa.Table]) -> tuple[int, Score]:
-    """How many training rows there are, and how many rows are equal to one of them."""
-    equal, seen = Equals(value=spots["synthetic"], ceiling=spots["holdout"]), 0
-    for piece in every:
-        equal.see(judge.points(judge.view(piece)))
-        seen += piece.num_rows
-    if not seen:
-        equal.see(spots["train"])
-    ends = {"value": equal.share("value"), "ceiling": equal.share("ceiling"), "floor": 1.0}
-    return seen or len(spots["train"]), _score("copies", "Exact copies", "min", ends)
+def _copies(hidden: Hidden) -> Score:
+    ends = {"value": hidden.equal.share("value"), "ceiling": hidden.equal.share("ceiling"), "floor": 1.0}
+    return _score("copies", "Exact copies", "min", ends)
 
 
 def _coverage(spots: dict[str, Points]) -> Score:

@@ -27,7 +27,7 @@ from genpipe.errors import DataError, QualityError
 from genpipe.schema import Schema
 from genpipe.seeds import numpy_rng
 
-MAX_ROWS = 5_000  # fidelity looks at no more rows of either side; privacy always looks at all of them
+MAX_ROWS = 5_000  # fidelity looks at no more rows of either side; privacy looks at all training rows
 NULL = -1
 
 

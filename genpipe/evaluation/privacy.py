@@ -1,13 +1,12 @@
 """Distance to the closest record: do generated rows lie nearer to training rows than to unseen real ones?
 
-For every generated row the nearest training row and the nearest holdout row are found exactly, in chunks. Of
-a large dataset both are samples (stages/evaluate.py), but rows equal to a training row are looked for among
-all of these (`Equals`). If the generator has learnt the population and no single
-row, the nearest record of all is a training row with probability n_train / (n_train + n_holdout), so the
-observed odds divided by n_train / n_holdout give a share that is 0.5 for such a generator and 1 for one that
-copies, whatever the sizes. A tie counts as it would by chance. Rows that share one nearest record (far-off
-noise does, so does a constant) are not independent draws: the standard error counts distinct records, not
-rows.
+For a generated row the nearest of *all* training rows and the nearest held-out row are found exactly, in
+pieces; of large datasets for some generated rows (`AMONG_MANY`), while rows equal to a training row are
+looked for among all. If the generator has learnt the population and no single row, the nearest record of all
+is a training row with probability n_train / (n_train + n_holdout), so the observed odds divided by n_train /
+n_holdout give a share that is 0.5 for such a generator and 1 for one that copies, whatever the sizes. A tie
+counts as it would by chance. Rows that share one nearest record (far-off noise does, so does a constant) are
+not independent draws: the standard error counts distinct records, not rows.
 
 A high share is alarming; a fair one proves nothing (arXiv 2505.01524): it is a signal, not a guarantee.
 """
@@ -20,8 +19,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from genpipe.evaluation.base import Points
+from genpipe.seeds import numpy_rng
 
 CHUNK_CELLS = 8_000_000  # distances held at once
+AMONG_MANY = (
+    2_000  # generated, and real, rows whose nearest training row is sought where these come in pieces
+)
 ODD = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9  # of splitmix64 (Steele et al. 2014)
 
 
@@ -40,7 +43,7 @@ class Nearest:
     distance: np.ndarray
     index: np.ndarray
 
-    def __getitem__(self, rows: slice) -> Nearest:
+    def __getitem__(self, rows: np.ndarray) -> Nearest:
         return Nearest(self.distance[rows], self.index[rows])
 
 
@@ -49,9 +52,7 @@ def nearest(rows: Points, reference: Points) -> Nearest:
     index = np.empty(len(rows), dtype=np.int64)
     for part, squares in _squares(rows, reference):
         index[part] = squares.argmin(1)
-    found = reference[index]
-    apart = ((rows.numeric - found.numeric).astype(np.float64) ** 2).sum(1)  # without cancellation
-    return Nearest(np.sqrt(apart + (rows.codes != found.codes).sum(1)), index)
+    return Nearest(np.sqrt(_apart(rows, reference[index])), index)
 
 
 def _squares(rows: Points, reference: Points) -> Iterator[tuple[slice, np.ndarray]]:
@@ -85,6 +86,23 @@ def _small(rows: np.ndarray, reference: np.ndarray) -> list[tuple[np.ndarray, np
     return found
 
 
+class Closest:
+    """The nearest training row of each of `rows`, these seen piece by piece."""
+
+    def __init__(self, rows: Points) -> None:
+        self.rows, self.seen = rows, 0
+        self.found = Nearest(np.full(len(rows), np.inf), np.zeros(len(rows), np.int64))
+
+    def see(self, train: Points) -> None:
+        new = nearest(self.rows, train)
+        nearer = new.distance < self.found.distance
+        self.found = Nearest(
+            np.where(nearer, new.distance, self.found.distance),
+            np.where(nearer, new.index + self.seen, self.found.index),
+        )
+        self.seen += len(train)
+
+
 class Equals:
     """Which rows are equal to a training row, these seen piece by piece. rows: sets of rows by name."""
 
@@ -99,6 +117,37 @@ class Equals:
 
     def share(self, name: str) -> float:
         return float(self.found[name].mean())
+
+
+class Hidden:
+    """What privacy asks of generated and of unseen real rows, the training rows seen piece by piece.
+
+    real: training rows. few: seek the nearest training row of some rows only.
+    """
+
+    def __init__(self, synthetic: Points, real: Points, unseen: Points, *, few: bool, seed: int) -> None:
+        rng, most = (
+            numpy_rng(seed, "evaluation", "privacy"),
+            AMONG_MANY if few else len(unseen) + len(synthetic),
+        )
+        self.unseen, self.real = unseen, real[_some(rng, len(real), most)]
+        self.synthetic = synthetic[_some(rng, len(synthetic), most)]
+        self.places = _some(rng, len(unseen), most)  # of the unseen rows asked about
+        self.closest = {"value": Closest(self.synthetic), "ceiling": Closest(unseen[self.places])}
+        self.equal = Equals(value=synthetic, ceiling=unseen)
+
+    def see(self, train: Points) -> None:
+        self.equal.see(train)
+        for closest in self.closest.values():
+            closest.see(train)
+
+    @property
+    def seen(self) -> int:
+        return self.closest["value"].seen
+
+
+def _some(rng: np.random.Generator, count: int, most: int) -> np.ndarray:
+    return np.arange(count) if count <= most else np.sort(rng.choice(count, most, replace=False))
 
 
 def share_nearer_train(to_train: Nearest, to_holdout: Nearest, train_rows: int, holdout_rows: int) -> Share:
@@ -134,9 +183,12 @@ def _keys(points: Points) -> np.ndarray:
 
 def coverage(real: Points, other: Points, *, neighbours: int = 5) -> float:
     """Share of real rows that have another row within the distance of their k-th real neighbour."""
-    k = min(neighbours, len(real) - 1)
-    centre, radii = real.numeric.mean(0), np.empty(len(real))
+    k, reach = min(neighbours, len(real) - 1), np.empty(len(real))
     for part, squares in _squares(real, real):
-        radii[part] = np.partition(squares, k, axis=1)[:, k]
-    radii += ((real.numeric - centre).astype(np.float64) ** 2).sum(1)
-    return float((nearest(real, other).distance ** 2 <= radii * (1 + 1e-6) + 1e-12).mean())
+        reach[part] = _apart(real[part], real[np.argpartition(squares, k, axis=1)[:, k]])
+    return float((nearest(real, other).distance ** 2 <= reach * (1 + 1e-6) + 1e-12).mean())
+
+
+def _apart(a: Points, b: Points) -> np.ndarray:
+    """(N,) squared distances of pairs, without cancellation."""
+    return ((a.numeric - b.numeric).astype(np.float64) ** 2).sum(1) + (a.codes != b.codes).sum(1)

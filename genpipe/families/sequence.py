@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from genpipe.batch import Batch, Draws, cumulated, one_hot
+from genpipe.errors import QualityError
 from genpipe.families.base import Nets, Phase, barred
 from genpipe.families.calibrate import shift_to
 from genpipe.networks import AnyNetwork, build_network
@@ -170,6 +171,9 @@ def neighbours(condition: Tensor, before: list[Tensor], expected: Tensor) -> Ten
     for column in list(condition.unbind(1)) or before[:1]:
         place = place * (column.max() + 1) + column
     low, high = torch.aminmax(expected)
+    if not bool(torch.isfinite(high - low)):
+        found, fix = "the network makes numbers that are not finite", "train again"
+        raise QualityError("NAN", where="sampling", found=found, fix=fix)
     level = ((expected - low) * (LEVELS / (high - low).clamp_min(1e-9))).long()
     upto = torch.bincount(level, minlength=LEVELS + 1).cumsum(0)
     place = place * STRATA + (upto[level] - 1) * STRATA // len(expected)

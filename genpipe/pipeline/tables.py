@@ -93,10 +93,13 @@ class TablesSpec(Part):
         codec = recipe.codec.model_copy(update={"dependencies": False})
         return recipe.model_copy(update={"codec": codec}) if table.link or table.references else recipe
 
-    def needs(self) -> dict[str, set[str]]:
-        """Table -> the tables that are to be made before it: its parent, and those it refers to."""
+    def needs(self) -> dict[str, list[str]]:
+        """Table -> the tables that are to be made before it: its parent, and those it refers to, each once.
+        No sets: their order is another in every process.
+        """
         return {
-            n: {*([t.parent] if t.parent else []), *t.references.values()} for n, t in self.tables.items()
+            n: list(dict.fromkeys([*([t.parent] if t.parent else []), *t.references.values()]))
+            for n, t in self.tables.items()
         }
 
 
@@ -129,7 +132,11 @@ def _circle(spec: TablesSpec) -> list[tuple[Path_, str]]:
     """Tables of which each needs the next; a table that refers to itself is told of in `_references`."""
     try:
         itself = {n for n, t in spec.tables.items() if t.parent != n}
-        list(TopologicalSorter({n: t - ({n} & itself) for n, t in spec.needs().items()}).static_order())
+        list(
+            TopologicalSorter(
+                {n: [o for o in t if o != n or n not in itself] for n, t in spec.needs().items()}
+            ).static_order()
+        )
     except CycleError as error:
         names = [str(n) for n in error.args[1]]
         tables = [spec.tables[n] for n in names[1:]]

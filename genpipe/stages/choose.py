@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from genpipe.batch import GOLDEN
 from genpipe.dataset import Dataset
 from genpipe.errors import UsageError
 from genpipe.seeds import derive, numpy_rng
@@ -31,7 +32,6 @@ COARSE, FINE = 4, 16  # bins of a number
 DECIDED = 0.5  # a column that its context explains by so much is matched though one row alone has the value
 FEWEST = 4  # other columns only among so many: a popular description must not fall on one row
 TRIES = 4  # at each level for a row that the parent has not named yet
-GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True)

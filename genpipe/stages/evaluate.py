@@ -29,8 +29,8 @@ from genpipe.schema import Schema
 from genpipe.stages import evaluate_tables as tables
 
 MIN_ROWS, MAX_ROWS = 500, 10_000
-TRAIN_ROWS, TRAIN_VALUES = 50_000, 2**27  # of training rows in memory, to which distances are taken
-PIECE_VALUES = 2**24  # of those looked through for copies
+SIDE_ROWS, SIDE_VALUES = 50_000, 2**27  # of training rows, and of held-out rows, held in memory
+PIECE_VALUES = 2**24  # of all training rows, which privacy goes through in pieces
 # part of the request: raise it when scores change meaning, so that old reports are not taken for new
 FORMAT = 2
 STEPS = 5
@@ -49,8 +49,10 @@ def evaluate(
 
     model: what `train` or `register` returned, a bundle's URI, or "models:/name@champion"; also what
     `train_tables` returned: see evaluate_tables.py, where another such model takes the place of a dataset.
-    dataset: by default the one it was trained on, and of its holdout the rows that neither early stopping
-    nor a search looked at, where there are enough (`Dataset.judging`). Another must have the same columns.
+    dataset: by default the one it was trained on; another must have the same columns. Of its holdout those
+    rows count that neither early stopping nor a search looks at, where there are enough (`Dataset.judging`),
+    at most 10,000 of them. Of more than 50,000 training rows, which may fill much memory, only privacy looks
+    at all: piece by piece for the nearest of 2,000 generated rows, and for copies of any.
     rows: generated rows to judge; by default as many as the holdout has, at least 500 and at most 10,000.
     real_examples: show a few holdout images, series or clips beside the generated ones.
 
@@ -78,18 +80,13 @@ def evaluate(
 
     step(0, "reading the dataset")
     found.verify()
-    train, holdout, every = _sides(bundle, found, bool(foreign), seed)
+    train, holdout, every = _sides(found, int(np.prod(bundle.spec.shape)), rows, seed)
     step(1, f"generating {rows:,} rows")
     synthetic = bundle.sample(rows, seed=seed)
     step(2, "scoring")
+    lineage = _lineage(bundle, found, resolved.name)
     report = evaluate_tables(
-        train,
-        holdout,
-        synthetic,
-        bundle.schema,
-        seed=seed,
-        lineage=_lineage(bundle, found, resolved.name),
-        every=every,
+        train, holdout, synthetic, bundle.schema, seed=seed, lineage=lineage, every=every
     )
     if foreign:
         report = report.model_copy(update={"warnings": (foreign, *report.warnings)})
@@ -115,14 +112,17 @@ def _rows(rows: int | None, dataset: Dataset) -> int:
 
 
 def _sides(
-    bundle: Bundle, dataset: Dataset, foreign: bool, seed: int
-) -> tuple[pa.Table, pa.Table, Iterator[pa.Table]]:
-    """Training rows and held-out rows to compare with; where the former are not all, all in pieces, too."""
-    rows, values = dataset.rows("train"), int(np.prod(bundle.spec.shape))
-    most = min(TRAIN_ROWS, max(MAX_ROWS, TRAIN_VALUES // values))
-    pieces = dataset.batches("train", rows=min(65_536, max(1, PIECE_VALUES // values))) if rows > most else ()
-    holdout = dataset.some("holdout", MAX_ROWS, seed) if foreign else dataset.judging(MAX_ROWS, seed)
-    return dataset.some("train", most, seed), holdout, (pa.Table.from_batches([b]) for b in pieces)
+    dataset: Dataset, values: int, rows: int, seed: int
+) -> tuple[pa.Table, pa.Table, Iterator[pa.Table] | None]:
+    """Training rows, at least `rows`, and held-out rows, of so many values each, to compare with; where the
+    former are not all, all in pieces, too.
+    """
+    most = max(rows, min(SIDE_ROWS, max(MAX_ROWS, SIDE_VALUES // values)))
+    train, holdout = dataset.some("train", most, seed), dataset.judging(most, seed)
+    if train.num_rows == dataset.rows("train"):
+        return train, holdout, None
+    pieces = dataset.batches("train", rows=min(65_536, max(1, PIECE_VALUES // values)))
+    return train, holdout, (pa.Table.from_batches([batch]) for batch in pieces)
 
 
 def _dataset(bundle: Bundle, given: Dataset | str | None) -> tuple[Dataset, str]:

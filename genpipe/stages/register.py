@@ -11,6 +11,7 @@ from pathlib import Path
 from genpipe import store
 from genpipe.bundle import Bundle
 from genpipe.dataset import Dataset
+from genpipe.errors import DataError
 from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
 from genpipe.registry import Registered, holds_tables, publish, resolve
@@ -39,11 +40,15 @@ def register(
     dataset = _dataset(bundle, holdout)
 
     def rescore(champion: str) -> float | None:
-        if dataset is None:
+        found = resolve(champion)
+        if dataset is None or found.tables:
             return None
-        return evaluate(resolve(champion).uri, dataset, rows=report.rows, seed=report.seed).metrics()[
-            "fidelity"
-        ]
+        try:
+            return evaluate(found.uri, dataset, rows=report.rows, seed=report.seed).metrics()["fidelity"]
+        except DataError as error:
+            if error.code == "SCHEMA":  # the columns have changed since: not comparable
+                return None
+            raise
 
     registered = publish(
         bundle.uri, name=name, metrics=report.metrics(), holdout=holdout, dataset=dataset, rescore=rescore

@@ -32,7 +32,7 @@ from genpipe.stages.flat import (
 )
 from genpipe.stages.likeness import with_likeness
 from genpipe.stages.links import Links, column_of, keys_of, links_of
-from genpipe.stages.roles import check_roles, identifier, key_of, output
+from genpipe.stages.roles import check_parts, check_roles, identifier, key_of, output
 
 FEWEST = 20
 NEAR = 0.5  # share of references within a family from which on they are refused
@@ -47,7 +47,7 @@ def relate(spec: TablesSpec, data: dict[str, Dataset]) -> list[Related]:
     """
     keys = {name: keys_of(spec, name, data[name]) for name, t in spec.tables.items() if t.key}
     out, links = dict[str, Related](), dict[str, Links]()
-    names = [str(name) for name in TopologicalSorter(spec.needs()).static_order()]
+    names = list(TopologicalSorter(spec.needs()).static_order())
     for name in names:
         links[name] = links_of(spec, name, data[name], keys, links)
     for name in names:
@@ -103,8 +103,8 @@ def _top(
             "FEWROWS",
             where=node.name,
             found=f"{node.rows} rows or entities",
-            expected=f"at least {FEWEST}",
-            fix="a model of so few would repeat them; add data",
+            expected=f"at least {FEWEST}: a model of so few would repeat them",
+            fix="add data; or leave the table out, and what refers to it is learnt as a choice",
         )
     held, rows = _held(spec, keys), np.arange(node.rows)
     return Related(node, own, np.zeros(0, np.int64), held, pa.table({}), place, rows, described)
@@ -166,6 +166,7 @@ def _related(
     family = parent.family[above] if parent else np.arange(len(at))
     top = parent.node if parent else None
     numbers = _numbers(table, schema, data)
+    check_parts(table, name, data, numbers, above)
     nodes = {n: r.node for n, r in others.items()}
     key = key_of(table, schema, numbers, nodes, top)
     references, found = _referred(name, table, links, order_of, family, others)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from genpipe.errors import UsageError, unknown
+import numpy as np
+import pyarrow as pa
+
+from genpipe.errors import DataError, UsageError, unknown
 from genpipe.pipeline.tables import TableSpec
 from genpipe.schema import AnyField, Identifier, Schema
-from genpipe.stages.flat import Node
+from genpipe.stages.flat import Node, firsts
+
+MOSTLY = 0.9  # of parents, or rows: a key that is not quite regular is made so
 
 
 def identifier(name: str, like: AnyField, *, made: bool) -> Identifier:
@@ -34,6 +39,35 @@ def key_of(
         else identifier(c, schema.field(c), made=c not in least)
         for c in table.keys
     )
+
+
+def check_parts(
+    table: TableSpec, name: str, data: pa.Table, least: dict[str, int], above: np.ndarray
+) -> None:
+    """Parts of a key of several columns are made, so what they say of a row would be lost: they must number
+    the rows of a parent or be different in every row. data: rows in the order of `above`, (N,) their parents.
+    """
+    for column in table.keys if len(table.keys) > 1 else ():
+        if column in (*table.link, *table.references):
+            continue
+        values = data[column]
+        if column in least:
+            begin = np.flatnonzero(firsts(above))
+            whole = values.to_numpy()
+            low, high = np.minimum.reduceat(whole, begin), np.maximum.reduceat(whole, begin)
+            good = (low == least[column]) & (high - low + 1 == np.diff(np.append(begin, len(above))))
+            share, expected = float(good.mean()), f"{least[column]}, {least[column] + 1}, .. in each parent"
+        else:
+            share = len(values.unique()) / max(1, len(values))
+            expected = "a different value in each row, or all columns of the foreign key beside it"
+        if share < MOSTLY:
+            raise DataError(
+                "KEY",
+                where=f"tables.{name}.key",
+                found=f"{column!r}, which tells more than the rows apart ({values[0].as_py()}, ..)",
+                expected=expected,
+                fix="leave it out of key: then it is learnt; or give it a table, the parent of this one",
+            )
 
 
 def output(

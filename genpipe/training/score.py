@@ -45,7 +45,10 @@ class Scorer:
         self.real: Arrays = codec.encode(real.combine_chunks().to_batches()[0], layout)
 
     def __call__(self, nets: Mapping[str, nn.Module], step: int) -> dict[str, float]:
-        arrays = self.sample(nets)
+        try:
+            arrays = self.sample(nets)
+        except QualityError:
+            return {"fidelity": float("nan")}  # the guard's business
         found = {SPREAD: spread(arrays["x"], self.real["x"])}
         if np.isfinite(arrays["x"]).all():
             batch = self.codec.decode(arrays, self.layout, numpy_rng(self.seed, "score", "decode"))

@@ -200,15 +200,28 @@ def test_hostile_values_are_escaped(tmp_path: Path, model: TrainedModel) -> None
     assert "<script" not in page and "&lt;script&gt;" in page
 
 
-def test_of_many_training_rows_some_are_compared_and_all_are_looked_through_for_copies(
-    dataset: Dataset, model: TrainedModel, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_of_many_training_rows_all_are_looked_through_for_copies_and_near_copies(
+    noise: float, dataset: Dataset, model: TrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = dataset.table("train")
-    monkeypatch.setattr(stage, "TRAIN_ROWS", 60)
+    """Few rows are held in memory, and few asked for their nearest; which hides no copy."""
+
+    def copied(bundle: Bundle, rows: int, seed: int) -> pa.Table:
+        found = dataset.table("train").slice(0, rows)
+        moved = pa.array(found["height"].to_numpy() + noise)
+        return found.set_column(0, found.schema.field(0), moved)
+
+    monkeypatch.setattr(stage, "SIDE_ROWS", 120)
+    monkeypatch.setattr(stage, "MAX_ROWS", 120)
     monkeypatch.setattr(stage, "PIECE_VALUES", 100)
-    monkeypatch.setattr(Bundle, "sample", lambda self, rows, seed: whole.slice(0, rows))
-    found = evaluate(model, rows=200, seed=77)
-    assert found.train_rows == 400 and found.score("copies").value == 1.0
-    held = set(map(str, dataset.table("holdout").to_pylist()))
-    known = set(map(str, whole.to_pylist()))
-    assert found.score("copies").ceiling == pytest.approx(len(held & known) / 120, abs=0.1)
+    monkeypatch.setattr("genpipe.evaluation.privacy.AMONG_MANY", 100)
+    fair = evaluate(model, rows=120, seed=77)
+    monkeypatch.setattr(Bundle, "sample", copied)
+    found = evaluate(model, rows=120, seed=79 if noise else 78)
+    assert found.train_rows == fair.train_rows == 400 and found.rows == 120
+    assert fair.score("copies").value < 0.1
+    assert found.score("copies").value == (0.0 if noise else 1.0)
+    for report in (found, fair):  # the floor is what training rows themselves score
+        assert report.score("privacy").floor > 0.9
+    assert found.score("privacy").value > 0.9 > 0.75 > fair.score("privacy").value
+    assert found.verdict == "copies" != fair.verdict

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from small_dataset import SCHEMA, small_dataset
 
 import genpipe
 from genpipe.bundle import Bundle, save_bundle
@@ -83,6 +84,18 @@ def test_the_champion_changes_only_for_a_better_one_on_the_same_holdout(
     assert (again.version, again.alias, measured) == (4, "champion", ["models:/rule/3"])
     assert resolve("models:/rule@champion").reference == "models:/rule/4"
     assert resolve("models:/rule@challenger").reference == "models:/rule/4"
+
+
+def test_a_champion_with_other_columns_is_not_comparable(tmp_path: Path) -> None:
+    """A scheduled pipeline goes on after a column was dropped from its source."""
+    fewer = SCHEMA.model_copy(update={"fields": tuple(f for f in SCHEMA.fields if f.name != "colour")})
+    made = []
+    for k, schema in enumerate((SCHEMA, fewer)):
+        dataset = small_dataset(str(tmp_path / str(k)), rows=300, holdout=60, schema=schema)
+        model = genpipe.train(dataset, recipe={"base": "tabular_trees"}, name="columns")
+        made.append(genpipe.register(model, name="columns", report=genpipe.evaluate(model)))
+    assert [m.alias for m in made] == ["champion", "challenger"]
+    assert "not comparable" in made[1].reason
 
 
 def test_one_version_per_output(table_bundle: str) -> None:

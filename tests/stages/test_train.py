@@ -17,6 +17,7 @@ from genpipe.seeds import numpy_rng
 from genpipe.stages.explain import explain
 from genpipe.stages.train import train
 from genpipe.stages.tune import tune
+from genpipe.training.guard import Diverged, Guard
 from genpipe.training.score import Scorer
 
 SHORT = {"base": "tabular_vae", "training": {"steps": 60, "evaluate_every": 20, "checkpoint_every": 20}}
@@ -58,6 +59,15 @@ def test_the_metrics_are_those_of_what_is_published(dataset: Dataset, recipe: An
     arrays = scorer.sample(bundle.nets)
     batch = bundle.codec.decode(arrays, layout, numpy_rng(5, "score", "decode"))
     assert scorer.fidelity.score(pa.Table.from_batches([batch])) == bundle.metrics["fidelity"]
+
+
+def test_weights_that_are_not_finite_are_for_the_guard(dataset: Dataset) -> None:
+    bundle = Bundle.open(str(train(dataset, recipe=SHORT_COLUMNS)))
+    scorer = Scorer(bundle.family, dataset, bundle.codec, bundle.recipe.layout, seed=5)
+    for parameter in bundle.nets["model"].parameters():
+        parameter.fill_(float("nan"))
+    with pytest.raises(Diverged, match="fidelity = nan: not a finite number"):
+        Guard().check_samples(scorer(bundle.nets, 0))
 
 
 def test_trees_are_fitted_without_a_step_and_scored_after_it(dataset: Dataset) -> None:

@@ -82,9 +82,13 @@ def test_copies_and_distinct_count_rows() -> None:
         np.concatenate([train.numeric[:30], cloud(70, 2).numeric]),
         np.concatenate([train.codes[:30], cloud(70, 2).codes]),
     )
-    equal = privacy.Equals(made=made, train=train)
+    equal, closest = privacy.Equals(made=made, train=train), privacy.Closest(made)
     for piece in (train[:20], train[20:]):
         equal.see(piece)
+        closest.see(piece)
+    at_once = privacy.nearest(made, train)
+    assert np.array_equal(closest.found.index, at_once.index)
+    assert np.array_equal(closest.found.distance, at_once.distance) and closest.seen == 100
     assert equal.share("made") == pytest.approx(0.3) and equal.share("train") == 1.0
     assert (privacy.nearest(made, train).distance == 0).mean() == pytest.approx(0.3)
     assert privacy.distinct(train[[0, 0, 0, 1]]) == pytest.approx(0.5)
@@ -96,6 +100,10 @@ def test_coverage_is_full_for_equals_and_empty_far_away() -> None:
     assert privacy.coverage(real, cloud(200, 2)) > 0.85
     assert privacy.coverage(real, cloud(200, 2, shift=50)) == 0.0
     assert privacy.coverage(real, real[[7] * 200]) < 0.1
+    rng = np.random.default_rng(0)  # pixels: float32, of which many pictures are equal
+    few = Points(rng.random((50, 64), dtype=np.float32), np.zeros((50, 0), np.int64))
+    many = few[rng.integers(0, 50, 1000)]
+    assert privacy.coverage(many, many) == 1.0
 
 
 def test_codes_of_any_number_of_columns_and_values_count_as_many_mismatches() -> None:

@@ -10,6 +10,7 @@ import torch
 from genpipe.batch import Batch, Draws, one_hot
 from genpipe.bundle.known import draw_condition
 from genpipe.codecs.conditions import ConditionTable
+from genpipe.errors import QualityError
 from genpipe.families.sequence import SequenceConfig, SequenceModel, evenly
 from genpipe.networks.autoregressive import (
     MOST_WEIGHTS,
@@ -247,6 +248,13 @@ def test_a_fixed_order_takes_first_columns_only() -> None:
     known[:, 0] = 2
     x = family.sample({"model": net}, condition(), Draws(0, total=ROWS), known)
     assert bool((x[:, 0] == 2).all()) and len(set(x[:, 1].tolist())) == 20
+
+
+def test_weights_that_are_not_finite_are_named() -> None:
+    family, net = model()
+    net.outlet.bias(1).data[0] = torch.nan
+    with pytest.raises(QualityError, match="numbers that are not finite"):
+        family.sample({"model": net}, condition(), Draws(0, total=ROWS))
 
 
 def test_conditions_are_thinned_class_by_class() -> None:
