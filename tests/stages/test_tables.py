@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,9 @@ from genpipe.cli import execute
 from genpipe.dataset import Dataset
 from genpipe.errors import ConflictError, DataError, SpecError, UsageError
 from genpipe.pipeline.tables import load_tables
-from genpipe.stages.draw_tables import children
+from genpipe.schema import Integer, Number, Timestamp
+from genpipe.stages.draw_tables import _squeezed, children
+from genpipe.stages.flat import Order
 from genpipe.stages.generate_tables import GeneratedTables
 from genpipe.stages.train_tables import open_tables
 
@@ -146,6 +149,29 @@ def test_dates_do_not_pile_up_at_the_end(made: GeneratedTables) -> None:
     assert (real == last).mean() < 0.003 and (fake == last).mean() < 0.006  # cut to it: 0.07
     for days in (7, 30, 100):
         assert abs((fake > last - days).mean() - (real > last - days).mean()) < 0.03, days
+
+
+@pytest.mark.parametrize(
+    "field",
+    [Number(name="at", decimals=2), Integer(name="at"), Timestamp(name="at", unit="ns")],
+    ids=["number", "integer", "nanoseconds"],
+)
+def test_families_past_the_end_are_squeezed_in_order(field: Any) -> None:
+    rng, size = np.random.default_rng(0), 10**18 if field.kind == "timestamp" else 100
+    parent = np.repeat(np.arange(300), rng.integers(1, 9, 300))
+    first = np.concatenate([[True], parent[1:] != parent[:-1]])
+    gap = np.where(first, 0, rng.random(len(parent)) * size / 3).round()
+    begin = (rng.random(300) * size).astype(np.int64)
+    since = gap.cumsum() - gap.cumsum()[np.flatnonzero(first)][parent]
+    exact = begin[parent] + since.astype(np.int64)
+    order = Order(field=field, gap="", low=0, high=size)
+    ticks = _squeezed(order, pa.chunked_array([order.values(exact)]), since, parent, 0)
+    assert ticks.min() >= 0 and ticks.max() <= size and (ticks[first] == exact[first]).all()
+    assert (np.diff(ticks)[~first[1:]] >= 0).all()
+    whole = np.bincount(parent, exact > size) == 0
+    assert 0.3 < whole.mean() < 0.8 and (ticks[whole[parent]] == exact[whole[parent]]).all()
+    again = order.ticks(order.values(ticks))
+    assert (np.diff(again)[~first[1:]] >= 0).all() and (again == size).mean() < 0.05
 
 
 def test_same_seed_same_bytes_on_any_workers(
