@@ -41,7 +41,7 @@ def tabular_autoregressive() -> Recipe:
         training=Training(
             epochs=6,
             steps=1_000_000,
-            batch_size=384,
+            batch_size=512,
             learning_rate=1e-2,
             weight_decay=0.5,
             schedule="cosine",
