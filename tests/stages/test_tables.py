@@ -371,7 +371,9 @@ def test_what_is_no_model_of_tables(home: Path, tmp_path: Path) -> None:
 def test_the_example_is_a_spec_and_the_command_line_takes_one(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    example = load_tables(Path(__file__).parents[2] / "examples" / "tables" / "shop.yaml")
+    examples = Path(__file__).parents[2] / "examples" / "tables"
+    assert list(load_tables(examples / "titanic.yaml").tables) == ["passengers"]
+    example = load_tables(examples / "shop.yaml")
     assert list(example.tables) == ["customers", "orders", "products", "items", "visits"]
     spec = spec_of(tmp_path, shop(60), **ROLES) | {"recipe": "tabular_trees"}
     (tmp_path / "shop.yaml").write_text(json.dumps(spec))
