@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict
 from genpipe import store
 from genpipe.errors import ConflictError, DataError
 from genpipe.schema import Schema
-from genpipe.seeds import numpy_rng
+from genpipe.seeds import drawn, numpy_rng
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -229,7 +229,7 @@ class Dataset:
 
     def some(self, split: str, rows: int, seed: int) -> pa.Table:
         """At most so many rows of a split, drawn at random, in their order."""
-        return self.rows_at(split, _some(np.arange(self.rows(split)), rows, seed))
+        return self.rows_at(split, drawn(numpy_rng(seed, "some rows"), self.rows(split), rows))
 
     @cached_property
     def validation(self) -> np.ndarray:
@@ -246,7 +246,7 @@ class Dataset:
         places = np.arange(self.rows("holdout"))
         if len(places) >= 2 * len(self.validation):
             places = np.delete(places, self.validation)
-        return self.rows_at("holdout", _some(places, rows, seed))
+        return self.rows_at("holdout", places[drawn(numpy_rng(seed, "some rows"), len(places), rows)])
 
     def pandas(self, split: str | None = None) -> pd.DataFrame:
         """A split (by default the only one, or `train`) as a pandas frame."""
@@ -276,9 +276,3 @@ class Dataset:
     def __repr__(self) -> str:
         rows = ", ".join(f"{self.rows(s)} {s}" for s in SPLITS if self.rows(s))
         return f"Dataset({self.name!r}, {self.schema.kind}, {rows}, {self.fingerprint}, {self.uri})"
-
-
-def _some(places: np.ndarray, rows: int, seed: int) -> np.ndarray:
-    if len(places) <= rows:
-        return places
-    return np.sort(numpy_rng(seed, "some rows").choice(places, size=rows, replace=False))

@@ -24,3 +24,8 @@ def derive(root: int, *path: int | str) -> int:
 def numpy_rng(root: int, *path: int | str) -> np.random.Generator:
     """A numpy generator for that piece of work (Philox: counter-based, same stream on every platform)."""
     return np.random.Generator(np.random.Philox(derive(root, *path)))
+
+
+def drawn(rng: np.random.Generator, count: int, most: int) -> np.ndarray:
+    """At most so many of `count` places, drawn without replacement, ascending."""
+    return np.arange(count) if count <= most else np.sort(rng.choice(count, size=most, replace=False))

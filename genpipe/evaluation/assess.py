@@ -88,9 +88,8 @@ def _assess(
     spots = {"synthetic": judge.points(views["value"]), "real": judge.points(views["ceiling"])}
     spots |= {"holdout": judge.points(holdout_view), "floor": judge.points(views["floor"])}
     covered = _coverage(spots)
-    hidden = Hidden(
-        spots["synthetic"], spots["real"], judge.points(judge.view(unseen)), few=every is not None, seed=seed
-    )
+    all_unseen = spots["holdout"] if unseen is holdout else judge.points(judge.view(unseen))
+    hidden = Hidden(spots["synthetic"], spots["real"], all_unseen, few=every is not None, seed=seed)
     for piece in [train] if every is None else every:
         hidden.see(judge.points(judge.view(piece)))
     privacy, share, distances = _privacy(hidden)

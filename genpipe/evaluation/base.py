@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from genpipe.errors import DataError, QualityError
 from genpipe.schema import Schema
-from genpipe.seeds import numpy_rng
+from genpipe.seeds import drawn, numpy_rng
 
 MAX_ROWS = 5_000  # fidelity looks at no more rows of either side; privacy looks at all training rows
 NULL = -1
@@ -183,8 +183,7 @@ def subset(table: pa.Table, rows: int, seed: int) -> pa.Table:
     """At most `rows` rows, drawn without replacement and kept in order."""
     if table.num_rows <= rows:
         return table
-    pick = np.sort(numpy_rng(seed, "evaluation", "subset").choice(table.num_rows, size=rows, replace=False))
-    return table.take(pa.array(pick))
+    return table.take(pa.array(drawn(numpy_rng(seed, "evaluation", "subset"), table.num_rows, rows)))
 
 
 def numbers(column: pa.ChunkedArray, name: str) -> np.ndarray:

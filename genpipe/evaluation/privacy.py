@@ -19,12 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from genpipe.evaluation.base import Points
-from genpipe.seeds import numpy_rng
+from genpipe.seeds import drawn, numpy_rng
 
 CHUNK_CELLS = 8_000_000  # distances held at once
-AMONG_MANY = (
-    2_000  # generated, and real, rows whose nearest training row is sought where these come in pieces
-)
+AMONG_MANY = 2_000  # rows whose nearest training row is sought, where these come in pieces
 ODD = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9  # of splitmix64 (Steele et al. 2014)
 
 
@@ -130,9 +128,9 @@ class Hidden:
             numpy_rng(seed, "evaluation", "privacy"),
             AMONG_MANY if few else len(unseen) + len(synthetic),
         )
-        self.unseen, self.real = unseen, real[_some(rng, len(real), most)]
-        self.synthetic = synthetic[_some(rng, len(synthetic), most)]
-        self.places = _some(rng, len(unseen), most)  # of the unseen rows asked about
+        self.unseen, self.real = unseen, real[drawn(rng, len(real), most)]
+        self.synthetic = synthetic[drawn(rng, len(synthetic), most)]
+        self.places = drawn(rng, len(unseen), most)  # of the unseen rows asked about
         self.closest = {"value": Closest(self.synthetic), "ceiling": Closest(unseen[self.places])}
         self.equal = Equals(value=synthetic, ceiling=unseen)
 
@@ -144,10 +142,6 @@ class Hidden:
     @property
     def seen(self) -> int:
         return self.closest["value"].seen
-
-
-def _some(rng: np.random.Generator, count: int, most: int) -> np.ndarray:
-    return np.arange(count) if count <= most else np.sort(rng.choice(count, most, replace=False))
 
 
 def share_nearer_train(to_train: Nearest, to_holdout: Nearest, train_rows: int, holdout_rows: int) -> Share:

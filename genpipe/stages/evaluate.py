@@ -51,8 +51,8 @@ def evaluate(
     `train_tables` returned: see evaluate_tables.py, where another such model takes the place of a dataset.
     dataset: by default the one it was trained on; another must have the same columns. Of its holdout those
     rows count that neither early stopping nor a search looks at, where there are enough (`Dataset.judging`),
-    at most 10,000 of them. Of more than 50,000 training rows, which may fill much memory, only privacy looks
-    at all: piece by piece for the nearest of 2,000 generated rows, and for copies of any.
+    at most 10,000 of them, for privacy 50,000. Of more than 50,000 training rows, which may fill much memory,
+    only privacy looks at all: piece by piece for the nearest of 2,000 generated rows, and for copies of any.
     rows: generated rows to judge; by default as many as the holdout has, at least 500 and at most 10,000.
     real_examples: show a few holdout images, series or clips beside the generated ones.
 
