@@ -1,6 +1,6 @@
 """What does the whole road cost a fit, start-up apart?
 
-    python -m benchmarks.road [--pairs 3]
+    python -m benchmarks.road [--pairs 4]
 
 A generated table of 30,000 rows and 20 columns, the default recipe for tables. The road: a Ray Train worker
 with progress, checkpoints and a published bundle, evaluated and registered in MLflow. Bare: the same codec,
@@ -16,11 +16,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -30,7 +30,7 @@ from benchmarks.table_scaling import write_table
 RESULT = Path(__file__).parent / "results" / "road.json"
 ROWS, COLUMNS = 30_000, 20
 SHORT, LONG = 1, 16  # epochs
-WATCH_SECONDS = 0.02
+WATCH_SECONDS = 0.1
 TARGET = 1.05
 
 
@@ -67,32 +67,33 @@ def road(uri: str, epochs: int) -> None:
     genpipe.register(model, name="table", report=report)
 
 
-def cpu_seconds(side: str, uri: str, epochs: int) -> float:
-    """Of a run's processes together; those that have ended count as they were last seen."""
+def cpu_seconds(side: str, uri: str, epochs: int) -> tuple[float, float]:
+    """Of a run's processes together, and of those that train; the ended count as they were last seen."""
     with tempfile.TemporaryDirectory() as home:
         one_core = {"OMP_NUM_THREADS": "1", "GENPIPE_CPUS": "1", "GENPIPE_HOME": home}
         command = [sys.executable, "-m", "benchmarks.road", "--side", side, uri, str(epochs)]
         run = subprocess.Popen(command, env=os.environ | one_core, stdout=subprocess.DEVNULL)
         seen: dict[int, float] = {}
+        trains = {run.pid} if side == "bare" else set()
         top = psutil.Process(run.pid)
         while run.poll() is None:
-            try:
-                for process in [top, *top.children(recursive=True)]:
+            for process in [top, *top.children(recursive=True)]:
+                with suppress(psutil.Error, IndexError):  # ended, or between fork and exec
                     times = process.cpu_times()
                     seen[process.pid] = times.user + times.system
-            except psutil.Error:
-                continue
+                    if process.pid not in trains and "RayTrainWorker" in process.cmdline()[0]:
+                        trains.add(process.pid)
             time.sleep(WATCH_SECONDS)
     if run.returncode:
         raise SystemExit(f"the {side} side failed")
-    return sum(seen.values())
+    return sum(seen.values()), sum(seen[pid] for pid in trains)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=4)
     parser.add_argument("--side", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
@@ -101,23 +102,23 @@ def main() -> int:
         return 0
     import genpipe
 
-    found = []
+    added: dict[str, list[list[float]]] = {"bare": [], "road": []}  # [all processes, those that train]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["GENPIPE_HOME"] = str(Path(folder) / "home")
         write_table(Path(folder) / "table.parquet", ROWS, COLUMNS)
         uri = genpipe.ingest(str(Path(folder) / "table.parquet"), name="table", holdout=0.05).uri
         for _ in range(options.pairs):
-            seconds = {
-                side: [cpu_seconds(side, uri, epochs) for epochs in (SHORT, LONG)]
-                for side in ("bare", "road")
-            }
-            grown = {side: long - short for side, (short, long) in seconds.items()}
-            found.append({"ratio": grown["road"] / grown["bare"], **seconds})
-            print(json.dumps(found[-1]), flush=True)
-    ratio = statistics.median(row["ratio"] for row in found)
-    about = {"ratio": ratio, "rows": ROWS, "columns": COLUMNS, "epochs": [SHORT, LONG], "pairs": found}
-    RESULT.write_text(json.dumps(about, indent=1) + "\n")
+            for side, grown in added.items():
+                short, long = (cpu_seconds(side, uri, epochs) for epochs in (SHORT, LONG))
+                grown.append([late - early for early, late in zip(short, long, strict=True)])
+            print(json.dumps({side: grown[-1] for side, grown in added.items()}), flush=True)
+    # neighbours of the machine only ever add to CPU seconds, by up to a third: the least of each is compared
+    bare_fit = min(own for _, own in added["bare"])
+    ratio, worker = (min(column) / bare_fit for column in zip(*added["road"], strict=True))
+    about = {"ratio": ratio, "ratio_of_the_worker_alone": worker, "rows": ROWS, "columns": COLUMNS}
+    RESULT.write_text(json.dumps(about | {"epochs": [SHORT, LONG], "added_seconds": added}, indent=1) + "\n")
     print(f"the road takes {ratio:.3f} of the CPU seconds of a bare fit (target: at most {TARGET})")
+    print(f"the process that trains {worker:.3f}; the rest are Ray's own and the one that waits")
     return 0 if ratio <= TARGET else 1
 
 

@@ -28,8 +28,8 @@ class Training(BaseModel):
     """How long and how fast. batch_size is of all workers together, so their number does not change the
     result.
 
-    epochs: passes over the training rows. Where given, `fitted_to` sets steps, evaluations and a batch no
-    larger than the rows deserve when the data is known, and the numbers here are upper limits.
+    epochs: passes over the training rows. Where given, `fitted_to` sets steps, evaluations, a batch no larger
+    than the rows deserve and its learning rate when the data is known, and the numbers here are upper limits.
     balance: draw each batch over the classes of the condition by the logarithm of their frequency, so that
     rare ones are seen (CTGAN's training by sampling); for data that fits memory; no effect without classes.
     warmup: steps of linear increase of the learning rate. clip: largest gradient norm of a network.
@@ -81,7 +81,8 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
     """The recipe with its epochs turned into steps for so many training rows.
 
     Few rows get small batches, whose noise keeps a network from learning them by heart; the rule is
-    after TabularARGN (Tiwald et al. 2025): a power of two near rows / 32.
+    after TabularARGN (Tiwald et al. 2025): a power of two near rows / 32. The learning rate follows the square
+    root of the batch (Malladi et al. 2022, "On the SDEs and scaling rules for adaptive gradient algorithms").
     """
     training = recipe.training
     if training.epochs is None:
@@ -89,7 +90,8 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
     size = min(training.batch_size, max(8, 1 << max(0, (rows // 32).bit_length() - 1)))
     steps = min(training.steps, max(1, math.ceil(training.epochs * rows / size)))
     every = min(training.evaluate_every, max(1, math.ceil(steps / EVALUATIONS)))
-    changes = {"batch_size": size, "steps": steps, "evaluate_every": every}
+    rate = training.learning_rate * math.sqrt(size / training.batch_size)
+    changes = {"batch_size": size, "steps": steps, "evaluate_every": every, "learning_rate": rate}
     return recipe.model_copy(update={"training": training.model_copy(update=changes)})
 
 

@@ -79,6 +79,7 @@ CHECKS: dict[str, Callable[[str], bool]] = {
     "digits": _matches(r"[+(]?\d([ ().-]*\d){6,14}"),
     "people": _matches(r"[^\W\d_][\w'’.-]*( [^\W\d_][\w'’.-]*){1,3}"),
     "letters": lambda text: any(map(str.isalpha, text)),
+    "words": _matches(r"(?=.*[^\W\d_]).*[\s\d].*"),  # a house has a number, or a name of two words
 }
 
 
@@ -107,7 +108,7 @@ def find(name: str, looked: Counter[str]) -> tuple[str, str] | None:
     person = PERSON.search(called) or (called == "name" and "people" in often)
     if person and "letters" in often:
         return "name", f"the column's name says {WORDS['name']}"
-    if STREET.search(called) and "letters" in often:
+    if STREET.search(called) and "words" in often:
         return "address", f"the column's name says {WORDS['address']}"
     if TELEPHONE.search(called) and "digits" in often:
         return "phone", f"the column's name says {WORDS['phone']}"

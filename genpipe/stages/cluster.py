@@ -19,7 +19,7 @@ from genpipe.settings import Settings, read_settings
 # set before ray is imported: shorter tail of a fit, no usage reports, no per-second cleaner warnings, no
 # box of Ray Tune's settings between our own lines
 _ENVIRONMENT = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_USAGE_STATS_ENABLED": "0",

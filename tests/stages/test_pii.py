@@ -54,6 +54,7 @@ PLAIN = {
     "time": lambda i: f"{i % 24:02d}:30:00",
     "parcel": lambda i: f"{4000000000000000 + i * 977}",  # one in ten passes Luhn's check
     "email_sent": lambda i: ["yes", "no"][i % 2],
+    "street": lambda i: ["paved", "gravel"][i % 2],
     "address_count": lambda i: f"{i % 4}",
 }
 

@@ -124,6 +124,7 @@ def test_epochs_become_steps_when_the_rows_are_known(rows: int, batch: int, step
     training = fitted_to(RECIPES["tabular_autoregressive"](), rows).training
     assert (training.batch_size, training.steps) == (batch, steps)
     assert training.evaluate_every == -(-steps // 3)
+    assert training.learning_rate == pytest.approx(0.01 * (batch / 512) ** 0.5)
 
 
 def test_what_a_user_asks_of_steps_is_an_upper_limit() -> None:
