@@ -81,8 +81,8 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
     """The recipe with its epochs turned into steps for so many training rows.
 
     Few rows get small batches, whose noise keeps a network from learning them by heart; the rule is
-    after TabularARGN (Tiwald et al. 2025): a power of two near rows / 32. The learning rate follows the square
-    root of the batch (Malladi et al. 2022, "On the SDEs and scaling rules for adaptive gradient algorithms").
+    after TabularARGN (Tiwald et al. 2025): a power of two near rows / 32. The learning rate follows the
+    batch's square root (Malladi et al. 2022, "On the SDEs and scaling rules for adaptive gradient algorithms").
     """
     training = recipe.training
     if training.epochs is None:
