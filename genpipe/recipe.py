@@ -46,7 +46,7 @@ class Training(BaseModel):
     steps: int = Field(default=1000, ge=1)
     epochs: float | None = Field(default=None, gt=0)
     batch_size: int = Field(
-        default=128, ge=1, json_schema_extra={"search": {"choices": [32, 64, 128, 256, 384, 512]}}
+        default=128, ge=1, json_schema_extra={"search": {"choices": [32, 64, 128, 256, 512]}}
     )
     balance: bool = False
     learning_rate: float = Field(
@@ -82,7 +82,7 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
 
     Few rows get small batches, whose noise keeps a network from learning them by heart; the rule is
     after TabularARGN (Tiwald et al. 2025): a power of two near rows / 32. The learning rate follows the
-    batch's square root (Malladi et al. 2022, "On the SDEs and scaling rules for adaptive gradient algorithms").
+    square root of it (Malladi et al. 2022, "On the SDEs and scaling rules for adaptive gradient algorithms").
     """
     training = recipe.training
     if training.epochs is None:

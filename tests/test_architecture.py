@@ -20,7 +20,7 @@ LAYERS: list[set[str]] = [
     {"batch", "objectives", "networks", "evaluation"},
     {"families"},
     {"recipe", "recipes", "search_space", "bundle", "pipeline"},
-    {"training"},
+    {"training", "related"},
     {"registry"},
     {"stages"},
     {"flows", "cli", "console", "demo"},

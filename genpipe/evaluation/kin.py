@@ -22,7 +22,7 @@ from genpipe.constraints import CHOICES, NUMBERS, SCALARS
 from genpipe.evaluation.base import numbers
 from genpipe.schema import AnyField, Integer, Number, Schema
 
-CHILDREN = "children of "  # what their number is called; no column of the data is (stages/flat.py)
+CHILDREN = "children of "  # what their number is called; no column of the data is (related/flat.py)
 COMMON = 3  # values of a choice whose shares among the children are told apart
 
 

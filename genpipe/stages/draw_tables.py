@@ -2,8 +2,9 @@
 
 Rows without parents are drawn first, then the first, second, .. child of every row that has one: a child's
 model is told its parents and the child before, and completes the row. A row that refers to another is drawn
-twice: first as a whole, to know what it refers to, then, when a row like that has been chosen (choose.py),
-given what that one is. Parents of an earlier round are drawn again, the same, and not kept.
+twice: first as a whole, to know what it refers to, then, when a row like that has been chosen
+(related/choose.py), given what that one is. Parents of an earlier round are drawn again, the same, and not
+kept.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import pyarrow as pa
 from genpipe.bundle import Bundle
 from genpipe.bundle.complete import complete
 from genpipe.bundle.known import knowing
+from genpipe.related.choose import Chooser, choosers_of, chosen
+from genpipe.related.flat import Node, Order, firsts, handed_down, joined, picked
 from genpipe.seeds import derive, numpy_rng
-from genpipe.stages.choose import Chooser, choosers_of, chosen
-from genpipe.stages.flat import Node, Order, firsts, handed_down, joined, picked
 from genpipe.stages.shards import open_bundle
 from genpipe.stages.train_tables import open_tables
 from genpipe.stages.write_tables import Made, Rows

@@ -1,7 +1,7 @@
 """evaluate_tables: a generator of related tables against the families it has never seen, as a Report.
 
-The real rows are the flat ones `train_tables` left (flat.py), put back into tables. Of families no part is
-kept for early stopping alone: each table stops at rows of its own, and the report judges by all.
+The real rows are the flat ones `train_tables` left (related/flat.py), put back into tables. Of families no
+part is kept for early stopping alone: each table stops at rows of its own, and the report judges by all.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from genpipe.evaluation.related_page import write_tables_report
 from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
 from genpipe.registry.tracking import placed
+from genpipe.related.kinship import kin_of, tables_of
 from genpipe.settings import read_settings
-from genpipe.stages.kinship import kin_of, tables_of
 from genpipe.stages.sample_tables import sample_tables
 from genpipe.stages.train_tables import TrainedTables, find_tables
 from genpipe.training.device import resolve_device

@@ -26,10 +26,10 @@ from genpipe.bundle import Bundle
 from genpipe.dataset import Dataset
 from genpipe.errors import InfrastructureError, unknown
 from genpipe.progress import Event, Progress, silent
+from genpipe.related.flat import Node
 from genpipe.settings import read_settings
 from genpipe.stages.cluster import in_order
 from genpipe.stages.draw_tables import make_family
-from genpipe.stages.flat import Node
 from genpipe.stages.generate import check_numbers
 from genpipe.stages.shards import claim, open_bundle
 from genpipe.stages.train_tables import TrainedTables, find_tables

@@ -1,6 +1,6 @@
 """train_tables: a spec of related tables -> one generator a table, and how they belong together.
 
-Writes <store>/datasets/<name>-<table>/<request id>/, the flat rows of each table (see flat.py), a run of
+Writes <store>/datasets/<name>-<table>/<request id>/, the flat rows of each table (related/flat.py), a run of
 `train` for each, and <store>/tables/<name>-<request id>/tables.json, created last. The same request is the
 same result, done once; interrupted, it goes on where it was.
 """
@@ -22,10 +22,10 @@ from genpipe.errors import DataError
 from genpipe.pipeline.tables import TablesSpec, load_tables
 from genpipe.progress import Event, Progress, silent
 from genpipe.registry import Resolved, holds_tables, resolve
+from genpipe.related.flat import Node, Related, filled, flat_rows, flat_schema
+from genpipe.related.relate import relate
 from genpipe.settings import read_settings
-from genpipe.stages.flat import Node, Related, filled, flat_rows, flat_schema
 from genpipe.stages.ingest import ingest
-from genpipe.stages.relate import relate
 from genpipe.stages.train import TrainedModel, train
 
 REVISION = 2  # of flat rows; part of every request id

@@ -17,10 +17,10 @@ from genpipe import store
 from genpipe.codecs.identify import capacity, identify
 from genpipe.dataset import Dataset, Part, commit, new_attempt, write_part
 from genpipe.errors import UsageError
+from genpipe.related.choose import KEY
+from genpipe.related.flat import Node, handed_fields, joined, numbered
 from genpipe.schema import Schema
 from genpipe.seeds import derive
-from genpipe.stages.choose import KEY
-from genpipe.stages.flat import Node, handed_fields, joined, numbered
 from genpipe.stages.train_tables import PART_ROWS, TrainedTables
 
 

@@ -18,7 +18,7 @@ from genpipe.cli import execute
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError, SpecError, UsageError
 from genpipe.pipeline.tables import load_tables
-from genpipe.stages.flat import Node, Reference
+from genpipe.related.flat import Node, Reference
 from genpipe.stages.generate_tables import GeneratedTables, rows_of
 from genpipe.stages.train_tables import TrainedTables, open_tables
 

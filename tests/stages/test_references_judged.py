@@ -21,8 +21,8 @@ from genpipe.evaluation import Report
 from genpipe.evaluation.kin import beside
 from genpipe.evaluation.related import evaluate_related
 from genpipe.progress import Event, silent
+from genpipe.related.kinship import kin_of, tables_of
 from genpipe.stages.evaluate_tables import flat_data
-from genpipe.stages.kinship import kin_of, tables_of
 from genpipe.stages.sample_tables import sample_tables
 from genpipe.stages.train_tables import TrainedTables
 

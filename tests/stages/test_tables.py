@@ -18,9 +18,9 @@ from genpipe.cli import execute
 from genpipe.dataset import Dataset
 from genpipe.errors import ConflictError, DataError, SpecError, UsageError
 from genpipe.pipeline.tables import load_tables
+from genpipe.related.flat import Order
 from genpipe.schema import Integer, Number, Timestamp
 from genpipe.stages.draw_tables import _squeezed, children
-from genpipe.stages.flat import Order
 from genpipe.stages.generate_tables import GeneratedTables
 from genpipe.stages.train_tables import open_tables
 

@@ -24,9 +24,9 @@ from genpipe.errors import DataError, PrivacyError, UsageError
 from genpipe.evaluation import Report
 from genpipe.registry import resolve
 from genpipe.registry.tracking import client
+from genpipe.related.kinship import kin_of, tables_of
 from genpipe.stages.evaluate_tables import flat_data
 from genpipe.stages.explain import explain
-from genpipe.stages.kinship import kin_of, tables_of
 from genpipe.stages.sample_tables import sample_tables
 from genpipe.stages.train_tables import open_tables
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError
 from genpipe.evaluation.kin import Kin, Refers, Tables, firsts, learnable, lines
+from genpipe.related.flat import Node, Reference, naming, picked
 from genpipe.schema import AnyField
-from genpipe.stages.flat import Node, Reference, naming, picked
 
 
 def tables_of(nodes: tuple[Node, ...], data: Mapping[str, Dataset], split: str) -> dict[str, Kin]:

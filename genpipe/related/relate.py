@@ -15,9 +15,7 @@ from genpipe.constraints import NUMBERS
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError
 from genpipe.pipeline.tables import TableSpec, TablesSpec
-from genpipe.schema import AnyField, Integer, Number, Schema
-from genpipe.sources.keys import holdout_mask, row_keys
-from genpipe.stages.flat import (
+from genpipe.related.flat import (
     Node,
     Order,
     Reference,
@@ -30,9 +28,11 @@ from genpipe.stages.flat import (
     naming,
     picked,
 )
-from genpipe.stages.likeness import with_likeness
-from genpipe.stages.links import Links, column_of, keys_of, links_of
-from genpipe.stages.roles import check_parts, check_roles, identifier, key_of, output
+from genpipe.related.likeness import with_likeness
+from genpipe.related.links import Links, column_of, keys_of, links_of
+from genpipe.related.roles import check_parts, check_roles, identifier, key_of, output
+from genpipe.schema import AnyField, Integer, Number, Schema
+from genpipe.sources.keys import holdout_mask, row_keys
 
 FEWEST = 20
 NEAR = 0.5  # share of references within a family from which on they are refused

@@ -23,9 +23,9 @@ import pyarrow.compute as pc
 from genpipe.batch import GOLDEN
 from genpipe.dataset import Dataset
 from genpipe.errors import UsageError
+from genpipe.related.flat import Node, Reference, described, naming
+from genpipe.related.likeness import numbers
 from genpipe.seeds import derive, numpy_rng
-from genpipe.stages.flat import Node, Reference, described, naming
-from genpipe.stages.likeness import numbers
 
 KEY = "key"
 COARSE, FINE = 4, 16  # bins of a number

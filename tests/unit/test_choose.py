@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 
 from genpipe.errors import UsageError
+from genpipe.related.choose import Chooser, Shelf
+from genpipe.related.flat import Node, Reference, Related, described
+from genpipe.related.likeness import with_likeness
 from genpipe.schema import Category, Integer, Number
-from genpipe.stages.choose import Chooser, Shelf
-from genpipe.stages.flat import Node, Reference, Related, described
-from genpipe.stages.likeness import with_likeness
 
 POPULAR = "goods.named by items.good"
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genpipe.constraints import CHOICES
+from genpipe.related.flat import Node, Reference, Related, flat_rows
 from genpipe.schema import AnyField
 from genpipe.seeds import numpy_rng
-from genpipe.stages.flat import Node, Reference, Related, flat_rows
 
 ROWS, COLUMNS = 20_000, 8  # looked at; kept
 BINS, CHOICE_VALUES = 8, 64

@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from genpipe.errors import DataError, UsageError, unknown
 from genpipe.pipeline.tables import TableSpec
+from genpipe.related.flat import Node, firsts
 from genpipe.schema import AnyField, Identifier, Schema
-from genpipe.stages.flat import Node, firsts
 
 MOSTLY = 0.9  # of parents, or rows: a key that is not quite regular is made so
 
