@@ -83,14 +83,17 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
     Few rows get small batches, whose noise keeps a network from learning them by heart; the rule is
     after TabularARGN (Tiwald et al. 2025): a power of two near rows / 32. The learning rate follows the
     square root of it (Malladi et al. 2022, "On the SDEs and scaling rules for adaptive gradient algorithms").
+    That learns slower, so there are more epochs, the square root of that much: with none more, related
+    tables lost what ties them.
     """
     training = recipe.training
     if training.epochs is None:
         return recipe
     size = min(training.batch_size, max(8, 1 << max(0, (rows // 32).bit_length() - 1)))
-    steps = min(training.steps, max(1, math.ceil(training.epochs * rows / size)))
+    slower = math.sqrt(size / training.batch_size)
+    steps = min(training.steps, max(1, math.ceil(training.epochs * slower**-0.5 * rows / size)))
     every = min(training.evaluate_every, max(1, math.ceil(steps / EVALUATIONS)))
-    rate = training.learning_rate * math.sqrt(size / training.batch_size)
+    rate = training.learning_rate * slower
     changes = {"batch_size": size, "steps": steps, "evaluate_every": every, "learning_rate": rate}
     return recipe.model_copy(update={"training": training.model_copy(update=changes)})
 

@@ -100,15 +100,21 @@ class Category(BaseField):
 
 class Timestamp(BaseField):
     kind: Literal["timestamp"] = "timestamp"
+    """format: how text is read, as strptime does, where it is not ISO 8601: `%m/%d/%Y %H:%M`."""
+
     unit: Literal["s", "ms", "us", "ns"] = "us"
     timezone: str | None = None
+    format: str | None = None
 
     def arrow(self) -> pa.DataType:
         return pa.timestamp(self.unit, self.timezone)
 
 
 class Date(BaseField):
+    """format: as of a Timestamp: `%d.%m.%Y`."""
+
     kind: Literal["date"] = "date"
+    format: str | None = None
 
     def arrow(self) -> pa.DataType:
         return pa.date32()

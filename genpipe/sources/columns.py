@@ -50,6 +50,7 @@ class Column:
     """Statistics of one column. types: values per type; odd: the first texts and codes, with places.
 
     unit: what whole numbers count, where they stand for a time of day or a duration. looked: see pii.look.
+    written: see written.formats.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Column:
     chars: int = 0
     unit: str = ""
     looked: Counter[str] = field(default_factory=Counter)
+    written: Counter[str] = field(default_factory=Counter)
 
     def merge(self, other: Column) -> Column:
         lows = [v for v in (self.low, other.low) if v is not None]
@@ -81,6 +83,7 @@ class Column:
             chars=self.chars + other.chars,
             unit=self.unit or other.unit,
             looked=self.looked + other.looked,
+            written=self.written + other.written,
         )
 
     @property

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genpipe.errors import DataError
-from genpipe.schema import AnyField, Category, Integer, Number, Schema, Timestamp
+from genpipe.schema import AnyField, Category, Date, Integer, Number, Schema, Timestamp
 from genpipe.sources.columns import ZONE, Place, leading_zero
+from genpipe.sources.written import read
 
 
 def convert(batch: pa.RecordBatch, schema: Schema, place: Place) -> pa.RecordBatch:
@@ -29,6 +30,8 @@ def convert_column(values: pa.Array, field: AnyField, place: Place) -> pa.Array:
             "fill it, or set `nullable: true` in the schema file",
         )
     wanted = field.arrow()
+    if isinstance(field, Date | Timestamp) and field.format and pa.types.is_string(values.type):
+        values = _read(values, field, field.format, place)
     try:
         out = values if values.type == wanted else _cast(values, wanted)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -48,6 +51,21 @@ def convert_column(values: pa.Array, field: AnyField, place: Place) -> pa.Array:
         )
     _check(out, field, place)
     return out
+
+
+def _read(values: pa.Array, field: AnyField, format: str, place: Place) -> pa.Array:
+    """Points in time of texts in a format of their own."""
+    found = read(values, format)
+    if found.null_count > values.null_count:
+        lost = pc.and_(found.is_null(), values.is_valid())
+        row = int(np.flatnonzero(lost.to_numpy(zero_copy_only=False))[0])
+        raise _broken(
+            place.at(row, field.name),
+            repr(values[row].as_py()),
+            field,
+            f"write it as {format}, or correct the column's format in the schema file",
+        )
+    return found
 
 
 def _cast(values: pa.Array, wanted: pa.DataType) -> pa.Array:

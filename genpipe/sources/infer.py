@@ -13,8 +13,8 @@ STRAY = 0.1  # a column with a smaller share of odd values is a faulty column of
 FEW, SOME, REPEATED = (
     20,
     1000,
-    10,
-)  # a category has at most FEW values, or SOME of at least REPEATED rows each
+    5,
+)  # a category has at most FEW values, or SOME of REPEATED rows each, on average
 
 
 def infer_field(column: Column, *, target: bool = False) -> AnyField | None:
@@ -24,6 +24,8 @@ def infer_field(column: Column, *, target: bool = False) -> AnyField | None:
     common: dict[str, Any] = {"name": column.name, "nullable": column.nulls > 0}
     missing = f", {column.nulls} missing" if column.nulls else ""
     kinds = set(column.types)
+    if column.written and max(column.written.values()) > (1 - STRAY) * column.valid:
+        return _written(column, common, missing)
     if not target and (found := pii.find(column.name, column.looked)):
         kind, why = found
         decision = "personal data, never learnt, the output gets made-up ones (another kind is learnt)"
@@ -49,6 +51,26 @@ def infer_field(column: Column, *, target: bool = False) -> AnyField | None:
     if kinds == {"date"}:
         return Date(**common, reason=f"dates (year-month-day){missing}")
     return _timestamp(column, common, missing)
+
+
+def _written(column: Column, common: dict[str, Any], missing: str) -> AnyField:
+    """A date or time in the format that takes every value; the first, where several do."""
+    fit = [format for format, n in column.written.items() if n == column.valid]
+    if not fit:
+        best = max(column.written, key=lambda format: column.written[format])
+        raise DataError(
+            "TYPE",
+            where=column.name,
+            found=f"{column.valid - column.written[best]} of {column.valid} values are not written as {best}",
+            expected="dates or times in one format",
+            fix=f"list them in nulls=; `format: {best!r}` beside the kind in a schema file names their rows",
+        )
+    reason = f"written as {fit[0]}{missing}"
+    if len(fit) > 1:
+        reason += f"; {fit[1]} would do as well: set `format` to it if days and months are mixed up"
+    if "%H" in fit[0] or "%I" in fit[0]:
+        return Timestamp(**common, unit="s", format=fit[0], reason=f"points in time {reason}")
+    return Date(**common, format=fit[0], reason=f"dates {reason}")
 
 
 def _integer(column: Column, common: dict[str, Any], missing: str, target: bool) -> AnyField:

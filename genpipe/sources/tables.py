@@ -21,6 +21,7 @@ from genpipe.sources.files import File, suffix_of
 from genpipe.sources.infer import infer_field
 from genpipe.sources.parquet import parquet_batches
 from genpipe.sources.spill import Kept, Spill
+from genpipe.sources.written import formats
 
 CSV, JSON, PARQUET = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson", ".json"), (".parquet", ".pq")
 UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
@@ -190,6 +191,7 @@ def _look(piece: Piece, index: int) -> tuple[TableStats, pa.RecordBatch, Place]:
     columns = {n: column for n, (column, _) in seen.items()}
     for n, column in columns.items():
         column.unit, column.looked = _unit(batch.schema.field(n).type), pii.look(values[n])
+        column.written = formats(values[n]) if column.types["text"] else column.written
     stats = TableStats([], batch.num_rows, columns, (index, kept, place.uri), dropped)
     return stats, pa.RecordBatch.from_arrays([values for _, values in seen.values()], names=list(kept)), place
 
