@@ -28,9 +28,9 @@ class Training(BaseModel):
     """How long and how fast. batch_size is of all workers together, so their number does not change the
     result.
 
-    epochs: passes over the training rows. Where given, `fitted_to` sets steps, evaluations and a batch no larger
-    than the rows deserve when the data is known, and the numbers here are upper limits; a batch that is smaller
-    for it gets a lower learning rate, and more epochs than these.
+    epochs: passes over the training rows. Where given, `fitted_to` sets steps, evaluations and a batch no
+    larger than the rows deserve when the data is known, and the numbers here are upper limits; a batch that
+    is smaller for it gets a lower learning rate, and more epochs than these.
     balance: draw each batch over the classes of the condition by the logarithm of their frequency, so that
     rare ones are seen (CTGAN's training by sampling); for data that fits memory; no effect without classes.
     warmup: steps of linear increase of the learning rate. clip: largest gradient norm of a network.
