@@ -200,7 +200,10 @@ class Schema(BaseModel):
     """Fields in column order.
 
     target: the label column, for conditional generation and train-on-synthetic tests.
-    key: the columns whose hash decides the split; empty = the whole row, so equal rows stay together.
+    key: the columns whose hash decides the split; empty = the entity, or else the whole row, so that equal
+    rows stay together.
+    entity: the columns that together name whom rows are about, where one has several rows: what is kept of
+    any value is kept because so many entities have it, not so many rows.
     constraints: what holds between columns of every row of a table (genpipe/constraints.py).
     """
 
@@ -209,6 +212,7 @@ class Schema(BaseModel):
     fields: tuple[AnyField, ...]
     target: str | None = None
     key: tuple[str, ...] = ()
+    entity: tuple[str, ...] = ()
     constraints: tuple[AnyConstraint, ...] = ()
 
     @model_validator(mode="after")
@@ -217,7 +221,11 @@ class Schema(BaseModel):
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
             raise ValueError(f"field names must differ, got twice: {', '.join(twice)}")
-        for role, wanted in (("target", [self.target] if self.target else []), ("key", self.key)):
+        for role, wanted in (
+            ("target", [self.target] if self.target else []),
+            ("key", self.key),
+            ("entity", self.entity),
+        ):
             for name in wanted:
                 if name not in names:
                     raise ValueError(f"{role} {name!r} is not a field; fields are {', '.join(names)}")
@@ -231,9 +239,13 @@ class Schema(BaseModel):
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without constraints the file, and every fingerprint of it, is as it was before there were any."""
-        out: dict[str, Any] = dump(self)
-        return out if self.constraints else {k: v for k, v in out.items() if k != "constraints"}
+        """Without them the file, and every fingerprint of it, is as it was before there were any."""
+        return {k: v for k, v in dump(self).items() if v or k not in ("constraints", "entity")}
+
+    @property
+    def split_by(self) -> tuple[str, ...]:
+        """The columns whose hash decides the split; none = the whole row."""
+        return self.key or self.entity
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def write_unit(
             if not holdout:
                 train.add(batch)
                 continue
-            held = holdout_mask(row_keys(batch, schema.key) if keys is None else keys, holdout)
+            held = holdout_mask(row_keys(batch, schema.split_by) if keys is None else keys, holdout)
             train.add(batch.filter(pa.array(~held)))
             held_out.add(batch.filter(pa.array(held)))
         train.flush()
