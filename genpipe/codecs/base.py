@@ -65,8 +65,8 @@ class CodecConfig(BaseModel):
             if rare is None:
                 rare = "sample" if data.get("rare_below") else "keep"
             data = {**data, "rare": rare}
-            if rare == "keep":
-                data.setdefault("rare_below", 0)
+            if rare == "keep" and data.get("rare_below") in (None, LEAST):  # as it is where it is left out
+                data["rare_below"] = 0
         return data
 
     @model_validator(mode="after")

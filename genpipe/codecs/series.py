@@ -238,6 +238,14 @@ def _matrix(batch: pa.RecordBatch, field: Series) -> np.ndarray:
     return out
 
 
+def channel_values(column: pa.Array, who: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(values of all steps, of whom each is); who: (B,) of whom each row is."""
+    lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    values, whose = column.flatten().to_numpy(zero_copy_only=False), np.repeat(who, lengths)
+    there = ~np.isnan(values)
+    return values[there], whose[there]
+
+
 def _filled(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Gaps take the last valid value of their row, leading gaps the first; rows without any keep 0."""
     if valid.all():

@@ -159,6 +159,12 @@ class TextCodec(Codec):
         return cls(schema, tuple(data["points"]), data["context"], data["unknown"], table)
 
 
+def text_points(column: pa.Array, who: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(code points of all texts, of whom each is); who: (B,) of whom each text is."""
+    lengths = pc.utf8_length(column).fill_null(0).to_numpy(zero_copy_only=False)
+    return _code_points(column).astype(np.int64), np.repeat(who, lengths)
+
+
 def _counted(values: np.ndarray) -> dict[int, int]:
     distinct, counts = np.unique(values, return_counts=True)
     return dict(zip(distinct.tolist(), counts.tolist(), strict=True))

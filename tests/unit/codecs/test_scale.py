@@ -112,7 +112,7 @@ def test_what_is_written_down_lies_near_many_and_is_nobodys_value(
     values = rng.lognormal(8, 2, rows) if real else rng.integers(0, 10**9, rows)
     axis, cells = cells_of(values, rare=k)
     told = [axis.low, axis.high, *cells.edges.ravel(), *(cells.point(cells.edges.ravel() + 0.5))]
-    assert not cells.size == 0 and not len(cells.atoms)
+    assert cells.size and not len(cells.atoms)
     assert not np.isin(np.array(told, dtype=values.dtype), values).any()
     back = cells.decode(cells.encode(values), rng)
     assert np.isin(back, values).mean() < 0.01
