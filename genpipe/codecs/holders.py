@@ -21,7 +21,6 @@ from genpipe.schema import Schema
 
 WHO = "\0who"  # in a sample: whom each row is about; no column has this name
 WITNESSES = 20  # entities remembered of a value, or k if that is more; what is learnt of pairs needs some
-MISSING = hash_column(pa.nulls(1, pa.int64()))
 
 
 def entities(batch: pa.RecordBatch, schema: Schema) -> np.ndarray | None:
@@ -67,12 +66,14 @@ class Holders:
 
     def count(self, values: np.ndarray) -> np.ndarray:
         """How many entities are known to have each of these hashes of values: at most `most`."""
-        assert self.values is not None
+        if self.values is None:
+            return np.zeros(len(values), dtype=np.int64)
         return np.searchsorted(self.values, values, "right") - np.searchsorted(self.values, values)
 
     def who(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(index into `values`, entity) of each witness."""
-        assert self.values is not None and self.entities is not None
+        if self.values is None or self.entities is None:
+            return np.zeros(0, np.int64), np.zeros(0, np.uint64)
         counts = self.count(values)
         index = np.repeat(np.arange(len(values)), counts)
         nth = np.arange(len(index)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -153,7 +154,7 @@ class Crowd:
         """
         flipped = replace(self, points=self.points[::-1], who=None if self.who is None else self.who[::-1])
         low, high = self._end(unit, 1), flipped._end(unit, -1)
-        if low <= high:
+        if low < high or self.held(np.array([low]))[0]:
             return low, high
         # fewer than twice k: a stretch as wide as all of them, that holds the middle one
         at = self.points[len(self.points) // 2].item()
@@ -215,18 +216,13 @@ def _step(size: float, unit: float, at: float) -> float:
 def _rounded(at: Any, step: float, sign: int) -> Any:
     """Down (sign 1) or up (sign -1) to a multiple of step."""
     if not isinstance(at, int):
-        return float(sign * np.floor(sign * at / step) * step)
+        return float(sign * np.floor(sign * at / step) * step) + 0.0
     return max(-(2**63), min(2**63 - 1, sign * (sign * at // int(step)) * int(step)))
 
 
 def _power(size: float) -> float:
     """The least power of two that is not smaller."""
     return float(2.0 ** np.ceil(np.log2(size)))
-
-
-def whole_crowd(holders: Holders | None, k: int) -> bool:
-    """Whether a table has k entities at all."""
-    return holders is None or int(holders.count(np.zeros(1, np.uint64))[0]) >= k
 
 
 def hash_values(values: Iterable[Any], kind: pa.DataType) -> np.ndarray:

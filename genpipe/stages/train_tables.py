@@ -28,7 +28,7 @@ from genpipe.settings import read_settings
 from genpipe.stages.ingest import ingest
 from genpipe.stages.train import TrainedModel, train
 
-REVISION = 2  # of flat rows; part of every request id
+REVISION = 3  # of flat rows; part of every request id
 PART_ROWS = 2**20
 
 
