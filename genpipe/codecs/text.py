@@ -28,6 +28,7 @@ from genpipe.spec import TensorSpec
 
 END, UNKNOWN, FIRST = 0, 1, 2
 REPLACEMENT = 0xFFFD
+ROUND = 16  # characters
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,10 @@ class TextCodec(Codec):
         if not kept:
             raise DataError("NOTHING", found="no characters to learn", expected="texts that are not empty")
         total = sum(stats.characters.values())
-        unknown = 1.0 - sum(stats.characters[p] for p in kept) / total
-        context = min(config.context, stats.longest + 1)
+        lost, longest = total - sum(stats.characters[p] for p in kept), stats.longest + 1
+        if k := config.rare_below:  # one text's length and its odd characters are told roughly
+            lost, longest = -(-lost // k) * k, -(-longest // ROUND) * ROUND
+        unknown, context = lost / max(total, lost), min(config.context, longest)
         return cls(schema, kept, context, unknown, stats.rows.table(schema, config))
 
     def spec(self, layout: str) -> TensorSpec:
