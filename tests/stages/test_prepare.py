@@ -66,7 +66,7 @@ def test_the_training_split_alone_decides_and_the_result_is_kept(
     monkeypatch.setattr(stage, "_observe", forbidden)
     assert prepare(dataset, CodecConfig(bins=10)).to_json() == codec.to_json()
     monkeypatch.undo()
-    assert prepare(dataset, CodecConfig(bins=20)).to_json() != codec.to_json()
+    assert prepare(dataset, CodecConfig(bins=70)).to_json() != codec.to_json()
     assert len(files(dataset)) == 2
 
 
