@@ -23,6 +23,7 @@ from genpipe.dataset import Dataset, commit, new_attempt, write_part
 from genpipe.errors import DataError, PrivacyError
 from genpipe.recipe import Recipe
 from genpipe.recipes import RECIPES
+from genpipe.related.flat import FAMILY, Node, flat_schema
 from genpipe.schema import Category, Date, Identifier, Integer, Number, Schema, Series, Text
 
 KEEP = CodecConfig(rare="keep")
@@ -305,3 +306,23 @@ def test_what_few_have_is_found_in_a_bundle_before_it_is_published(dataset: Data
     assert few_held(edited, dataset, 5).keys() == {("cost", "numbers")}
     kept = recipe.model_copy(update={"codec": KEEP})
     check_held(published(fitted(batch, schema, KEEP), kept, str(tmp_path / "kept"), {}), dataset)
+
+
+def test_what_a_parent_is_counts_once_for_all_of_its_children() -> None:
+    blank: dict[str, Any] = {"schema_": None, "key": (), "order": None, "rows": 9}
+    parent = Node(
+        name="people", parent=None, link=(), own=(Date(name="born"),), children=("visits",), **blank
+    )
+    child = Node(
+        name="visits", parent="people", link=("who",), own=(Integer(name="n"),), children=(), **blank
+    )
+    schema = flat_schema({"people": parent, "visits": child}, child)
+    assert schema.entity == (FAMILY,) and schema.field(FAMILY).kind == "identifier"
+    batch, rng = visits(), np.random.default_rng(0)
+    who = np.unique([str(w) for w in batch.column("insured").to_pylist()], return_inverse=True)[1]
+    born, n = batch.column("born"), pa.array(rng.integers(0, 9, len(batch)))
+    made = {"people.born": born, "position": n, "n": n, "previous n": n, FAMILY: pa.array(who)}
+    flat = pa.RecordBatch.from_pydict({name: made[name] for name in schema.names})
+    told, kept = (told_numbers(fitted(flat, schema, c), "people.born") for c in (None, KEEP))
+    days = set(plain_values(batch, "born").tolist())
+    assert len(kept & days) > 100 and len(told & days) < 10
