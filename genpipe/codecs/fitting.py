@@ -20,6 +20,7 @@ from genpipe.codecs.sketch import combine, quantiles
 PIECES = 8  # pieces of a bin
 # fewer rows would make edges of single training values
 ROWS_PER_BIN, ROWS_PER_TAIL_BIN, ROWS_PER_PIECE = 20, 10, 5
+FOLDED = 0.1  # so few of the rows of a column of few values get no bins: these would be wide and learn little
 LOST_VARIANCE = 1e-4  # share of a column's variance one bin may turn into noise
 KNOTS = np.linspace(0.0, 1.0, 65)[1:-1]
 DEEPEST = 4_000  # a score's outermost knot is at least 1/(2 * DEEPEST) inside the tail
@@ -68,8 +69,8 @@ def make_cells(
     cells = Cells(atoms, np.zeros((0, 2)), 1, axis.whole, origin)
     if crowd is not None:
         crowd = crowd.only(~np.isin(crowd.points, atoms))
-        if not crowd.enough():
-            return cells
+        if not crowd.enough() or (few and weights.sum() <= FOLDED * counts.sum()):
+            return cells  # the others count as the nearest of these
         crowd = crowd.at(cells.coordinate(crowd.points))
     if not len(rest):
         return cells
