@@ -1,4 +1,4 @@
-"""No module of genpipe or its flows can unpickle: the attack is a planted module, which the same look must find."""
+"""No module of genpipe or its flows can unpickle; the same look must find it in a planted module."""
 
 from __future__ import annotations
 
