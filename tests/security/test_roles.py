@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import conftest
 import pytest
 
 ROOT = Path(__file__).parents[2]
+
+
+def load(name: str, path: Path) -> ModuleType:
+    """A module by its path: infra/ is no package, and several folders have a conftest."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+shared = load("shared_conftest", ROOT / "tests/conftest.py")
 IDENTITIES = json.loads((ROOT / "infra/s3.example.json").read_text())["identities"]
 # what each may do below lake/genpipe: r reads and lists, w writes and deletes as well
 ROLES: dict[str, dict[str, str]] = {
@@ -26,16 +40,16 @@ PREFIXES = ("datasets", "runs", "studies", "tables", "models", "registry", "gene
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real S3 server that knows the example's roles, each with its name as its key; its address."""
-    conftest.weed()
+    shared.weed()
     with pytest.MonkeyPatch.context() as patch:
         roles = {one["name"]: one["actions"] for one in IDENTITIES if one["name"] in ROLES}
-        patch.setattr(conftest, "RIGHTS", conftest.RIGHTS | roles)
-        address = f"http://127.0.0.1:{conftest.free_ports(4)[0]}"
-        running = conftest.S3Server(tmp_path_factory.mktemp("roles"), {"AWS_ENDPOINT_URL": address})
+        patch.setattr(shared, "RIGHTS", shared.RIGHTS | roles)
+        address = f"http://127.0.0.1:{shared.free_ports(4)[0]}"
+        running = shared.S3Server(tmp_path_factory.mktemp("roles"), {"AWS_ENDPOINT_URL": address})
         try:
             running.start()
             for prefix in PREFIXES:
-                client(address, conftest.KEY).put_object(
+                client(address, shared.KEY).put_object(
                     Bucket="lake", Key=f"genpipe/{prefix}/secret", Body=b"1"
                 )
             yield address
@@ -52,7 +66,7 @@ def client(address: str, key: str | None) -> Any:
     config = Config(signature_version=None if key else UNSIGNED, retries={"max_attempts": 1})
     return boto3.client(
         "s3", endpoint_url=address, region_name="us-east-1", config=config,
-        aws_access_key_id=key, aws_secret_access_key=conftest.SECRET if key else None,
+        aws_access_key_id=key, aws_secret_access_key=shared.SECRET if key else None,
     )  # fmt: skip
 
 
@@ -94,6 +108,19 @@ def test_no_role_has_a_key_until_somebody_makes_one() -> None:
         if one["name"] in ROLES:
             assert one["credentials"] == [], f"{one['name']}: a key that everybody can read here"
     assert {one["name"] for one in IDENTITIES} == {"admin", "genpipe", "mlflow", *ROLES}
+
+
+@pytest.mark.slow
+def test_a_key_left_from_the_example_stops_the_start(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare = load("prepare_store", ROOT / "infra/prepare_store.py")
+    pairs = {pair["accessKey"]: pair["secretKey"] for one in IDENTITIES for pair in one["credentials"]}
+    assert pairs == prepare.EXAMPLE_KEYS
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    prepare.check_no_example_key()  # the store of this test has none of them
+    monkeypatch.setattr(prepare, "EXAMPLE_KEYS", {"consume": shared.SECRET})
+    with pytest.raises(SystemExit, match="still has the key consume"):
+        prepare.check_no_example_key()
 
 
 def test_the_documented_roles_are_the_ones_of_the_example() -> None:
