@@ -42,14 +42,17 @@ def named_images(document: Any) -> Iterator[str]:
                 yield from named_images(value)
 
 
-def check(root: Path) -> list[str]:
-    """Images without a digest and without a reason, and reasons nobody needs."""
+def check(root: Path, rendered: list[dict[str, Any]]) -> list[str]:
+    """Images without a digest and without a reason, and reasons nobody needs.
+
+    rendered: Kubernetes' documents as kustomize makes them, since it may put in other tags and digests.
+    """
     found = [("Dockerfile", image) for image in dockerfile_images((root / "infra/Dockerfile").read_text())]
-    for file in [root / "infra/compose.yaml", *sorted((root / "infra/k8s").glob("*.yaml"))]:
-        for document in yaml.safe_load_all(file.read_text()):
-            found += [(file.name, image) for image in named_images(document)]
+    compose = yaml.safe_load((root / "infra/compose.yaml").read_text())
+    found += [("compose.yaml", image) for image in named_images(compose)]
+    found += [("k8s", image) for image in named_images(rendered)]
     problems, needed = [], set()
-    for file_name, image in found:
+    for file_name, image in dict.fromkeys(found):
         if PINNED.search(image):
             continue
         reason = {image, image.partition(":")[0]} & WITHOUT_DIGEST.keys()
