@@ -296,34 +296,3 @@ def test_a_lock_without_a_hash_is_refused(tmp_path: Path) -> None:
     (tmp_path / "infra/torch.txt").write_text("# as it was\ntorch==2.13.0\n")
     with pytest.raises(SystemExit, match=r"infra/torch.txt: no version or no hash: 'torch==2.13.0'"):
         audit_locks.read_locks(tmp_path)
-
-
-# --- what the documents promise -----------------------------------------------------------------------------
-
-
-def test_every_test_that_the_security_documents_name_exists() -> None:
-    text = (ROOT / "docs/security.md").read_text() + (ROOT / "SECURITY.md").read_text()
-    named = set(re.findall(r"`(tests/[a-z_/]+\.py)(?:::(\w+))?`", text))
-    assert named, "the documents name no test"
-    missing = [f for f, _ in named if not (ROOT / f).is_file()]
-    missing += [
-        f"{f}::{t}" for f, t in named if t and f not in missing and f"def {t}(" not in (ROOT / f).read_text()
-    ]
-    assert not missing, f"named and not there: {sorted(missing)}"
-
-
-def test_every_promise_names_its_test() -> None:
-    text = (ROOT / "docs/security.md").read_text()
-    promises = [
-        line for line in text.split("## ")[1].splitlines() if line.startswith("| ") and "---" not in line
-    ][1:]
-    assert promises
-    bare = [line for line in promises if "`tests/" not in line and "infra/validate.py" not in line]
-    assert not bare, f"no test named: {bare}"
-
-
-def test_links_in_the_security_documents_lead_somewhere() -> None:
-    for file in (ROOT / "SECURITY.md", ROOT / "docs/security.md"):
-        for target in re.findall(r"\]\(([^)#]+)", file.read_text()):
-            assert "@" not in target and "//" not in target, f"{file.name}: {target}: no addresses"
-            assert (file.parent / target).exists(), f"{file.name}: {target} is not there"
