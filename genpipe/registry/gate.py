@@ -28,7 +28,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 SERVER = "mlflow.pyfunc.scoring_server.app"
-LARGE = 1 / 20  # a request for more than this part of the cells allowed takes turns with others
+SMALL = 1  # blocks, which two rows cost too; requests for more take turns
 AT_ONCE, WAITING, INSIDE = 2, 16, 64  # large requests at work and in the queue, requests of any size
 TURN_SECONDS = 0.05
 PASSED_OVER = 16  # times the bytes allowed
@@ -81,12 +81,12 @@ class Gate:
         headers = dict(scope["headers"])
         if headers.get(b"content-type", b"").split(b";")[0].strip().lower() != b"application/json":
             raise Refusal(415, "[E-TYPE] a request that is not application/json; send JSON")
-        body = await _read(receive, int(serve_limits().bytes))
+        body = await _read(receive, serve_limits().bytes)
         if body is None:
             return
         try:
             with answering():
-                large = self.model.weigh_body(body) > serve_limits().cells * LARGE
+                large = self.model.weigh_body(body) > SMALL
         except MlflowException as error:
             raise Refusal(error.get_http_status_code(), error.message) from None
         event = threading.Event()

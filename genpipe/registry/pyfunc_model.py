@@ -13,10 +13,13 @@ import numpy as np
 import pandas as pd
 from mlflow.models import set_model
 
+from genpipe.bundle.generator import MAX_DRAWS
 from genpipe.errors import UsageError
 from genpipe.registry.follow import follow
 from genpipe.registry.gate import guard
-from genpipe.registry.serving import Served, Watched, check_columns, check_published, within
+from genpipe.registry.serving import Served, Watched, check_columns, check_limits, check_published
+
+AGAIN = 16  # times that rows which are given in part are drawn where they break a constraint
 
 
 class Generator(Served):
@@ -36,13 +39,15 @@ class Generator(Served):
         self.width = max(len(schema.names), values)
         guard(self)
 
-    def weigh(self, columns: Sequence[str], rows: int, asked: Mapping[str, Any]) -> int:
+    def weigh(self, columns: Sequence[str], rows: int, asked: Mapping[str, Any]) -> float:
         check_columns(columns, self.bundle.schema.names)
         number = rows if columns and rows else asked["rows"]
-        cells = within(number, number * self.width)
+        check_limits(number, number * self.width)
         wanted = self.bundle.check_conditions(parse(asked["conditions"]))
-        # rows that are tested are drawn until enough of them fit, many a block for a few rows
-        return max(cells, 2**40 if wanted.tested else 0)
+        if wanted.tested:  # drawn until enough rows fit
+            return MAX_DRAWS
+        again = AGAIN if set(columns) - set(self.bundle.schema.conditions) else 1
+        return again * number / self.bundle.block_rows
 
     def make(self, frame: pd.DataFrame, asked: Mapping[str, Any]) -> pd.DataFrame:
         conditions = parse(asked["conditions"])

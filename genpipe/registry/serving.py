@@ -59,8 +59,8 @@ class Served(PythonModel):
     defaults: Mapping[str, Any]
 
     @abstractmethod
-    def weigh(self, columns: Sequence[str], rows: int, asked: Mapping[str, Any]) -> int:
-        """Cells that a frame of `rows` rows and these parameters ask for; a UsageError where it cannot be."""
+    def weigh(self, columns: Sequence[str], rows: int, asked: Mapping[str, Any]) -> float:
+        """Blocks to draw for a frame of `rows` rows and these parameters; a UsageError where it cannot be."""
 
     @abstractmethod
     def make(self, frame: pd.DataFrame, asked: Mapping[str, Any]) -> pd.DataFrame:
@@ -94,7 +94,7 @@ class Served(PythonModel):
                 )
         return {**self.defaults, **(params or {})}
 
-    def weigh_body(self, body: bytes) -> int:
+    def weigh_body(self, body: bytes) -> float:
         """What the JSON of a request asks for, before MLflow makes a frame of it."""
         try:
             told = json.loads(body)
@@ -115,8 +115,8 @@ class Served(PythonModel):
         return self.weigh(columns, rows, self.asked(told.get("params")))
 
 
-def within(rows: float, cells: float) -> int:
-    """`cells`, if one request may ask for so much."""
+def check_limits(rows: float, cells: float) -> None:
+    """Raise a UsageError where one request may not ask for so much."""
     limits, fix = serve_limits(), "ask several times with other seeds, or use `genpipe generate`"
     for what, number, most in (("rows", rows, limits.rows), ("cells", cells, limits.cells)):
         if number > most:
@@ -127,7 +127,6 @@ def within(rows: float, cells: float) -> int:
                 expected=f"at most {most} (GENPIPE_SERVE_MAX_{what.upper()} of the server)",
                 fix=fix,
             )
-    return int(cells)
 
 
 def check_columns(columns: Sequence[str], allowed: Sequence[str]) -> None:

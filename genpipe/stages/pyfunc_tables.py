@@ -12,10 +12,11 @@ import pandas as pd
 import pyarrow as pa
 from mlflow.models import set_model
 
+from genpipe.bundle.generator import BLOCK_ROWS
 from genpipe.errors import UsageError, unknown
 from genpipe.registry.gate import guard
 from genpipe.registry.package import fingerprint_of
-from genpipe.registry.serving import Served, check_published, go_on, within
+from genpipe.registry.serving import Served, check_limits, check_published, go_on
 from genpipe.settings import read_settings
 from genpipe.stages.generate_tables import rows_of
 from genpipe.stages.sample_tables import sample_tables
@@ -43,7 +44,7 @@ class Generator(Served):
             assert open_bundle(uri, device).nets  # built before the first two requests could do it at once
         guard(self)
 
-    def weigh(self, columns: Sequence[str], rows: int, asked: Mapping[str, Any]) -> int:
+    def weigh(self, columns: Sequence[str], rows: int, asked: Mapping[str, Any]) -> float:
         if asked["table"] not in self.names:
             raise unknown("table", asked["table"][:80], self.names, where="params")
         if columns:
@@ -58,7 +59,8 @@ class Generator(Served):
             for node in family:
                 own = number * node.rows / max(1, family[0].rows)
                 made, cells = made + own, cells + own * len(node.own)
-        return within(made, cells)
+        check_limits(made, cells)
+        return made / BLOCK_ROWS["tabular"]
 
     def make(self, frame: pd.DataFrame, asked: Mapping[str, Any]) -> pd.DataFrame:
         key, last = (asked["rows"], asked["seed"]), self.last

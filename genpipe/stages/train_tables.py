@@ -64,6 +64,14 @@ class TrainedTables(BaseModel):
         for name, node in before.items():
             if (node.schema_ or name in self.referred) and not store.NAME.fullmatch(name):
                 raise ValueError(f"a table called {name[:80]!r}")
+            made = {
+                *node.link,
+                *(f.name for f in (*node.key, *node.own)),
+                *(r.column for r in node.references),
+            }
+            made |= {node.order.field.name} if node.order else set()
+            if node.schema_ and not {*node.schema_.names} <= made:
+                raise ValueError(f"table {name[:80]!r} with columns that nothing makes")
             if missing := {*node.children} - before.keys():
                 raise ValueError(
                     f"table {name[:80]!r} with children {sorted(missing)[:3]} that are not there"

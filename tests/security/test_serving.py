@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import free_ports
+from test_registry_entries import tables_of
 
 import genpipe
 from genpipe.bundle import Bundle
@@ -280,6 +281,58 @@ def test_more_than_can_wait_are_refused_at_once(server: Scoring) -> None:
         thread.join()
     assert outcome.count(503) >= 10 and set(outcome) <= {200, 503}
     assert server.ask(params(rows=2))[0] == 200
+
+
+TABLES = [
+    (params(rows=10**12), "1000000000000 rows; expected at most 100000"),
+    (params(rows=0), "rows: 0; expected a whole number from 1"),
+    (params(seed=-1), "seed: -1; expected a whole number from 0"),
+    (params(table="peple"), "unknown table 'peple'.*did you mean 'people'"),
+    (params(table="x" * 60_000), "unknown table 'x{80}'"),
+    (split(["sex"], ["m"]), "column 'sex'; .*related tables take no conditions"),
+]
+
+
+@pytest.fixture(scope="module")
+def tables(serving_home: Path, table_bundle: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A registered set of one table."""
+    where = tables_of(table_bundle, tmp_path_factory.mktemp("tables"))
+    code = ROOT / "genpipe" / "stages" / "pyfunc_tables.py"
+    return str(publish(where, name="tables", metrics={"fidelity": 0.5}, holdout="h", code=code))
+
+
+def test_related_tables_have_limits_too(tables: str) -> None:
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    model = mlflow.pyfunc.load_model(tables)
+    for body, reason in TABLES:
+        frame = pd.DataFrame(body["dataframe_split"]["data"], columns=body["dataframe_split"]["columns"])
+        with pytest.raises(MlflowException, match=f"(?s){reason}") as caught:
+            model.predict(frame, params=body.get("params"))
+        assert caught.value.get_http_status_code() == 400 and len(caught.value.message) <= 1000
+    seen: dict[int, Any] = {}  # two at once get the rows each has asked for
+
+    def ask(rows: int) -> None:
+        seen[rows] = len(model.predict(pd.DataFrame(), params={"rows": rows}))
+
+    threads = [threading.Thread(target=ask, args=(rows,)) for rows in (20, 30, 40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {20: 20, 30: 30, 40: 40}
+
+
+@pytest.mark.slow
+def test_served_tables_refuse_and_answer(tables: str, serving_home: Path, tmp_path: Path) -> None:
+    for server in start(tables, serving_home, tmp_path):
+        for body, reason in TABLES:
+            status, reply = server.ask(body)
+            assert status == 400 and not [p for p in server.private if p in reply["message"]]
+            with pytest.raises(AssertionError, match=f"(?s){reason}"):
+                raise AssertionError(reply["message"])
+        assert len(server.ask(params(rows=2))[1]["predictions"]) == 2
 
 
 @pytest.mark.slow
