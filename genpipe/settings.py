@@ -8,6 +8,9 @@
 | RAY_ADDRESS | Ray cluster to join; `local` starts one for this process | local |
 | GENPIPE_CPUS | CPUs the embedded Ray may use | all of this machine |
 | GENPIPE_DEVICE | auto, cpu or cuda | auto |
+| GENPIPE_SERVE_MAX_ROWS | rows a served model makes for one request, of all its tables together | 100000 |
+| GENPIPE_SERVE_MAX_CELLS | rows x columns of one request; or rows x pixels, samples, tokens | 2000000 |
+| GENPIPE_SERVE_MAX_BYTES | of one request to a served model | 4194304 |
 """
 
 from __future__ import annotations
@@ -38,6 +41,33 @@ class Settings:
     def artifacts(self) -> str:
         """Where MLflow keeps bundles when it runs on its embedded database."""
         return str(self.home / "mlartifacts")
+
+
+@dataclass(frozen=True)
+class ServeLimits:
+    """What one request to a served model may ask for."""
+
+    rows: int
+    cells: int
+    bytes: int
+
+
+def serve_limits() -> ServeLimits:
+    """Read the environment now; a wrong value is a UsageError that names the variable."""
+    return ServeLimits(
+        rows=_count("GENPIPE_SERVE_MAX_ROWS", 100_000),
+        cells=_count("GENPIPE_SERVE_MAX_CELLS", 2_000_000),
+        bytes=_count("GENPIPE_SERVE_MAX_BYTES", 4 * 2**20),
+    )
+
+
+def _count(variable: str, default: int) -> int:
+    text = os.environ.get(variable, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 19) or int(text) < 1:
+        raise UsageError(
+            "LIMIT", where=variable, found=repr(text[:80]), expected="a whole number of at least 1"
+        )
+    return int(text)
 
 
 def read_settings() -> Settings:

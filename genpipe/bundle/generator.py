@@ -41,6 +41,7 @@ BLOCK_ROWS = {"text": 128, "tabular": 16384}
 FEWEST_ROWS = 256  # of a table's block
 WARMED = ("sequence", "trees")  # families that sample at a temperature
 MAX_DRAWS = 100  # blocks drawn to fill one block of tested rows: 1 % of them or more must fit
+FIRST_DRAWS = 10  # after so many it is seen whether that can be: a fourth of what is needed by then is there
 
 
 def save_bundle(
@@ -169,12 +170,14 @@ class Bundle:
             have += kept[-1].num_rows
             if have >= rows:
                 return pa.concat_batches(kept).slice(0, rows)
-        drawn = MAX_DRAWS * self.block_rows
+            if draw + 1 >= FIRST_DRAWS and have * MAX_DRAWS * 4 < rows * (draw + 1):
+                break
+        drawn, most = (draw + 1) * self.block_rows, MAX_DRAWS * self.block_rows
         raise QualityError(
             "RARE",
             where="conditions",
             found=f"{have} of {drawn} generated rows ({have / drawn:.3%}) have {wanted}",
-            expected=f"{rows / drawn:.3%} or more",
+            expected=f"{rows} of {most} ({rows / most:.3%}) or more",
             fix="ask for a commoner value, make that column the target, or train 'tabular_any_order'",
         )
 
