@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter
 
+from genpipe.codecs.stored import first_line
 from genpipe.errors import DataError
 
 MAX_DOCUMENT = 64 * 2**20
@@ -83,9 +84,3 @@ def depth_of(value: Any) -> int:
         depth += 1
         level = [v for held in level for v in (held.values() if isinstance(held, dict) else held)]
     return depth
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, short enough for one line."""
-    text = str(error).splitlines()[0] if str(error).strip() else type(error).__name__
-    return text if len(text) <= 300 else f"{text[:300]} ..."

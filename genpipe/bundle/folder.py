@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from genpipe import store
-from genpipe.bundle.documents import AGAIN, MAX_DOCUMENT, first_line, parse_json
+from genpipe.bundle.documents import AGAIN, MAX_DOCUMENT, parse_json
 from genpipe.errors import DataError
 
 FORMAT = 1
@@ -104,6 +104,3 @@ def read_document(uri: str, name: str) -> Any:
     """One JSON document of a bundle ("recipe", "origin", ...), without opening the rest."""
     where = store.join(uri, f"{name}.json")
     return parse_json(store.read_limited(where, MOST_BYTES[f"{name}.json"]), where=where)
-
-
-__all__ = ["DOCUMENTS", "WEIGHTS", "first_line", "parse_json", "read_document", "read_folder", "sha256"]

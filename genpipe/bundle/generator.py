@@ -20,12 +20,13 @@ from torch import Tensor, nn
 from genpipe import store
 from genpipe.batch import Draws, to_arrays
 from genpipe.bundle.conditions import Wanted, parse_conditions
-from genpipe.bundle.documents import AGAIN, METRICS, Origin, first_line, parse_json
+from genpipe.bundle.documents import AGAIN, METRICS, Origin, parse_json
 from genpipe.bundle.folder import WEIGHTS, read_folder, sha256, write_folder
 from genpipe.bundle.known import draw_condition, free, knowing, replaced
 from genpipe.bundle.weights import built_for, check_block, read_weights
 from genpipe.codecs import CODECS
 from genpipe.codecs.base import Codec
+from genpipe.codecs.stored import UNREADABLE, first_line
 from genpipe.errors import DataError, QualityError, UsageError
 from genpipe.recipe import Recipe, check, make_family
 from genpipe.schema import Schema
@@ -84,7 +85,7 @@ class Bundle:
             check(self.recipe, self.schema)
             self.codec: Codec = CODECS[self.recipe.kind].from_json(self.schema, read["codec.json"])
             self.spec = self.codec.spec(self.recipe.layout)
-        except (ValueError, KeyError, TypeError, ArithmeticError) as error:
+        except UNREADABLE as error:
             raise DataError("BUNDLE", where=uri, found=first_line(error), expected=expected) from error
         except UsageError as error:  # nobody here made a wrong argument of it
             raise DataError(error.code, where=uri, found=str(error), expected=expected) from error

@@ -26,6 +26,7 @@ import pyarrow as pa
 from genpipe.codecs.base import Arrays, Codec, CodecConfig, RowStats, Stats, check_version
 from genpipe.codecs.columns import assemble, only_field
 from genpipe.codecs.conditions import ConditionTable
+from genpipe.codecs.stored import AudioForm
 from genpipe.errors import DataError
 from genpipe.schema import BLOB, Audio, Schema
 from genpipe.spec import TensorSpec
@@ -112,7 +113,10 @@ class AudioCodec(Codec):
     @classmethod
     def from_json(cls, schema: Schema, data: dict[str, Any]) -> AudioCodec:
         check_version(cls.kind, data)
-        return cls(schema, data["peak"], data["frames"], ConditionTable.model_validate(data["conditions"]))
+        form = AudioForm.model_validate({name: data[name] for name in AudioForm.model_fields})
+        if form.frames > only_field(schema, "audio").frames:
+            raise ValueError(f"{form.frames} frames of clips that have fewer")
+        return cls(schema, form.peak, form.frames, ConditionTable.read(schema, data["conditions"]))
 
     @cached_property
     def _hann(self) -> np.ndarray:
