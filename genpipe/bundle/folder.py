@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import safetensors.torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 from torch import Tensor
 
 from genpipe import store
-from genpipe.bundle.documents import AGAIN, MAX_DOCUMENT, parse_json
+from genpipe.documents import MAX_DOCUMENT, parse_json
 from genpipe.errors import DataError
 
 FORMAT = 1
+AGAIN = "train again, or copy the whole folder"
 MAX_MANIFEST = 2**16
 MOST_BYTES = {  # of each file; weights of half a billion numbers
     "recipe.json": 2**20,
@@ -25,6 +26,21 @@ MOST_BYTES = {  # of each file; weights of half a billion numbers
     "weights.safetensors": 2**31,
 }
 DOCUMENTS, WEIGHTS = tuple(MOST_BYTES)[:-1], tuple(MOST_BYTES)[-1]
+
+
+Name = Annotated[str, Field(max_length=1000)]
+Scalar = Annotated[str, Field(max_length=10_000)] | bool | int | float | None
+
+
+class Origin(BaseModel):
+    """Where a bundle comes from: plain values, of which `rows` alone is reckoned with."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Scalar | dict[Name, Scalar | dict[Name, Scalar]]]
+    rows: int = Field(default=0, ge=0, le=2**62, strict=True)
+
+
+METRICS = TypeAdapter(Annotated[dict[Name, FiniteFloat], Field(max_length=10_000)])
 
 
 class File(BaseModel):

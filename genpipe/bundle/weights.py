@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from genpipe.bundle.documents import AGAIN, parse_json
-from genpipe.codecs.stored import first_line
+from genpipe.bundle.folder import AGAIN
+from genpipe.documents import first_line, parse_json
 from genpipe.errors import DataError
 from genpipe.families.base import Family
 from genpipe.recipe import FAMILIES, Recipe

@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from genpipe.codecs.scale import Axis, Score
 from genpipe.schema import AnyField
@@ -223,15 +223,3 @@ def check_legal(field: AnyField, column: pa.Array) -> None:
         below = low is not None and limits[0] is not None and low < limits[0]
         if below or (high is not None and limits[1] is not None and high > limits[1]):
             raise ValueError(f"values of {field.name!r} beyond its minimum and maximum")
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, short enough for one line; of pydantic's where and what is wrong first."""
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part)[:80] for part in first["loc"])
-        text = f"{where}: {first['msg']}" if where else first["msg"]
-    else:
-        lines = str(error).splitlines()
-        text = lines[0] if lines and lines[0].strip() else type(error).__name__
-    return text if len(text) <= 300 else f"{text[:300]} ..."

@@ -25,9 +25,10 @@ from genpipe.codecs.conditions import ConditionTable
 from genpipe.codecs.numeric import Scale, observe_number
 from genpipe.codecs.relations import Relations
 from genpipe.codecs.sketch import SAMPLE_CELLS, SAMPLE_ROWS, Sample, hash_rows
-from genpipe.codecs.stored import UNREADABLE, first_line
+from genpipe.codecs.stored import UNREADABLE
 from genpipe.codecs.tabular_stats import TabularStats, count_values, make_column
 from genpipe.constraints import CHOICES, NUMBERS
+from genpipe.documents import first_line
 from genpipe.errors import DataError, UsageError
 from genpipe.schema import Schema
 from genpipe.spec import FREE, Span, TensorSpec

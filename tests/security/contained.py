@@ -1,4 +1,4 @@
-"""An attack in a process of its own, with limits of memory and time: one that succeeds takes nothing with it."""
+"""An attack in a process of its own, with limits of memory and time: one that works takes nothing with it."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ DOCUMENTS = ("recipe.json", "schema.json", "codec.json", "metrics.json", "origin
 JUNK: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2, 3, 7, 100, 2**31, 2**53, 2**62, 2**63, 2**64, -(2**63), 10**18, -(10**18),
     10**30, 0.0, -0.0, 0.5, 1.5, -1e-9, 1e-300, 1e15, 1e150, 1e308, -1e308, math.nan, math.inf, -math.inf,
-    "", "x", "0", "f", "\ud800", "\0", "x" * 100_000, "Ulm", "number", "tokens", [], {}, [[]], [0], [0.0, 1.0],
+    "", "x", "0", "f", "\ud800", "\0", "x" * 100_000, "Ulm", "number", "tokens", [], {}, [[]], [0], [0.0, 1],
     [None], {"x": 1}, ["x", "x"],
 )  # fmt: skip
 DEEP = "deep down"  # stands for lists inside lists, which `json.dumps` cannot write

@@ -12,8 +12,8 @@ import torch
 
 from genpipe import store
 from genpipe.bundle import Bundle, save_bundle
-from genpipe.bundle.documents import parse_json
 from genpipe.bundle.weights import read_weights
+from genpipe.documents import parse_json
 from genpipe.errors import ConflictError, DataError, QualityError, UsageError
 
 

@@ -1,15 +1,14 @@
-"""The JSON of a bundle, which a stranger may have written: bounded and plain before anything is made."""
+"""JSON that a stranger may have written: bounded and plain before anything is made of it."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter
+from pydantic import ValidationError
 
-from genpipe.codecs.stored import first_line
 from genpipe.errors import DataError
 
 MAX_DOCUMENT = 64 * 2**20
@@ -17,21 +16,7 @@ MOST_ITEMS = 2**23  # of all lists and objects together: half a GB at worst
 DEEPEST = 32  # lists and objects inside one another
 LARGEST_WHOLE = 2**64
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-AGAIN = "train again, or copy the whole folder"
-
-Name = Annotated[str, Field(max_length=1000)]
-Scalar = Annotated[str, Field(max_length=10_000)] | bool | int | float | None
-
-
-class Origin(BaseModel):
-    """Where a bundle comes from: plain values, of which `rows` alone is reckoned with."""
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Scalar | dict[Name, Scalar | dict[Name, Scalar]]]
-    rows: int = Field(default=0, ge=0, le=2**62, strict=True)
-
-
-METRICS = TypeAdapter(Annotated[dict[Name, FiniteFloat], Field(max_length=10_000)])
+AGAIN = "make it again, or copy the whole folder"
 
 
 def parse_json(data: bytes, *, where: str, most: int = MAX_DOCUMENT) -> Any:
@@ -84,3 +69,15 @@ def depth_of(value: Any) -> int:
         depth += 1
         level = [v for held in level for v in (held.values() if isinstance(held, dict) else held)]
     return depth
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, short enough for one line; of pydantic's where and what is wrong first."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part)[:80] for part in first["loc"])
+        text = f"{where}: {first['msg']}" if where else first["msg"]
+    else:
+        lines = str(error).splitlines()
+        text = lines[0] if lines and lines[0].strip() else type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]} ..."
