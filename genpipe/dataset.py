@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict
 from genpipe import store
 from genpipe.documents import first_line, parse_json
 from genpipe.errors import ConflictError, DataError
-from genpipe.parts import AGAIN, UNSUSPICIOUS, Part, check_footer, damaged, in_full
+from genpipe.parts import AGAIN, UNSUSPICIOUS, Part, check_footer, damaged, dictionaries, in_full
 from genpipe.schema import Schema, Series
 from genpipe.seeds import drawn, numpy_rng
 
@@ -162,12 +162,18 @@ class Dataset:
         with store.answering(where):
             source = path if local else store.filesystem(where).open(path, "rb")
             try:
-                words = [f.name for f in self.schema.arrow() if f.type == pa.string()]
-                with pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=words) as file:
+                with self._parquet(part, source) as file:
                     check_footer(part, file, self.schema, where=where)
                     yield file
             except (pa.ArrowException, OSError) as error:  # what pyarrow says of bytes that are wrong
                 raise self.damaged(part, str(error).splitlines()[0]) from error
+
+    def _parquet(self, part: Part, source: Any) -> pq.ParquetFile:
+        words = dictionaries(self.schema)
+        try:
+            return pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=words)
+        except KeyError as error:
+            raise self.damaged(part, f"no column {error}") from error
 
     def damaged(self, part: Part, found: str, expected: str = "") -> DataError:
         return damaged(self._where(part), found, expected)

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from genpipe.errors import DataError
-from genpipe.schema import Schema, Series, Timestamp
+from genpipe.schema import BLOB, Schema, Series, Timestamp
 
 AGAIN = "ingest or generate again"
 MOST_ROWS_PER_BYTE = 2**14  # a constant column is some hundred bytes a row group
@@ -36,14 +36,24 @@ def damaged(where: str, found: str, expected: str = "") -> DataError:
     return DataError("PART", where=where, found=found, expected=expected, fix=AGAIN)
 
 
+def dictionaries(schema: Schema) -> list[str]:
+    """Columns of a file that are read as dictionaries, so that `in_full` may look before they are spread."""
+    out = list[str]()
+    for field in schema.arrow():
+        if field.type == BLOB:
+            out += [f"{field.name}.{part.name}" for part in BLOB]
+        elif field.type == pa.string():
+            out.append(field.name)
+    return out
+
+
 def check_footer(part: Part, file: pq.ParquetFile, schema: Schema, *, where: str) -> None:
     """Raise a DataError where the footer tells of other columns or rows, or of far more than there is."""
     told, footer = file.schema_arrow, file.metadata
     if footer.num_rows != part.rows:
         raise damaged(where, f"{footer.num_rows} rows", f"{part.rows}")
     for field, wanted in zip(schema.fields, schema.arrow(), strict=True):
-        kind = told.field(field.name).type if told.names.count(field.name) == 1 else None
-        kind = kind.value_type if kind is not None and pa.types.is_dictionary(kind) else kind
+        kind = _plain(told.field(field.name).type) if told.names.count(field.name) == 1 else None
         if isinstance(field, Timestamp) and pa.types.is_timestamp(kind):
             continue  # in another unit, maybe: Parquet has no seconds
         if kind != wanted.type:
@@ -59,17 +69,34 @@ def check_footer(part: Part, file: pq.ParquetFile, schema: Schema, *, where: str
             _check_bytes(chunk.total_uncompressed_size, chunk.total_compressed_size, where=where)
 
 
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type without dictionaries."""
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _plain(field.type)) for field in kind])
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
 def in_full(part: Part, batch: pa.RecordBatch, *, where: str) -> pa.RecordBatch:
     """The batch with texts in place of dictionaries, unless that is far more than the part: 400 kB can hold a
     text of 100 kB in each of a million rows.
     """
     for i, field in enumerate(batch.schema):
-        if pa.types.is_dictionary(field.type):
-            column = batch.column(i)
-            sizes = pc.binary_length(column.dictionary).take(column.indices)
-            _check_bytes(pc.sum(sizes.cast(pa.int64())).as_py() or 0, part.bytes, where=where)
-            batch = batch.set_column(i, field.with_type(pa.string()), column.dictionary_decode())
+        column = _in_full(part, batch.column(i), where)
+        if column is not batch.column(i):
+            batch = batch.set_column(i, field.with_type(column.type), column)
     return batch
+
+
+def _in_full(part: Part, column: pa.Array, where: str) -> pa.Array:
+    if pa.types.is_struct(column.type):
+        names = [field.name for field in column.type]
+        inner = [_in_full(part, column.field(name), where) for name in names]
+        return pa.StructArray.from_arrays(inner, names, mask=column.is_null())
+    if not pa.types.is_dictionary(column.type):
+        return column
+    sizes = pc.binary_length(column.dictionary).take(column.indices)
+    _check_bytes(pc.sum(sizes.cast(pa.int64())).as_py() or 0, part.bytes, where=where)
+    return column.dictionary_decode()
 
 
 def _check_bytes(coming: int, there: int, *, where: str) -> None:
