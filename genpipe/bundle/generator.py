@@ -87,8 +87,8 @@ class Bundle:
             self.spec = self.codec.spec(self.recipe.layout)
         except UNREADABLE as error:
             raise DataError("BUNDLE", where=uri, found=first_line(error), expected=expected) from error
-        except UsageError as error:  # nobody here made a wrong argument of it
-            raise DataError(error.code, where=uri, found=str(error), expected=expected) from error
+        except (UsageError, DataError) as error:  # of a stranger's documents, not of an argument
+            raise DataError(error.code, where=uri, found=first_line(error), expected=expected) from error
         self.recipe = warmed(self.recipe, temperature)
         check_block(self.recipe, self.spec, self.block_rows, weights=len(self._weights), where=uri)
         self.family = make_family(self.recipe, self.spec)

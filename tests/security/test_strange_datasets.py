@@ -12,12 +12,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from contained import contained
 
+from genpipe import store
 from genpipe.dataset import Dataset, Part, commit, write_part
+from genpipe.errors import InfrastructureError
+from genpipe.recipe import make_family
+from genpipe.recipes import parse_recipe
 from genpipe.schema import BLOB, Category, Image, Integer, Schema, Series
+from genpipe.spec import Span, TensorSpec
+from genpipe.training.checkpoint import Checkpoints
+from genpipe.training.state import State
 
 ROWS = 100
+SPANS = tuple(Span(name=str(i), start=i, size=1, kind="continuous") for i in range(3))
 
 
 @pytest.fixture
@@ -198,3 +207,70 @@ def test_parts_of_a_constant_column_are_no_bomb(tmp_path: Path) -> None:
     assert isinstance(part, Part)
     found = commit(str(tmp_path), name="toy", schema=schema, parts=[part], origin={})
     assert sum(batch.num_rows for batch in found.batches("train")) == rows
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run with one checkpoint."""
+    sink = Checkpoints(str(tmp_path))
+    sink.save(10, {"weights.a": torch.ones(4)}, {"step": 10})
+    sink.wait()
+    return tmp_path
+
+
+def newest(run: Path, **limits: int) -> str:
+    return contained(lambda: Checkpoints(str(run)).newest(), **limits)
+
+
+@pytest.mark.parametrize("how", ["link", "endless", "pipe", "sparse"])
+@pytest.mark.parametrize("kind", ["*.json", "*/*.safetensors"])
+def test_only_regular_files_are_checkpoints(how: str, kind: str, run: Path) -> None:
+    assert newest(run) == "fine"
+    (where,) = (run / "checkpoints").glob(kind)
+    data = where.read_bytes()
+    where.unlink()
+    if how == "link":
+        (run / "elsewhere").write_bytes(data)
+        where.symlink_to(run / "elsewhere")
+    elif how == "endless":
+        where.symlink_to("/dev/zero")
+    elif how == "pipe":
+        os.mkfifo(where)
+    else:
+        where.write_bytes(data)
+        os.truncate(where, 2**40)
+    found = newest(run, seconds=10)
+    assert found.startswith("E-CHECKPOINT 4:") and "all 1 checkpoints are damaged" in found, found
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"file": "../../../etc/passwd"}, {"bytes": 2**50}, {"bytes": "4"}, {"values": []}, {"sha256": None}],
+    ids=str,
+)
+def test_a_checkpoint_tells_its_own_file_and_size(change: dict, run: Path) -> None:
+    (where,) = (run / "checkpoints").glob("*.json")
+    body = json.loads(where.read_bytes())["body"] | change
+    seal = hashlib.sha256(store.canonical(body)).hexdigest()
+    where.write_bytes(store.canonical({"body": body, "sha256": seal}))
+    assert newest(run).startswith("E-CHECKPOINT 4:")
+
+
+@pytest.mark.parametrize("data", [b"[" * 100_000, b"[1]", b'{"body":[]}', b"\xff", b"null"])
+def test_a_checkpoint_of_other_json_is_damaged(data: bytes, run: Path) -> None:
+    (where,) = (run / "checkpoints").glob("*.json")
+    where.write_bytes(data)
+    assert newest(run).startswith("E-CHECKPOINT 4:")
+
+
+def test_tensors_of_another_shape_are_not_spread_over_the_networks() -> None:
+    """A copy would repeat one number over a whole matrix without a word."""
+    spec = TensorSpec(layout="vector", shape=(3,), dtype="float32", spans=SPANS)
+    recipe = parse_recipe({"base": "tabular_vae", "family": {"latent": 2}}, "tabular")
+    state = State(make_family(recipe, spec), recipe.training, seed=0, device="cpu")
+    good, values = {name: t.clone() for name, t in state.tensors().items()}, state.values()
+    state.restore(good, values)
+    name = next(iter(good))
+    for wrong in (good | {name: torch.ones(1)}, {k: v for k, v in good.items() if k != name}):
+        with pytest.raises(InfrastructureError, match=rf"{name}: (shape \[1\]|none); expected shape"):
+            state.restore(wrong, values)
