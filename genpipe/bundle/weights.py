@@ -61,8 +61,8 @@ def _coming(func: Any, args: Any) -> int:
         sizes = args[0] if args and not isinstance(args[0], int) else args
         return ITEM * math.prod(n for n in sizes if isinstance(n, int))
     shapes = [a.shape for a in args if isinstance(a, Tensor)]
-    if len(shapes) < 2:
-        return 0
+    if len(shapes) < 2 or ITEM * math.prod(map(math.prod, shapes)) < LEAST_BUDGET // 16:
+        return 0  # `left` counts what was made
     try:
         return ITEM * math.prod(torch.broadcast_shapes(*shapes))
     except RuntimeError:  # no operation on equal shapes

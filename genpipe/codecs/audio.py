@@ -34,6 +34,7 @@ from genpipe.spec import TensorSpec
 BANDS, WINDOW_SECONDS, RANGE_DB = 64, 0.032, 60.0
 SPREAD_ROUNDS, PHASE_ROUNDS, MOMENTUM = 30, 32, 0.99
 TINY = 1e-8
+MOST_FREQUENCIES = 513  # of a rate of 48 kHz; beyond, decoding costs their number and not its square
 
 
 @dataclass(frozen=True)
@@ -166,10 +167,12 @@ class AudioCodec(Codec):
     def _spread(self, bands: np.ndarray) -> np.ndarray:
         """(B, T, M) -> (B, T, F) >= 0 whose bands are as near as can be."""
         bank = self._mel
-        target, gram = bands @ bank, bank.T @ bank
+        target, many = bands @ bank, bank.shape[1] > MOST_FREQUENCIES
+        gram = None if many else bank.T @ bank  # of very many it would be far larger than the bank
         out = target / np.maximum(bank.sum(0) * bank.sum(1).mean(), TINY)
         for _ in range(SPREAD_ROUNDS):
-            out *= target / np.maximum(out @ gram, TINY)
+            back = (out @ bank.T) @ bank if gram is None else out @ gram
+            out *= target / np.maximum(back, TINY)
         return out
 
     def _waves(self, magnitude: np.ndarray, rng: np.random.Generator) -> np.ndarray:
