@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +21,7 @@ from typing import Any
 
 import fsspec
 
-from genpipe.errors import ConflictError, InfrastructureError, UsageError
+from genpipe.errors import ConflictError, DataError, InfrastructureError, UsageError
 
 SCHEMES = ("file", "s3")
 MAX_ATTEMPTS = 7  # with growing pauses: a server may be away for some 25 seconds
@@ -114,6 +115,22 @@ def read_json(uri: str) -> Any:
     return json.loads(read_bytes(uri))
 
 
+def read_limited(uri: str, most: int) -> bytes:
+    """An object that a stranger may have made: its size is asked first, and more than `most` bytes are a
+    DataError. So is on disk what is no regular file: a link leads elsewhere, a pipe or device has no end.
+    """
+    found = size(uri)
+    if found is None:
+        raise FileNotFoundError(uri)
+    if found > most:
+        raise DataError("LIMIT", where=uri, found=f"{found} bytes", expected=f"at most {most}")
+    if scheme_of(uri) == "s3":
+        return read_bytes(uri)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    with answering(uri), open(os.open(path_of(uri), flags), "rb") as file:
+        return file.read(found)
+
+
 def exists(uri: str) -> bool:
     try:
         with answering(uri):
@@ -124,12 +141,20 @@ def exists(uri: str) -> bool:
 
 
 def size(uri: str) -> int | None:
-    """Bytes of an object; None if it is not there."""
+    """Bytes of an object; None if it is not there. On disk only a regular file is one, see `read_limited`."""
     try:
         with answering(uri):
-            return int(filesystem(uri).size(path_of(uri)))
+            if scheme_of(uri) == "s3":
+                return int(filesystem(uri).size(path_of(uri)))
+            told = os.lstat(path_of(uri))
     except FileNotFoundError:
         return None
+    if not stat.S_ISREG(told.st_mode):
+        found = "a link" if stat.S_ISLNK(told.st_mode) else "a folder, pipe or device"
+        raise DataError(
+            "FILE", where=uri, found=found, expected="a regular file", fix="copy the whole folder"
+        )
+    return told.st_size
 
 
 def occupied(uri: str) -> bool:

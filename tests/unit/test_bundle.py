@@ -12,7 +12,8 @@ import torch
 
 from genpipe import store
 from genpipe.bundle import Bundle, save_bundle
-from genpipe.bundle.folder import parse_json, read_weights
+from genpipe.bundle.weights import read_weights
+from genpipe.documents import parse_json
 from genpipe.errors import ConflictError, DataError, QualityError, UsageError
 
 
