@@ -55,7 +55,7 @@ def relations(uri: str, *, published: bool = False) -> dict[str, Any]:
     they are where `train_tables` left them, at absolute places. Raises FileNotFoundError and DataError.
     """
     where = store.join(uri, RELATIONS)
-    told = parse_json(_read(where), where=where)
+    told = parse_json(store.read_limited(where, MAX_RELATIONS), where=where)
     if not isinstance(told, dict) or not {"name", "fingerprint", "nodes", "models"} <= set(told):
         expected = "a model that `genpipe train-tables` made"
         raise DataError("TABLES", where=where, found="no relations of trained tables", expected=expected)
@@ -86,19 +86,6 @@ def _inside(uri: str, place: str) -> bool:
         return True
     root = Path(store.path_of(uri)).resolve()
     return (root / place).resolve() == root / place
-
-
-def _read(where: str) -> bytes:
-    size = store.size(where)
-    if size is None:
-        raise FileNotFoundError(where)
-    if size > MAX_RELATIONS:
-        raise DataError("LIMIT", where=where, found=f"{size} bytes", expected=f"at most {MAX_RELATIONS}")
-    if store.scheme_of(where) == "file":
-        path = Path(store.path_of(where))
-        if path.is_symlink() or not path.is_file():
-            raise DataError("FILE", where=where, found="no regular file", expected="one, and no link")
-    return store.read_bytes(where)
 
 
 def name_of_tables(uri: str) -> tuple[str, str]:
@@ -180,7 +167,7 @@ def fingerprint_of(folder: str) -> str:
         name: {file: sha256(data) for file, data in read_folder(store.join(folder, name)).items()}
         for name in relations(folder, published=True)["models"].values()
     }
-    return store.digest([sha256(_read(store.join(folder, RELATIONS))), content])
+    return store.digest([sha256(store.read_limited(store.join(folder, RELATIONS), MAX_RELATIONS)), content])
 
 
 def unpack(folder: str, target: str) -> None:
@@ -189,4 +176,6 @@ def unpack(folder: str, target: str) -> None:
         return write_content(target, read_folder(folder))
     for name in relations(folder, published=True)["models"].values():
         write_content(store.join(target, name), read_folder(store.join(folder, name)))
-    store.create(store.join(target, RELATIONS), _read(store.join(folder, RELATIONS)))
+    store.create(
+        store.join(target, RELATIONS), store.read_limited(store.join(folder, RELATIONS), MAX_RELATIONS)
+    )
