@@ -20,7 +20,7 @@ from typing import Any
 
 import fsspec
 
-from genpipe.errors import ConflictError, InfrastructureError, UsageError
+from genpipe.errors import ConflictError, InfrastructureError, UsageError, refuse_keys
 
 SCHEMES = ("file", "s3")
 MAX_ATTEMPTS = 7  # with growing pauses: a server may be away for some 25 seconds
@@ -52,6 +52,7 @@ def plain_name(text: str) -> str:
 
 
 def scheme_of(uri: str) -> str:
+    refuse_keys(uri)
     scheme = uri.split("://", 1)[0] if "://" in uri else "file"
     if scheme not in SCHEMES:
         raise UsageError(
