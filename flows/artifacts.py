@@ -66,7 +66,7 @@ def show_links(name: str, report: dict[str, Any], registered: dict[str, Any] | N
     if report.get("page"):
         page = link(report["page"])
         create_link_artifact(
-            quote(page, safe=":/") if "://" in page else f"file://{quote(page)}",
+            f"file://{quote(page)}" if page.startswith("/") else quote(page, safe=":/"),
             key=slug(name, "report"),
             link_text="report",
         )

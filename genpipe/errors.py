@@ -43,13 +43,13 @@ class GenpipeError(Exception):
     ) -> None:
         self.code, self.where = code, shown(where, LONGEST_PLACE)
         self.found, self.expected, self.fix = (shown(part, LONGEST_PART) for part in (found, expected, fix))
-        self.lines = tuple(shown(line, LONGEST_PART) for line in lines)
+        more = len(lines) - MOST_LINES
+        kept = [*lines[: MOST_LINES - 1], f"... and {more + 1:,} more"] if more > 0 else lines
+        self.lines = tuple(shown(line, LONGEST_PART) for line in kept)
         text = self.found if not self.where else f"{self.where}: {self.found}"
         text += f"; expected {self.expected}" if self.expected else ""
         text += f"; {self.fix}" if self.fix else ""
-        more = len(self.lines) - MOST_LINES
-        rest = (f"... and {more:,} more",) if more > 0 else ()
-        super().__init__("\n  ".join([text, *self.lines[:MOST_LINES], *rest]))
+        super().__init__("\n  ".join([text, *self.lines]))
 
     def __reduce__(self) -> tuple:
         # keyword-only constructors do not survive pickling on their own, and errors cross Ray processes

@@ -263,7 +263,8 @@ def unreachable(uri: str, error: Exception) -> InfrastructureError:
 
 def canonical(value: Any) -> bytes:
     """JSON with sorted keys and no blanks: equal values, equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str).encode()
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return text.encode(errors="backslashreplace")  # a file name need not be UTF-8; in JSON this is an escape
 
 
 def digest(value: Any) -> str:
