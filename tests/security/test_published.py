@@ -185,7 +185,7 @@ PUBLISHED: dict[str, Place] = {
     "bundle: weights.safetensors": (f"{BUNDLE}/weights.safetensors", content),
     "MLflow: database (runs, versions, tags, parameters, curves)": ("mlflow.db*", content),
     "MLflow: the bundle among its artifacts": ("mlartifacts/**/bundle/*", content),
-    "MLflow: pyfunc (MLmodel with signature, code, requirements)": ("mlartifacts/**/artifacts/*.*", content),
+    "MLflow: pyfunc (MLmodel with signature, code, requirements)": ("mlartifacts/**/artifacts/*", content),
     "store: the copy of a registered bundle": ("store/models/*/*", content),
     "store: results and histories of runs, names of champions": ("store/r*/*/*.json", content),
     "report.json, report.html, samples.png": ("store/runs/*/evaluation/*/*", content),
