@@ -19,7 +19,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from genpipe.errors import UsageError, unknown
+from genpipe.errors import UsageError, refuse_keys, unknown
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -83,6 +83,7 @@ def read_settings() -> Settings:
             "CPUS", where="GENPIPE_CPUS", found=repr(cpus), expected="a whole number of at least 1"
         )
     store = env.get("GENPIPE_STORE", str(home / "store")).rstrip("/")
+    refuse_keys(store, where="GENPIPE_STORE")
     return Settings(
         home=home,
         store=store if "://" in store else str(Path(store).expanduser().absolute()),

@@ -21,7 +21,7 @@ from typing import Any
 
 import fsspec
 
-from genpipe.errors import ConflictError, DataError, InfrastructureError, UsageError
+from genpipe.errors import ConflictError, DataError, InfrastructureError, UsageError, refuse_keys
 
 SCHEMES = ("file", "s3")
 MAX_ATTEMPTS = 7  # with growing pauses: a server may be away for some 25 seconds
@@ -53,6 +53,7 @@ def plain_name(text: str) -> str:
 
 
 def scheme_of(uri: str) -> str:
+    refuse_keys(uri)
     scheme = uri.split("://", 1)[0] if "://" in uri else "file"
     if scheme not in SCHEMES:
         raise UsageError(
@@ -287,7 +288,8 @@ def unreachable(uri: str, error: Exception) -> InfrastructureError:
 
 def canonical(value: Any) -> bytes:
     """JSON with sorted keys and no blanks: equal values, equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str).encode()
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return text.encode(errors="backslashreplace")  # a file name need not be UTF-8; in JSON this is an escape
 
 
 def digest(value: Any) -> str:

@@ -15,7 +15,18 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS: list[set[str]] = [
-    {"errors", "settings", "seeds", "progress", "pattern", "constraints", "schema", "spec", "documents"},
+    {
+        "redaction",
+        "errors",
+        "settings",
+        "seeds",
+        "progress",
+        "pattern",
+        "constraints",
+        "schema",
+        "spec",
+        "documents",
+    },
     {"store", "dataset", "parts", "sources", "codecs"},
     {"batch", "objectives", "networks", "evaluation"},
     {"families"},

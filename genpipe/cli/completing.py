@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from genpipe.cli.app import Name, Options, Seed, app
-from genpipe.cli.output import pairs, say, staged
+from genpipe.cli.output import echo, pairs, say, staged
 
 Model = Annotated[str, typer.Argument(help="models:/name@champion, models:/name/3, or a bundle's URI.")]
 Rows = Annotated[str, typer.Argument(help="CSV, JSON Lines or Parquet: a file, folder, glob or s3://.")]
@@ -56,4 +56,4 @@ def score(model: Model, rows: Rows, output: Output = None, name: Name = None, op
     table = made.table("generated")
     say(dataset=made.uri, rows=table.num_rows)
     odd = table.to_pandas().nsmallest(5, "log_probability")
-    typer.echo("\nthe most unusual rows\n" + odd.to_string(index=False, float_format="{:.4g}".format))
+    echo("\nthe most unusual rows\n" + odd.to_string(index=False, float_format="{:.4g}".format))

@@ -9,10 +9,12 @@ from typing import Any
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from genpipe import store
 from genpipe.constraints import TYPES
 from genpipe.errors import DataError, SpecError, closest
+from genpipe.redaction import visible
 from genpipe.schema import KINDS, Schema
 
 FIELD_KINDS = (
@@ -56,7 +58,7 @@ def schema_to_yaml(schema: Schema) -> str:
     }
     for field in schema.fields:
         entry = field.model_dump(mode="json", exclude_none=True)
-        data["fields"].append({"name": entry.pop("name"), "kind": entry.pop("kind"), **entry})
+        data["fields"].append(_quoted({"name": entry.pop("name"), "kind": entry.pop("kind"), **entry}))
     if schema.constraints:
         data["constraints"] = [c.model_dump(mode="json") for c in schema.constraints]
     yaml.dump(data, sink)
@@ -86,6 +88,15 @@ def schema_from_yaml(path: str) -> Schema:
         return Schema.model_validate(_plain(data))
     except ValidationError as error:
         raise SpecError(path, [_problem(data, e) for e in error.errors()]) from None
+
+
+def _quoted(value: Any) -> Any:
+    """Text that a screen shows with escapes, in the quotes in which YAML reads those escapes."""
+    if isinstance(value, dict):
+        return {k: _quoted(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_quoted(v) for v in value]
+    return DoubleQuotedScalarString(value) if isinstance(value, str) and visible(value) != value else value
 
 
 def _plain(value: Any) -> Any:

@@ -183,13 +183,13 @@ def _judge(rejects: list[Reject], source: Source, policy: str, max_bad: float) -
         return rejects
     if total == 1:
         raise rejects[0].error
-    shown = "".join(f"\n  {r.error}" for r in rejects[:20]) + ("\n  ..." if len(rejects) > 20 else "")
+    shown = [str(r.error) for r in rejects[:20]] + (["..."] if len(rejects) > 20 else [])
     fix = (
         "repair or remove them, or pass on_bad_file='skip' with max_bad="
         if policy == "fail"
         else f"more than max_bad={max_bad} of all; repair them or raise it"
     )
-    raise DataError("BADFILES", found=f"{len(rejects)} of {total} files cannot be used", fix=fix + shown)
+    raise DataError("BADFILES", found=f"{len(rejects)} of {total} files cannot be used", fix=fix, lines=shown)
 
 
 def _enough(parts: list[Part], source: Any, holdout: float, min_rows: int) -> None:

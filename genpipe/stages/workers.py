@@ -175,9 +175,8 @@ def _leave() -> None:
 
 def _rebuilt(told: list[str]) -> GenpipeError:
     """The worker's error, in the driver."""
-    name, code, where, found, expected, fix = told
-    kind: type[GenpipeError] = getattr(errors, name, GenpipeError)
-    return kind(code, where=where, found=found, expected=expected, fix=fix)
+    kind: type[GenpipeError] = getattr(errors, told[0], GenpipeError)
+    return errors.rebuild(kind, *told[1:])
 
 
 def _first_line(error: BaseException) -> str:
