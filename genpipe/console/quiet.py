@@ -24,11 +24,13 @@ def quiet(log: Path) -> Iterator[tuple[Console, Console]]:
     """(results, progress) consoles, while everything else written to stdout or stderr goes to `log`."""
     from rich.console import Console
 
-    log.parent.mkdir(parents=True, exist_ok=True)
+    from genpipe.settings import make_folder
+
+    make_folder(log.parent)
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
-    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     files = [os.fdopen(os.dup(fd), "w", buffering=1) for fd in saved]
     os.dup2(target, 1)
     os.dup2(target, 2)
@@ -55,14 +57,14 @@ def log_file(title: str) -> Path:
 
 def last_log(*, since: float, error: BaseException) -> Path:
     """The log that holds this error's traceback: the one this process wrote, else a new one."""
-    from genpipe.settings import read_settings
+    from genpipe.settings import make_folder, read_settings
 
     logs = read_settings().logs
     mine = [p for p in logs.glob(f"*-{os.getpid()}.log") if p.stat().st_mtime >= since - 1]
     if mine:
         return max(mine, key=lambda p: p.stat().st_mtime)
     log = log_file("error")
-    log.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(log.parent)
     log.write_text("".join(traceback.format_exception(error)))
     return log
 
