@@ -73,6 +73,13 @@ def close_home(home: Path) -> None:
                 os.setxattr(home, "system.posix_acl_default", _ACL)
 
 
+def close_tree(folder: Path) -> None:
+    """Take a folder and all in it from everybody else, before a library copies it with its modes."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(stat.S_IMODE(path.stat().st_mode) & ~0o077)
+
+
 def _acl(home: Path) -> bytes | None:
     try:
         return os.getxattr(home, "system.posix_acl_default")

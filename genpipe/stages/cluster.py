@@ -52,11 +52,13 @@ def connect(settings: Settings | None = None) -> dict[str, float]:
                 _start_embedded(settings)
             else:
                 ray.init(address=settings.ray_address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
+        except GenpipeError:
+            raise
+        except Exception as error:  # Ray raises what it likes, Exception itself among it
             raise InfrastructureError(
                 "RAY",
                 where=f"RAY_ADDRESS={settings.ray_address}",
-                found=str(error).splitlines()[0],
+                found=(str(error).splitlines() or [type(error).__name__])[0],
                 fix="start the cluster, or unset RAY_ADDRESS to run one here",
             ) from error
     return ray.cluster_resources()

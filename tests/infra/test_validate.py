@@ -41,6 +41,18 @@ MISSPELT = [
     ("consistency", "infra/k8s/prefect.yaml", "key: auth-string", "key: auth", "prefect/auth"),
     ("consistency", "infra/compose.yaml", '"127.0.0.1:4200:4200"', '"4200:4200"', "beyond loopback"),
     ("consistency", "prefect.yaml", "name: genpipe", "name: genpip", "genpip"),
+    ("consistency", "infra/compose.yaml", "RAY_AUTH_MODE: token", "RAY_AUTH_MODE: disabled", "RAY_AUTH_MODE"),
+    ("consistency", "infra/compose.yaml", " --app-name basic-auth", "", "mlflow in compose.yaml lacks"),
+    (
+        "consistency",
+        "infra/compose.yaml",
+        " -filer.disableHttp -s3",
+        " -s3",
+        "s3 in compose.yaml lacks -filer",
+    ),
+    ("consistency", "infra/compose.yaml", "store: {internal: true}", "store: {}", "network store"),
+    ("consistency", "infra/k8s/s3.yaml", "            - -s3.config=/config/s3.json\n", "", "s3 in infra/k8s"),
+    ("consistency", "infra/k8s/ray.yaml", "    mode: token\n", "    mode: disabled\n", "authOptions"),
 ]
 
 
