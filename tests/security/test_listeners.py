@@ -142,10 +142,11 @@ def from_beside(town: Town, home: Path, listeners: list[Listener]) -> None:
         assert status in (0, 401, 403, 404, 405) or counters, (attempt, status, body[:300])
         for secret in (CANARY, str(home), told.get("RAY_AUTH_TOKEN", "?" * 9)):
             assert secret not in body, attempt
-    if "PREFECT_SERVER_API_AUTH_STRING" in told:
-        port = told["PREFECT_API_URL"].split(":")[2].split("/")[0]
-        (answer,) = town.tries([["http", "127.0.0.1", int(port), "POST", "/api/flows/filter"]], outside=False)
-        assert answer[0] == 401
+    health = [["http", "127.0.0.1", port, "GET", "/api/health"] for port in ports]
+    prefect = [a[2] for a, (s, _) in zip(health, town.tries(health, outside=False), strict=True) if s == 200]
+    assert len(prefect) == ("PREFECT_SERVER_API_AUTH_STRING" in told)  # health alone is told to everybody
+    api = [["http", "127.0.0.1", port, "POST", "/api/flows/filter"] for port in prefect]
+    assert [status for status, _ in town.tries(api, outside=False)] == [401] * len(api)
     rays = [x for x in listeners if x.process.startswith(RAYS) or x.process in ("python", "python3")]
     calls = [["grpc", "127.0.0.1", x.port, call] for x in rays for call in CALLS]
     got = town.tries(calls, outside=False, nobody=False)
