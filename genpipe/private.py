@@ -53,7 +53,7 @@ def close_home(home: Path) -> None:
     except OSError:
         return
     if not stat.S_ISDIR(found.st_mode):
-        raise _refused(home, "a file")
+        return  # writing will fail, and say so
     if found.st_uid != os.geteuid():
         raise _refused(home, f"a folder of {_name(found.st_uid)}")
     if stat.S_ISLNK(named.st_mode):

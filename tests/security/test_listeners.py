@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import HOUSE, Listener, Town
-from small_dataset import small_dataset
+from pyarrow import csv
+from small_dataset import small_dataset, small_table
 
 ROOT = Path(__file__).parents[2]
 READY_SECONDS, STARTS = 240, 3  # generous: on an idle machine some 15 s, once
@@ -34,7 +35,8 @@ from flows.embedded import prefect_api
 from genpipe.stages.cluster import connect
 from genpipe.stages.train import train
 def follow(event):
-    Path(sys.argv[2]).write_text(str(int(event.done)))
+    if event.stage == "train":
+        Path(sys.argv[2]).write_text(str(int(event.done)))
 steps = {"steps": 10**7, "evaluate_every": 10**6, "checkpoint_every": 500}
 recipe = {"base": "tabular_vae", "training": steps}
 connect()
@@ -49,7 +51,8 @@ from genpipe.stages.train import train
 recipe = {"base": "tabular_vae", "training": {"steps": 20, "evaluate_every": 20}}
 model = train(sys.argv[1], recipe=recipe)
 def follow(event):
-    Path(sys.argv[2]).write_text(str(int(event.done)))
+    if event.stage == "generate":
+        Path(sys.argv[2]).write_text(str(int(event.done)))
 generate(model.uri, rows=10**9, rows_per_part=20_000, workers=2, progress=follow)
 """
 TUNE = """
@@ -67,7 +70,12 @@ from flows.embedded import run
 def follow(event):
     if event.stage == "train":
         Path(sys.argv[2]).write_text(str(int(event.done)))
-spec = SPEC
+spec = {
+    "name": "folk",
+    "source": {"path": sys.argv[3], "target": "group"},
+    "recipe": {"base": "tabular_vae", "training": {"steps": 10**6, "evaluate_every": 10**5}},
+    "train": {"workers": 2},
+}
 run(spec, progress=follow)
 """
 
@@ -79,9 +87,12 @@ def begin(town: Town, monkeypatch: pytest.MonkeyPatch, script: str) -> tuple[Pat
     before = os.umask(0)  # a careless user's
     try:
         dataset = small_dataset(str(home / "store" / "datasets" / "people"))
+        table = home / "people.csv"
+        csv.write_csv(small_table(400), table)
         environment = {"GENPIPE_HOME": str(home), "GENPIPE_CPUS": "2", "PYTHONPATH": str(ROOT)}
         for _ in range(STARTS):  # Ray gives up its own start after 30 s, which a busy machine may take
-            run = town.start([sys.executable, "-c", script, dataset.uri, str(count)], environment)
+            words = [script, dataset.uri, str(count), str(table)]
+            run = town.start([sys.executable, "-c", *words], environment)
             end = time.monotonic() + READY_SECONDS
             while run.poll() is None and time.monotonic() < end:
                 if steps(count) > 0:
@@ -143,7 +154,8 @@ def from_beside(town: Town, home: Path, listeners: list[Listener]) -> None:
         for secret in (CANARY, str(home), told.get("RAY_AUTH_TOKEN", "?" * 9)):
             assert secret not in body, attempt
     health = [["http", "127.0.0.1", port, "GET", "/api/health"] for port in ports]
-    prefect = [a[2] for a, (s, _) in zip(health, town.tries(health, outside=False), strict=True) if s == 200]
+    answers = town.tries(health, outside=False)
+    prefect = [port for port, answer in zip(ports, answers, strict=True) if answer == [200, "true"]]
     assert len(prefect) == ("PREFECT_SERVER_API_AUTH_STRING" in told)  # health alone is told to everybody
     api = [["http", "127.0.0.1", port, "POST", "/api/flows/filter"] for port in prefect]
     assert [status for status, _ in town.tries(api, outside=False)] == [401] * len(api)
