@@ -162,14 +162,11 @@ def from_beside(town: Town, home: Path, listeners: list[Listener]) -> None:
     rays = [x for x in listeners if x.process.startswith(RAYS) or x.process in ("python", "python3")]
     calls = [["grpc", "127.0.0.1", x.port, call] for x in rays for call in CALLS]
     got = town.tries(calls, outside=False, nobody=False)
-    assert [(c, g) for c, g in zip(calls, got, strict=True) if g in ("0", "answered")] == []
+    # others than Ray's servers do not speak gRPC and break off
+    assert {g for g in got if g.isdigit() or g == "answered"} == {REFUSED, UNKNOWN_CALL}
     for server in ("gcs_server", "raylet", "ray::"):
         ports = [x.port for x in rays if x.process.startswith(server)]
-        refused = [g for c, g in zip(calls, got, strict=True) if c[2] in ports]
-        assert REFUSED in refused and set(refused) - {REFUSED, UNKNOWN_CALL} <= {
-            "RemoteProtocolError",
-            "ReadTimeout",
-        }
+        assert REFUSED in [g for c, g in zip(calls, got, strict=True) if c[2] in ports]
     gcs = next(x.port for x in listeners if x.process == "gcs_server")
     (joined,) = town.tries([["join", f"127.0.0.1:{gcs}"]], outside=False, nobody=False)
     assert joined == "AuthenticationError"
