@@ -2,7 +2,7 @@
 
 | variable | meaning | default |
 |---|---|---|
-| GENPIPE_HOME | folder for everything embedded: store, MLflow database, logs | .genpipe |
+| GENPIPE_HOME | folder of this user alone for all embedded: store, MLflow database, logs | .genpipe |
 | GENPIPE_STORE | datasets, runs and generated data: a folder or s3://bucket/prefix | $GENPIPE_HOME/store |
 | MLFLOW_TRACKING_URI | MLflow server or database | SQLite in $GENPIPE_HOME |
 | RAY_ADDRESS | Ray cluster to join; `local` starts one for this process | local |
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genpipe.errors import UsageError, refuse_keys, unknown
+from genpipe.private import close_home, make_home
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -71,9 +72,12 @@ def _count(variable: str, default: int) -> int:
 
 
 def read_settings() -> Settings:
-    """Read the environment now; a wrong value is a UsageError that names the variable."""
-    env = os.environ
-    home = Path(env.get("GENPIPE_HOME", ".genpipe")).expanduser().absolute()
+    """Read the environment now; a wrong value is a UsageError that names the variable.
+
+    A home that is there is closed to other users; none is made, see `make_folder`.
+    """
+    env, home = os.environ, _home()
+    close_home(home)
     device = env.get("GENPIPE_DEVICE", "auto")
     if device not in DEVICES:
         raise unknown("device", device, DEVICES, where="GENPIPE_DEVICE")
@@ -92,6 +96,19 @@ def read_settings() -> Settings:
         cpus=int(cpus),
         device=device,
     )
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder and those above it; the home, where it is one of them, for this user alone."""
+    home = _home()
+    if home in (folder, *folder.parents):
+        make_home(home)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _home() -> Path:
+    return Path(os.environ.get("GENPIPE_HOME", ".genpipe")).expanduser().absolute()
 
 
 def _usable_cpus() -> int:

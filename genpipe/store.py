@@ -22,6 +22,7 @@ from typing import Any
 import fsspec
 
 from genpipe.errors import ConflictError, DataError, InfrastructureError, UsageError, refuse_keys
+from genpipe.settings import make_folder
 
 SCHEMES = ("file", "s3")
 MAX_ATTEMPTS = 7  # with growing pauses: a server may be away for some 25 seconds
@@ -198,7 +199,7 @@ def _scratch(target: Path, data: bytes | memoryview) -> Iterator[Path]:
 
 def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:  # FileExistsError too: a file where a folder should be
         raise unreachable(str(folder), error) from error
 

@@ -18,6 +18,7 @@ LAYERS: list[set[str]] = [
     {
         "redaction",
         "errors",
+        "private",
         "settings",
         "seeds",
         "progress",

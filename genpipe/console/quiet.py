@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from genpipe.redaction import guard_logs, shown, shown_error, shown_lines
+from genpipe.settings import make_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,11 +38,11 @@ class _Shown(io.TextIOWrapper):
 @contextmanager
 def quiet(log: Path) -> Iterator[tuple[Console, Console]]:
     """(results, progress) consoles, while everything else written to stdout or stderr goes to `log`."""
-    log.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(log.parent)
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
-    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     files = [os.fdopen(os.dup(fd), "w", buffering=1, errors="backslashreplace") for fd in saved]
     os.dup2(target, 1)
     os.dup2(target, 2)
@@ -69,7 +70,7 @@ def console(file: TextIO | None = None) -> Console:
 
 def write_traceback(log: Path, error: BaseException) -> None:
     """Append an error with all that led to it; what libraries say in it may hold secrets."""
-    log.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(log.parent)
     with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(shown_error(error))
 
@@ -84,7 +85,7 @@ def log_file(title: str) -> Path:
 
 def last_log(*, since: float, error: BaseException) -> Path:
     """The log that holds this error's traceback: the one this process wrote, else a new one."""
-    from genpipe.settings import read_settings
+    from genpipe.settings import make_folder, read_settings
 
     logs = read_settings().logs
     mine = [p for p in logs.glob(f"*-{os.getpid()}.log") if p.stat().st_mtime >= since - 1]

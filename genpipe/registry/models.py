@@ -21,6 +21,7 @@ from genpipe import store
 from genpipe.bundle import Bundle
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError, GenpipeError, InfrastructureError, UsageError
+from genpipe.private import close_tree
 from genpipe.registry.package import (
     BUNDLE,
     BUNDLE_CODE,
@@ -162,6 +163,7 @@ def _create(
         model = to.create_logged_model(experiment, name=name, source_run_id=run.id, tags=tags)
         folder = package.folder.with_name("model")
         save_pyfunc(folder, package, code, model_id=model.model_id)
+        close_tree(folder)
         to.log_model_artifacts(model.model_id, str(folder))
         to.finalize_logged_model(model.model_id, "READY")
         try:

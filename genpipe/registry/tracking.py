@@ -19,7 +19,7 @@ from genpipe import __version__
 from genpipe.dataset import Dataset
 from genpipe.errors import InfrastructureError
 from genpipe.redaction import link, redact, shown
-from genpipe.settings import read_settings
+from genpipe.settings import make_folder, read_settings
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -44,7 +44,7 @@ def client() -> MlflowClient:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if settings.tracking_uri.startswith("sqlite:///"):
-        settings.home.mkdir(parents=True, exist_ok=True)
+        make_folder(settings.home)
     import mlflow
 
     for noisy in ("mlflow", "alembic"):

@@ -44,6 +44,18 @@ MISSPELT = [
     ("images", "infra/k8s/mlflow.yaml", "image: genpipe:", "image: ghost/genpipe:", "ghost/genpipe:"),
     ("images", "infra/compose.yaml", "  image: genpipe:0.1.0", "  image: busybox", "busybox"),
     ("consistency", "prefect.yaml", "name: genpipe", "name: genpip", "genpip"),
+    ("consistency", "infra/compose.yaml", "RAY_AUTH_MODE: token", "RAY_AUTH_MODE: disabled", "RAY_AUTH_MODE"),
+    ("consistency", "infra/compose.yaml", " --app-name basic-auth", "", "mlflow in compose.yaml lacks"),
+    (
+        "consistency",
+        "infra/compose.yaml",
+        " -filer.disableHttp -s3",
+        " -s3",
+        "s3 in compose.yaml lacks -filer",
+    ),
+    ("consistency", "infra/compose.yaml", "store: {internal: true}", "store: {}", "network store"),
+    ("consistency", "infra/k8s/s3.yaml", "            - -s3.config=/config/s3.json\n", "", "s3 in infra/k8s"),
+    ("consistency", "infra/k8s/ray.yaml", "    mode: token\n", "    mode: disabled\n", "authOptions"),
 ]
 
 
