@@ -85,7 +85,7 @@ def log_file(title: str) -> Path:
 
 def last_log(*, since: float, error: BaseException) -> Path:
     """The log that holds this error's traceback: the one this process wrote, else a new one."""
-    from genpipe.settings import make_folder, read_settings
+    from genpipe.settings import read_settings
 
     logs = read_settings().logs
     mine = [p for p in logs.glob(f"*-{os.getpid()}.log") if p.stat().st_mtime >= since - 1]
