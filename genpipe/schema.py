@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
@@ -214,7 +215,7 @@ class Schema(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Schema:
         names = [f.name for f in self.fields]
-        twice = sorted({n for n in names if names.count(n) > 1})
+        twice = sorted(n for n, times in Counter(names).items() if times > 1)
         if twice:
             raise ValueError(f"field names must differ, got twice: {', '.join(twice)}")
         for role, wanted in (("target", [self.target] if self.target else []), ("key", self.key)):
