@@ -213,7 +213,7 @@ def _parse(
             ),
         )
     except (pa.ArrowException, OSError) as error:
-        told = str(error).splitlines()[0]
+        told = str(error).splitlines()[0][:300]
         raise diagnose(file, options, header.delimiter, len(header.names), header.lines, told) from None
     columns = [_decimal(column.combine_chunks(), options.decimal) for column in table.columns]
     return pa.RecordBatch.from_arrays(columns, names=list(header.names)), place

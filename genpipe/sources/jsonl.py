@@ -114,7 +114,7 @@ def _parse(piece: bytes, place: Place) -> tuple[pa.RecordBatch, Place]:
             again = pajson.read_json(pa.BufferReader(piece), read_options=whole, parse_options=explicit)
             table = again.select(table.column_names)
     except pa.ArrowException as error:
-        told = str(error).splitlines()[0]
+        told = str(error).splitlines()[0][:300]
         row = re.search(r"in row (\d+)", told)
         code = "ENCODING" if "UTF" in told or "encoding" in told.lower() else "JSON"
         raise DataError(

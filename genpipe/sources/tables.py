@@ -133,7 +133,7 @@ class TableSource(Source):
                     raise UsageError(
                         "COLUMN",
                         found=f"{role} {name!r} is not a column",
-                        expected="one of " + ", ".join(columns),
+                        expected="one of " + ", ".join(list(columns)[:50]),
                         fix=closest(name, columns),
                     )
         fields = [
@@ -259,7 +259,7 @@ def normalise(values: pa.Array, name: str, place: Place) -> pa.Array:
     raise DataError(
         "DTYPE",
         where=place.at(0, name),
-        found=f"a column of type {kind}",
+        found=f"a column of type {str(kind)[:200]}",
         expected="numbers, text, booleans, dates or times",
         fix="make it a column for each of its parts, or drop it, before ingesting"
         if pa.types.is_nested(kind)
