@@ -82,8 +82,12 @@ def _check(piece: bytes, place: Place) -> int:
             raise beyond(
                 f"{place.uri}:row {place.row}", found, str(MAX_DEPTH), "flatten them before ingesting"
             )
-    keys = _keys(piece)
-    check_names([key.decode(errors="replace") for key in keys], f"{place.uri}:row {place.row}", what="keys")
+    keys, where = _keys(piece), f"{place.uri}:row {place.row}"
+    try:
+        check_names([key.decode() for key in keys], where, what="keys")
+    except UnicodeDecodeError as error:
+        found = f"a key, here or in one of the next rows, with the byte 0x{error.object[error.start]:02x}"
+        raise DataError("ENCODING", where=where, found=found, expected="UTF-8 text") from None
     return len(keys)
 
 
@@ -113,7 +117,7 @@ def _parse(piece: bytes, place: Place) -> tuple[pa.RecordBatch, Place]:
             explicit = pajson.ParseOptions(explicit_schema=pa.schema([(n, pa.string()) for n in dated]))
             again = pajson.read_json(pa.BufferReader(piece), read_options=whole, parse_options=explicit)
             table = again.select(table.column_names)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:  # the second: of names, which pyarrow decodes
         told = str(error).splitlines()[0][:300]
         row = re.search(r"in row (\d+)", told)
         code = "ENCODING" if "UTF" in told or "encoding" in told.lower() else "JSON"

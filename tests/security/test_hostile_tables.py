@@ -517,6 +517,12 @@ def survives(path: Path, data: bytes) -> None:
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
+def test_a_key_that_is_no_text(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\n' * 30 + b'{"a\x80": 1}\n')
+    with pytest.raises(GenpipeError, match=r"a.jsonl:row 1: a key.* 0x80"):
+        ingest(str(tmp_path / "a.jsonl"), workers=0)
+
+
 @pytest.mark.parametrize("examples", [60, pytest.param(1500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("suffix", VALID)
 def test_any_bytes_are_a_table_or_a_reason(suffix: str, examples: int, tmp_path: Path, home: Path) -> None:
