@@ -52,13 +52,19 @@ def scores(report: Any) -> None:
         echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
 
 
-def pairs(items: list[str] | None) -> dict[str, Any]:
-    """KEY=VALUE arguments; a value that is JSON (a number, true, a list) becomes that."""
+def pairs(items: list[str] | None, *, taken: tuple[str, ...] = ()) -> dict[str, Any]:
+    """KEY=VALUE arguments; a value that is JSON (a number, true, a list) becomes that.
+
+    taken: arguments of the verb, which are not to be given a second time.
+    """
     found: dict[str, Any] = {}
     for item in items or []:
         key, mark, value = item.partition("=")
         if not mark or not key:
             raise UsageError("USAGE", where=item, found="no '='", expected="KEY=VALUE")
+        if key in taken:
+            fix = f"say it with --{key}, if the verb has that" if key.isidentifier() else ""
+            raise UsageError("OPTION", where=key, found="no option of a source", fix=fix)
         with contextlib.suppress(ValueError):
             value = json.loads(value)
         found[key] = value

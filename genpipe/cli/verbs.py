@@ -86,7 +86,9 @@ def ingest(
             holdout=holdout,
             schema=schema,
             progress=progress,
-            **pairs(option),
+            **pairs(
+                option, taken=("source", "name", "kind", "target", "key", "holdout", "schema", "progress")
+            ),
         )
 
     dataset = staged("ingest", work)

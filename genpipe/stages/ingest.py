@@ -24,6 +24,7 @@ from genpipe.schema import Schema
 from genpipe.settings import read_settings
 from genpipe.sources import Source, open_source
 from genpipe.sources.base import Reject
+from genpipe.sources.limits import shown
 from genpipe.sources.schema_file import schema_from_yaml
 from genpipe.stages.cluster import in_order
 from genpipe.stages.ingest_writer import Written, observe_unit, write_unit
@@ -155,6 +156,10 @@ def _check_arguments(
         raise UsageError(
             "SOURCE", found="no source", expected="a file, folder, glob, s3:// prefix or builtin:NAME"
         )
+    numbers = {"holdout": holdout, "workers": workers or 0, "max_bad": max_bad, "min_rows": min_rows}
+    for name, value in numbers.items():
+        if not isinstance(value, int | float):
+            raise UsageError("OPTION", where=name, found=shown(value), expected="a number")
     if not 0 <= holdout < 1:
         raise UsageError(
             "HOLDOUT", where="holdout", found=str(holdout), expected="a share from 0 to below 1, such as 0.2"
