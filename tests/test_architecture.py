@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS: list[set[str]] = [
-    {"errors", "settings", "seeds", "progress", "pattern", "constraints", "schema", "spec"},
+    {"errors", "settings", "seeds", "progress", "pattern", "constraints", "schema", "spec", "yaml_file"},
     {"store", "dataset", "sources", "codecs"},
     {"batch", "objectives", "networks", "evaluation"},
     {"families"},
