@@ -23,7 +23,6 @@ from genpipe.networks import NETWORKS, fitting
 from genpipe.recipe import FAMILIES, Recipe, tensor_form
 from genpipe.recipes import parse_recipe, recipes_for
 
-MOST_CHOICES = 100  # each of them is tried in every recipe that has the parameter
 # what a Wasserstein critic implies: the setting of Gulrajani et al. 2017
 WASSERSTEIN: dict[str, Any] = {
     "family.penalty": "gradient_penalty",
@@ -52,10 +51,8 @@ class Range:
         if isinstance(value, Mapping) and set(value) == {"choices"}:
             value = value["choices"]
         if isinstance(value, list | tuple):
-            if not 1 <= len(value) <= MOST_CHOICES:
-                raise refuse(
-                    f"{len(value) or 'an empty list'}", f"at least one value, at most {MOST_CHOICES}"
-                )
+            if not 1 <= len(value) <= 100:  # each is tried in every recipe
+                raise refuse(f"{len(value) or 'an empty list'}", "at least one value, at most 100")
             if any(v in value[:i] for i, v in enumerate(value)):
                 raise refuse(f"a value twice in {list(value)}", "different values")
             return cls(choices=tuple(value))
