@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from typing import Any
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from genpipe import store
 from genpipe.constraints import TYPES
@@ -16,6 +18,7 @@ from genpipe.schema import KINDS, Schema
 from genpipe.sources.files import File
 from genpipe.yaml_file import MOST_PROBLEMS, Lines, Path_, line_of, listed, read_yaml
 
+BREAKS = re.compile("[\r\x85\u2028\u2029\ufeff]")
 MOST_BYTES, MOST_VALUES = 8_000_000, 120_000  # some 10,000 columns, as `schema_to_yaml` writes them
 FIELD_KINDS = (
     "number",
@@ -61,8 +64,17 @@ def schema_to_yaml(schema: Schema) -> str:
         data["fields"].append({"name": entry.pop("name"), "kind": entry.pop("kind"), **entry})
     if schema.constraints:
         data["constraints"] = [c.model_dump(mode="json") for c in schema.constraints]
-    yaml.dump(data, sink)
+    yaml.dump(_quoted(data), sink)
     return HEAD + sink.getvalue()
+
+
+def _quoted(value: Any) -> Any:
+    """Texts with a line break of Unicode in double quotes, which escape it; other styles lose it."""
+    if isinstance(value, dict):
+        return {k: _quoted(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_quoted(v) for v in value]
+    return DoubleQuotedScalarString(value) if isinstance(value, str) and BREAKS.search(value) else value
 
 
 def schema_from_yaml(path: str) -> Schema:
@@ -79,8 +91,10 @@ def schema_from_yaml(path: str) -> Schema:
 
 
 def _bytes(path: str) -> bytes:
+    local = store.scheme_of(path) == "file"
     with store.answering(path):
-        file = File(store.path_of(path) if store.scheme_of(path) == "file" else path, 0, "", "").now()
+        known = not local or os.path.isfile(store.path_of(path))  # no pipe, no device, no impossible name
+        file = File(store.path_of(path) if local else path, 0, "", "").now() if known else None
     if file is None:
         raise DataError(
             "MISSING",

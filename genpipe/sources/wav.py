@@ -67,7 +67,7 @@ class _Reader:
             tag = struct.unpack("<H", form[24:26])[0]
         _check_header(self.file, tag, channels, rate, align, bits)
         most = int(max_seconds * rate)
-        if there is not None and claimed > there:
+        if there is not None and claimed != ENDLESS and claimed > there:
             raise self._truncated(there // align, claimed // align)
         if claimed // align > most and claimed != ENDLESS:
             raise self._length(claimed // align, rate, max_seconds)
