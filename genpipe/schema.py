@@ -29,6 +29,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FiniteFloat,
     SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
@@ -41,8 +42,9 @@ from genpipe.pattern import MOST_PATTERNS, language
 DataKind = Literal["tabular", "image", "series", "text", "audio"]
 KINDS: tuple[str, ...] = ("tabular", "image", "series", "text", "audio")
 PII = Literal["email", "url", "ipv4", "ipv6", "ssn", "iban", "card", "phone", "name", "address", "none"]
-Decimals = Annotated[int | None, Field(ge=0, le=22)]  # 10**22 is the last power of ten a float64 holds
-Int64 = Annotated[int | None, Field(ge=-(2**63), lt=2**63)]
+Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Decimals = Annotated[int, Field(ge=-100, le=100)]  # more are more than a float has
+Side = Annotated[int, Field(ge=1, le=2**16)]
 BLOB = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
@@ -69,9 +71,9 @@ class BaseField(BaseModel, ABC):
 
 class Number(BaseField):
     kind: Literal["number"] = "number"
-    decimals: Decimals = None
-    minimum: float | None = Field(default=None, allow_inf_nan=False)
-    maximum: float | None = Field(default=None, allow_inf_nan=False)
+    decimals: Decimals | None = None
+    minimum: FiniteFloat | None = None
+    maximum: FiniteFloat | None = None
 
     def arrow(self) -> pa.DataType:
         return pa.float64()
@@ -79,8 +81,8 @@ class Number(BaseField):
 
 class Integer(BaseField):
     kind: Literal["integer"] = "integer"
-    minimum: Int64 = None
-    maximum: Int64 = None
+    minimum: Int64 | None = None
+    maximum: Int64 | None = None
 
     def arrow(self) -> pa.DataType:
         return pa.int64()
@@ -144,7 +146,7 @@ class Identifier(Made):
 
     kind: Literal["identifier"] = "identifier"
     storage: Literal["string", "integer"] = "string"
-    minimum: Int64 = None
+    minimum: Int64 | None = None
 
     @model_validator(mode="after")
     def _check_storage(self) -> Identifier:
@@ -167,8 +169,8 @@ class Text(Made):
 
 class Image(BaseField):
     kind: Literal["image"] = "image"
-    height: int = Field(gt=0, le=65_535)
-    width: int = Field(gt=0, le=65_535)
+    height: Side
+    width: Side
     channels: Literal[1, 3]
 
     def arrow(self) -> pa.DataType:
@@ -177,8 +179,8 @@ class Image(BaseField):
 
 class Series(BaseField):
     kind: Literal["series"] = "series"
-    length: int = Field(gt=0, lt=2**31)
-    decimals: Decimals = None
+    length: int = Field(ge=1, le=2**24)
+    decimals: Decimals | None = None
 
     def arrow(self) -> pa.DataType:
         return pa.list_(pa.float64())
@@ -186,8 +188,8 @@ class Series(BaseField):
 
 class Audio(BaseField):
     kind: Literal["audio"] = "audio"
-    rate: int = Field(gt=0, lt=2**31)
-    frames: int = Field(gt=0, lt=2**31)
+    rate: int = Field(ge=1, le=384_000)
+    frames: int = Field(ge=1, le=2**28)
 
     def arrow(self) -> pa.DataType:
         return BLOB
@@ -236,7 +238,12 @@ class Schema(BaseModel):
                     raise ValueError(f"{role} {name!r} is not a field; fields are {few(names)}")
         if self.constraints and self.kind != "tabular":
             raise ValueError(f"constraints are between columns of a table, this is {self.kind}; remove them")
-        derivations(self.constraints, self.fields, self.conditions)
+        try:
+            derivations(self.constraints, self.fields, self.conditions)
+        except OverflowError:  # a limit times its decimals is no float any more
+            raise ValueError(
+                "a limit of too many digits; leave out its field's decimals or the limit"
+            ) from None
         patterned = [f.name for f in self.fields if isinstance(f, Text) and f.pattern is not None]
         if self.kind == "text" and patterned:
             raise ValueError(f"text {patterned[0]!r} is learnt here, so it takes no pattern")

@@ -35,7 +35,7 @@ class AudioOptions(Options):
     max_seconds: longer files are refused.
     """
 
-    frames: int | None = Field(default=None, gt=0, lt=2**31)
+    frames: int | None = Field(default=None, ge=1, le=2**28)
     label: Literal["auto", "folder", "prefix", "none"] = "auto"
     max_seconds: float = Field(default=600.0, gt=0, le=36_000, allow_inf_nan=False)
 

@@ -145,8 +145,8 @@ def test_long_clips_are_held_only_as_far_as_they_are_kept(tmp_path: Path, bounde
 
 def test_frames_of_a_spec_are_bounded_too(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(riff(fmt(), SAMPLES))
-    with pytest.raises(UsageError, match=r"clips of 2000000000 frames .*at most max_seconds=600"):
-        read(tmp_path / "a.wav", "audio", frames=2_000_000_000)
+    with pytest.raises(UsageError, match=r"clips of 200000000 frames .*at most max_seconds=600"):
+        read(tmp_path / "a.wav", "audio", frames=200_000_000)
     for options in ({"frames": -1}, {"max_seconds": float("inf")}, {"frames": 2**40}):
         with pytest.raises(UsageError):
             read(tmp_path / "a.wav", "audio", **options)
