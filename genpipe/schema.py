@@ -221,7 +221,8 @@ class Schema(BaseModel):
     def _few_patterns(cls, data: Any) -> Any:
         """A field counts the strings of its pattern, so how many there are is asked before."""
         fields = data.get("fields") if isinstance(data, dict) else None
-        patterns = [str(f.get("pattern")) for f in fields or () if isinstance(f, dict)]
+        fields = fields if isinstance(fields, list | tuple) else ()
+        patterns = [str(f.get("pattern")) for f in fields if isinstance(f, dict)]
         if len(set(patterns)) > MOST_PATTERNS:
             raise ValueError(f"{len(set(patterns))} different patterns; at most {MOST_PATTERNS} are allowed")
         return data

@@ -167,6 +167,13 @@ def test_places_that_are_none(path: str, tmp_path: Path) -> None:
             validate(write(tmp_path, text))
 
 
+@pytest.mark.parametrize("fields", ["5", "a", "{a: 1}", "[1, [2]]", "~", "[{kind: [1]}]", "[{kind: {a: 1}}]"])
+def test_fields_that_are_none(fields: str, tmp_path: Path) -> None:
+    for rest in ("", "constraints: [1]\n", "constraints: 5\n", "constraints: [{type: {}}]\nkey: {}\n"):
+        with pytest.raises(SpecError, match="line 2: fields"):
+            schema_from_yaml(write(tmp_path, f"kind: tabular\nfields: {fields}\n{rest}"))
+
+
 def test_limits_that_overflow(tmp_path: Path) -> None:
     fields = "".join(f"- {{name: {n}, kind: number, decimals: 100, maximum: 1.0e+300}}\n" for n in "ab")
     rule = "constraints:\n- {type: inequality, low: a, high: b, strict: true}\n"
