@@ -105,9 +105,17 @@ class QualityError(GenpipeError):
     exit_code = 7
 
 
+def few(names: Iterable[str], most: int = 100) -> str:
+    """`a, b, c`; of very many names the first ones, and how many more there are."""
+    listed = list(names)
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
+
+
 def closest(word: str, allowed: Iterable[str]) -> str:
     """``did you mean 'hinge'?`` or an empty string: the hint every 'unknown name' error ends with."""
-    match = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5)
+    # nobody mistypes a word so long, and comparing takes the product of the lengths
+    match = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5) if len(word) <= 200 else []
     return f"did you mean {match[0]!r}?" if match else ""
 
 
@@ -117,8 +125,8 @@ def unknown(what: str, word: str, allowed: Iterable[str], *, where: str = "") ->
     return UsageError(
         "UNKNOWN",
         where=where,
-        found=f"unknown {what} {word!r}",
-        expected="one of " + ", ".join(names),
+        found=f"unknown {what} {word[:200]!r}",
+        expected="one of " + few(names),
         fix=closest(word, names),
     )
 

@@ -36,8 +36,8 @@ from pydantic import (
 )
 
 from genpipe.constraints import AnyConstraint, derivations
-from genpipe.errors import DataError
-from genpipe.pattern import language
+from genpipe.errors import DataError, few
+from genpipe.pattern import MOST_PATTERNS, language
 
 DataKind = Literal["tabular", "image", "series", "text", "audio"]
 KINDS: tuple[str, ...] = ("tabular", "image", "series", "text", "audio")
@@ -216,19 +216,35 @@ class Schema(BaseModel):
     key: tuple[str, ...] = ()
     constraints: tuple[AnyConstraint, ...] = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _few_patterns(cls, data: Any) -> Any:
+        """A field counts the strings of its pattern, so how many there are is asked before."""
+        fields = data.get("fields") if isinstance(data, dict) else None
+        fields = fields if isinstance(fields, list | tuple) else ()
+        patterns = [str(f.get("pattern")) for f in fields if isinstance(f, dict)]
+        if len(set(patterns)) > MOST_PATTERNS:
+            raise ValueError(f"{len(set(patterns))} different patterns; at most {MOST_PATTERNS} are allowed")
+        return data
+
     @model_validator(mode="after")
     def _check(self) -> Schema:
         names = [f.name for f in self.fields]
         twice = sorted(n for n, times in Counter(names).items() if times > 1)
         if twice:
-            raise ValueError(f"field names must differ, got twice: {', '.join(twice)}")
+            raise ValueError(f"field names must differ, got twice: {few(twice)}")
         for role, wanted in (("target", [self.target] if self.target else []), ("key", self.key)):
             for name in wanted:
                 if name not in names:
-                    raise ValueError(f"{role} {name!r} is not a field; fields are {', '.join(names)}")
+                    raise ValueError(f"{role} {name!r} is not a field; fields are {few(names)}")
         if self.constraints and self.kind != "tabular":
             raise ValueError(f"constraints are between columns of a table, this is {self.kind}; remove them")
-        derivations(self.constraints, self.fields, self.conditions)
+        try:
+            derivations(self.constraints, self.fields, self.conditions)
+        except OverflowError:  # a limit times its decimals is no float any more
+            raise ValueError(
+                "a limit of too many digits; leave out its field's decimals or the limit"
+            ) from None
         patterned = [f.name for f in self.fields if isinstance(f, Text) and f.pattern is not None]
         if self.kind == "text" and patterned:
             raise ValueError(f"text {patterned[0]!r} is learnt here, so it takes no pattern")

@@ -27,6 +27,7 @@ LAYERS: list[set[str]] = [
         "schema",
         "spec",
         "documents",
+        "yaml_file",
     },
     {"store", "dataset", "parts", "sources", "codecs"},
     {"batch", "objectives", "networks", "evaluation"},

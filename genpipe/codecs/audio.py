@@ -15,6 +15,7 @@ Perraudin, Balazs & Søndergaard 2013).
 from __future__ import annotations
 
 import io
+import struct
 import wave
 from dataclasses import dataclass
 from functools import cached_property
@@ -195,7 +196,7 @@ def read_waves(column: pa.Array, field: Audio) -> np.ndarray:
             with wave.open(io.BytesIO(data or b"")) as file:
                 got = file.getframerate(), file.getnchannels(), file.getsampwidth()
                 samples = np.frombuffer(file.readframes(field.frames), dtype="<i2")
-        except (wave.Error, EOFError, ValueError) as error:
+        except (wave.Error, EOFError, ValueError, RuntimeError, struct.error) as error:
             raise DataError(
                 "AUDIO", where=where, found=f"unreadable WAV ({error})", expected="WAV bytes"
             ) from None

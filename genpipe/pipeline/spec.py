@@ -64,7 +64,7 @@ class Part(BaseModel):
 class Source(Part):
     """Where the raw data is. `options` are the source's own (delimiter, size, window, ...)."""
 
-    path: Place | tuple[Place, ...]
+    path: Place | Annotated[tuple[Place, ...], Field(min_length=1)]
     kind: DataKind | None = None
     target: Column | None = None
     key: tuple[Column, ...] = ()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import HOUSE, Town
 from small_dataset import small_dataset
 from test_listeners import CALLS, RAYS, REFUSED, UNKNOWN_CALL
+from town import HOUSE, Town
 
 from genpipe import store
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import HOUSE, Listener, Town
 from pyarrow import csv
 from small_dataset import small_dataset, small_table
+from town import HOUSE, Listener, Town
 
 ROOT = Path(__file__).parents[2]
 READY_SECONDS, STARTS = 240, 3  # generous: on an idle machine some 15 s, once

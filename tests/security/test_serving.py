@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import free_ports
+from ports import free_ports
 from test_registry_entries import tables_of
 
 import genpipe
