@@ -9,13 +9,13 @@ merge keys, directives, repeated keys and further documents are refused, each wi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from genpipe.errors import SpecError
+from genpipe.errors import MOST_LINES, SpecError
 
 MOST_BYTES, MOST_VALUES, MOST_DEPTH = 1_000_000, 10_000, 20
-MOST_PROBLEMS = 100  # as many as an error lists; the rest are counted
+MOST_PROBLEMS = MOST_LINES  # more than an error lists are not put in our words
 Path_ = tuple[Any, ...]
 Lines = dict[Path_, int]
 
@@ -44,14 +44,8 @@ def read_yaml(
     except (YAMLError, UnicodeDecodeError) as error:
         raise SpecError(where, [f"not YAML: {str(error).splitlines()[0]}"]) from None
     if builder is None or builder.problems:
-        raise SpecError(where, listed(builder.problems if builder else []))
+        raise SpecError(where, builder.problems if builder else [])
     return value, builder.lines
-
-
-def listed(problems: Sequence[str]) -> list[str]:
-    """The first MOST_PROBLEMS, and how many more there are."""
-    more = len(problems) - MOST_PROBLEMS
-    return [*problems[:MOST_PROBLEMS], *([f"... and {more} more"] if more > 0 else [])]
 
 
 def line_of(path: Path_, lines: Lines) -> int:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from genpipe.errors import GenpipeError, SpecError, UsageError, closest, unknown
 from genpipe.pipeline.spec import PipelineSpec
-from genpipe.yaml_file import MOST_BYTES, MOST_PROBLEMS, Lines, Path_, dotted, line_of, listed, read_yaml
+from genpipe.yaml_file import MOST_BYTES, MOST_PROBLEMS, Lines, Path_, dotted, line_of, read_yaml
 
 
 def read_spec(path: Path) -> tuple[dict[str, Any], Lines, str]:
@@ -75,7 +75,7 @@ def spec_error(found: Sequence[tuple[Path_, str]], lines: Lines, *, where: str) 
     rows = sorted({(line_of(path, lines), dotted(path), text) for path, text in found})
     return SpecError(
         where,
-        listed([f"{f'line {n}: ' if n else ''}{f'{key}: ' if key else ''}{text}" for n, key, text in rows]),
+        [f"{f'line {n}: ' if n else ''}{f'{key}: ' if key else ''}{text}" for n, key, text in rows],
     )
 
 

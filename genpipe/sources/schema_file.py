@@ -17,7 +17,7 @@ from genpipe.errors import DataError, SpecError, closest
 from genpipe.redaction import visible
 from genpipe.schema import KINDS, Schema
 from genpipe.sources.files import File
-from genpipe.yaml_file import MOST_PROBLEMS, Lines, Path_, line_of, listed, read_yaml
+from genpipe.yaml_file import MOST_PROBLEMS, Lines, Path_, line_of, read_yaml
 
 BREAKS = re.compile("[\r\x85\u2028\u2029\ufeff]")
 MOST_BYTES, MOST_VALUES = 8_000_000, 120_000  # some 10,000 columns, as `schema_to_yaml` writes them
@@ -91,7 +91,7 @@ def schema_from_yaml(path: str) -> Schema:
     except ValidationError as error:
         problems = error.errors(include_url=False)
         told = [_problem(lines, e) for e in problems[:MOST_PROBLEMS]]
-        raise SpecError(path, listed([*told, *(e["msg"] for e in problems[MOST_PROBLEMS:])])) from None
+        raise SpecError(path, [*told, *(e["msg"] for e in problems[MOST_PROBLEMS:])]) from None
 
 
 def _bytes(path: str) -> bytes:
