@@ -1,7 +1,7 @@
 # genpipe: `make` or `make help` lists the targets. Settings: PYTHON=python3.12 VENV=.venv DEVICE=cpu|cuda
 # A set-up runs before each target that needs one and costs milliseconds when nothing changed.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check bench setup setup-dev lock format clean
+.PHONY: help demo test test-all check audit bench setup setup-dev lock format clean
 MAKEFLAGS += --no-print-directory
 
 export VENV ?= .venv
@@ -9,7 +9,7 @@ export DEVICE ?=
 export PYTHON ?=
 PY := $(VENV)/bin/python
 CODE := $(wildcard genpipe flows tests benchmarks examples infra)
-TYPED := $(wildcard genpipe flows) infra/validate.py infra/consistency.py infra/torch_build.py
+TYPED := $(wildcard genpipe flows) infra/validate.py infra/consistency.py infra/torch_build.py infra/audit.py
 ARGS ?=
 
 help: ## this list
@@ -34,6 +34,9 @@ check: setup-dev ## ruff, formatting, mypy, the architecture test, infra/ offlin
 	@$(PY) -m mypy --no-error-summary $(TYPED)
 	@$(PY) -m pytest -q tests/test_architecture.py
 	@$(PY) infra/validate.py
+
+audit: setup-dev ## the locks' known vulnerabilities and licences; writes build/sbom.cdx.json (ARGS="--advisories all.zip")
+	@$(PY) infra/audit.py $(ARGS)
 
 bench: setup-dev ## every benchmark in benchmarks/, one after another
 	@for file in benchmarks/[a-z]*.py; do \

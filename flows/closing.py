@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from flows.summary import Summary
 from genpipe.console import shorten
+from genpipe.console.quiet import console as terminal
+from genpipe.redaction import holds_secret, link, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,17 +18,17 @@ def show(
     summaries: Sequence[Summary], *, console: Console | None = None, fixed: dict[str, float] | None = None
 ) -> None:
     """Print the summary table of one or several pipelines, then the next commands."""
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    console = console or Console(highlight=False)
+    console = console or terminal()
     table = Table(show_header=True, header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("")
     for summary in summaries:
         table.add_column(summary.name, overflow="fold")
     columns = [facts(s) for s in summaries]
     for key in dict.fromkeys(key for column in columns for key in column):
-        table.add_row(key, *(column.get(key, "–") for column in columns))
+        table.add_row(*(Text(shown(cell)) for cell in (key, *(column.get(key, "–") for column in columns))))
     console.print()
     console.print(table)
     for summary in summaries:
@@ -109,14 +111,6 @@ def _short(value: Any) -> str:
 
 def following(summary: Summary) -> list[tuple[str, str]]:
     """Three commands that carry on from here."""
-    from genpipe.settings import read_settings
-
-    tracking = read_settings().tracking_uri
-    where = (
-        tracking
-        if "://" in tracking and not tracking.startswith("sqlite")
-        else "sqlite:///" + shorten(tracking.removeprefix("sqlite:///"))
-    )
     first = summary.generated["uri"] if summary.generated else ""
     verb = "generate-tables" if summary.report["kind"] == "tables" else "generate"
     return [
@@ -124,11 +118,23 @@ def following(summary: Summary) -> list[tuple[str, str]]:
             f"genpipe {verb} models:/{summary.name}@champion --rows 10000",
             "more rows, from the registered champion",
         ),
-        (
-            f"mlflow ui --backend-store-uri {where}",
-            "runs, trials and models in the browser: http://127.0.0.1:5000",
-        ),
+        tracked(),
         (f"genpipe explain {shorten(first)}", "where these rows come from")
         if first
         else ("genpipe ingest your.csv --target column", "your own data"),
     ]
+
+
+def tracked() -> tuple[str, str]:
+    """Where MLflow shows runs and models: a link, or the command that serves its database."""
+    from genpipe.settings import read_settings
+
+    uri = read_settings().tracking_uri
+    if uri.startswith("http"):
+        return shown(link(uri)), "runs, trials and models in the browser"
+    if uri.startswith("sqlite:///") or "://" not in uri:
+        uri = "sqlite:///" + shorten(uri.removeprefix("sqlite:///"))
+    elif holds_secret(uri):
+        uri = '"$MLFLOW_TRACKING_URI"'  # the shell puts it in; it need not be on the screen
+    where = f"mlflow ui --backend-store-uri {uri}"
+    return where, "runs, trials and models in the browser: http://127.0.0.1:5000"

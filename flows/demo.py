@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -76,7 +75,7 @@ def demo(*, fresh: bool = False, picture: str = "") -> list[Summary]:
     picture: also draw the last screen into this SVG file.
     """
     from flows.closing import show
-    from genpipe.console import Screen, log_file, quiet
+    from genpipe.console import Screen, log_file, quiet, write_traceback
 
     began, log = time.monotonic(), log_file("demo")
     wanted = specs(seed=int(time.time()) if fresh else 0)
@@ -85,9 +84,8 @@ def demo(*, fresh: bool = False, picture: str = "") -> list[Summary]:
         with Screen(err, title="genpipe demo", log=log, plan=("start", *plan)) as screen:
             try:
                 summaries, fixed = road(wanted, screen, fresh=fresh)
-            except BaseException:
-                with log.open("a") as file:
-                    traceback.print_exc(file=file)
+            except BaseException as error:
+                write_traceback(log, error)
                 raise
         show(summaries, console=out, fixed=fixed)
         if picture:

@@ -1,6 +1,7 @@
 """Prefect without a server of one's own: a small one for this process, gone when the process is gone.
 
-It keeps its database in $GENPIPE_HOME/prefect, so `prefect server start` shows the runs later. The child
+It listens on loopback and asks for a password of this run's own, which only its environment and ours hold. It
+keeps its database in $GENPIPE_HOME/prefect, so `prefect server start` shows the runs later. The child
 reads a pipe that only we hold: when we end, however hard, the pipe closes and the child ends too.
 With PREFECT_API_URL set, nothing is started and that server is used.
 """
@@ -9,10 +10,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -23,8 +24,9 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from genpipe.errors import InfrastructureError, UsageError
+from genpipe.private import Scratch
 from genpipe.progress import Event, Progress, silent
-from genpipe.settings import Settings, read_settings
+from genpipe.settings import Settings, make_folder, read_settings
 
 if TYPE_CHECKING:
     from flows.summary import Summary
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from genpipe.pipeline.tables import TablesSpec
 
 STARTUP_SECONDS = 90
+PASSWORDS = ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING")
 SERVICES = (
     "SCHEDULER",
     "LATE_RUNS",
@@ -62,9 +65,8 @@ class Server:
     """The child process; `wait` returns when it answers."""
 
     def __init__(self, settings: Settings) -> None:
-        home = settings.home / "prefect"
-        home.mkdir(parents=True, exist_ok=True)
-        settings.logs.mkdir(parents=True, exist_ok=True)
+        home = make_folder(settings.home / "prefect")
+        make_folder(settings.logs)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -73,13 +75,16 @@ class Server:
         self.began = time.monotonic()
         environment = {**os.environ, **SILENCE, **SLIM, "PREFECT_HOME": str(home)}
         environment.pop("PREFECT_API_URL", None)
+        # its API tells whole specs, and loopback is open to every user of this machine
+        self.password = f"genpipe:{secrets.token_hex(32)}"
+        environment |= dict.fromkeys(PASSWORDS, self.password)
         self.lock = open(home / "lock", "w")  # noqa: SIM115 - held as long as this process lives
-        self.scratch = tempfile.TemporaryDirectory(prefix="genpipe-prefect-")
+        self.scratch = Scratch("prefect")
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             # another run has the database, and SQLite serves one server: this run's history is not kept
-            database = f"sqlite+aiosqlite:///{self.scratch.name}/prefect.db"
+            database = f"sqlite+aiosqlite:///{self.scratch.path}/prefect.db"
             environment.setdefault("PREFECT_API_DATABASE_CONNECTION_URL", database)
         with open(self.log, "ab") as log:
             # its own session: Ctrl-C reaches us alone, and the flow can still record how it ended
@@ -118,7 +123,7 @@ class Server:
             self.child.kill()
             self.child.wait()
         self.lock.close()
-        self.scratch.cleanup()
+        self.scratch.remove()
 
 
 @contextmanager
@@ -135,6 +140,7 @@ def prefect_api(*, prepare: Any = None) -> Iterator[dict[str, float]]:
         server = Server(settings)
         own = {
             "PREFECT_API_URL": server.url,
+            "PREFECT_API_AUTH_STRING": server.password,
             "PREFECT_HOME": str(settings.home / "prefect"),
             "PREFECT_LOGGING_TO_API_ENABLED": "false",
         }
@@ -145,6 +151,7 @@ def prefect_api(*, prepare: Any = None) -> Iterator[dict[str, float]]:
     try:
         with _timed(seconds, "import Prefect"):
             from prefect.settings import (
+                PREFECT_API_AUTH_STRING,
                 PREFECT_API_URL,
                 PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
                 PREFECT_HOME,
@@ -160,6 +167,7 @@ def prefect_api(*, prepare: Any = None) -> Iterator[dict[str, float]]:
         changed: Mapping[Any, Any] = {
             PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
             PREFECT_API_URL: server.url,
+            PREFECT_API_AUTH_STRING: server.password,
             PREFECT_HOME: str(settings.home / "prefect"),
         }
         with temporary_settings(changed):

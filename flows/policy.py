@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import timedelta
+from functools import wraps
 from typing import Any
 
 from prefect import get_run_logger, task
@@ -18,8 +19,9 @@ from prefect.exceptions import MissingContextError
 import genpipe
 from genpipe import store
 from genpipe.dataset import Dataset
-from genpipe.errors import InfrastructureError
+from genpipe.errors import GenpipeError, InfrastructureError
 from genpipe.progress import Event, Progress, throttled
+from genpipe.redaction import guard_logs, redact, shown
 from genpipe.settings import read_settings
 
 HOURS = 3600.0
@@ -44,6 +46,20 @@ def step(name: str, *, hours: float = 2.0, cached: bool = False) -> Callable[[Ca
     )
 
     def decorate(function: Callable[..., Any]) -> Any:
+        @wraps(function)
+        def guarded(*args: Any, **parameters: Any) -> Any:
+            guard_logs()
+            try:
+                return function(*args, **parameters)
+            except GenpipeError:
+                raise
+            except Exception as error:
+                told = redact(str(error))
+                if told == str(error):
+                    raise
+                # Prefect keeps the text of what a step raises
+                raise RuntimeError(f"{type(error).__name__}: {told}") from None
+
         return task(
             name=name,
             retries=2,
@@ -53,7 +69,7 @@ def step(name: str, *, hours: float = 2.0, cached: bool = False) -> Callable[[Ca
             persist_result=cached,
             result_serializer="json",
             **memory,
-        )(function)
+        )(guarded)
 
     return decorate
 
@@ -99,6 +115,6 @@ def tell() -> Progress:
 def _log(event: Event) -> None:
     numbers = ", ".join(f"{name} {value:.4g}" for name, value in event.metrics.items())
     total = f"/{event.total:,.0f}" if event.total else ""
-    text = f"{event.stage} {event.done:,.0f}{total} {event.unit} {event.note} {numbers}".strip()
+    text = shown(f"{event.stage} {event.done:,.0f}{total} {event.unit} {event.note} {numbers}".strip())
     with suppress(MissingContextError):
         get_run_logger().info(text)

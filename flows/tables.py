@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from prefect import flow
-from prefect.artifacts import create_table_artifact
 from pydantic import Field
 
-from flows.artifacts import show_links, show_scores, slug
+from flows.artifacts import show_links, show_scores, show_table, slug
 from flows.ingest import describe
 from flows.pipeline import Clock
 from flows.policy import listening, remembered, step, tell
@@ -55,7 +54,7 @@ def show_tables(name: str, made: dict[str, Any]) -> None:
         {"table": table, "rows": about.get("generated", 0), "fingerprint": about["fingerprint"]}
         for table, about in made["tables"].items()
     ]
-    create_table_artifact(rows, key=slug(name, "tables"), description=made["uri"])
+    show_table(rows, key=slug(name, "tables"), description=made["uri"])
 
 
 @flow(name="tables")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from prefect import flow
-from prefect.artifacts import create_table_artifact
 from pydantic import Field
 
-from flows.artifacts import slug
+from flows.artifacts import show_table, slug
 from flows.policy import listening, remembered, step, tell
 from genpipe import store
 from genpipe.dataset import Dataset
@@ -32,7 +31,7 @@ def show_trials(name: str, study: dict[str, Any]) -> None:
         {"trial": t["number"], "state": t["state"], **t["choices"], **t["metrics"], "error": t["error"]}
         for t in study["trials"]
     ]
-    create_table_artifact(rows, key=slug(name, "trials"), description=f"winner: trial {study['best_trial']}")
+    show_table(rows, key=slug(name, "trials"), description=f"winner: trial {study['best_trial']}")
 
 
 @flow(name="tune")

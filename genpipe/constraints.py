@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from genpipe.errors import closest
+from genpipe.errors import closest, few
 
 if TYPE_CHECKING:
     from genpipe.schema import AnyField
@@ -64,7 +64,7 @@ class Inequality(_Constraint):
 class Sum(_Constraint):
     type: Literal["sum"] = "sum"
     total: str
-    parts: tuple[str, ...] = Field(min_length=2)
+    parts: tuple[str, ...] = Field(min_length=2, max_length=100)
 
     def __str__(self) -> str:
         return f"{self.total} = {' + '.join(self.parts)}"
@@ -72,7 +72,7 @@ class Sum(_Constraint):
 
 class Combinations(_Constraint):
     type: Literal["combinations"] = "combinations"
-    columns: tuple[str, ...] = Field(min_length=2)
+    columns: tuple[str, ...] = Field(min_length=2, max_length=100)
 
     def __str__(self) -> str:
         return f"combinations of {', '.join(self.columns)}"
@@ -214,7 +214,7 @@ def _check_columns(
     allowed = {"inequality": NUMBERS, "sum": ("number", "integer")}.get(c.type, SCALARS)
     for key, name in c.columns_by_key:
         if name not in fields:
-            hint = closest(name, fields) or "fields are " + ", ".join(fields)
+            hint = closest(name, fields) or "fields are " + few(fields)
             raise ValueError(f"{where}.{key}: {name!r} is not a field; {hint}")
         if c.names.count(name) > 1:
             raise ValueError(

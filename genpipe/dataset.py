@@ -24,8 +24,10 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from genpipe import store
+from genpipe.documents import first_line, parse_json
 from genpipe.errors import ConflictError, DataError
-from genpipe.schema import Schema
+from genpipe.parts import AGAIN, UNSUSPICIOUS, Part, check_footer, damaged, dictionaries, in_full
+from genpipe.schema import Schema, Series
 from genpipe.seeds import drawn, numpy_rng
 
 if TYPE_CHECKING:
@@ -33,19 +35,8 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "holdout", "generated")
 FORMAT = 1
-AGAIN = "ingest or generate again"
 VALIDATION_ROWS = 1000
-
-
-class Part(BaseModel):
-    """One Parquet file: path relative to the dataset."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    path: str
-    split: str
-    rows: int
-    bytes: int
-    sha256: str
+MAX_MANIFEST = 2**26
 
 
 class Manifest(BaseModel):
@@ -127,7 +118,8 @@ class Dataset:
     def manifest(self) -> Manifest:
         where = store.join(self.uri, "manifest.json")
         try:
-            return Manifest.model_validate_json(store.read_bytes(where))
+            told = parse_json(store.read_limited(where, MAX_MANIFEST), where=where)
+            return Manifest.model_validate(told)
         except FileNotFoundError:
             raise DataError(
                 "NODATASET",
@@ -136,7 +128,7 @@ class Dataset:
                 expected="a folder `genpipe ingest` made",
             ) from None
         except ValueError as error:
-            raise DataError("MANIFEST", where=where, found=str(error).splitlines()[0], fix=AGAIN) from error
+            raise DataError("MANIFEST", where=where, found=first_line(error), fix=AGAIN) from error
 
     @property
     def name(self) -> str:
@@ -158,7 +150,9 @@ class Dataset:
 
     @contextmanager
     def reading(self, part: Part) -> Iterator[pq.ParquetFile]:
-        """A part, open: its size checked now, each page's checksum as it is read; damage is a DataError."""
+        """A part, open: its size, columns and rows checked now, each page's checksum as it is read; damage is
+        a DataError. Columns of text may come as dictionaries: see `typed`.
+        """
         where = self._where(part)
         size = store.size(where)
         if size != part.bytes:
@@ -168,23 +162,32 @@ class Dataset:
         with store.answering(where):
             source = path if local else store.filesystem(where).open(path, "rb")
             try:
-                with pq.ParquetFile(source, page_checksum_verification=True) as file:
+                with self._parquet(part, source) as file:
+                    check_footer(part, file, self.schema, where=where)
                     yield file
             except (pa.ArrowException, OSError) as error:  # what pyarrow says of bytes that are wrong
                 raise self.damaged(part, str(error).splitlines()[0]) from error
 
+    def _parquet(self, part: Part, source: Any) -> pq.ParquetFile:
+        words = dictionaries(self.schema)
+        try:
+            return pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=words)
+        except KeyError as error:
+            raise self.damaged(part, f"no column {error}") from error
+
     def damaged(self, part: Part, found: str, expected: str = "") -> DataError:
-        return DataError("PART", where=self._where(part), found=found, expected=expected, fix=AGAIN)
+        return damaged(self._where(part), found, expected)
 
     def part_batches(
         self, part: Part, *, rows: int = 65_536, columns: list[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
         """Stream a part in order, `rows` at a time at most; memory is one row group."""
-        seen = 0
+        seen, wide = 0, sum(8 * f.length for f in self.schema.fields if isinstance(f, Series))
+        rows = min(rows, max(1, UNSUSPICIOUS // max(1, wide)))
         with self.reading(part) as file:
             for batch in file.iter_batches(batch_size=rows, columns=columns):
                 seen += batch.num_rows
-                yield self.in_seconds(batch)
+                yield self.typed(part, batch)
         if seen != part.rows:
             # no checksum covers the footer, and with a wrong one pyarrow may read no rows without a word
             raise self.damaged(part, f"{seen} rows", f"{part.rows}")
@@ -195,8 +198,11 @@ class Dataset:
         kinds = {f.name: f.arrow() for f in self.schema.of_kind("timestamp")}
         return {name: kind for name, kind in kinds.items() if kind.unit == "s"}
 
-    def in_seconds(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """A batch as it lies in a file with times in the units of the schema."""
+    def typed(self, part: Part, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """A batch as it lies in a part with times in the units of the schema, and texts in full unless these
+        are far larger than the part: a file of 400 kB can hold a text of 100 kB in each of a million rows.
+        """
+        batch = in_full(part, batch, where=self._where(part))
         for i, field in enumerate(batch.schema):
             if (kind := self._seconds.get(field.name)) and field.type != kind:
                 batch = batch.set_column(i, field.with_type(kind), batch.column(i).cast(kind))
@@ -257,7 +263,7 @@ class Dataset:
         """Read every byte and compare with the manifest's sha256."""
         for part in self.manifest.parts:
             where = self._where(part)
-            if hashlib.sha256(store.read_bytes(where)).hexdigest() != part.sha256:
+            if hashlib.sha256(store.read_limited(where, part.bytes)).hexdigest() != part.sha256:
                 raise DataError(
                     "SHA256",
                     where=where,
@@ -266,7 +272,7 @@ class Dataset:
                 )
 
     def _where(self, part: Part) -> str:
-        if part.path.startswith("/") or ".." in part.path.split("/"):
+        if part.path.startswith("/") or ".." in part.path.split("/") or not part.path.isprintable():
             raise DataError("PATH", where=self.uri, found=f"part {part.path!r} outside the dataset")
         return store.join(self.uri, part.path)
 

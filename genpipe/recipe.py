@@ -8,7 +8,7 @@ fit together: family × data kind × layout × network. Search ranges stand besi
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +21,7 @@ from genpipe.networks import NETWORKS, check_network
 from genpipe.schema import DataKind, Schema
 from genpipe.spec import Layout, TensorSpec
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
 EVALUATIONS = 3  # of a run whose length follows from the data
 
 
@@ -44,25 +45,25 @@ class Training(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    steps: int = Field(default=1000, ge=1)
-    epochs: float | None = Field(default=None, gt=0)
+    steps: int = Field(default=1000, ge=1, le=10**9)
+    epochs: float | None = Field(default=None, gt=0, le=1e6)
     batch_size: int = Field(
-        default=128, ge=1, json_schema_extra={"search": {"choices": [32, 64, 128, 256, 512]}}
+        default=128, ge=1, le=2**20, json_schema_extra={"search": {"choices": [32, 64, 128, 256, 512]}}
     )
     balance: bool = False
     learning_rate: float = Field(
         default=1e-3, gt=0, lt=10, json_schema_extra={"search": {"low": 2e-4, "high": 2e-2, "log": True}}
     )
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = Field(default=0.0, ge=0)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
+    weight_decay: float = Field(default=0.0, ge=0, le=1000)
     schedule: Literal["constant", "cosine"] = "constant"
-    warmup: int = Field(default=0, ge=0)
-    clip: float | None = Field(default=None, gt=0)
+    warmup: int = Field(default=0, ge=0, le=10**9)
+    clip: float | None = Field(default=None, gt=0, le=1e9)
     ema: float | None = Field(default=None, gt=0, lt=1)
-    evaluate_every: int = Field(default=200, ge=1)
+    evaluate_every: int = Field(default=200, ge=1, le=10**9)
     monitor: Literal["fidelity", "loss"] = "fidelity"
-    patience: int = Field(default=10, ge=1)
-    checkpoint_every: int = Field(default=500, ge=1)
+    patience: int = Field(default=10, ge=1, le=10**9)
+    checkpoint_every: int = Field(default=500, ge=1, le=10**9)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
@@ -70,7 +71,7 @@ class Recipe(BaseModel):
     """name: what runs and models made from it are called."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: str = Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     kind: DataKind
     layout: Layout
     family: AnyFamily

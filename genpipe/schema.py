@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
@@ -28,18 +29,22 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FiniteFloat,
     SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
 )
 
 from genpipe.constraints import AnyConstraint, derivations
-from genpipe.errors import DataError
-from genpipe.pattern import language
+from genpipe.errors import DataError, few
+from genpipe.pattern import MOST_PATTERNS, language
 
 DataKind = Literal["tabular", "image", "series", "text", "audio"]
 KINDS: tuple[str, ...] = ("tabular", "image", "series", "text", "audio")
 PII = Literal["email", "url", "ipv4", "ipv6", "ssn", "iban", "card", "phone", "name", "address", "none"]
+Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Decimals = Annotated[int, Field(ge=-100, le=100)]  # more are more than a float has
+Side = Annotated[int, Field(ge=1, le=2**16)]
 BLOB = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
@@ -66,9 +71,9 @@ class BaseField(BaseModel, ABC):
 
 class Number(BaseField):
     kind: Literal["number"] = "number"
-    decimals: int | None = None
-    minimum: float | None = None
-    maximum: float | None = None
+    decimals: Decimals | None = None
+    minimum: FiniteFloat | None = None
+    maximum: FiniteFloat | None = None
 
     def arrow(self) -> pa.DataType:
         return pa.float64()
@@ -76,8 +81,8 @@ class Number(BaseField):
 
 class Integer(BaseField):
     kind: Literal["integer"] = "integer"
-    minimum: int | None = None
-    maximum: int | None = None
+    minimum: Int64 | None = None
+    maximum: Int64 | None = None
 
     def arrow(self) -> pa.DataType:
         return pa.int64()
@@ -141,7 +146,7 @@ class Identifier(Made):
 
     kind: Literal["identifier"] = "identifier"
     storage: Literal["string", "integer"] = "string"
-    minimum: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    minimum: Int64 | None = None
 
     @model_validator(mode="after")
     def _check_storage(self) -> Identifier:
@@ -164,8 +169,8 @@ class Text(Made):
 
 class Image(BaseField):
     kind: Literal["image"] = "image"
-    height: int
-    width: int
+    height: Side
+    width: Side
     channels: Literal[1, 3]
 
     def arrow(self) -> pa.DataType:
@@ -174,8 +179,8 @@ class Image(BaseField):
 
 class Series(BaseField):
     kind: Literal["series"] = "series"
-    length: int
-    decimals: int | None = None
+    length: int = Field(ge=1, le=2**24)
+    decimals: Decimals | None = None
 
     def arrow(self) -> pa.DataType:
         return pa.list_(pa.float64())
@@ -183,8 +188,8 @@ class Series(BaseField):
 
 class Audio(BaseField):
     kind: Literal["audio"] = "audio"
-    rate: int
-    frames: int
+    rate: int = Field(ge=1, le=384_000)
+    frames: int = Field(ge=1, le=2**28)
 
     def arrow(self) -> pa.DataType:
         return BLOB
@@ -215,12 +220,23 @@ class Schema(BaseModel):
     entity: tuple[str, ...] = ()
     constraints: tuple[AnyConstraint, ...] = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _few_patterns(cls, data: Any) -> Any:
+        """A field counts the strings of its pattern, so how many there are is asked before."""
+        fields = data.get("fields") if isinstance(data, dict) else None
+        fields = fields if isinstance(fields, list | tuple) else ()
+        patterns = [str(f.get("pattern")) for f in fields if isinstance(f, dict)]
+        if len(set(patterns)) > MOST_PATTERNS:
+            raise ValueError(f"{len(set(patterns))} different patterns; at most {MOST_PATTERNS} are allowed")
+        return data
+
     @model_validator(mode="after")
     def _check(self) -> Schema:
         names = [f.name for f in self.fields]
-        twice = sorted({n for n in names if names.count(n) > 1})
+        twice = sorted(n for n, times in Counter(names).items() if times > 1)
         if twice:
-            raise ValueError(f"field names must differ, got twice: {', '.join(twice)}")
+            raise ValueError(f"field names must differ, got twice: {few(twice)}")
         for role, wanted in (
             ("target", [self.target] if self.target else []),
             ("key", self.key),
@@ -228,10 +244,15 @@ class Schema(BaseModel):
         ):
             for name in wanted:
                 if name not in names:
-                    raise ValueError(f"{role} {name!r} is not a field; fields are {', '.join(names)}")
+                    raise ValueError(f"{role} {name!r} is not a field; fields are {few(names)}")
         if self.constraints and self.kind != "tabular":
             raise ValueError(f"constraints are between columns of a table, this is {self.kind}; remove them")
-        derivations(self.constraints, self.fields, self.conditions)
+        try:
+            derivations(self.constraints, self.fields, self.conditions)
+        except OverflowError:  # a limit times its decimals is no float any more
+            raise ValueError(
+                "a limit of too many digits; leave out its field's decimals or the limit"
+            ) from None
         patterned = [f.name for f in self.fields if isinstance(f, Text) and f.pattern is not None]
         if self.kind == "text" and patterned:
             raise ValueError(f"text {patterned[0]!r} is learnt here, so it takes no pattern")

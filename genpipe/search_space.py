@@ -51,8 +51,8 @@ class Range:
         if isinstance(value, Mapping) and set(value) == {"choices"}:
             value = value["choices"]
         if isinstance(value, list | tuple):
-            if not value:
-                raise refuse("an empty list", "at least one value")
+            if not 1 <= len(value) <= 100:  # each is tried in every recipe
+                raise refuse(f"{len(value) or 'an empty list'}", "at least one value, at most 100")
             if any(v in value[:i] for i, v in enumerate(value)):
                 raise refuse(f"a value twice in {list(value)}", "different values")
             return cls(choices=tuple(value))

@@ -2,12 +2,15 @@
 
 | variable | meaning | default |
 |---|---|---|
-| GENPIPE_HOME | folder for everything embedded: store, MLflow database, logs | .genpipe |
+| GENPIPE_HOME | folder of this user alone for all embedded: store, MLflow database, logs | .genpipe |
 | GENPIPE_STORE | datasets, runs and generated data: a folder or s3://bucket/prefix | $GENPIPE_HOME/store |
 | MLFLOW_TRACKING_URI | MLflow server or database | SQLite in $GENPIPE_HOME |
 | RAY_ADDRESS | Ray cluster to join; `local` starts one for this process | local |
 | GENPIPE_CPUS | CPUs the embedded Ray may use | all of this machine |
 | GENPIPE_DEVICE | auto, cpu or cuda | auto |
+| GENPIPE_SERVE_MAX_ROWS | rows a served model makes for one request, of all its tables together | 100000 |
+| GENPIPE_SERVE_MAX_CELLS | rows x columns of one request; or rows x pixels, samples, tokens | 2000000 |
+| GENPIPE_SERVE_MAX_BYTES | of one request to a served model | 4194304 |
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from genpipe.errors import UsageError, unknown
+from genpipe.errors import UsageError, refuse_keys, unknown
+from genpipe.private import close_home, make_home
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -40,10 +44,40 @@ class Settings:
         return str(self.home / "mlartifacts")
 
 
-def read_settings() -> Settings:
+@dataclass(frozen=True)
+class ServeLimits:
+    """What one request to a served model may ask for."""
+
+    rows: int
+    cells: int
+    bytes: int
+
+
+def serve_limits() -> ServeLimits:
     """Read the environment now; a wrong value is a UsageError that names the variable."""
-    env = os.environ
-    home = Path(env.get("GENPIPE_HOME", ".genpipe")).expanduser().absolute()
+    return ServeLimits(
+        rows=_count("GENPIPE_SERVE_MAX_ROWS", 100_000),
+        cells=_count("GENPIPE_SERVE_MAX_CELLS", 2_000_000),
+        bytes=_count("GENPIPE_SERVE_MAX_BYTES", 4 * 2**20),
+    )
+
+
+def _count(variable: str, default: int) -> int:
+    text = os.environ.get(variable, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 19) or int(text) < 1:
+        raise UsageError(
+            "LIMIT", where=variable, found=repr(text[:80]), expected="a whole number of at least 1"
+        )
+    return int(text)
+
+
+def read_settings() -> Settings:
+    """Read the environment now; a wrong value is a UsageError that names the variable.
+
+    A home that is there is closed to other users; none is made, see `make_folder`.
+    """
+    env, home = os.environ, _home()
+    close_home(home)
     device = env.get("GENPIPE_DEVICE", "auto")
     if device not in DEVICES:
         raise unknown("device", device, DEVICES, where="GENPIPE_DEVICE")
@@ -53,6 +87,7 @@ def read_settings() -> Settings:
             "CPUS", where="GENPIPE_CPUS", found=repr(cpus), expected="a whole number of at least 1"
         )
     store = env.get("GENPIPE_STORE", str(home / "store")).rstrip("/")
+    refuse_keys(store, where="GENPIPE_STORE")
     return Settings(
         home=home,
         store=store if "://" in store else str(Path(store).expanduser().absolute()),
@@ -61,6 +96,19 @@ def read_settings() -> Settings:
         cpus=int(cpus),
         device=device,
     )
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder and those above it; the home, where it is one of them, for this user alone."""
+    home = _home()
+    if home in (folder, *folder.parents):
+        make_home(home)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _home() -> Path:
+    return Path(os.environ.get("GENPIPE_HOME", ".genpipe")).expanduser().absolute()
 
 
 def _usable_cpus() -> int:

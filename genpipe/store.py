@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +21,8 @@ from typing import Any
 
 import fsspec
 
-from genpipe.errors import ConflictError, InfrastructureError, UsageError
+from genpipe.errors import ConflictError, DataError, InfrastructureError, UsageError, refuse_keys
+from genpipe.settings import make_folder
 
 SCHEMES = ("file", "s3")
 MAX_ATTEMPTS = 7  # with growing pauses: a server may be away for some 25 seconds
@@ -52,6 +54,7 @@ def plain_name(text: str) -> str:
 
 
 def scheme_of(uri: str) -> str:
+    refuse_keys(uri)
     scheme = uri.split("://", 1)[0] if "://" in uri else "file"
     if scheme not in SCHEMES:
         raise UsageError(
@@ -114,6 +117,22 @@ def read_json(uri: str) -> Any:
     return json.loads(read_bytes(uri))
 
 
+def read_limited(uri: str, most: int) -> bytes:
+    """An object that a stranger may have made: its size is asked first, and more than `most` bytes are a
+    DataError. So is on disk what is no regular file: a link leads elsewhere, a pipe or device has no end.
+    """
+    found = size(uri)
+    if found is None:
+        raise FileNotFoundError(uri)
+    if found > most:
+        raise DataError("LIMIT", where=uri, found=f"{found} bytes", expected=f"at most {most}")
+    if scheme_of(uri) == "s3":
+        return read_bytes(uri)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    with answering(uri), open(os.open(path_of(uri), flags), "rb") as file:
+        return file.read(found)
+
+
 def exists(uri: str) -> bool:
     try:
         with answering(uri):
@@ -124,12 +143,20 @@ def exists(uri: str) -> bool:
 
 
 def size(uri: str) -> int | None:
-    """Bytes of an object; None if it is not there."""
+    """Bytes of an object; None if it is not there. On disk only a regular file is one, see `read_limited`."""
     try:
         with answering(uri):
-            return int(filesystem(uri).size(path_of(uri)))
+            if scheme_of(uri) == "s3":
+                return int(filesystem(uri).size(path_of(uri)))
+            told = os.lstat(path_of(uri))
     except FileNotFoundError:
         return None
+    if not stat.S_ISREG(told.st_mode):
+        found = "a link" if stat.S_ISLNK(told.st_mode) else "a folder, pipe or device"
+        raise DataError(
+            "FILE", where=uri, found=found, expected="a regular file", fix="copy the whole folder"
+        )
+    return told.st_size
 
 
 def occupied(uri: str) -> bool:
@@ -172,7 +199,7 @@ def _scratch(target: Path, data: bytes | memoryview) -> Iterator[Path]:
 
 def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:  # FileExistsError too: a file where a folder should be
         raise unreachable(str(folder), error) from error
 
@@ -262,7 +289,8 @@ def unreachable(uri: str, error: Exception) -> InfrastructureError:
 
 def canonical(value: Any) -> bytes:
     """JSON with sorted keys and no blanks: equal values, equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str).encode()
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return text.encode(errors="backslashreplace")  # a file name need not be UTF-8; in JSON this is an escape
 
 
 def digest(value: Any) -> str:

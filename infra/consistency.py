@@ -1,7 +1,7 @@
 """Do compose.yaml, infra/k8s and prefect.yaml describe one and the same system?
 
 They cannot share a file, so this compares them after their own tools have read them: images, ports,
-environment, secrets, network policies. Used by infra/validate.py.
+environment, secrets, network policies, and that every part asks who is there. Used by infra/validate.py.
 """
 
 from __future__ import annotations
@@ -180,6 +180,65 @@ def compare_secrets(root: Path, compose_text: str, found: dict[str, dict[str, An
     return problems
 
 
+LOCKS = {  # what a part must be told on its command line or in its environment, so that it asks who is there
+    "s3": ("-s3.config=", "-filer.disableHttp"),
+    "mlflow": ("basic-auth", "MLFLOW_FLASK_SERVER_SECRET_KEY"),
+    "prefect-server": ("PREFECT_SERVER_API_AUTH_STRING",),
+    "ray-head": ("RAY_AUTH_MODE=token", "RAY_AUTH_TOKEN", "--include-dashboard=false"),
+    "ray-worker": ("RAY_AUTH_MODE=token", "RAY_AUTH_TOKEN"),
+    "worker": (
+        "RAY_AUTH_MODE=token",
+        "RAY_AUTH_TOKEN",
+        "PREFECT_API_AUTH_STRING",
+        "MLFLOW_TRACKING_PASSWORD",
+    ),
+}
+DOORS = ("--ray-client-server-port", "--dashboard-host=0.0.0.0", "RAY_AUTH_MODE=disabled")
+CLOSED_NETWORKS = ("database", "store")
+
+
+def compare_locks(
+    compose: dict[str, Any], found: dict[str, dict[str, Any]], documents: list[dict[str, Any]]
+) -> list[str]:
+    """Every part asks for a token or password in both descriptions; KubeRay sets Ray's by `authOptions`."""
+    problems = []
+    for service, locks in LOCKS.items():
+        part, container = compose["services"][service], found[SAME_PLACE[service]]["containers"][0]
+        theirs = environment(found[SAME_PLACE[service]], documents)
+        told = {
+            "compose.yaml": _told(part, "entrypoint", part.get("environment", {})),
+            "infra/k8s": _told(container, "args", theirs),
+        }
+        for where, text in told.items():
+            by_operator = where == "infra/k8s" and service.startswith("ray-")
+            problems += [
+                f"locks: {service} in {where} lacks {lock}"
+                for lock in locks
+                if lock not in text and not by_operator
+            ]
+            problems += [f"locks: {service} in {where} has {door}" for door in DOORS if door in text]
+    for name in CLOSED_NETWORKS:
+        if not compose["networks"][name].get("internal"):
+            problems.append(f"locks: network {name} in compose.yaml is not internal")
+    for doc in documents:
+        if doc["kind"] == "RayCluster":
+            if doc["spec"].get("authOptions", {}).get("mode") != "token":
+                problems.append("locks: the RayCluster in infra/k8s lacks authOptions: {mode: token}")
+            if doc["spec"]["headGroupSpec"]["rayStartParams"].get("include-dashboard") != "false":
+                problems.append("locks: the RayCluster in infra/k8s starts a dashboard")
+    return problems
+
+
+def _told(part: dict[str, Any], also: str, variables: dict[str, str | None]) -> str:
+    """Command line and environment of a part as one text."""
+    words = [word for key in ("command", also) for word in _words(part.get(key))]
+    return " ".join([*words, *(f"{name}={value}" for name, value in variables.items())])
+
+
+def _words(command: str | list[str] | None) -> list[str]:
+    return [command] if isinstance(command, str) else [str(word) for word in command or []]
+
+
 def compare_prefect(root: Path, worker: dict[str, str | None]) -> list[str]:
     """prefect.yaml's deployments run in our pool and add no variable the worker is not told."""
     problems = []
@@ -214,5 +273,6 @@ def compare(root: Path, compose: dict[str, Any], documents: list[dict[str, Any]]
         return problems  # with a service missing the rest would only repeat it
     problems += compare_environment(compose, found, documents)
     problems += compare_ports(compose, found, documents)
+    problems += compare_locks(compose, found, documents)
     problems += compare_secrets(root, (root / "infra/compose.yaml").read_text(), found)
     return problems + compare_prefect(root, environment(found["worker"], documents))

@@ -1,12 +1,13 @@
 #!/bin/sh
-# Writes requirements.lock (core, s3, server, dp) and requirements-dev.lock (only what `dev` adds to it).
+# Writes requirements.lock (core, s3, server, dp), requirements-dev.lock (only what `dev` adds to it) and
+# infra/torch-cuda.txt (torch for CUDA and only what it adds). infra/torch.txt is the one lock kept by hand.
 # Universal for Python 3.11-3.13 on Linux and macOS, with hashes, without torch, and without a word about
 # the index used: whoever installs brings their own. Existing pins stay unless UPGRADE=1.
 set -eu
 cd "$(dirname "$0")/.."
 # A marker that is never true takes torch, and with it every nvidia-* and triton package, out of the resolution.
 without_torch=$(mktemp)
-trap 'rm -f "$without_torch"' EXIT
+trap 'rm -f "$without_torch" "$without_torch.cuda"' EXIT
 echo "torch ; sys_platform == 'never'" >"$without_torch"
 uv=${VENV:-.venv}/bin/uv
 
@@ -22,7 +23,18 @@ compile -o requirements.lock
 compile --extra dev -c requirements.lock -o requirements-dev.lock \
     $(sed -n 's,^\([A-Za-z0-9._-]*\)==.*,--no-emit-package \1,p' requirements.lock)
 
-if grep -nE '://|^-|(^| )(/|\./)' requirements.lock requirements-dev.lock | grep -v -e '--hash='; then
+# `===`: a CPU build with the same number (2.13.0+cpu) is another file. uv reads metadata; no wheel is fetched.
+torch=$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' infra/torch.txt)
+{
+    echo "# torch for DEVICE=cuda and NVIDIA's packages (CUDA 13) on Linux, with hashes; infra/lock.sh writes it."
+    # shellcheck disable=SC2046
+    echo "$torch" | "$uv" pip compile - --quiet --universal --python-version 3.11 --generate-hashes -c requirements.lock \
+        --no-emit-index-url --no-emit-find-links --no-annotate --no-header ${UPGRADE:+--upgrade} \
+        $(sed -n 's,^\([A-Za-z0-9._-]*\)==.*,--no-emit-package \1,p' requirements.lock) | sed 's/^torch==/torch===/'
+} >"$without_torch.cuda"
+grep -q '^torch===' "$without_torch.cuda" && mv "$without_torch.cuda" infra/torch-cuda.txt
+
+if grep -nE '://|^-|(^| )(/|\./)' requirements.lock requirements-dev.lock infra/torch-cuda.txt | grep -v -e '--hash='; then
     echo "the lock names an address, an option or a path (above); it must hold names, versions and hashes only" >&2
     exit 1
 fi

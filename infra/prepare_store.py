@@ -1,4 +1,6 @@
-"""Make the buckets, switch versioning on, and prove that the store keeps the promise our commits rest on.
+"""Make the buckets, switch versioning on, prove that the store keeps the promise our commits rest on.
+
+It also refuses a store that still knows a key of the example.
 
 Runs once at start-up with the store's admin key (service `store-init` in compose, Job in Kubernetes).
 Some stores accept `If-None-Match: *` and ignore it; on such a store two writers could both believe they
@@ -14,6 +16,12 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 BUCKETS = ("lake", "mlflow")
+# what stands in s3.example.json: whoever has read it could log in with these
+EXAMPLE_KEYS = {
+    "S3_ADMIN_ACCESS_KEY": "S3_ADMIN_SECRET_KEY",
+    "AWS_ACCESS_KEY_ID": "AWS_SECRET_ACCESS_KEY",
+    "MLFLOW_S3_ACCESS_KEY": "MLFLOW_S3_SECRET_KEY",
+}
 PROBE = "genpipe-probe/conditional-put"
 
 
@@ -55,8 +63,21 @@ def check_conditional_put(s3: Any) -> None:
     )
 
 
+def check_no_example_key() -> None:
+    """No identity may still have the key that stands in the example."""
+    for key, secret in EXAMPLE_KEYS.items():
+        try:
+            boto3.client("s3", aws_access_key_id=key, aws_secret_access_key=secret).list_buckets()
+        except ClientError:
+            continue
+        raise SystemExit(
+            f"s3.json still has the key {key} of s3.example.json, which everybody knows: put yours in"
+        )
+
+
 if __name__ == "__main__":
     client = boto3.client("s3")  # address and keys from AWS_ENDPOINT_URL and AWS_* in the environment
     wait_until_writable(client)
     check_conditional_put(client)
+    check_no_example_key()
     print("object store ready: buckets", ", ".join(BUCKETS), "- versioned, conditional puts honoured")

@@ -5,7 +5,8 @@
 #   VENV=.venv                  where            PYTHON=python3.12   which Python (3.11 to 3.13)
 #   DEVICE=cpu|cuda             which torch build; without it: the one already there, else CPU
 #
-# Everything but torch comes from the lock files with hashes. torch comes from infra/torch.txt: see install_torch.
+# Everything comes with hashes: torch from infra/torch.txt or infra/torch-cuda.txt (see install_torch), the rest from
+# the lock files.
 set -eu
 cd "$(dirname "$0")/.."
 level=${1:-run}
@@ -28,7 +29,7 @@ key() { # the scripts inside an environment hold its path, so a moved checkout n
     version=$(sed -n 's/^version *= *//p' "$venv/pyvenv.cfg")
     case $level in dev) files="requirements.lock requirements-dev.lock" ;; *) files=requirements.lock ;; esac
     # shellcheck disable=SC2086
-    echo "$(digest $files infra/torch.txt infra/setup.sh) $version $PWD"
+    echo "$(digest $files infra/torch.txt infra/torch-cuda.txt infra/setup.sh) $version $PWD"
 }
 
 is_ready() {
@@ -71,6 +72,13 @@ explain() { # turn the end of an installer's log into one sentence
     fail "an install step failed" "the whole log: $log"
 }
 
+check_driver() { # infra/torch-cuda.txt is made for CUDA 13, which drivers before 580 cannot run
+    driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1) || return 0
+    case ${driver%%.*} in '' | *[!0-9]*) return 0 ;; esac
+    [ "${driver%%.*}" -ge 580 ] || fail "driver $driver cannot run CUDA 13, for which torch is locked (580 or later can)" \
+        "update the driver, or choose a build yourself, without hashes: $venv/bin/uv pip install --python $venv/bin/python --torch-backend=auto torch==$("$venv/bin/python" infra/torch_build.py wanted); then again"
+}
+
 quietly() { echo "+ $*" >>"$log"; "$@" >>"$log" 2>&1 || explain; }
 
 install_torch() { # plain pip on Linux often means a CUDA build and gigabytes of nvidia-*: look before installing
@@ -79,19 +87,24 @@ install_torch() { # plain pip on Linux often means a CUDA build and gigabytes of
         echo "$have" >"$venv/.stamp-device"
         return
     fi
-    if [ "$device" = cuda ]; then # uv knows where PyTorch keeps its builds and picks by the driver found
-        quietly "$venv/bin/uv" pip install --python "$venv/bin/python" --torch-backend=auto --reinstall-package torch -r infra/torch.txt
+    if [ "$device" = cuda ]; then
+        check_driver
+        quietly "$venv/bin/python" -m pip install --require-hashes --no-deps --force-reinstall -r infra/torch-cuda.txt
     else
-        quietly "$venv/bin/python" -m pip install --dry-run --ignore-installed --quiet --report "$venv/torch-report.json" -r infra/torch.txt
+        # Without hashes, since pip reads a file's metadata alone only then; nothing is installed from this answer.
+        quietly "$venv/bin/python" -m pip install --dry-run --ignore-installed --quiet --report "$venv/torch-report.json" \
+            "torch==$("$venv/bin/python" infra/torch_build.py wanted)"
         if [ "$("$venv/bin/python" infra/torch_build.py planned "$venv/torch-report.json")" = cpu ]; then
-            quietly "$venv/bin/python" -m pip install --no-deps --force-reinstall -r infra/torch.txt
-        else
-            quietly "$venv/bin/uv" pip install --python "$venv/bin/python" --no-deps --torch-backend=cpu --reinstall-package torch -r infra/torch.txt
+            quietly "$venv/bin/python" -m pip install --require-hashes --no-deps --force-reinstall -r infra/torch.txt
+        else # uv knows where PyTorch keeps its CPU builds; it looks up hashes by the whole version, label and all
+            sed 's/^torch==[^ ]*/&+cpu/' infra/torch.txt >"$venv/torch-cpu.txt"
+            quietly "$venv/bin/uv" pip install --python "$venv/bin/python" --require-hashes --no-deps --torch-backend=cpu \
+                --reinstall-package torch -r "$venv/torch-cpu.txt"
         fi
     fi
     have=$("$venv/bin/python" infra/torch_build.py installed)
     [ "$have" != none ] || fail "the installer reported success but there is no torch" "the whole log: $log"
-    # A machine without a card gets a CPU build from `auto`; the answer to DEVICE=cuda is then still given.
+    # DEVICE=cuda on a system for which there are no CUDA builds gets a CPU build; the question is then still answered.
     echo "${device:-$have}" >"$venv/.stamp-device"
 }
 

@@ -1,6 +1,7 @@
 """Which torch build is installed, or would be: the one question the set-up asks before it installs torch.
 
     python infra/torch_build.py installed             none (also: wrong version), cpu or cuda
+    python infra/torch_build.py wanted                the version infra/torch.txt names
     python infra/torch_build.py planned REPORT.json   cpu or cuda, from `pip install --dry-run --report`
 
 A build counts as CUDA when it brings along packages made for NVIDIA cards. Standard library only, and run by
@@ -58,6 +59,8 @@ def wanted_version() -> str:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["installed"]:
         print(installed(wanted_version()))
+    elif sys.argv[1:2] == ["wanted"]:
+        print(wanted_version())
     elif sys.argv[1:2] == ["planned"] and len(sys.argv) == 3:
         print(planned(Path(sys.argv[2])))
     else:

@@ -26,6 +26,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
 import consistency
+import images
 
 KUBERNETES = "1.37"
 TOOLS = Path(sys.executable).parent  # the environment's own copies, whether or not it is activated
@@ -169,6 +170,12 @@ def check_consistency(root: Path) -> list[str]:
     return consistency.compare(root, compose, [doc for doc in yaml.safe_load_all(rendered) if doc])
 
 
+def check_images(root: Path) -> list[str]:
+    """Every image by digest, or with a reason."""
+    rendered, problems = run_tool("kubectl", "kustomize", "infra/k8s", root=root)
+    return problems or images.check(root, list(yaml.safe_load_all(rendered)))
+
+
 CHECKS: dict[str, Callable[[Path], list[str]]] = {
     "yamllint": check_yaml,
     "hadolint": check_dockerfile,
@@ -177,6 +184,7 @@ CHECKS: dict[str, Callable[[Path], list[str]]] = {
     "kubernetes": check_kubernetes,
     "kuberay": check_kuberay,
     "consistency": check_consistency,
+    "images": check_images,
 }
 
 

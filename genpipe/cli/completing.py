@@ -7,11 +7,12 @@ from typing import Annotated, Any
 import typer
 
 from genpipe.cli.app import Name, Options, Seed, app
-from genpipe.cli.output import pairs, say, staged
+from genpipe.cli.output import echo, pairs, say, staged
 
 Model = Annotated[str, typer.Argument(help="models:/name@champion, models:/name/3, or a bundle's URI.")]
 Rows = Annotated[str, typer.Argument(help="CSV, JSON Lines or Parquet: a file, folder, glob or s3://.")]
 Output = Annotated[str | None, typer.Option(help="Folder or s3:// prefix; by default in the store.")]
+TAKEN = ("model", "source", "rows", "output", "seed", "name", "progress")  # what -o may not say again
 
 
 @app.command()
@@ -33,7 +34,9 @@ def impute(
     def work(progress: Any) -> Any:
         from genpipe.stages.complete import impute
 
-        return impute(model, rows, output=output, seed=seed, name=name, progress=progress, **pairs(option))
+        return impute(
+            model, rows, output=output, seed=seed, name=name, progress=progress, **pairs(option, taken=TAKEN)
+        )
 
     made = staged("impute", work)
     say(dataset=made.uri, rows=made.rows("generated"))
@@ -50,10 +53,10 @@ def score(model: Model, rows: Rows, output: Output = None, name: Name = None, op
     def work(progress: Any) -> Any:
         from genpipe.stages.complete import score
 
-        return score(model, rows, output=output, name=name, progress=progress, **pairs(option))
+        return score(model, rows, output=output, name=name, progress=progress, **pairs(option, taken=TAKEN))
 
     made = staged("score", work)
     table = made.table("generated")
     say(dataset=made.uri, rows=table.num_rows)
     odd = table.to_pandas().nsmallest(5, "log_probability")
-    typer.echo("\nthe most unusual rows\n" + odd.to_string(index=False, float_format="{:.4g}".format))
+    echo("\nthe most unusual rows\n" + odd.to_string(index=False, float_format="{:.4g}".format))

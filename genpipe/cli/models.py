@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from genpipe.cli.app import Name, Seed, app
-from genpipe.cli.output import dataset_of, pairs, recipe_of, say, scores, staged
+from genpipe.cli.output import dataset_of, echo, pairs, recipe_of, say, scores, staged
 
 
 @app.command()
@@ -86,7 +86,7 @@ def tune(
 
     found = staged("tune", work)
     say(study=found.uri, winner=found.best.name, trials=len(found.trials), **found.best_metrics)
-    typer.echo(found.best.model_dump_json(indent=1))
+    echo(found.best.model_dump_json(indent=1))
 
 
 @app.command()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,12 @@ from typing import Any
 import typer
 
 from genpipe.errors import UsageError, unknown
+from genpipe.redaction import shown, shown_lines
 
 
 def staged(title: str, work: Callable[[Any], Any], *, plan: tuple[str, ...] = ()) -> Any:
     """Run `work(progress)` behind a quiet screen."""
-    from genpipe.console import Screen, log_file, quiet
+    from genpipe.console import Screen, log_file, quiet, write_traceback
 
     log = log_file(title)
     with (
@@ -25,33 +25,46 @@ def staged(title: str, work: Callable[[Any], Any], *, plan: tuple[str, ...] = ()
     ):
         try:
             return work(screen)
-        except BaseException:
-            with log.open("a") as file:
-                traceback.print_exc(file=file)
+        except BaseException as error:
+            write_traceback(log, error)
             raise
+
+
+def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print what may hold names and values of others: what a terminal would obey is made visible."""
+    typer.echo(shown_lines(text), err=err, nl=nl)
 
 
 def say(**facts: Any) -> None:
     width = max(map(len, facts))
     for key, value in facts.items():
         if value not in ("", None):
-            typer.echo(f"{key:<{width}}  {f'{value:.4g}' if isinstance(value, float) else value}")
+            echo(f"{key:<{width}}  {f'{value:.4g}' if isinstance(value, float) else shown(value)}")
 
 
 def scores(report: Any) -> None:
-    rows = [("score", "value", "worthless", "real data"), *(row[:4] for row in report.table())]
+    rows = [
+        ("score", "value", "worthless", "real data"),
+        *(tuple(map(shown, row[:4])) for row in report.table()),
+    ]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     for row in rows:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+        echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
 
 
-def pairs(items: list[str] | None) -> dict[str, Any]:
-    """KEY=VALUE arguments; a value that is JSON (a number, true, a list) becomes that."""
+def pairs(items: list[str] | None, *, taken: tuple[str, ...] = ()) -> dict[str, Any]:
+    """KEY=VALUE arguments; a value that is JSON (a number, true, a list) becomes that.
+
+    taken: arguments of the verb, which are not to be given a second time.
+    """
     found: dict[str, Any] = {}
     for item in items or []:
         key, mark, value = item.partition("=")
         if not mark or not key:
             raise UsageError("USAGE", where=item, found="no '='", expected="KEY=VALUE")
+        if key in taken:
+            fix = f"say it with --{key}, if the verb has that" if key.isidentifier() else ""
+            raise UsageError("OPTION", where=key, found="no option of a source", fix=fix)
         with contextlib.suppress(ValueError):
             value = json.loads(value)
         found[key] = value

@@ -11,7 +11,7 @@ import typer
 from genpipe import __version__
 from genpipe.cli import completing, models, tables
 from genpipe.cli.app import Name, Options, app
-from genpipe.cli.output import pairs, say, staged
+from genpipe.cli.output import echo, pairs, say, staged
 from genpipe.errors import UsageError
 
 __all__ = ["app", "completing", "models", "tables"]
@@ -34,16 +34,16 @@ def validate(
     from genpipe.pipeline.tables import TablesSpec
 
     if schema:
-        return typer.echo(json.dumps(PipelineSpec.model_json_schema(by_alias=True), indent=1))
+        return echo(json.dumps(PipelineSpec.model_json_schema(by_alias=True), indent=1))
     if not spec:
         raise UsageError("USAGE", where="validate", found="no file", expected="genpipe validate SPEC.yaml")
     found = check(spec)
     rows = f", then generate {found.generate.rows:,} rows" if found.generate else ""
     if isinstance(found, TablesSpec):
-        return typer.echo(f"{spec}: valid: {found.name}, related tables {', '.join(found.tables)}{rows}")
+        return echo(f"{spec}: valid: {found.name}, related tables {', '.join(found.tables)}{rows}")
     recipe = found.recipe.get("base", "changed") if isinstance(found.recipe, dict) else found.recipe
     how = f"search of {found.search.trials} trials" if found.search else f"recipe {recipe or 'by data kind'}"
-    typer.echo(f"{spec}: valid: {found.name} from {found.source.path}, {how}{rows}")
+    echo(f"{spec}: valid: {found.name} from {found.source.path}, {how}{rows}")
 
 
 @app.command()
@@ -86,7 +86,9 @@ def ingest(
             holdout=holdout,
             schema=schema,
             progress=progress,
-            **pairs(option),
+            **pairs(
+                option, taken=("source", "name", "kind", "target", "key", "holdout", "schema", "progress")
+            ),
         )
 
     dataset = staged("ingest", work)
@@ -103,7 +105,7 @@ def ingest(
     if save_schema:
         Path(save_schema).write_text(text)
     else:
-        typer.echo(f"\n{text}", nl=False)
+        echo(f"\n{text}", nl=False)
 
 
 @app.command()
@@ -146,7 +148,7 @@ def explain(
     """
     from genpipe.stages.explain import explain as look
 
-    typer.echo(json.dumps(look(path), indent=2, default=str))
+    echo(json.dumps(look(path), indent=2, default=str))
 
 
 @app.command()
@@ -167,4 +169,4 @@ def demo(
 @app.command(hidden=True)
 def version() -> None:
     """Print the version."""
-    typer.echo(__version__)
+    echo(__version__)

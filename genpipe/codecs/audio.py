@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 import wave
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,7 @@ import pyarrow as pa
 from genpipe.codecs.base import Arrays, Codec, CodecConfig, RowStats, Stats, check_version
 from genpipe.codecs.columns import assemble, only_field
 from genpipe.codecs.conditions import ConditionTable
+from genpipe.codecs.stored import AudioForm
 from genpipe.errors import DataError
 from genpipe.schema import BLOB, Audio, Schema
 from genpipe.spec import TensorSpec
@@ -34,6 +36,7 @@ from genpipe.spec import TensorSpec
 BANDS, WINDOW_SECONDS, RANGE_DB = 64, 0.032, 60.0
 SPREAD_ROUNDS, PHASE_ROUNDS, MOMENTUM = 30, 32, 0.99
 TINY = 1e-8
+MOST_FREQUENCIES = 513  # of a rate of 48 kHz; beyond, decoding costs their number and not its square
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,10 @@ class AudioCodec(Codec):
     @classmethod
     def from_json(cls, schema: Schema, data: dict[str, Any]) -> AudioCodec:
         check_version(cls.kind, data)
-        return cls(schema, data["peak"], data["frames"], ConditionTable.model_validate(data["conditions"]))
+        form = AudioForm.model_validate({name: data[name] for name in AudioForm.model_fields})
+        if form.frames > only_field(schema, "audio").frames:
+            raise ValueError(f"{form.frames} frames of clips that have fewer")
+        return cls(schema, form.peak, form.frames, ConditionTable.read(schema, data["conditions"]))
 
     @cached_property
     def _hann(self) -> np.ndarray:
@@ -167,10 +173,12 @@ class AudioCodec(Codec):
     def _spread(self, bands: np.ndarray) -> np.ndarray:
         """(B, T, M) -> (B, T, F) >= 0 whose bands are as near as can be."""
         bank = self._mel
-        target, gram = bands @ bank, bank.T @ bank
+        target, many = bands @ bank, bank.shape[1] > MOST_FREQUENCIES
+        gram = None if many else bank.T @ bank  # of very many it would be far larger than the bank
         out = target / np.maximum(bank.sum(0) * bank.sum(1).mean(), TINY)
         for _ in range(SPREAD_ROUNDS):
-            out *= target / np.maximum(out @ gram, TINY)
+            back = (out @ bank.T) @ bank if gram is None else out @ gram
+            out *= target / np.maximum(back, TINY)
         return out
 
     def _waves(self, magnitude: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -193,7 +201,7 @@ def read_waves(column: pa.Array, field: Audio) -> np.ndarray:
             with wave.open(io.BytesIO(data or b"")) as file:
                 got = file.getframerate(), file.getnchannels(), file.getsampwidth()
                 samples = np.frombuffer(file.readframes(field.frames), dtype="<i2")
-        except (wave.Error, EOFError, ValueError) as error:
+        except (wave.Error, EOFError, ValueError, RuntimeError, struct.error) as error:
             raise DataError(
                 "AUDIO", where=where, found=f"unreadable WAV ({error})", expected="WAV bytes"
             ) from None

@@ -48,13 +48,13 @@ class CodecConfig(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    bins: int = 100
+    bins: int = Field(default=100, ge=1, le=10_000)
     dependencies: bool = True
     rare: Literal["keep", "sample", "protect"] = "protect"
-    rare_below: int = Field(default=LEAST, ge=0)
-    rare_label: str | None = Field(default=None, min_length=1)
-    context: int = 128
-    frames: int = 4096
+    rare_below: int = Field(default=LEAST, ge=0, le=10**12)
+    rare_label: str | None = Field(default=None, min_length=1, max_length=200)
+    context: int = Field(default=128, ge=1, le=65_536)
+    frames: int = Field(default=4096, ge=1, le=2**22)
 
     @model_validator(mode="before")
     @classmethod

@@ -26,6 +26,7 @@ from genpipe.codecs.base import CodecConfig
 from genpipe.codecs.columns import Column, Fixed, Learnt, Placeholder, hottest, one_hot, rounded
 from genpipe.codecs.conditions import check_label
 from genpipe.codecs.holders import Holders, coarse, hash_values
+from genpipe.codecs.stored import ChoiceForm, check_legal
 from genpipe.errors import DataError
 from genpipe.schema import AnyField
 from genpipe.spec import Span
@@ -121,7 +122,10 @@ class Choice(Learnt):
 
     @classmethod
     def from_json(cls, field: AnyField, data: dict[str, Any]) -> Choice:
-        return cls(field, **data | {"values": tuple(data["values"]), "shares": tuple(data["shares"])})
+        form = ChoiceForm.model_validate(data)
+        made = cls(field, tuple(form.values), tuple(form.shares), form.rare, form.missing, form.label)
+        check_legal(field, pa.concat_arrays([made.known, pa.nulls(int(form.missing), field.arrow())]))
+        return made
 
 
 class Counted:

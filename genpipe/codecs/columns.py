@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genpipe.codecs.identify import made_values
+from genpipe.codecs.stored import FixedForm, PlaceholderForm, check_legal
 from genpipe.errors import UsageError
 from genpipe.schema import AnyField, Schema
 from genpipe.spec import Span
@@ -173,7 +174,9 @@ class Fixed(Column):
 
     @classmethod
     def from_json(cls, field: AnyField, data: dict[str, Any]) -> Fixed:
-        return cls(field, data["value"])
+        made = cls(field, FixedForm.model_validate(data).value)
+        check_legal(field, made.decode(np.zeros(1, np.int64), np.random.default_rng(0)))
+        return made
 
 
 @dataclass(frozen=True)
@@ -206,7 +209,9 @@ class Placeholder(Column):
 
     @classmethod
     def from_json(cls, field: AnyField, data: dict[str, Any]) -> Placeholder:
-        return cls(field, data["missing"])
+        made = cls(field, PlaceholderForm.model_validate(data).missing)
+        check_legal(field, pa.nulls(int(made.missing > 0), field.arrow()))
+        return made
 
 
 def only_field(schema: Schema, kind: str) -> Any:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from genpipe.codecs.holders import coarse
+from genpipe.codecs.stored import check_legal
 from genpipe.errors import DataError, UsageError, closest, unknown
 from genpipe.schema import AnyField, Schema
 
@@ -27,8 +28,31 @@ class ConditionTable(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     names: tuple[str, ...] = ()
     values: tuple[tuple[str | bool | None, ...], ...] = ()
-    cells: tuple[tuple[int, ...], ...] = ()
+    cells: tuple[tuple[Annotated[int, Field(ge=0, lt=2**53)], ...], ...] = ()
     label: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> ConditionTable:
+        if len(self.values) != len(self.names) or any(not v or len(set(v)) < len(v) for v in self.values):
+            raise ValueError("conditions need classes of each field, all of them different")
+        if any(len(cell) != len(self.names) + 1 for cell in self.cells) or (self.names and not self.cells):
+            raise ValueError("conditions need cells of a code of each field and a count")
+        if self.names:
+            table = np.asarray(self.cells)
+            if (table[:, :-1] >= self.sizes).any() or not table[:, -1].sum() > 0:
+                raise ValueError("conditions need counts of the classes that there are, not all of them 0")
+        return self
+
+    @classmethod
+    def read(cls, schema: Schema, data: Any) -> ConditionTable:
+        """From codec.json; a ValueError where it is not of the schema's condition fields."""
+        table = cls.model_validate(data)
+        if table.names != schema.conditions:
+            raise ValueError(f"conditions {list(table.names)}, of the schema {list(schema.conditions)}")
+        for name, values in zip(table.names, table.values, strict=True):
+            field = schema.field(name).model_copy(update={"nullable": True})
+            check_legal(field, pa.array(values, field.arrow()))
+        return table
 
     @property
     def sizes(self) -> tuple[int, ...]:

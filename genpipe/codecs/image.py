@@ -67,4 +67,4 @@ class ImageCodec(Codec):
     @classmethod
     def from_json(cls, schema: Schema, data: dict[str, Any]) -> ImageCodec:
         check_version(cls.kind, data)
-        return cls(schema, ConditionTable.model_validate(data["conditions"]))
+        return cls(schema, ConditionTable.read(schema, data["conditions"]))

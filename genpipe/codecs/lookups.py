@@ -7,6 +7,7 @@ combinations of training, a `Lookup` the commonest partner that each value had t
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 
 from genpipe.codecs.scale import nearest
 from genpipe.codecs.sketch import to_numpy
+from genpipe.codecs.stored import LookupForm, check_legal
 from genpipe.constraints import NUMBERS
 from genpipe.errors import DataError
 from genpipe.schema import AnyField, Category
@@ -91,6 +93,14 @@ class Tied:
     def reduce(self, columns: Columns) -> Columns:
         return {self.field.name: together([columns[s.name] for s in self.sources])}
 
+    def check(self, combinations: Sequence[str]) -> None:
+        """Raise a ValueError unless each is a JSON list of a value of every source."""
+        made = self.restore({self.field.name: pa.array(combinations, pa.string())})
+        if any(len(json.loads(text)) != len(self.sources) for text in combinations):
+            raise ValueError(f"combinations that are not of {len(self.sources)} values")
+        for source in self.sources:
+            check_legal(source, made[source.name])
+
     def restore(self, columns: Columns) -> Columns:
         found = columns[self.field.name].dictionary_encode()
         rows = [json.loads(text) for text in found.dictionary.to_pylist()]
@@ -122,6 +132,27 @@ class Lookup:
             plain(from_plain(list(keys), self.sources[0])) if one else pa.array(keys, pa.string()),
             from_plain(list(partners), self.field),
         )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "label": self.label,
+            "columns": [s.name for s in self.sources],
+            "made": self.field.name,
+            "pairs": [list(pair) for pair in self.pairs],
+            "snaps": self.snaps,
+        }
+
+    @classmethod
+    def read(cls, form: LookupForm, fields: Mapping[str, AnyField]) -> Lookup:
+        """From codec.json; a ValueError where partners are no values of the field."""
+        if len(form.pairs) > MOST_KEYS:
+            raise ValueError(f"{len(form.pairs)} pairs, more than {MOST_KEYS}")
+        sources, pairs = tuple(fields[name] for name in form.columns), tuple((k, v) for k, v in form.pairs)
+        made = cls(form.label, sources, fields[form.made], pairs, form.snaps)
+        check_legal(made.field, made._known[1])
+        if made.snaps:
+            check_legal(sources[0], from_plain(made._known[0], sources[0]))
+        return made
 
     def _keys(self, columns: Columns) -> pa.Array:
         found = [columns[s.name] for s in self.sources]

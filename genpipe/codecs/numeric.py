@@ -14,6 +14,7 @@ from genpipe.codecs.fitting import fit_score, make_cells, within
 from genpipe.codecs.holders import Crowd, coarse
 from genpipe.codecs.scale import Axis, Cells, Score, bin_levels, make_axis, nearest
 from genpipe.codecs.sketch import Tally, to_numpy
+from genpipe.codecs.stored import ScaleForm, check_legal, read_axis, read_score
 from genpipe.errors import DataError
 from genpipe.schema import AnyField
 from genpipe.spec import Span
@@ -197,15 +198,14 @@ class Scale(Learnt):
 
     @classmethod
     def from_json(cls, field: AnyField, data: dict[str, Any]) -> Scale:
-        axis, cells, score = Axis(field, **data["axis"]), data["cells"], data["score"]
-        kind = np.int64 if axis.whole else np.float64
-        atoms = np.asarray(cells["atoms"], dtype=kind)
-        edges = np.asarray(cells["edges"], dtype=np.float64).reshape(-1, cells["pieces"] + 1)
+        form = ScaleForm.model_validate(data)
+        axis, cells = read_axis(field, form.axis), form.cells
+        atoms, modes = form.axis.points(cells.atoms, "atoms"), form.axis.points(form.modes, "modes")
         origin = axis.low if axis.whole else 0.0
-        made = Cells(atoms, edges, cells["pieces"], axis.whole, origin)
-        line = Score(np.asarray(score["knots"]), np.asarray(score["scores"])) if score else None
-        modes = np.asarray(data["modes"], dtype=kind)
-        return cls(field, axis, made, modes, line, tuple(data["shares"]), data["missing"])
+        made = Cells(atoms, cells.edge_table(form.axis), cells.pieces, axis.whole, origin)
+        check_legal(field, pa.nulls(int(form.missing), field.arrow()))
+        score = read_score(form.score, form.axis)
+        return cls(field, axis, made, modes, score, tuple(form.shares), form.missing)
 
 
 def log_density(cells: Cells, points: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ import numpy as np
 from genpipe.errors import DataError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+FORMATS = ("PNG", "JPEG")  # others call more code than a dataset needs, EPS even Ghostscript
 SMALL = 64 * 64  # pixels; beyond it Pillow's fixed cost no longer counts
 _TYPE = {1: 0, 3: 2}  # PNG's colour type by channels
 
@@ -57,15 +58,12 @@ def _inflate(data: bytes, height: int, width: int, channels: int) -> bytes | Non
         if name == b"IDAT":
             parts.append(data[at + 8 : at + 8 + length])
         at += 12 + length
+    size = height * (1 + width * channels)
     try:
-        lines = zlib.decompress(b"".join(parts))
+        lines = zlib.decompressobj().decompress(b"".join(parts), size + 1)  # no more, however much is in it
     except zlib.error:
         return None
-    return (
-        lines
-        if len(lines) == height * (1 + width * channels) and max(lines[:: len(lines) // height]) <= 4
-        else None
-    )
+    return lines if len(lines) == size and max(lines[:: size // height]) <= 4 else None
 
 
 def _open(data: bytes | None, height: int, width: int, channels: int, where: str) -> np.ndarray:
@@ -73,16 +71,16 @@ def _open(data: bytes | None, height: int, width: int, channels: int, where: str
 
     expected = f"a picture of {width}x{height} pixels"
     try:
-        with Image.open(io.BytesIO(data or b"")) as picture:
-            pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(
-            "IMAGE", where=where, found=f"unreadable image ({error})", expected=expected
-        ) from None
-    if pixels.shape[:2] != (height, width):
-        found = f"{pixels.shape[1]}x{pixels.shape[0]} pixels"
-        raise DataError("IMAGE", where=where, found=found, expected=expected)
-    return pixels
+        with Image.open(io.BytesIO(data or b""), formats=FORMATS) as picture:
+            if picture.size != (width, height):  # before its pixels are made
+                found = f"{picture.width}x{picture.height} pixels"
+                raise DataError("IMAGE", where=where, found=found, expected=expected)
+            return np.asarray(picture.convert("L" if channels == 1 else "RGB"))
+    except DataError:
+        raise
+    except Exception as error:  # Pillow has no list of what damaged bytes may raise
+        found = f"unreadable image ({str(error)[:200]})"
+        raise DataError("IMAGE", where=where, found=found, expected=expected) from None
 
 
 def _unfilter(lines: np.ndarray, channels: int) -> np.ndarray:

@@ -44,6 +44,7 @@ from genpipe.codecs.numeric import Scale
 from genpipe.codecs.offsets import Offset
 from genpipe.codecs.relation_stats import RelationStats, observe_pairs
 from genpipe.codecs.sketch import to_numpy
+from genpipe.codecs.stored import RelationsForm
 from genpipe.constraints import SCALARS, Inequality, OneToOne, Sum, derivations, limits, tied
 from genpipe.errors import DataError, UsageError
 from genpipe.schema import AnyField, Schema
@@ -250,34 +251,19 @@ class Relations:
         return {name: out[name] for name in self.schema.names if name in out}
 
     def to_json(self) -> dict[str, Any]:
-        looked_up = [
-            {
-                "label": k.label,
-                "columns": [s.name for s in k.sources],
-                "made": k.field.name,
-                "pairs": [list(pair) for pair in k.pairs],
-                "snaps": k.snaps,
-            }
-            for k in self.lookups
-        ]
         extremes = {name: list(ends) for name, ends in self.extremes.items()}
-        return {"lookups": looked_up, "extremes": extremes, "broken": self.broken}
+        return {"lookups": [k.to_json() for k in self.lookups], "extremes": extremes, "broken": self.broken}
 
     @classmethod
     def from_json(cls, schema: Schema, data: dict[str, Any]) -> Relations:
-        bare = cls(schema)
-        lookups = [
-            Lookup(
-                k["label"],
-                bare._of(k["columns"]),
-                bare._fields[k["made"]],
-                tuple((key, partner) for key, partner in k["pairs"]),
-                k["snaps"],
-            )
-            for k in data["lookups"]
-        ]
-        extremes = {name: (low, high) for name, (low, high) in data["extremes"].items()}
-        return cls(schema, lookups, extremes, data["broken"])
+        bare, form = cls(schema), RelationsForm.model_validate(data)
+        lookups = [Lookup.read(each, bare._fields) for each in form.lookups]
+        extremes = {name: (low, high) for name, (low, high) in form.extremes.items()}
+        for offset in bare.offsets:
+            low, high = extremes.get(offset.field.name, (0, 0))
+            if low > high or not (offset.real or (isinstance(low, int) and isinstance(high, int))):
+                raise ValueError(f"extremes {low} to {high} of {offset.field.name!r}")
+        return cls(schema, lookups, extremes, form.broken)
 
 
 def _there(column: pa.Array) -> np.ndarray:

@@ -22,6 +22,7 @@ from genpipe.codecs.holders import WHO, Crowd, entities
 from genpipe.codecs.numeric import LARGEST
 from genpipe.codecs.scale import Axis, Score, make_axis
 from genpipe.codecs.sketch import Sample, combine, hash_rows
+from genpipe.codecs.stored import ChannelForm, read_axis, read_score
 from genpipe.errors import DataError
 from genpipe.schema import Number, Schema, Series
 from genpipe.spec import TensorSpec
@@ -109,13 +110,11 @@ class Channel:
 
     @classmethod
     def from_json(cls, field: Series, data: dict[str, Any]) -> Channel:
-        axis = Axis(_number(field), **data["axis"]) if data["axis"] else None
-        score = (
-            Score(np.asarray(data["score"]["knots"]), np.asarray(data["score"]["scores"]))
-            if data["score"]
-            else None
-        )
-        return cls(field, axis, score, data["gaps"])
+        form = ChannelForm.model_validate(data)
+        if form.axis is None:
+            return cls(field, None, None, form.gaps)
+        axis = read_axis(_number(field), form.axis)
+        return cls(field, axis, read_score(form.score, form.axis), form.gaps)
 
 
 class SeriesCodec(Codec):
@@ -208,7 +207,9 @@ class SeriesCodec(Codec):
         check_version(cls.kind, data)
         fields = _fields(schema)
         channels = tuple(Channel.from_json(f, data["channels"][f.name]) for f in fields)
-        return cls(schema, channels, ConditionTable.model_validate(data["conditions"]))
+        if len({f.length for f in fields}) > 1:
+            raise ValueError(f"channels of lengths {sorted({f.length for f in fields})}")
+        return cls(schema, channels, ConditionTable.read(schema, data["conditions"]))
 
 
 def _fields(schema: Schema) -> tuple[Series, ...]:

@@ -26,8 +26,10 @@ from genpipe.codecs.holders import WHO, entities
 from genpipe.codecs.numeric import Scale, observe_number
 from genpipe.codecs.relations import Relations
 from genpipe.codecs.sketch import SAMPLE_CELLS, SAMPLE_ROWS, Sample, hash_rows
+from genpipe.codecs.stored import UNREADABLE
 from genpipe.codecs.tabular_stats import TabularStats, count_values, find_holders, make_column
 from genpipe.constraints import CHOICES, NUMBERS
+from genpipe.documents import first_line
 from genpipe.errors import DataError, UsageError
 from genpipe.schema import Schema
 from genpipe.spec import FREE, Span, TensorSpec
@@ -239,8 +241,21 @@ class TabularCodec(Codec):
         # the order is the schema's: JSON objects have none, and a bundle's are written with sorted keys
         for field in relations.fields:
             content = dict(data["columns"][field.name])
-            columns.append(COLUMNS[content.pop("type")].from_json(field, content))
-        return cls(schema, columns, ConditionTable.model_validate(data["conditions"]), relations)
+            try:
+                columns.append(COLUMNS[content.pop("type")].from_json(field, content))
+            except UNREADABLE as error:
+                found = first_line(error)
+                raise DataError("CODEC", where=f"codec.json: {field.name}", found=found) from error
+        made = cls(schema, columns, ConditionTable.read(schema, data["conditions"]), relations)
+        for tied in relations.tied:
+            for column in columns:
+                if isinstance(column, Choice) and column.field.name == tied.field.name:
+                    tied.check([str(value) for value in column.values])
+        # the least and the greatest codes go through every relation: what lacks a part fails here
+        x = np.stack([np.zeros(made._tokens.shape, int), np.array(made._tokens.vocabulary) - 1])
+        codes = np.zeros((2, len(made.conditions.names)), int)
+        made.decode({"x": x, "condition": codes}, "tokens", np.random.default_rng(0))
+        return made
 
 
 def _width(spans: tuple[Span, ...]) -> int:

@@ -22,6 +22,7 @@ from genpipe.codecs.columns import assemble, only_field
 from genpipe.codecs.conditions import ConditionTable
 from genpipe.codecs.holders import Holders, entities
 from genpipe.codecs.sketch import add_counts
+from genpipe.codecs.stored import TextForm
 from genpipe.errors import DataError
 from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
@@ -158,8 +159,9 @@ class TextCodec(Codec):
     @classmethod
     def from_json(cls, schema: Schema, data: dict[str, Any]) -> TextCodec:
         check_version(cls.kind, data)
-        table = ConditionTable.model_validate(data["conditions"])
-        return cls(schema, tuple(data["points"]), data["context"], data["unknown"], table)
+        form = TextForm.model_validate({name: data[name] for name in TextForm.model_fields})
+        table = ConditionTable.read(schema, data["conditions"])
+        return cls(schema, tuple(form.points), form.context, form.unknown, table)
 
 
 def text_points(column: pa.Array, who: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genpipe.console.quiet import last_log, log_file, quiet, shorten
+from genpipe.console.quiet import last_log, log_file, quiet, shorten, write_traceback
 from genpipe.console.screen import Screen
 
-__all__ = ["Screen", "last_log", "log_file", "quiet", "shorten"]
+__all__ = ["Screen", "last_log", "log_file", "quiet", "shorten", "write_traceback"]

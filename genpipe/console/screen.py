@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from genpipe.console.quiet import shorten
 from genpipe.console.row import Row, clock
 from genpipe.progress import Event, Progress, silent
+from genpipe.redaction import shown
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -35,6 +36,7 @@ class Screen:
         return self.rows.setdefault(key, Row(group, stage))
 
     def __call__(self, event: Event) -> None:
+        event = replace(event, stage=shown(event.stage), unit=shown(event.unit), note=shown(event.note))
         if self.plan and event.stage not in self.plan:
             return self._inside(event)
         row, now = self._row(event.stage), time.monotonic()

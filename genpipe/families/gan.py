@@ -46,13 +46,13 @@ class GANConfig(BaseModel):
         default="r1", json_schema_extra={"search": {"choices": ["gradient_penalty", "r1"]}}
     )
     penalty_weight: float = Field(
-        default=1.0, gt=0, json_schema_extra={"search": {"low": 0.1, "high": 10.0, "log": True}}
+        default=1.0, gt=0, le=1e6, json_schema_extra={"search": {"low": 0.1, "high": 10.0, "log": True}}
     )
-    penalty_every: int = Field(default=1, ge=1)
-    critic_steps: int = Field(default=1, ge=1)
-    latent: int = Field(default=64, ge=1, json_schema_extra={"search": {"choices": [32, 64, 128]}})
-    temperature: float = Field(default=0.5, gt=0)
-    pack: int = Field(default=1, ge=1)
+    penalty_every: int = Field(default=1, ge=1, le=1_000_000)
+    critic_steps: int = Field(default=1, ge=1, le=1000)
+    latent: int = Field(default=64, ge=1, le=16_384, json_schema_extra={"search": {"choices": [32, 64, 128]}})
+    temperature: float = Field(default=0.5, gt=0, le=100)
+    pack: int = Field(default=1, ge=1, le=128)
     generator: AnyNetwork = MLPConfig()
     critic: AnyNetwork = MLPConfig()
 

@@ -37,7 +37,7 @@ class SequenceConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     family: Literal["sequence"] = "sequence"
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0, le=100)
     model: AnyNetwork = RecurrentConfig()
 
 

@@ -42,12 +42,16 @@ class TreesConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     family: Literal["trees"] = "trees"
-    leaf_minimum: int = Field(default=20, ge=2, json_schema_extra={"search": {"choices": [10, 20, 50, 100]}})
-    leaves: int = Field(default=256, ge=2, json_schema_extra={"search": {"choices": [64, 128, 256, 512]}})
-    smoothing: float = Field(
-        default=20.0, ge=0, json_schema_extra={"search": {"low": 5.0, "high": 100.0, "log": True}}
+    leaf_minimum: int = Field(
+        default=20, ge=2, le=1_000_000, json_schema_extra={"search": {"choices": [10, 20, 50, 100]}}
     )
-    temperature: float = Field(default=1.0, gt=0)
+    leaves: int = Field(
+        default=256, ge=2, le=65_536, json_schema_extra={"search": {"choices": [64, 128, 256, 512]}}
+    )
+    smoothing: float = Field(
+        default=20.0, ge=0, le=1e9, json_schema_extra={"search": {"low": 5.0, "high": 100.0, "log": True}}
+    )
+    temperature: float = Field(default=1.0, gt=0, le=100)
 
 
 class Forest(nn.Module):
@@ -71,6 +75,7 @@ class Forest(nn.Module):
             self.register_buffer(name, torch.full((spec.shape[0], leaves - 1), value))
         shares = spec.frequencies or tuple((1 / size,) * size for size in spec.vocabulary)
         self.register_buffer("shares", torch.tensor([s for own in shares for s in own]).repeat(leaves, 1))
+        self.register_load_state_dict_post_hook(_check_loaded)
 
     def predict(self, t: int, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Each row's leaf in the tree of column t, (B,), and the shares it holds, (B, codes of the column).
@@ -115,6 +120,21 @@ class Forest(nn.Module):
         np.add.at(counts, (learner.apply(seen), codes), 1)
         shares = smoothed(counts, tree.children_left, tree.children_right, config.smoothing)[~inner]
         self.shares[: len(shares), self.ends[t] : self.ends[t + 1]] = torch.from_numpy(shares)
+
+
+def _check_loaded(forest: Forest, _: Any) -> None:
+    """Raise a ValueError unless every walk from a root ends in a leaf and looks only at what it is given."""
+    columns, nodes = forest.feature.shape
+    seen = 1 + len(forest.spec.conditions) + torch.arange(columns).unsqueeze(1)
+    node = torch.arange(nodes)
+    sound = (forest.feature >= 0) & (forest.feature < seen)
+    for child in (forest.left, forest.right):  # inner nodes come after their parents
+        sound &= torch.where(child >= 0, child > node, -1 - child < len(forest.shares)) & (child < nodes)
+    if not bool(sound.all()):
+        column, at = sound.logical_not().nonzero()[0].tolist()
+        raise ValueError(f"node {at} of the tree of column {column} leads nowhere")
+    if bool((forest.shares < 0).any()):
+        raise ValueError("shares below 0")
 
 
 class Trees:

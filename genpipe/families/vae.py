@@ -30,10 +30,10 @@ class VAEConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     family: Literal["vae"] = "vae"
     beta: float = Field(
-        default=1.0, gt=0, json_schema_extra={"search": {"low": 0.2, "high": 2.0, "log": True}}
+        default=1.0, gt=0, le=1e6, json_schema_extra={"search": {"low": 0.2, "high": 2.0, "log": True}}
     )
     likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
-    latent: int = Field(default=32, ge=1, json_schema_extra={"search": {"choices": [16, 32, 64]}})
+    latent: int = Field(default=32, ge=1, le=16_384, json_schema_extra={"search": {"choices": [16, 32, 64]}})
     encoder: AnyNetwork = MLPConfig()
     decoder: AnyNetwork = MLPConfig()
 

@@ -45,10 +45,15 @@ class AutoregressiveConfig(NetworkConfig):
     """
 
     network: Literal["autoregressive"] = "autoregressive"
-    embed: int = Field(default=32, ge=1, json_schema_extra={"search": {"choices": [16, 32, 48]}})
-    width: int = Field(default=48, ge=1, json_schema_extra={"search": {"choices": [32, 48, 64]}})
+    embed: int = Field(default=32, ge=1, le=1024, json_schema_extra={"search": {"choices": [16, 32, 48]}})
+    width: int = Field(default=48, ge=1, le=4096, json_schema_extra={"search": {"choices": [32, 48, 64]}})
     order: Literal["fixed", "any"] = "fixed"
-    smooth: float = Field(default=2.0, ge=0)
+    smooth: float = Field(default=2.0, ge=0, le=1000)
+
+    def held(self, spec: TensorSpec, rows: int) -> int:
+        (embed, width), size = fitted(spec, self), sum(spec.vocabulary)
+        looked_up = width * spec.shape[0] * (size + 2) if rows >= size else 0
+        return looked_up + rows * sum(min(embed, own) for own in spec.vocabulary)
 
 
 class Multiplied:

@@ -33,9 +33,13 @@ FORMS: tuple[str, ...] = ("vector", "grid", "sequence", "tokens", "columns")
 
 
 class NetworkConfig(BaseModel):
-    """Subclasses add `network: Literal["..."]`, their sizes, and search ranges beside them."""
+    """Subclasses add `network: Literal["..."]`, their sizes within limits, and search ranges beside them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def held(self, spec: TensorSpec, rows: int) -> int:
+        """How many numbers, about, sampling so many rows holds at once beside what it is given and makes."""
+        return 0
 
 
 class NetworkKind(Protocol):

@@ -10,6 +10,7 @@ B batch · C channels · size: (H, W) or (T,) · Z latent · S width of the one-
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
@@ -29,9 +30,12 @@ class ConvConfig(NetworkConfig):
     """width: channels at full size; they double with each halving, up to `widest` times."""
 
     width: int = Field(
-        default=32, ge=8, multiple_of=8, json_schema_extra={"search": {"choices": [16, 32, 48]}}
+        default=32, ge=8, le=2048, multiple_of=8, json_schema_extra={"search": {"choices": [16, 32, 48]}}
     )
-    widest: int = Field(default=4, ge=1)
+    widest: int = Field(default=4, ge=1, le=64)
+
+    def held(self, spec: TensorSpec, rows: int) -> int:
+        return rows * max(channels * math.prod(size) for channels, size in pyramid(spec, self))
 
 
 class Conv1dConfig(ConvConfig):

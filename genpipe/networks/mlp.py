@@ -25,10 +25,15 @@ class MLPConfig(NetworkConfig):
     """
 
     network: Literal["mlp"] = "mlp"
-    width: int = Field(default=256, ge=1, json_schema_extra={"search": {"choices": [128, 256, 512]}})
-    depth: int = Field(default=2, ge=1, json_schema_extra={"search": {"low": 1, "high": 3}})
+    width: int = Field(
+        default=256, ge=1, le=16_384, json_schema_extra={"search": {"choices": [128, 256, 512]}}
+    )
+    depth: int = Field(default=2, ge=1, le=64, json_schema_extra={"search": {"low": 1, "high": 3}})
     norm: bool = True
     residual: bool = True
+
+    def held(self, spec: TensorSpec, rows: int) -> int:
+        return rows * self.width * (self.depth if self.residual else 1)
 
 
 class Block(nn.Module):

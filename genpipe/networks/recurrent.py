@@ -28,9 +28,13 @@ class RecurrentConfig(NetworkConfig):
     cell: Literal["rnn", "gru", "lstm"] = Field(
         default="gru", json_schema_extra={"search": {"choices": ["gru", "lstm"]}}
     )
-    width: int = Field(default=128, ge=1, json_schema_extra={"search": {"choices": [64, 128, 192]}})
-    depth: int = Field(default=1, ge=1, json_schema_extra={"search": {"low": 1, "high": 2}})
-    mixture: int = Field(default=5, ge=1)
+    width: int = Field(default=128, ge=1, le=8192, json_schema_extra={"search": {"choices": [64, 128, 192]}})
+    depth: int = Field(default=1, ge=1, le=32, json_schema_extra={"search": {"low": 1, "high": 2}})
+    mixture: int = Field(default=5, ge=1, le=1024)
+
+    def held(self, spec: TensorSpec, rows: int) -> int:
+        densities = 0 if spec.layout == "tokens" else self.mixture * (1 + 2 * spec.shape[-1])
+        return rows * (2 * self.depth * self.width + densities)
 
 
 class State:

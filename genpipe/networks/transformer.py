@@ -25,10 +25,14 @@ class TransformerConfig(NetworkConfig):
     """mixture: components of the density of a real value (unused for tokens)."""
 
     network: Literal["transformer"] = "transformer"
-    width: int = Field(default=128, ge=8, json_schema_extra={"search": {"choices": [64, 128, 192]}})
-    depth: int = Field(default=3, ge=1, json_schema_extra={"search": {"low": 2, "high": 4}})
-    heads: int = Field(default=4, ge=1)
-    mixture: int = Field(default=5, ge=1)
+    width: int = Field(default=128, ge=8, le=8192, json_schema_extra={"search": {"choices": [64, 128, 192]}})
+    depth: int = Field(default=3, ge=1, le=96, json_schema_extra={"search": {"low": 2, "high": 4}})
+    heads: int = Field(default=4, ge=1, le=256)
+    mixture: int = Field(default=5, ge=1, le=1024)
+
+    def held(self, spec: TensorSpec, rows: int) -> int:
+        densities = 0 if spec.layout == "tokens" else self.mixture * (1 + 2 * spec.shape[-1])
+        return rows * (2 * self.depth * self.width * spec.shape[0] + densities)
 
     @model_validator(mode="after")
     def _check(self) -> TransformerConfig:

@@ -14,13 +14,12 @@ if TYPE_CHECKING:
 
 def load_spec(spec: str | Path | Mapping[str, Any] | PipelineSpec) -> PipelineSpec:
     """A checked spec from a YAML file, a mapping or a spec. Raises SpecError with every problem found."""
-    from genpipe.pipeline.reading import check_spec, read_spec
+    from genpipe.pipeline.reading import check_spec, given
 
     if isinstance(spec, PipelineSpec):
         check_spec(spec.model_dump(mode="json", by_alias=True, exclude_unset=True), {}, where=spec.name)
         return spec
-    data, lines, where = (dict(spec), {}, "spec") if isinstance(spec, Mapping) else read_spec(Path(spec))
-    return check_spec(data, lines, where=where)
+    return check_spec(*given(spec))
 
 
 def validate(spec: str | Path | Mapping[str, Any] | PipelineSpec | TablesSpec) -> PipelineSpec | TablesSpec:
@@ -28,15 +27,15 @@ def validate(spec: str | Path | Mapping[str, Any] | PipelineSpec | TablesSpec) -
 
     A spec with `tables` is one of related tables.
     """
-    from genpipe.pipeline.reading import read_spec
-    from genpipe.pipeline.tables import TablesSpec, load_tables
+    from genpipe.pipeline.reading import check_spec, given
+    from genpipe.pipeline.tables import TablesSpec, check_tables, load_tables
 
     if isinstance(spec, TablesSpec):
         return load_tables(spec)
     if isinstance(spec, PipelineSpec):
         return load_spec(spec)
-    known = spec if isinstance(spec, Mapping) else read_spec(Path(spec))[0]
-    return load_tables(spec) if "tables" in known else load_spec(spec)
+    data, lines, where = given(spec)
+    return (check_tables if "tables" in data else check_spec)(data, lines, where)
 
 
 __all__ = ["Gate", "Generate", "PipelineSpec", "Search", "Source", "Train", "load_spec", "validate"]

@@ -1,12 +1,12 @@
 """Reading and checking a spec file: every problem at once, each with its line, its key and the closest match.
 
-YAML is read as a tree of nodes, not as Python objects: tags, aliases (the stuff of YAML bombs) and repeated
-keys are seen before a value exists, and each value keeps its line.
+The YAML itself is read by genpipe/yaml_file.py; here it is asked what it means.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,19 +14,19 @@ from pydantic import BaseModel, ValidationError
 
 from genpipe.errors import GenpipeError, SpecError, UsageError, closest, unknown
 from genpipe.pipeline.spec import PipelineSpec
-
-MAX_BYTES, MAX_DEPTH = 1_000_000, 20
-Path_ = tuple[Any, ...]
-Lines = dict[Path_, int]
+from genpipe.yaml_file import MOST_BYTES, MOST_PROBLEMS, Lines, Path_, dotted, line_of, read_yaml
 
 
 def read_spec(path: Path) -> tuple[dict[str, Any], Lines, str]:
     """The mapping in a YAML file, the line of each of its keys, and the file's name."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
     where = str(path)
-    if not path.is_file():
+    try:
+        with open(path, "rb") if path.is_file() else nullcontext() as file:  # no pipe, no device
+            raw = file.read(MOST_BYTES + 1) if file else None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError("PATH", where=where[:200], found=reason, expected="a YAML spec") from None
+    if raw is None:
         siblings = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise UsageError(
             "PATH",
@@ -35,63 +35,18 @@ def read_spec(path: Path) -> tuple[dict[str, Any], Lines, str]:
             expected="a YAML spec",
             fix=closest(path.name, siblings),
         )
-    raw = path.read_bytes()
-    if len(raw) > MAX_BYTES:
-        raise SpecError(where, [f"{len(raw)} bytes; expected a spec of at most {MAX_BYTES}"])
-    lines: Lines = {}
-    problems: list[str] = []
-    try:
-        yaml = YAML(typ="safe", pure=True)
-        node = yaml.compose(raw.decode("utf-8-sig"))
-        _walk(node, (), lines, problems, seen=set())
-        if problems:
-            raise SpecError(where, problems)
-        data = YAML(typ="safe", pure=True).load(raw.decode("utf-8-sig")) if node is not None else None
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f"line {mark.line + 1}: " if mark else ""
-        raise SpecError(where, [f"{line}not YAML: {error.problem or error.context}"]) from None
-    except (YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise SpecError(where, [f"not YAML: {str(error).splitlines()[0]}"]) from None
+    data, lines = read_yaml(raw, where)
     if not isinstance(data, dict):
         raise SpecError(where, [f"found {_kind(data)}; expected a mapping of keys and values"])
     return data, lines, where
 
 
-def _walk(node: Any, path: Path_, lines: Lines, problems: list[str], seen: set[int]) -> None:
-    from ruamel.yaml.nodes import MappingNode, SequenceNode
-
-    if node is None:
-        return
-    line = node.start_mark.line + 1
-    lines.setdefault(path, line)
-    tag = str(node.tag or "")
-    if id(node) in seen or len(path) > MAX_DEPTH:
-        problems.append(
-            f"line {line}: {dotted(path)}: an alias or very deep nesting; expected plain values, written out"
-        )
-        return
-    seen.add(id(node))
-    if not tag.startswith("tag:yaml.org,2002:") or "python" in tag:
-        problems.append(f"line {line}: {dotted(path)}: tag {tag}; expected plain values without tags")
-    if isinstance(node, MappingNode):
-        first: dict[str, int] = {}
-        for key, value in node.value:
-            name, at = str(key.value), key.start_mark.line + 1
-            if name in first:
-                problems.append(
-                    f"line {at}: {dotted((*path, name))}: key given twice, first in line {first[name]}"
-                )
-                continue
-            first[name] = at
-            lines[(*path, name)] = at
-            _walk(value, (*path, name), lines, problems, seen)
-    elif isinstance(node, SequenceNode):
-        for index, value in enumerate(node.value):
-            _walk(value, (*path, index), lines, problems, seen)
+def given(spec: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], Lines, str]:
+    """A spec as it is given: its mapping, the lines of a file, and where it is from."""
+    return (dict(spec), {}, "spec") if isinstance(spec, Mapping) else read_spec(Path(spec))
 
 
-def check_spec(data: Mapping[str, Any], lines: Lines, *, where: str) -> PipelineSpec:
+def check_spec(data: Mapping[str, Any], lines: Lines, where: str) -> PipelineSpec:
     """A spec from a mapping, or a SpecError with all that is wrong with it, in the order of the file."""
     found: list[tuple[Path_, str]] = []
     spec = None
@@ -103,8 +58,11 @@ def check_spec(data: Mapping[str, Any], lines: Lines, *, where: str) -> Pipeline
         found.append(
             (("search",), "found both 'recipe' and 'search'; expected one of them; a search finds its recipe")
         )
-    kind, problems = _open_source(data)
-    found += problems
+    if not any(path[:2] == ("source", "path") for path, _ in found):  # an impossible place is not looked at
+        kind, problems = _open_source(data)
+        found += problems
+    else:
+        kind = None
     if kind is not None:
         found += _recipe_problems(data, kind)
     if found or spec is None:
@@ -114,10 +72,10 @@ def check_spec(data: Mapping[str, Any], lines: Lines, *, where: str) -> Pipeline
 
 def spec_error(found: Sequence[tuple[Path_, str]], lines: Lines, *, where: str) -> SpecError:
     """The error of so many problems, in the order of the file."""
-    rows = sorted({(_line(path, lines), dotted(path), text) for path, text in found})
+    rows = sorted({(line_of(path, lines), dotted(path), text) for path, text in found})
     return SpecError(
         where,
-        [f"{f'line {line}: ' if line else ''}{f'{key}: ' if key else ''}{text}" for line, key, text in rows],
+        [f"{f'line {n}: ' if n else ''}{f'{key}: ' if key else ''}{text}" for n, key, text in rows],
     )
 
 
@@ -126,28 +84,31 @@ def schema_problems(error: ValidationError, model: type[BaseModel]) -> list[tupl
     out: dict[Path_, str] = {}
     for item in error.errors(include_url=False):
         path: Path_ = tuple(p for p in item["loc"] if not _is_branch(p))
-        kind, value, message = item["type"], item["input"], item["msg"]
-        if kind == "extra_forbidden":
-            keys = _keys_at(path[:-1], model)
-            text = f"unknown key; expected one of {', '.join(keys)}" + _hint(str(path[-1]), keys)
-        elif kind == "missing":
-            text = "missing; expected a value"
-        elif kind == "literal_error":
-            names = [n.strip(" '") for n in item["ctx"]["expected"].replace(" or ", ",").split(",")]
-            text = f"found {value!r}; expected one of {', '.join(names)}" + _hint(str(value), names)
-        elif kind == "complaint":
-            text = f"found {message}"
-        else:
-            rule = (
-                message.removeprefix("Input should be ")
-                .replace("a valid dictionary", "a mapping")
-                .replace("a valid integer", "a whole number")
-                .replace("a valid ", "a ")
-            )
-            text = f"found {_kind(value)}; expected {rule}"
         # a value may fail several branches of a union; the first complaint is enough
-        out.setdefault(path, text)
+        if path not in out:
+            out[path] = _in_our_words(item, path, model) if len(out) < MOST_PROBLEMS else item["msg"]
     return list(out.items())
+
+
+def _in_our_words(item: Any, path: Path_, model: type[BaseModel]) -> str:
+    kind, value, message = item["type"], item["input"], item["msg"]
+    if kind == "extra_forbidden":
+        keys = _keys_at(path[:-1], model)
+        return f"unknown key; expected one of {', '.join(keys)}" + _hint(str(path[-1]), keys)
+    if kind == "missing":
+        return "missing; expected a value"
+    if kind == "literal_error":
+        names = [n.strip(" '") for n in item["ctx"]["expected"].replace(" or ", ",").split(",")]
+        return f"found {_kind(value)}; expected one of {', '.join(names)}" + _hint(str(value), names)
+    if kind == "complaint":
+        return f"found {message}"
+    rule = (
+        message.removeprefix("Input should be ")
+        .replace("a valid dictionary", "a mapping")
+        .replace("a valid integer", "a whole number")
+        .replace("a valid ", "a ")
+    )
+    return f"found {_kind(value)}; expected {rule}"
 
 
 def _is_branch(part: Any) -> bool:
@@ -185,9 +146,10 @@ def _open_source(data: Mapping[str, Any]) -> tuple[str | None, list[tuple[Path_,
     known = kind if kind in KINDS else None
     found: list[tuple[Path_, str]] = []
     schema = source.get("schema")
-    if isinstance(schema, str) and "://" not in schema and not Path(schema).is_file():
-        found.append((("source", "schema"), f"no file {schema!r}; expected a schema `genpipe ingest` wrote"))
     try:
+        if isinstance(schema, str) and "://" not in schema and not Path(schema).is_file():
+            text = f"no file {schema!r}; expected a schema `genpipe ingest` wrote"
+            found.append((("source", "schema"), text))
         known = open_source(path, kind=known, options=options if isinstance(options, Mapping) else None).kind
     except GenpipeError as error:
         wrong_option = error.code == "OPTION" or error.found.startswith("unknown option")
@@ -250,14 +212,3 @@ def _kind(value: Any) -> str:
         return "a mapping" if isinstance(value, dict) else "a list"
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _line(path: Path_, lines: Lines) -> int:
-    """The line of a key, or of the nearest part around it."""
-    while path and path not in lines:
-        path = path[:-1]
-    return lines.get(path, 0)
-
-
-def dotted(path: Path_) -> str:
-    return ".".join(map(str, path))

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from genpipe.errors import UsageError
+from genpipe.errors import UsageError, refuse_keys
 from genpipe.schema import DataKind
 from genpipe.store import check_name
 
@@ -35,8 +35,10 @@ def _complaint(found: str, expected: str, fix: str = "") -> PydanticCustomError:
 
 
 def _place(uri: str) -> str:
-    if re.search(r"://[^/]*@", uri):
-        raise _complaint("a key or password in the URI", "none", "set AWS_ACCESS_KEY_ID and the like instead")
+    try:
+        refuse_keys(uri)
+    except UsageError as error:
+        raise _complaint(error.found, error.expected, error.fix) from None
     scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", uri)
     if scheme and not re.match(r"(s3|file)://[^/]", uri):
         raise _complaint(repr(uri[:60]), "a local path or s3://bucket/prefix")
@@ -62,7 +64,7 @@ class Part(BaseModel):
 class Source(Part):
     """Where the raw data is. `options` are the source's own (delimiter, size, window, ...)."""
 
-    path: Place | tuple[Place, ...]
+    path: Place | Annotated[tuple[Place, ...], Field(min_length=1)]
     kind: DataKind | None = None
     target: Column | None = None
     key: tuple[Column, ...] = ()

@@ -23,13 +23,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from genpipe.errors import UsageError, closest
-from genpipe.pipeline.reading import Path_, read_spec, schema_problems, spec_error
+from genpipe.errors import UsageError, closest, few
+from genpipe.pipeline.reading import given, schema_problems, spec_error
 from genpipe.pipeline.spec import Column, Gate, Generate, Minutes, Name, Part, Place, Seed
 from genpipe.recipe import FAMILIES, Recipe
 from genpipe.recipes import parse_recipe
+from genpipe.yaml_file import Lines, Path_
 
-Columns = Column | Annotated[tuple[Column, ...], Field(min_length=1)]
+Columns = Column | Annotated[tuple[Column, ...], Field(min_length=1, max_length=100)]
 
 
 class TableSpec(Part):
@@ -107,7 +108,11 @@ def load_tables(spec: str | Path | Mapping[str, Any] | TablesSpec) -> TablesSpec
     """A checked spec from a YAML file, a mapping or a spec. Raises SpecError with every problem found."""
     if isinstance(spec, TablesSpec):
         spec = spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    data, lines, where = (dict(spec), {}, "spec") if isinstance(spec, Mapping) else read_spec(Path(spec))
+    return check_tables(*given(spec))
+
+
+def check_tables(data: Mapping[str, Any], lines: Lines, where: str) -> TablesSpec:
+    """A spec of related tables from a mapping, or a SpecError with all that is wrong with it."""
     try:
         found = TablesSpec.model_validate(data)
     except ValidationError as error:
@@ -156,7 +161,7 @@ def _target(spec: TablesSpec, name: str, other: str) -> str | None:
     if other not in spec.tables:
         others = [n for n in spec.tables if n != name]
         hint = closest(other, others)
-        text = f"found unknown table {other!r}; expected one of {', '.join(others)}"
+        text = f"found unknown table {other!r}; expected one of {few(others)}"
         return text + (f"; {hint}" if hint else "")
     if spec.tables[other].key is None:
         return f"found {other!r}, a table without a key; expected one with; add key: to that table"

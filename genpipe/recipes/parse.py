@@ -23,7 +23,7 @@ def parse_recipe(value: str | Mapping[str, Any] | Recipe | None, kind: str) -> R
     if len(problems) == 1:
         raise problems[0]
     if problems or recipe is None:
-        raise UsageError("RECIPE", found=f"{len(problems)} problems\n  " + "\n  ".join(map(str, problems)))
+        raise UsageError("RECIPE", found=f"{len(problems)} problems", lines=list(map(str, problems)))
     return recipe
 
 

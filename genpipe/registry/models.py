@@ -9,6 +9,7 @@ id (a hash of name and content): publishing the same generator again finds the v
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
 from collections.abc import Callable, Mapping
@@ -19,10 +20,13 @@ from typing import Any
 from genpipe import store
 from genpipe.bundle import Bundle
 from genpipe.dataset import Dataset
-from genpipe.errors import DataError, InfrastructureError, UsageError
+from genpipe.errors import DataError, GenpipeError, InfrastructureError, UsageError
+from genpipe.private import close_tree
 from genpipe.registry.package import (
     BUNDLE,
     BUNDLE_CODE,
+    FINGERPRINT,
+    RELATIONS,
     TABLES,
     Package,
     fingerprint_of,
@@ -84,26 +88,59 @@ def publish(
     code: the module with which MLflow serves it.
     """
     store.check_name(name)
-    if PRIMARY not in metrics:
-        raise UsageError(
-            "METRIC", where=name, found=f"no {PRIMARY} among the metrics", fix="evaluate the model first"
-        )
+    score = _share(metrics.get(PRIMARY))
+    if score is None:
+        found = f"{PRIMARY} {metrics[PRIMARY]}" if PRIMARY in metrics else f"no {PRIMARY} among the metrics"
+        expected, fix = "a number from 0 to 1", "evaluate the model first"
+        raise UsageError("METRIC", where=name, found=found, expected=expected, fix=fix)
     to = client()
     with tempfile.TemporaryDirectory() as scratch, reaching():
         package = pack(uri, Path(scratch))
         output_id = store.digest({"name": name, "bundle": package.fingerprint})
-        version = _version(to, name, output_id)
+        measured = {"holdout": holdout, PRIMARY: repr(score)}
+        version = _version(to, name, output_id, package)
         if version is None:
             every = {**package.lineage, **{k: str(v) for k, v in (tags or {}).items()}}
-            every |= {"output_id": output_id, "holdout": holdout, PRIMARY: repr(float(metrics[PRIMARY]))}
+            every |= {"output_id": output_id, **measured}
             version = _create(to, package, code, name=name, metrics=metrics, tags=every, dataset=dataset)
-        return _compete(to, name, version, float(metrics[PRIMARY]), holdout, rescore)
+        for key, value in measured.items():  # somebody else may have made it, and written what they liked
+            to.set_model_version_tag(name, str(version), key, value)
+        return _compete(to, name, version, score, holdout, rescore)
 
 
-def _version(to: Any, name: str, output_id: str) -> int | None:
-    """The version that already holds this output, the first if a race made two."""
+def _share(value: Any) -> float | None:
+    """A score from 0 to 1; None for anything else, such as a tag that somebody wrote by hand."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and 0 <= number <= 1 else None
+
+
+def _version(to: Any, name: str, output_id: str, package: Package, made: int | None = None) -> int | None:
+    """The version that already holds this output, the first if a race made two. made: by this job just now.
+
+    Anybody who may make versions may write any tag, so what the others hold is fetched and compared.
+    """
     found = to.search_model_versions(f"name = '{name}' and tags.output_id = '{output_id}'")
-    return min((int(v.version) for v in found), default=None)
+    same = {int(v.version) for v in found if v.tags.get("bundle_fingerprint") == package.fingerprint}
+    for number in sorted(same):
+        if number == made or _holds(f"models:/{name}/{number}", package):
+            return number
+    return made
+
+
+def _holds(reference: str, package: Package) -> bool:
+    import mlflow.artifacts
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            where = f"{reference}/artifacts/{package.artifact}"
+            folder = mlflow.artifacts.download_artifacts(artifact_uri=where, dst_path=scratch)
+            return fingerprint_of(folder) == package.fingerprint
+        except (GenpipeError, MlflowException, OSError):
+            return False
 
 
 def _create(
@@ -126,6 +163,7 @@ def _create(
         model = to.create_logged_model(experiment, name=name, source_run_id=run.id, tags=tags)
         folder = package.folder.with_name("model")
         save_pyfunc(folder, package, code, model_id=model.model_id)
+        close_tree(folder)
         to.log_model_artifacts(model.model_id, str(folder))
         to.finalize_logged_model(model.model_id, "READY")
         try:
@@ -135,10 +173,11 @@ def _create(
                 raise
         source = f"models:/{model.model_id}"
         made = to.create_model_version(name, source, run.id, tags=tags, model_id=model.model_id)
-    first = _version(to, name, tags["output_id"])
-    if first is not None and first != int(made.version):  # two jobs registered the same bundle: keep one
+    own = int(made.version)
+    first = _version(to, name, tags["output_id"], package, own) or own
+    if first != own:  # two jobs registered the same bundle: keep one
         to.delete_model_version(name, made.version)
-    return first or int(made.version)
+    return first
 
 
 def _compete(
@@ -157,7 +196,7 @@ def _compete(
         reason = "the first version"
     else:
         champion = to.get_model_version(name, str(promotion.version))
-        theirs = float(champion.tags[PRIMARY]) if champion.tags.get("holdout") == holdout else None
+        theirs = _share(champion.tags.get(PRIMARY)) if champion.tags.get("holdout") == holdout else None
         if theirs is None and rescore is not None:
             theirs = rescore(f"models:/{name}/{promotion.version}")
         if theirs is None:
@@ -179,27 +218,36 @@ def resolve(model: str) -> Resolved:
             name, fingerprint = name_of_tables(model)
             return Resolved(model.rstrip("/"), f"{name}@{fingerprint}", name, tables=True)
         bundle = Bundle.open(model)
-        name = str(bundle.origin.get("name") or bundle.recipe.name)
+        name = _plain(str(bundle.origin.get("name") or bundle.recipe.name))
         return Resolved(bundle.uri, f"{name}@{bundle.fingerprint}", name)
     version = _lookup(client(), model)
     reference = f"models:/{version.name}/{version.version}"
     fingerprint = version.tags.get("bundle_fingerprint", "")
-    kept, tables = (
-        store.join(read_settings().store, "models", fingerprint),
-        version.tags.get("kind") == TABLES,
-    )
-    last = "tables.json" if tables else "manifest.json"
-    if not fingerprint or not store.exists(store.join(kept, last)):
+    if not FINGERPRINT.fullmatch(fingerprint):
+        found = f"the fingerprint {fingerprint[:40]!r}" if fingerprint else "no fingerprint"
+        expected = "20 hexadecimal digits: a version that `genpipe register` made"
+        raise DataError("FINGERPRINT", where=reference, found=found, expected=expected)
+    kept = store.join(read_settings().store, "models", fingerprint)
+    tables = version.tags.get("kind") == TABLES
+    if not store.exists(store.join(kept, RELATIONS if tables else "manifest.json")):
         with reaching():
             _fetch(reference, fingerprint, kept, TABLES if tables else BUNDLE)
-    return Resolved(kept, reference, version.name, tables)
+    elif (got := fingerprint_of(kept)) != fingerprint:
+        found, fix = f"a model with fingerprint {got}", "remove this folder and run the same command again"
+        raise DataError("SHA256", where=kept, found=found, expected=fingerprint, fix=fix)
+    return Resolved(kept, reference, _plain(version.name), tables)
+
+
+def _plain(name: str) -> str:
+    """A name that may become a folder, whatever a stranger's bundle or a renamed model is called."""
+    return name if store.NAME.fullmatch(name) else store.plain_name(name)
 
 
 def _lookup(to: Any, model: str) -> Any:
     """The version that "models:/name@alias" or "models:/name/3" means now."""
     from mlflow.exceptions import MlflowException
 
-    match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", model)
+    match = re.fullmatch(r"models:/([^/@\x00-\x1f\x7f]+)(?:@([^/@\x00-\x1f\x7f]+)|/([0-9]{1,18}))", model)
     if not match:
         expected = "models:/name@alias or models:/name/3"
         raise UsageError("MODEL", where=model, found="half a reference", expected=expected)

@@ -8,6 +8,7 @@ A bundle is published as it is. Of a set of related tables, as `train_tables` le
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from genpipe.schema import Schema
 
 BUNDLE, TABLES = "bundle", "tables"
 RELATIONS = "tables.json"
+MAX_RELATIONS, MAX_TABLES = 64 * 2**20, 1000
+FINGERPRINT = re.compile(r"[0-9a-f]{20}")  # what `store.digest` makes
+PLACE = re.compile(r"models/[0-9]{2,4}-[a-z0-9][a-z0-9._-]{0,62}")  # of a bundle in a published set
 BUNDLE_CODE = Path(__file__).with_name("pyfunc_model.py")
 
 
@@ -44,19 +48,50 @@ def holds_tables(uri: str) -> bool:
     return not uri.startswith("models:") and store.exists(store.join(uri, RELATIONS))
 
 
-def _relations(uri: str) -> dict[str, Any]:
+def relations(uri: str, *, published: bool = False) -> dict[str, Any]:
+    """What tables.json says, checked as far as it names things: a stranger may have written it.
+
+    A set that was published has no place of its own, and its bundles lie in the folder, behind no link; else
+    they are where `train_tables` left them, at absolute places. Raises FileNotFoundError and DataError.
+    """
     where = store.join(uri, RELATIONS)
-    told = parse_json(store.read_bytes(where), where=where)
+    told = parse_json(store.read_limited(where, MAX_RELATIONS), where=where)
     if not isinstance(told, dict) or not {"name", "fingerprint", "nodes", "models"} <= set(told):
         expected = "a model that `genpipe train-tables` made"
         raise DataError("TABLES", where=where, found="no relations of trained tables", expected=expected)
+    models, own = told["models"], told.get("uri", "")
+    places = models.values() if isinstance(models, dict) else [None]
+    texts = [told["name"], told["fingerprint"], own, *places]
+    if not all(isinstance(text, str) for text in texts) or not 0 < len(models) <= MAX_TABLES:
+        raise _wrong(where, "values of another kind", "text, and for each table the place of its bundle")
+    if not store.NAME.fullmatch(told["name"]) or not FINGERPRINT.fullmatch(told["fingerprint"]):
+        raise _wrong(where, "an impossible name or fingerprint", "those that `genpipe train-tables` gave")
+    if published and own:
+        raise _wrong(where, "a set that lies elsewhere", "one that was published")
+    for place in models.values():
+        if own and not (place.startswith("/") or "://" in place):
+            raise _wrong(where, f"the place {place[:80]!r}", "an absolute one")
+        if not own and not (PLACE.fullmatch(place) and _inside(uri, place)):
+            raise _wrong(where, f"the place {place[:80]!r}", "a folder such as models/00-name, and no link")
     return told
+
+
+def _wrong(where: str, found: str, expected: str) -> DataError:
+    return DataError("TABLES", where=where, found=found, expected=expected, fix="train and register again")
+
+
+def _inside(uri: str, place: str) -> bool:
+    """Whether a folder below `uri` is really there: no part of its path below is a link."""
+    if store.scheme_of(uri) != "file":
+        return True
+    root = Path(store.path_of(uri)).resolve()
+    return (root / place).resolve() == root / place
 
 
 def name_of_tables(uri: str) -> tuple[str, str]:
     """(name, fingerprint) of a set of tables."""
-    told = _relations(uri)
-    return str(told["name"]), str(told["fingerprint"])
+    told = relations(uri)
+    return told["name"], told["fingerprint"]
 
 
 def pack(uri: str, scratch: Path) -> Package:
@@ -66,7 +101,9 @@ def pack(uri: str, scratch: Path) -> Package:
 
 def _pack_bundle(uri: str, target: Path) -> Package:
     bundle = _without_paths(uri, str(target))
-    origin = {k: str(v) for k, v in bundle.origin.items() if isinstance(v, str | int | float)}
+    said = bundle.origin.items() if isinstance(bundle.origin, dict) else ()
+    # tags of MLflow's own say who made a run, and what it is part of
+    origin = {k: str(v) for k, v in said if isinstance(v, str | int | float) and not k.startswith("mlflow.")}
     about = {"recipe": bundle.recipe.name, "kind": bundle.schema.kind}
     return Package(
         folder=target,
@@ -80,15 +117,18 @@ def _pack_bundle(uri: str, target: Path) -> Package:
 
 
 def _pack_tables(uri: str, target: Path) -> Package:
-    told = _relations(uri)
+    told = relations(uri)
+    try:
+        tables = {n["name"]: Schema.model_validate(n["schema_"]) for n in told["nodes"] if n["schema_"]}
+        first = next(iter(tables))
+    except (ValueError, KeyError, TypeError, StopIteration) as error:
+        raise _wrong(store.join(uri, RELATIONS), "no tables with their columns", "nodes") from error
     bundles, recipes = dict[str, str](), dict[str, str]()
     for number, (name, where) in enumerate(told["models"].items()):
         bundles[name] = f"models/{number:02d}-{store.plain_name(name)}"
-        where = where if where.startswith("/") or "://" in where else store.join(uri, where)
+        where = store.join(uri, where) if not told["uri"] else where
         recipes[name] = _without_paths(where, str(target / bundles[name])).recipe.name
     store.create(str(target / RELATIONS), store.canonical({**told, "uri": "", "models": bundles}))
-    tables = {n["name"]: Schema.model_validate(n["schema_"]) for n in told["nodes"] if n["schema_"]}
-    first = next(iter(tables))
     fingerprint = fingerprint_of(str(target))
     return Package(
         folder=target,
@@ -125,15 +165,17 @@ def fingerprint_of(folder: str) -> str:
         return Bundle.open(folder).fingerprint
     content = {
         name: {file: sha256(data) for file, data in read_folder(store.join(folder, name)).items()}
-        for name in _relations(folder)["models"].values()
+        for name in relations(folder, published=True)["models"].values()
     }
-    return store.digest([sha256(store.read_bytes(store.join(folder, RELATIONS))), content])
+    return store.digest([sha256(store.read_limited(store.join(folder, RELATIONS), MAX_RELATIONS)), content])
 
 
 def unpack(folder: str, target: str) -> None:
     """Copy what was packed to its place in the store; what tells that it is there comes last."""
     if not holds_tables(folder):
         return write_content(target, read_folder(folder))
-    for name in _relations(folder)["models"].values():
+    for name in relations(folder, published=True)["models"].values():
         write_content(store.join(target, name), read_folder(store.join(folder, name)))
-    store.create(store.join(target, RELATIONS), store.read_bytes(store.join(folder, RELATIONS)))
+    store.create(
+        store.join(target, RELATIONS), store.read_limited(store.join(folder, RELATIONS), MAX_RELATIONS)
+    )

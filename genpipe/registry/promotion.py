@@ -8,6 +8,7 @@ the next one.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from genpipe import store
@@ -34,7 +35,8 @@ class Promotion:
         model = to.get_registered_model(name)
         # the time of creation tells a model apart from a deleted one of the same name
         self.log = store.join(read_settings().store, "registry", f"{name}-{model.creation_timestamp}")
-        done = int(model.tags.get(DONE, 0))
+        tag = model.tags.get(DONE, "")
+        done = int(tag) if re.fullmatch("[0-9]{1,9}", tag) else 0  # else all moves are made again, in order
         last, entry = done, self._entry(done + 1)
         while entry is not None:  # numbers that were taken, but not finished as far as we can see
             last += 1

@@ -51,6 +51,7 @@ def save_pyfunc(folder: Path, package: Package, code: Path, *, model_id: str) ->
             signature=signature(package.schema, package.asked),
             pip_requirements=requirements(),
             mlflow_model=Model(model_id=model_id),
+            model_config={"bundle_fingerprint": package.fingerprint, "model_id": model_id},
             metadata={"genpipe": __version__},
         )
     # MLflow notes where things came from; those folders are nobody's business, and loading does not need them
@@ -71,22 +72,19 @@ def requirements() -> list[str]:
 
 
 def signature(schema: Schema, asked: Mapping[str, Any]) -> ModelSignature:
-    """Inputs: the condition columns, each optional. Outputs: the ingest schema. asked: params by default."""
+    """Outputs: the ingest schema. asked: params by default. No inputs: MLflow would drop the columns of a
+    frame that they do not name, where `predict` refuses them.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, TensorSpec
     from mlflow.types import Schema as Columns
 
-    told: list[ColSpec | TensorSpec] = [
-        ColSpec(_kind(schema.field(n).arrow()), n, required=False) for n in schema.conditions
-    ]
     made: list[ColSpec | TensorSpec] = [
         ColSpec(_kind(f.arrow()), f.name, required=not f.nullable) for f in schema.fields
     ]
     kinds = {int: "long", str: "string"}
     parameters = [ParamSpec(name, kinds[type(value)], value) for name, value in asked.items()]
-    return ModelSignature(
-        inputs=Columns(told) if told else None, outputs=Columns(made), params=ParamSchema(parameters)
-    )
+    return ModelSignature(outputs=Columns(made), params=ParamSchema(parameters))
 
 
 def _kind(arrow: pa.DataType) -> Any:

@@ -6,52 +6,60 @@ Nothing is pickled; the weights are the bundle beside it, opened and verified by
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel
 
-from genpipe.bundle import Bundle
+from genpipe.bundle.generator import MAX_DRAWS
 from genpipe.errors import UsageError
-from genpipe.seeds import derive
+from genpipe.registry.follow import follow
+from genpipe.registry.gate import guard
+from genpipe.registry.serving import Served, Watched, check_columns, check_limits, check_published
+
+AGAIN = 16  # times that rows which are given in part are drawn where they break a constraint
 
 
-class Generator(PythonModel):
+class Generator(Served):
     """predict(frame, params): new rows.
 
-    frame: with condition columns, one new row for each of its rows; without columns or rows, `rows` rows.
+    frame: one new row for each of its rows, with the values it has; without columns or rows, `rows` rows.
     params: rows, seed, and conditions, a JSON object of column -> value that holds for all rows.
     """
 
     def load_context(self, context: Any) -> None:
-        self.bundle = Bundle.open(context.artifacts["bundle"])
+        self.defaults = {"rows": 100, "seed": 0, "conditions": "{}"}
+        self.bundle = Watched.open(context.artifacts["bundle"])
+        check_published(context, self.bundle.fingerprint)
+        assert self.bundle.nets  # built before the first two requests could do it at once
+        schema = self.bundle.schema
+        values = schema.kind != "tabular" and int(np.prod(self.bundle.spec.shape))
+        self.width = max(len(schema.names), values)
+        guard(self)
 
-    def predict(
-        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
-    ) -> pd.DataFrame:
-        asked = {"rows": 100, "seed": 0, "conditions": "{}", **(params or {})}
+    def weigh(self, columns: Sequence[str], rows: int, asked: Mapping[str, Any]) -> float:
+        check_columns(columns, self.bundle.schema.names)
+        number = rows if columns and rows else asked["rows"]
+        check_limits(number, number * self.width)
+        wanted = self.bundle.check_conditions(parse(asked["conditions"]))
+        if wanted.tested:  # drawn until enough rows fit
+            return MAX_DRAWS
+        again = AGAIN if set(columns) - set(self.bundle.schema.conditions) else 1
+        return again * number / self.bundle.block_rows
+
+    def make(self, frame: pd.DataFrame, asked: Mapping[str, Any]) -> pd.DataFrame:
         conditions = parse(asked["conditions"])
-        frame = pd.DataFrame() if model_input is None else pd.DataFrame(model_input)
-        if not len(frame.columns) or not len(frame):
-            table = self.bundle.sample(int(asked["rows"]), seed=int(asked["seed"]), conditions=conditions)
-            return table.to_pandas()
-        made = []
-        groups = frame.groupby(list(frame.columns), dropna=False, sort=True)
-        for number, (values, rows) in enumerate(groups):
-            own = {
-                name: value for name, value in zip(frame.columns, values, strict=True) if not pd.isna(value)
-            }
-            seed = derive(int(asked["seed"]), "predict", number)
-            sample = self.bundle.sample(len(rows), seed=seed, conditions=conditions | own)
-            made.append(sample.to_pandas().set_index(rows.index))
-        return pd.concat(made).loc[frame.index]
+        if len(frame.columns) and len(frame):
+            return follow(self.bundle, frame, conditions, seed=asked["seed"])
+        return self.bundle.sample(asked["rows"], seed=asked["seed"], conditions=conditions).to_pandas()
 
 
 def parse(text: str) -> dict[str, Any]:
     try:
         conditions = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         conditions = None
     if not isinstance(conditions, dict):
         raise UsageError(

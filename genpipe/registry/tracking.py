@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from genpipe import __version__
 from genpipe.dataset import Dataset
 from genpipe.errors import InfrastructureError
-from genpipe.settings import read_settings
+from genpipe.redaction import link, redact, shown
+from genpipe.settings import make_folder, read_settings
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -31,6 +32,7 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the server's, with its password
     "GIT_PYTHON_REFRESH": "quiet",
 }
 log = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ def client() -> MlflowClient:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if settings.tracking_uri.startswith("sqlite:///"):
-        settings.home.mkdir(parents=True, exist_ok=True)
+        make_folder(settings.home)
     import mlflow
 
     for noisy in ("mlflow", "alembic"):
@@ -70,7 +72,7 @@ def reaching() -> Iterator[None]:
     except (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise InfrastructureError(
             "MLFLOW",
-            where=read_settings().tracking_uri.split("@")[-1],
+            where=link(read_settings().tracking_uri),
             found=" ".join(str(error).split())[:200],
             fix="see that the server runs and MLFLOW_TRACKING_URI is right, then run the same command again",
         ) from error
@@ -112,13 +114,17 @@ class Run:
         """Note a nested mapping as dotted parameters."""
         from mlflow.entities import Param
 
-        flat = [Param(clean_key(key), str(value)[:MAX_VALUE]) for key, value in flatten(values).items()]
+        flat = [
+            Param(clean_key(key), redact(str(value))[:MAX_VALUE]) for key, value in flatten(values).items()
+        ]
         self._try(lambda: self.client.log_batch(self.id, params=flat[:100]))
 
     def tag(self, **tags: Any) -> None:
         from mlflow.entities import RunTag
 
-        self._try(lambda: self.client.log_batch(self.id, tags=[RunTag(k, str(v)) for k, v in tags.items()]))
+        self._try(
+            lambda: self.client.log_batch(self.id, tags=[RunTag(k, redact(str(v))) for k, v in tags.items()])
+        )
 
     def input(self, dataset: Dataset, *, context: str = "training") -> None:
         """Note which data went in: name, fingerprint and place."""
@@ -135,7 +141,7 @@ class Run:
             call()
             return True
         except Exception as error:  # a tracking server that is away must not cost the training it describes
-            log.warning("MLflow run %s: %s", self.id, " ".join(str(error).split())[:200])
+            log.warning("MLflow run %s: %s", self.id, shown(" ".join(str(error).split()), 200))
             return False
 
 
@@ -154,7 +160,9 @@ def track(
     with reaching():
         every = {"mlflow.runName": name, "genpipe.code": __version__, **(tags or {})}
         every |= {"mlflow.parentRunId": parent} if parent else {}
-        made = to.create_run(experiment_id(to, experiment), tags={k: str(v) for k, v in every.items()})
+        made = to.create_run(
+            experiment_id(to, experiment), tags={k: redact(str(v)) for k, v in every.items()}
+        )
     run, status = Run(to, made.info.run_id), "FAILED"
     try:
         if params:

@@ -42,7 +42,7 @@ class Order(BaseModel):
     """The column that orders a parent's rows. low, high: of the data, in units of storage. gap: the column of
     differences learnt in its place. widest: the greatest of them that is no parent's first."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     field: AnyField
     gap: str
     low: float | int
@@ -76,7 +76,7 @@ class Reference(BaseModel):
     another: no row names its own parent.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     column: str
     table: str
     nullable: bool
@@ -113,7 +113,7 @@ class Node(BaseModel):
     order: Order | None
     own: tuple[AnyField, ...]
     children: tuple[str, ...]
-    rows: int
+    rows: int = Field(ge=0, lt=2**53)
     references: tuple[Reference, ...] = ()
     numbers: dict[str, int] = Field(default_factory=dict)
 

@@ -15,6 +15,7 @@ from genpipe.sources.builtin import BuiltinSource
 from genpipe.sources.files import File, list_files, suffix_of
 from genpipe.sources.images import SUFFIXES as PICTURES
 from genpipe.sources.images import ImageOptions, ImageSource
+from genpipe.sources.limits import shown
 from genpipe.sources.series import SeriesOptions, SeriesSource
 from genpipe.sources.tables import SUFFIXES as TABLES
 from genpipe.sources.tables import TableOptions, TableSource
@@ -89,8 +90,8 @@ def parse_options(model: type[Options], options: Mapping[str, Any], what: str) -
         return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise UsageError("OPTION", where=name, found=repr(first["input"]), expected=first["msg"]) from None
+        name, allowed = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+        raise UsageError("OPTION", where=name, found=shown(first["input"]), expected=allowed) from None
 
 
 def parse_bytes(value: Any) -> int:
@@ -101,7 +102,7 @@ def parse_bytes(value: Any) -> int:
     scale = {"k": 2**10, "m": 2**20, "g": 2**30}.get(text[-1:], 1)
     try:
         return int(float(text.rstrip("kmg")) * scale)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise UsageError(
             "OPTION", where="memory", found=repr(value), expected="bytes, such as 268435456 or 256MiB"
         ) from None

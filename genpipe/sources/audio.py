@@ -10,11 +10,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from genpipe.errors import DataError, UsageError
 from genpipe.schema import BLOB, AnyField, Audio, Category, Schema
@@ -34,9 +35,9 @@ class AudioOptions(Options):
     max_seconds: longer files are refused.
     """
 
-    frames: int | None = None
+    frames: int | None = Field(default=None, ge=1, le=2**28)
     label: Literal["auto", "folder", "prefix", "none"] = "auto"
-    max_seconds: float = 600.0
+    max_seconds: float = Field(default=600.0, gt=0, le=36_000, allow_inf_nan=False)
 
 
 @dataclass
@@ -95,8 +96,8 @@ class AudioSource(Source):
             )
         return found[1]
 
-    def _wav(self, file: File) -> Wav:
-        return read_wav(file, self.options.max_seconds)
+    def _wav(self, file: File, keep: int = 0) -> Wav:
+        return read_wav(file, self.options.max_seconds, keep)
 
     def observe(self, unit: int) -> AudioStats:
         total = AudioStats()
@@ -105,7 +106,7 @@ class AudioSource(Source):
             if seen is None:
                 continue
             total.rates[seen.rate] += 1
-            total.lengths[-(-len(seen.samples) // 64) * 64] += 1
+            total.lengths[-(-seen.frames // 64) * 64] += 1
             total.places.setdefault(seen.rate, file.uri)
             total.converted[seen.coding] += 1
         return total
@@ -153,9 +154,14 @@ class AudioSource(Source):
     ) -> Iterator[Rows]:
         shape = schema.of_kind("audio")[0]
         assert isinstance(shape, Audio)
+        if shape.frames > self.options.max_seconds * shape.rate:
+            found = f"clips of {shape.frames} frames ({shape.frames / shape.rate:.1f} s)"
+            expected = f"at most max_seconds={self.options.max_seconds:g}"
+            raise UsageError("LENGTH", where="frames", found=found, expected=expected)
         files = [f for f in self.units[unit] if f.uri not in skip]
-        for start in range(0, len(files), BATCH):
-            chunk = files[start : start + BATCH]
+        batch = min(BATCH, max(1, self.options.part // (2 * shape.frames)))
+        for start in range(0, len(files), batch):
+            chunk = files[start : start + batch]
             clips = list(ordered(lambda f: self._clip(f, shape), chunk))
             rejects += [c for c in clips if isinstance(c, Reject)]
             good = [(f, c) for f, c in zip(chunk, clips, strict=True) if isinstance(c, bytes)]
@@ -166,7 +172,7 @@ class AudioSource(Source):
 
     def _clip(self, file: File, shape: Audio) -> bytes | Reject:
         rejects: list[Reject] = []
-        wav = attempt(self._wav, file, rejects)
+        wav = attempt(partial(self._wav, keep=shape.frames), file, rejects)
         if wav is None:
             return rejects[0]
         if wav.rate != shape.rate:

@@ -28,7 +28,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from genpipe.errors import DataError
 from genpipe.schema import Schema
 from genpipe.sources.columns import Place
-from genpipe.sources.files import File
+from genpipe.sources.files import File, changed
+from genpipe.sources.limits import MAX_RECORD
 
 UNIT_BYTES = 64 * 2**20
 UNIT_FILES = 4096
@@ -46,12 +47,17 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    memory: int = Field(default=512 * 2**20, ge=96 * 2**20)
+    memory: int = Field(default=512 * 2**20, ge=96 * 2**20, le=2**44)
 
     @property
     def block(self) -> int:
         """Bytes parsed at a time; each takes several times that while it is typed, and some fly at once."""
         return min((self.memory - FIXED) // 128, 4 * 2**20)
+
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest record or line; some are parsed at once, each in several copies."""
+        return min((self.memory - FIXED) // 32, MAX_RECORD)
 
     @property
     def part(self) -> int:
@@ -135,14 +141,7 @@ class Source(ABC):
         for file in self.files:
             now = file.now()
             if now is None or (now.size, now.stamp) != (file.size, file.stamp):
-                found = (
-                    "the file is gone"
-                    if now is None
-                    else f"it changed while it was read ({file.size} then {now.size} bytes)"
-                )
-                raise DataError(
-                    "CHANGED", where=file.uri, found=found, fix="ingest again when nobody writes to it"
-                )
+                raise changed(file, None if now is None else now.size)
 
 
 def attempt(work: Callable[[File], B], file: File, rejects: list[Reject]) -> B | None:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from genpipe.errors import DataError
 from genpipe.schema import AnyField, Category, Date, Integer, Number, Schema, Timestamp
 from genpipe.sources.columns import ZONE, Place, leading_zero
+from genpipe.sources.limits import shown
 from genpipe.sources.written import read
 
 
@@ -38,7 +39,7 @@ def convert_column(values: pa.Array, field: AnyField, place: Place) -> pa.Array:
         row, value = _first_bad(values, wanted)
         raise _broken(
             place.at(row, field.name),
-            repr(value),
+            shown(value),
             field,
             "correct the value, or the column's kind in the schema file",
         ) from None
@@ -61,7 +62,7 @@ def _read(values: pa.Array, field: AnyField, format: str, place: Place) -> pa.Ar
         row = int(np.flatnonzero(lost.to_numpy(zero_copy_only=False))[0])
         raise _broken(
             place.at(row, field.name),
-            repr(values[row].as_py()),
+            shown(values[row].as_py()),
             field,
             f"write it as {format}, or correct the column's format in the schema file",
         )
@@ -126,7 +127,7 @@ def _check(values: pa.Array, field: AnyField, place: Place) -> None:
         return
     row = int(np.flatnonzero(bad.fill_null(False).to_numpy(zero_copy_only=False))[0])
     raise _broken(
-        place.at(row, field.name), repr(values[row].as_py()), field, "correct the value, or the schema file"
+        place.at(row, field.name), shown(values[row].as_py()), field, "correct the value, or the schema file"
     )
 
 

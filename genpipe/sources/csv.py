@@ -16,18 +16,20 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
+from pydantic import field_validator
 
 from genpipe.errors import DataError
 from genpipe.sources.base import Options, Piece
 from genpipe.sources.columns import Place
 from genpipe.sources.csv_faults import diagnose
 from genpipe.sources.files import File
-from genpipe.sources.stream import Checked, wrong_byte
+from genpipe.sources.limits import MAX_HEADER, beyond, check_names
+from genpipe.sources.stream import Checked, Encoding, wrong_byte
 
 NULLS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "#N/A", "?")
 DELIMITERS = ",;\t|"
 HEAD = 2**20
-LONGEST = 64 * 2**20  # bytes of one record
+WIDE_ROWS = 32  # at least, in a piece of a table with thousands of columns
 
 
 class CsvOptions(Options):
@@ -36,38 +38,63 @@ class CsvOptions(Options):
     nulls: texts that stand for a missing value.
     """
 
-    encoding: str = "utf-8"
+    encoding: Encoding = "utf-8"
     delimiter: str | None = None
     decimal: str = "."
     nulls: tuple[str, ...] = NULLS
 
+    @field_validator("delimiter", "decimal")
+    @classmethod
+    def _one_character(cls, mark: str | None) -> str | None:
+        if mark and (len(mark) > 1 or not mark.isascii() or mark in '"\r\n\0'):
+            raise ValueError("one ASCII character that is no quote and no line end")
+        return mark
+
 
 @dataclass(frozen=True)
 class Header:
-    """names of the columns. lines: how many come before the data. newline: what ends them."""
+    """names of the columns. lines: those before the data, of `size` characters. newline: their end."""
 
     names: tuple[str, ...]
     delimiter: str
     lines: int
     newline: bytes
+    size: int
 
 
 def read_header(file: File, options: CsvOptions) -> Header:
-    head = Checked(file, encoding=options.encoding).read(HEAD)
-    if not head.strip(b"\xef\xbb\xbf\r\n\t "):
+    checked = Checked(file, encoding=options.encoding, memory=options.memory)
+    head = checked.read(HEAD)
+    while b"\n" not in head.lstrip() and b"\r" not in head.lstrip() and (more := checked.read(HEAD)):
+        head += more
+        if len(head) > MAX_HEADER:
+            long = f"a first line of more than {MAX_HEADER} bytes"
+            raise beyond(file.uri, long, str(MAX_HEADER), "is it a table with a header?")
+    if not head.strip(b"\xef\xbb\xbf").decode(errors="replace").strip():
         raise DataError(
             "EMPTY", where=file.uri, found="no header and no rows", expected="a header line and data"
         )
     newline = b"\r" if b"\r" in head and b"\n" not in head else b"\n"
     lines = list(io.StringIO(_first_lines(head, file), newline=""))
-    blank = next(i for i, line in enumerate(lines) if line.strip())
+    blank = next((i for i, line in enumerate(lines) if line.strip()), 0)
     found = (
         [options.delimiter] if options.delimiter else sorted(DELIMITERS, key=lambda d: -lines[blank].count(d))
     )
     reader = csv.reader(lines[blank:], delimiter=found[0])
-    names = tuple(cell.strip() for cell in next(reader))
-    _check_header(file, list(names))
-    return Header(names, found[0], blank + reader.line_num, newline)
+    try:
+        names = [cell.strip() for cell in next(reader)]
+    except csv.Error as error:  # a cell of 131072 characters
+        raise DataError(
+            "HEADER",
+            where=file.uri,
+            found=f"no row of names ({error})",
+            expected="short names, with every quote closed",
+            fix="correct the first row, or pass delimiter=",
+        ) from None
+    check_names(names, file.uri)
+    _check_header(file, names)
+    count = blank + reader.line_num
+    return Header(tuple(names), found[0], count, newline, sum(map(len, lines[:count])))
 
 
 def _first_lines(head: bytes, file: File) -> str:
@@ -115,10 +142,13 @@ def _check_header(file: File, names: list[str]) -> None:
 def pieces(file: File, options: CsvOptions) -> Iterator[Piece]:
     """Whole records, about `options.block` bytes at a time, as calls that parse them."""
     header = read_header(file, options)
-    checked, rest, line, skip = Checked(file, encoding=options.encoding), b"", 1, header.lines
+    checked = Checked(file, encoding=options.encoding, memory=options.memory)
+    rest, line, skip = b"", 1, header.lines
+    # a batch costs by its columns: a wide table is read in longer pieces
+    block = max(options.block, min(options.longest, WIDE_ROWS * header.size))
     past = 0  # quotes before `rest`, which is the beginning of one record
     while True:
-        chunk = checked.read(options.block)
+        chunk = checked.read(block)
         last = not chunk
         if skip or last:
             rest, chunk = b"", rest + chunk
@@ -136,12 +166,12 @@ def pieces(file: File, options: CsvOptions) -> Iterator[Piece]:
             line, past = line + piece.count(header.newline), checked.quotes - after
         else:
             rest += chunk
-        if len(rest) > LONGEST:
-            raise diagnose(file, options.encoding, header.delimiter, len(header.names), header.lines, "")
+        if len(rest) > options.longest:
+            raise diagnose(file, options, header.delimiter, len(header.names), header.lines)
         if last:
             break
     if checked.quotes % 2:
-        fault = diagnose(file, options.encoding, header.delimiter, len(header.names), header.lines, "")
+        fault = diagnose(file, options, header.delimiter, len(header.names), header.lines)
         if fault.code == "QUOTE":
             raise fault
 
@@ -159,7 +189,10 @@ def boundary(data: bytes, newline: bytes, quotes: int) -> tuple[int, int]:
         after += data.count(b'"', at, cut)
         if (quotes - after) % 2 == 0:
             return at + 1, after
-        cut = at
+        cut = data.rfind(b'"', 0, at)  # the line ends behind it are in the same cell as this one
+        if cut < 0:
+            return 0, quotes
+        after += 1
 
 
 def _parse(
@@ -180,10 +213,8 @@ def _parse(
             ),
         )
     except (pa.ArrowException, OSError) as error:
-        told = str(error).splitlines()[0]
-        raise diagnose(
-            file, options.encoding, header.delimiter, len(header.names), header.lines, told
-        ) from None
+        told = str(error).splitlines()[0][:300]
+        raise diagnose(file, options, header.delimiter, len(header.names), header.lines, told) from None
     columns = [_decimal(column.combine_chunks(), options.decimal) for column in table.columns]
     return pa.RecordBatch.from_arrays(columns, names=list(header.names)), place
 

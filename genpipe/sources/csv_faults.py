@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from genpipe.errors import DataError
 from genpipe.sources.files import File
+from genpipe.sources.limits import beyond
 from genpipe.sources.stream import Checked, wrong_byte
 
+if TYPE_CHECKING:
+    from genpipe.sources.csv import CsvOptions
 
-def diagnose(file: File, encoding: str, delimiter: str, columns: int, header: int, told: str) -> DataError:
+
+def diagnose(
+    file: File, options: CsvOptions, delimiter: str, columns: int, header: int, told: str = ""
+) -> DataError:
     """Name the row where it goes wrong. header: its lines; told: what the parser said."""
-    reader = csv.reader(_lines(file, encoding), delimiter=delimiter, strict=True)
+    reader = csv.reader(_lines(file, options), delimiter=delimiter, strict=True)
     start = 1
     try:
         for cells in reader:
@@ -42,17 +49,19 @@ def diagnose(file: File, encoding: str, delimiter: str, columns: int, header: in
             expected='"text", with "" for a quote inside',
             fix="close the quote that begins in this row",
         )
-    return DataError(
-        "CSV",
-        where=file.uri,
-        found=told or "a record too long to be one",
-        fix="check the file around the place named",
-    )
+    if not told:
+        return _long(file, options)
+    return DataError("CSV", where=file.uri, found=told, fix="check the file around the place named")
 
 
-def _lines(file: File, encoding: str) -> Iterator[str]:
+def _long(file: File, options: CsvOptions) -> DataError:
+    found, fix = f"a record of more than {options.longest} bytes", "raise memory=, or correct the file there"
+    return beyond(file.uri, found, f"{options.longest} with memory={options.memory}", fix)
+
+
+def _lines(file: File, options: CsvOptions) -> Iterator[str]:
     """Lines as text; a wrong byte is a DataError with its offset."""
-    checked, offset, rest = Checked(file, encoding=encoding), 0, b""
+    checked, offset, rest = Checked(file, encoding=options.encoding, memory=options.memory), 0, b""
     while True:
         chunk = checked.read(2**20)
         lines = (rest + chunk).splitlines(keepends=True)
@@ -61,7 +70,9 @@ def _lines(file: File, encoding: str) -> Iterator[str]:
             try:
                 yield line.decode()
             except UnicodeDecodeError as error:
-                raise wrong_byte(file, offset + error.start, line[error.start], encoding) from None
+                raise wrong_byte(file, offset + error.start, line[error.start], options.encoding) from None
             offset += len(line)
+        if len(rest) > options.longest:
+            raise _long(file, options)
         if not chunk:
             return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import glob as globbing
+import itertools
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
@@ -19,12 +20,13 @@ import pyarrow as pa
 
 from genpipe import store
 from genpipe.errors import DataError, closest
+from genpipe.sources.limits import MAX_FILES, beyond
 
 CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class File:
     """A file as it was listed. stamp: mtime in ns, or the S3 ETag. root: the folder it was found under."""
 
@@ -37,6 +39,10 @@ class File:
     def suffix(self) -> str:
         """`.csv` of `a.CSV.gz`."""
         return suffix_of(self.uri)
+
+    @property
+    def compressed(self) -> bool:
+        return os.path.splitext(self.uri)[1].lower() in CODECS
 
     @property
     def relative(self) -> str:
@@ -103,22 +109,18 @@ def list_files(
                 found="an archive of many files",
                 fix="unpack it and name the folder",
             )
-    return tuple(sorted(dict.fromkeys(kept), key=lambda f: f.uri))
+    once = {f.uri: f for f in reversed(kept)}  # patterns may name a file twice, below different folders
+    return tuple(sorted(once.values(), key=lambda f: f.uri))
 
 
 def _list_local(item: str) -> list[File]:
     path = Path(item).expanduser().absolute()
-    if path.is_dir():
+    if os.path.isdir(path):
         return _walk(path)
-    if path.exists() or path.is_symlink():
+    if os.path.lexists(path):
         return [_local(str(path), "")]
     if globbing.has_magic(item):
-        base = Path(*_plain_parts(path.parts))
-        hits = sorted(globbing.glob(str(path), recursive=True))
-        files = [
-            f for hit in hits for f in (_walk(Path(hit)) if os.path.isdir(hit) else [_local(hit, str(base))])
-        ]
-        if files:
+        if files := _matching(path):
             return files
         raise DataError(
             "MISSING",
@@ -126,8 +128,29 @@ def _list_local(item: str) -> list[File]:
             found="no file matches",
             fix="check the pattern; quote it so that the shell does not expand it",
         )
-    siblings = os.listdir(path.parent) if path.parent.is_dir() else []
+    siblings = os.listdir(path.parent) if os.path.isdir(path.parent) else []
     raise DataError("MISSING", where=item, found="no such file or folder", fix=closest(path.name, siblings))
+
+
+def _matching(pattern: Path) -> list[File]:
+    """Files that match, and all below folders that do; what lies below a folder taken whole comes with it."""
+    base, files, taken = str(Path(*_plain_parts(pattern.parts))), [], ""
+    hits = list(itertools.islice(globbing.iglob(str(pattern), recursive=True), MAX_FILES + 1))
+    for hit in sorted(hits, key=lambda hit: hit.split("/")):
+        if taken and hit.startswith(taken):
+            continue
+        if os.path.isdir(hit):
+            taken = hit.rstrip("/") + "/"
+            files += _walk(Path(hit))
+        else:
+            files.append(_local(hit, base))
+        if max(len(files), len(hits)) > MAX_FILES:
+            raise _too_many(str(pattern))
+    return files
+
+
+def _too_many(where: str) -> DataError:
+    return beyond(where, f"more than {MAX_FILES} files", str(MAX_FILES), "pack them into larger files")
 
 
 def _plain_parts(parts: Iterable[str]) -> list[str]:
@@ -157,18 +180,33 @@ def _walk(root: Path) -> list[File]:
             for n in sorted(names)
             if not n.startswith((".", "Thumbs.db"))
         ]
+        if len(files) > MAX_FILES:
+            raise _too_many(str(root))
     return files
 
 
 def _local(path: str, root: str) -> File:
-    info = os.stat(path)
-    if not stat.S_ISREG(info.st_mode):
-        raise DataError("NOTREGULAR", where=path, found="a pipe, device or socket", expected="a regular file")
+    try:
+        info = os.stat(path)
+    except OSError as error:
+        raise DataError(
+            "MISSING",
+            where=path,
+            found=f"no file, or a link that leads to none ({error.strerror})",
+            fix="repair or remove it, then ingest again",
+        ) from None
+    regular(path, info)
     if not os.access(path, os.R_OK):
         raise DataError(
             "PERM", where=path, found="no permission to read", fix="chmod +r, or run as its owner"
         )
     return File(path, info.st_size, str(info.st_mtime_ns), root)
+
+
+def regular(path: str, info: os.stat_result | None = None) -> None:
+    """Refuses what may never end or wait for ever. FileNotFoundError where there is nothing."""
+    if not stat.S_ISREG((info or os.stat(path)).st_mode):
+        raise DataError("NOTREGULAR", where=path, found="a pipe, device or socket", expected="a regular file")
 
 
 def _remote(uri: str, root: str) -> File:
@@ -203,11 +241,20 @@ def _list_remote(item: str) -> list[File]:
     ]
 
 
+def changed(file: File, size: int | None) -> DataError:
+    """size: its bytes now; None = it is gone."""
+    found = (
+        f"it changed while it was read ({file.size} then {size} bytes)" if size is not None else "it is gone"
+    )
+    return DataError("CHANGED", where=file.uri, found=found, fix="ingest again when nobody writes to it")
+
+
 def open_stream(file: File) -> pa.NativeFile:
     """The decompressed bytes of a file, for reading once, in order."""
     codec = CODECS.get(os.path.splitext(file.uri)[1].lower())
     try:
         if store.scheme_of(file.uri) == "file":
+            regular(file.uri)  # what was a file when it was listed may be a pipe by now
             raw: Any = pa.OSFile(file.uri, "rb")
         else:
             raw = pa.PythonFile(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import struct
 
-import numpy as np
 import pyarrow as pa
 
 from genpipe.errors import DataError, UsageError
-from genpipe.sources.files import File, open_stream
+from genpipe.sources.files import CODECS, File, open_stream
+
+MOST_PIXELS = 2**24  # of one picture
+MOST_UNPACKED, MOST_RATIO = 256 * 2**20, 400  # bytes of a compressed file, or times its size
 
 
 def is_idx(file: File) -> bool:
@@ -61,14 +63,18 @@ def exactly(stream: pa.NativeFile, size: int, file: File) -> bytes:
             fix="fetch it again",
         ) from None
     if len(data) < size:
-        raise DataError(
-            "TRUNCATED",
-            where=file.uri,
-            found=f"the file ends {size - len(data)} bytes early",
-            expected="as many records as its header says",
-            fix="fetch it again",
-        )
+        raise _ends(file, size - len(data))
     return data
+
+
+def _ends(file: File, early: int) -> DataError:
+    return DataError(
+        "TRUNCATED",
+        where=file.uri,
+        found=f"the file ends {early} bytes early",
+        expected="as many records as its header says",
+        fix="fetch it again",
+    )
 
 
 def idx_shape(file: File, axes: int) -> tuple[int, ...]:
@@ -83,17 +89,24 @@ def idx_shape(file: File, axes: int) -> tuple[int, ...]:
             fix="is it another format, or the labels file?",
         )
     shape = struct.unpack(f">{axes}I", head[4:])
-    if math.prod(shape) > 2**40 or any(s == 0 for s in shape):
+    early = len(head) + math.prod(shape) - file.size
+    packed = file.uri.lower().endswith(tuple(CODECS))
+    if early > 0 and not packed:
+        raise _ends(file, early)
+    most = max(MOST_UNPACKED, MOST_RATIO * file.size) if packed else file.size
+    if math.prod(shape) > most or 0 in shape or math.prod(shape[1:]) > MOST_PIXELS:
         raise DataError(
             "IDX",
             where=file.uri,
-            found=f"a header that says {'x'.join(map(str, shape))}",
-            expected="sizes above 0 that fit a file",
+            found=f"a header that says {'x'.join(map(str, shape))}, in a file of {file.size} bytes",
+            expected=f"sizes above 0 that fit the file, of at most {MOST_PIXELS} bytes a picture",
+            fix="fetch it again" + (", or decompress it yourself if you trust it" if packed else ""),
         )
     return shape
 
 
-def idx_labels(beside: File, count: int, file: File) -> np.ndarray:
+def idx_labels(beside: File, count: int, file: File) -> pa.NativeFile:
+    """The labels file, open at its first label, if it has one for each of `count` pictures."""
     (have,) = idx_shape(beside, 1)
     if have != count:
         raise DataError(
@@ -103,6 +116,6 @@ def idx_labels(beside: File, count: int, file: File) -> np.ndarray:
             expected=f"{count}, one per picture of {file.name}",
             fix="use the two files of one set",
         )
-    with open_stream(beside) as stream:
-        stream.read(8)
-        return np.frombuffer(exactly(stream, have, beside), np.uint8)
+    stream = open_stream(beside)
+    exactly(stream, 8, beside)
+    return stream

@@ -7,7 +7,6 @@ metadata and brought to one size and one number of channels.
 from __future__ import annotations
 
 import re
-import struct
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,13 +15,14 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from genpipe.errors import DataError
 from genpipe.schema import BLOB, AnyField, Category, Image, Schema
 from genpipe.sources.base import Observed, Options, Reject, Rows, Source, attempt, ordered
 from genpipe.sources.files import File, open_stream
 from genpipe.sources.idx import exactly, idx_labels, idx_shape, is_idx, is_labels, labels_of, pair_labels
-from genpipe.sources.pictures import open_picture, to_channels, to_png
+from genpipe.sources.pictures import open_picture, orientation, resized, to_png, upright
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 IDX = re.compile(r"(.*)images?([-_.]idx3)?([-_.]?ubyte)?(\.gz)?$")
@@ -36,10 +36,10 @@ class ImageOptions(Options):
     max_pixels: larger pictures are refused unread.
     """
 
-    height: int | None = None
-    width: int | None = None
+    height: int | None = Field(default=None, gt=0, le=16_384)
+    width: int | None = Field(default=None, gt=0, le=16_384)
     channels: Literal[1, 3] | None = None
-    max_pixels: int = 16 * 2**20
+    max_pixels: int = Field(default=16 * 2**20, gt=0, le=2**28)
 
 
 @dataclass
@@ -97,7 +97,7 @@ class ImageSource(Source):
     def _header(self, file: File) -> tuple[tuple[int, int], str]:
         with open_picture(file, self.options.max_pixels) as picture:
             # only these formats can be asked without decoding the picture
-            turned = picture.format in ("JPEG", "TIFF", "WEBP") and picture.getexif().get(0x0112, 1) >= 5
+            turned = picture.format in ("JPEG", "TIFF", "WEBP") and orientation(picture) >= 5
             size = picture.size if turned else picture.size[::-1]
             return (size[0], size[1]), picture.mode
 
@@ -167,8 +167,9 @@ class ImageSource(Source):
         if files and is_idx(files[0]):
             yield from self._read_idx(files[0], schema, shape)
             return
-        for start in range(0, len(files), BATCH):
-            chunk = files[start : start + BATCH]
+        batch = min(BATCH, max(1, self.options.part // (shape.height * shape.width * shape.channels)))
+        for start in range(0, len(files), batch):
+            chunk = files[start : start + batch]
             done = list(ordered(lambda f: self._picture(f, shape), chunk))
             rejects += [r for r in done if isinstance(r, Reject)]
             good = [(f, d) for f, d in zip(chunk, done, strict=True) if isinstance(d, bytes)]
@@ -186,23 +187,8 @@ class ImageSource(Source):
         return attempt(partial(self._decode, shape=shape), file, rejects) or rejects[0]
 
     def _decode(self, file: File, shape: Image) -> bytes:
-        from PIL import Image as Pillow
-        from PIL import ImageOps
-
         with open_picture(file, self.options.max_pixels) as picture:
-            try:
-                picture.load()
-            except (OSError, SyntaxError, ValueError, struct.error) as error:
-                raise DataError(
-                    "IMAGE",
-                    where=file.uri,
-                    found=f"a picture that does not decode ({error})",
-                    expected="a whole file",
-                    fix="fetch it again or remove it",
-                ) from None
-            upright = ImageOps.exif_transpose(picture)
-            assert upright is not None
-            flat = to_channels(upright, shape.channels)
+            flat = upright(picture, shape.channels, file)
             if flat.size != (shape.width, shape.height):
                 if not (self.options.height or self.options.width):
                     raise DataError(
@@ -212,10 +198,7 @@ class ImageSource(Source):
                         expected=f"{shape.height}x{shape.width} as in the schema",
                         fix=f"pass height={shape.height}, width={shape.width} to resize",
                     )
-                flat = flat.resize(
-                    (shape.width, shape.height),
-                    Pillow.Resampling.BOX if flat.width > shape.width else Pillow.Resampling.BICUBIC,
-                )
+                flat = resized(flat, shape.width, shape.height)
             return to_png(np.asarray(flat))
 
     def _read_idx(self, file: File, schema: Schema, shape: Image) -> Iterator[Rows]:
@@ -231,9 +214,10 @@ class ImageSource(Source):
         beside = labels_of(file, self.files)
         labels = idx_labels(beside, count, file) if beside else None
         with open_stream(file) as stream:
-            stream.read(16)
-            for start in range(0, count, BATCH * 8):
-                n = min(BATCH * 8, count - start)
+            exactly(stream, 16, file)
+            block = min(BATCH * 8, max(1, self.options.part // (height * width)))
+            for start in range(0, count, block):
+                n = min(block, count - start)
                 pixels = np.frombuffer(exactly(stream, n * height * width, file), np.uint8).reshape(
                     n, height, width
                 )
@@ -242,13 +226,14 @@ class ImageSource(Source):
                     for chunk in ordered(lambda c: [to_png(x) for x in c], np.array_split(pixels, 4))
                     for p in chunk
                 ]
+                classes = np.frombuffer(exactly(labels, n, beside), np.uint8) if labels and beside else None
                 names = [f"{file.name.split('.')[0]}/{i:06d}.png" for i in range(start, start + n)]
                 yield Rows(
                     _batch(
                         schema,
                         blobs,
                         names,
-                        [str(v) for v in labels[start : start + n]] if labels is not None else [""] * n,
+                        [""] * n if classes is None else [str(v) for v in classes],
                     )
                 )
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 FIRST, LOOKED_AT = 8, 64  # different values of a batch: the first, and as many where one of those is a hit
+LONGEST = 2048  # characters that are looked at
 MOST_OF, FEWEST = 0.9, 5  # of so many values at least
 WORDS = {
     "email": "e-mail addresses",
@@ -39,7 +40,11 @@ TELEPHONE = re.compile(r"\b(phone|telephone|mobile|cell|fax)( ?(number|no))?$")
 
 
 def _ip(version: int) -> Callable[[str], bool]:
+    mark, times = {4: (".", 3), 6: (":", 2)}[version]  # most texts are told apart by what every address has
+
     def check(text: str) -> bool:
+        if text.count(mark) < times:
+            return False
         try:
             return ipaddress.ip_address(text).version == version
         except ValueError:
@@ -90,6 +95,7 @@ def look(values: pa.Array) -> Counter[str]:
     texts = pc.unique(values.slice(0, 4 * LOOKED_AT)).drop_null().slice(0, LOOKED_AT)
     found: Counter[str] = Counter()
     for nth, text in enumerate(texts.cast(pa.string()).to_pylist()):
+        text = text[:LONGEST]
         if nth == FIRST and not found.keys() & WORDS.keys():
             break
         found[""] += 1

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from typing import Any
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from genpipe import store
 from genpipe.constraints import TYPES
 from genpipe.errors import DataError, SpecError, closest
+from genpipe.redaction import visible
 from genpipe.schema import KINDS, Schema
+from genpipe.sources.files import File
+from genpipe.yaml_file import MOST_PROBLEMS, Lines, Path_, line_of, read_yaml
 
+BREAKS = re.compile("[\r\x85\u2028\u2029\ufeff]")
+MOST_BYTES, MOST_VALUES = 8_000_000, 120_000  # some 10,000 columns, as `schema_to_yaml` writes them
 FIELD_KINDS = (
     "number",
     "integer",
@@ -59,69 +65,77 @@ def schema_to_yaml(schema: Schema) -> str:
         data["fields"].append({"name": entry.pop("name"), "kind": entry.pop("kind"), **entry})
     if schema.constraints:
         data["constraints"] = [c.model_dump(mode="json") for c in schema.constraints]
-    yaml.dump(data, sink)
+    yaml.dump(_quoted(data), sink)
     return HEAD + sink.getvalue()
+
+
+def _quoted(value: Any) -> Any:
+    """Texts that a screen shows with escapes, or with a line break of Unicode, in double quotes: YAML reads
+    escapes in these alone, and other styles lose the break.
+    """
+    if isinstance(value, dict):
+        return {k: _quoted(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_quoted(v) for v in value]
+    odd = isinstance(value, str) and (BREAKS.search(value) or visible(value) != value)
+    return DoubleQuotedScalarString(value) if odd else value
 
 
 def schema_from_yaml(path: str) -> Schema:
     """Read a schema file; all problems at once, with line numbers."""
+    data, lines = read_yaml(_bytes(path), path, most_bytes=MOST_BYTES, most_values=MOST_VALUES)
+    if not isinstance(data, dict):
+        raise SpecError(path, ["line 1: expected keys kind, target, key, fields"])
     try:
-        text = store.read_bytes(path).decode()
-        data = YAML().load(text)
-    except FileNotFoundError:
+        return Schema.model_validate(data)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        told = [_problem(lines, e) for e in problems[:MOST_PROBLEMS]]
+        raise SpecError(path, [*told, *(e["msg"] for e in problems[MOST_PROBLEMS:])]) from None
+
+
+def _bytes(path: str) -> bytes:
+    local = store.scheme_of(path) == "file"
+    with store.answering(path):
+        known = not local or os.path.isfile(store.path_of(path))  # no pipe, no device, no impossible name
+        file = File(store.path_of(path) if local else path, 0, "", "").now() if known else None
+    if file is None:
         raise DataError(
             "MISSING",
             where=path,
             found="no such schema file",
             fix="`genpipe ingest --show-schema` prints one",
-        ) from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        raise SpecError(
-            path, [f"line {mark.line + 1 if mark else 1}: not YAML: {getattr(error, 'problem', error)}"]
-        ) from None
-    if not isinstance(data, dict):
-        raise SpecError(path, ["line 1: expected keys kind, target, key, fields"])
-    try:
-        return Schema.model_validate(_plain(data))
-    except ValidationError as error:
-        raise SpecError(path, [_problem(data, e) for e in error.errors()]) from None
+        )
+    with store.answering(path):
+        return file.read(MOST_BYTES)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list) else value
-
-
-def _place(message: str) -> tuple[str | int, ...]:
+def _place(message: str) -> Path_:
     """Where a constraint stands that contradicts others: the message begins with its number."""
     found = re.match(r"Value error, constraints\[(\d+)\]", message)
     return ("constraints", int(found[1])) if found else ()
 
 
-def _problem(data: Any, error: Any) -> str:
+def _problem(lines: Lines, error: Any) -> str:
     """`line 7: fields[2].decimals: ...` for one pydantic error."""
-    node, line, shown = data, 1, ""
+    path: Path_ = ()
+    shown = ""
     for part in error["loc"] or _place(error["msg"]):
-        try:
-            position = node.lc.item(part) if isinstance(part, int) else node.lc.key(part)
-            node = node[part]
-        except (AttributeError, KeyError, TypeError, IndexError):
-            if part not in (*FIELD_KINDS, *TYPES):  # the name of a union member is no place in the file
-                shown += f".{part}"
-            continue
-        line = position[0] + 1
-        shown += f"[{part}]" if isinstance(part, int) else f".{part}"
+        if (*path, part) in lines:
+            path = (*path, part)
+            shown += f"[{part}]" if isinstance(part, int) else f".{part}"
+        elif part not in (*FIELD_KINDS, *TYPES):  # the name of a union member is no place in the file
+            shown += f".{part}"
+    line = line_of(path, lines)
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "union_tag_invalid":
         got = error["ctx"]["tag"]
         what, allowed = ("type", TYPES) if error["loc"][0] == "constraints" else ("kind", FIELD_KINDS)
         hint = "limits of one column are minimum and maximum of its field" if got == "range" else ""
         hint = hint or closest(got, allowed)
-        message = f"unknown {what} {got!r}; expected one of {', '.join(allowed)}; {hint}".rstrip("; ")
+        message = f"unknown {what} {got[:60]!r}; expected one of {', '.join(allowed)}; {hint}".rstrip("; ")
     if error["type"] == "literal_error" and shown == ".kind":
-        message = f"got {error['input']!r}; expected one of {', '.join(KINDS)}"
+        message = f"got {str(error['input'])[:60]!r}; expected one of {', '.join(KINDS)}"
     if error["type"] == "extra_forbidden":
         message = "this key is not known here"
     return f"line {line}: {shown.lstrip('.')}: {message}" if shown else f"line {line}: {message}"

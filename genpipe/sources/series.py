@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field
 
 from genpipe.errors import DataError, UsageError, closest
 from genpipe.schema import AnyField, Category, Identifier, Integer, Number, Schema, Series
@@ -37,8 +38,8 @@ class SeriesOptions(TableOptions):
 
     time: str | None = None
     entity: str | None = None
-    window: int | None = None
-    stride: int | None = None
+    window: int | None = Field(default=None, le=2**24)
+    stride: int | None = Field(default=None, le=2**24)
 
 
 @dataclass

@@ -17,7 +17,7 @@ from typing import IO
 
 import pyarrow as pa
 
-from genpipe.settings import read_settings
+from genpipe.settings import make_folder, read_settings
 from genpipe.sources.base import Piece
 from genpipe.sources.columns import Place
 
@@ -64,9 +64,7 @@ class Spill:
 
     def _write(self, batch: pa.RecordBatch) -> tuple[int, int]:
         if self.file is None:
-            home = read_settings().home
-            home.mkdir(parents=True, exist_ok=True)
-            self.file = tempfile.TemporaryFile(dir=home)  # noqa: SIM115
+            self.file = tempfile.TemporaryFile(dir=make_folder(read_settings().home))  # noqa: SIM115
         disk = os.fstatvfs(self.file.fileno())
         if disk.f_bavail * disk.f_frsize < SPARE + batch.nbytes:
             raise OSError("no space to spare")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +19,8 @@ from genpipe.sources.columns import Column, Place, observe
 from genpipe.sources.convert import convert
 from genpipe.sources.files import File, suffix_of
 from genpipe.sources.infer import infer_field
-from genpipe.sources.parquet import parquet_batches
+from genpipe.sources.limits import check_names
+from genpipe.sources.parquet import ParquetReader
 from genpipe.sources.spill import Kept, Spill
 from genpipe.sources.written import formats
 
@@ -45,6 +46,7 @@ class TableStats(Observed):
         columns = dict(self.columns)
         for name, column in other.columns.items():
             columns[name] = columns[name].merge(column) if name in columns else column
+        check_names(columns, (other.layout or self.layout or (0, (), ""))[2])
         layouts = [x for x in (self.layout, other.layout) if x is not None]
         if len(layouts) == 2:
             _same_columns(*sorted(layouts))
@@ -68,7 +70,8 @@ class TableStats(Observed):
 def _same_columns(first: tuple[int, tuple[str, ...], str], other: tuple[int, tuple[str, ...], str]) -> None:
     if suffix_of(first[2]) in JSON or suffix_of(other[2]) in JSON:
         return  # JSON rows may leave keys out
-    lacking, extra = [c for c in first[1] if c not in other[1]], [c for c in other[1] if c not in first[1]]
+    mine, theirs = set(first[1]), set(other[1])
+    lacking, extra = [c for c in first[1] if c not in theirs], [c for c in other[1] if c not in mine]
     if lacking or extra:
         diff = ", ".join([f"-{c}" for c in lacking[:10]] + [f"+{c}" for c in extra[:10]])
         raise DataError(
@@ -90,8 +93,13 @@ class TableSource(Source):
         self.kept: dict[str, Kept] = {}
         self.spill = Spill(options.memory // 8) if keeps else None
 
+    @cached_property
+    def parquet(self) -> ParquetReader:
+        return ParquetReader(self.options.memory)
+
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"kept": {}, "spill": None}
+        here = {k: v for k, v in self.__dict__.items() if k != "parquet"}  # a process of this machine
+        return here | {"kept": {}, "spill": None}
 
     def observe(self, unit: int) -> TableStats:
         total = TableStats()
@@ -125,7 +133,7 @@ class TableSource(Source):
                     raise UsageError(
                         "COLUMN",
                         found=f"{role} {name!r} is not a column",
-                        expected="one of " + ", ".join(columns),
+                        expected="one of " + ", ".join(list(columns)[:50]),
                         fix=closest(name, columns),
                     )
         fields = [
@@ -170,9 +178,9 @@ class TableSource(Source):
         if file.size == 0:
             raise DataError("EMPTY", where=file.uri, found="0 bytes", expected="a table")
         if file.suffix in PARQUET:
-            return (partial(_known, item) for item in parquet_batches(file, self.options.memory))
+            return (partial(_known, item) for item in self.parquet.batches(file))
         if file.suffix in JSON:
-            return jsonl.pieces(file, self.options.block)
+            return jsonl.pieces(file, self.options)
         return csv.pieces(file, self.options)
 
 
@@ -198,8 +206,9 @@ def _look(piece: Piece, index: int) -> tuple[TableStats, pa.RecordBatch, Place]:
 
 def _exact(found: pa.Schema, schema: Schema) -> bool:
     """Whether every column was found in its final type, or in one that widens to it without loss."""
-    for wanted in schema.arrow():
-        have, want = found.field(wanted.name).type if wanted.name in found.names else pa.null(), wanted.type
+    types = dict(zip(found.names, found.types, strict=True))
+    for wanted in schema.fields:
+        have, want = types.get(wanted.name, pa.null()), wanted.arrow()
         whole = pa.types.is_integer(have) and pa.types.is_floating(want)
         if not (have == want or whole or pa.types.is_null(have)):
             return False
@@ -250,7 +259,7 @@ def normalise(values: pa.Array, name: str, place: Place) -> pa.Array:
     raise DataError(
         "DTYPE",
         where=place.at(0, name),
-        found=f"a column of type {kind}",
+        found=f"a column of type {str(kind)[:200]}",
         expected="numbers, text, booleans, dates or times",
         fix="make it a column for each of its parts, or drop it, before ingesting"
         if pa.types.is_nested(kind)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
+from pydantic import Field
 
 from genpipe.errors import DataError
 from genpipe.schema import Schema, Text
 from genpipe.sources.base import Observed, Options, Reject, Rows, Source, attempt
 from genpipe.sources.files import File
-from genpipe.sources.stream import Checked, wrong_byte
+from genpipe.sources.stream import Checked, Encoding, wrong_byte
 
 SUFFIXES = (".txt", ".md", ".rst", ".text")
 BATCH = 4096
@@ -27,9 +28,9 @@ class TextOptions(Options):
     """
 
     record: Literal["chars", "lines", "document"] = "chars"
-    length: int = 128
-    encoding: str = "utf-8"
-    max_characters: int = 2**20
+    length: int = Field(default=128, ge=1, le=2**24)
+    encoding: Encoding = "utf-8"
+    max_characters: int = Field(default=2**20, ge=1)
 
 
 @dataclass
@@ -117,7 +118,7 @@ class TextSource(Source):
     def pieces(self, file: File) -> Iterator[str]:
         """Decoded text with \\n line ends and without a byte order mark."""
         checked, decoder = (
-            Checked(file, encoding=self.options.encoding),
+            Checked(file, encoding=self.options.encoding, memory=self.options.memory),
             codecs.getincrementaldecoder("utf-8")(),
         )
         start, ended = True, ""

@@ -5,23 +5,29 @@ from __future__ import annotations
 import io
 import struct
 import wave
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from genpipe.errors import DataError
-from genpipe.sources.files import File
+from genpipe.sources.files import CODECS, File, open_stream
+from genpipe.sources.stream import damaged
 
 RATES = (1000, 384_000)
+ENDLESS = 0xFFFFFFFF  # as writers of streams give a size they do not know
+MOST_CHUNKS, MOST_SKIPPED, BLOCK = 1000, 64 * 2**20, 2**20
 
 
 @dataclass(frozen=True)
 class Wav:
-    """samples: (T,) int16. coding: how it was stored."""
+    """samples: (T,) int16, those that were kept. coding: how it was stored. frames: of the whole file."""
 
     rate: int
     samples: np.ndarray
     coding: str
+    frames: int
 
 
 def write_wav(samples: np.ndarray, rate: int) -> bytes:
@@ -35,63 +41,141 @@ def write_wav(samples: np.ndarray, rate: int) -> bytes:
     return sink.getvalue()
 
 
-def read_wav(file: File, max_seconds: float) -> Wav:
-    """Decode a RIFF WAV file; everything its header claims is checked."""
-    data = file.read(512 * 2**20)
-    if len(data) == 0:
-        raise DataError(
-            "WAV", where=file.uri, found="0 bytes", expected="a WAV file", fix="fetch it again or remove it"
-        )
-    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
-        kind = {b"fLaC": "FLAC", b"ID3\x03": "MP3", b"OggS": "Ogg", b"RIFX": "RIFX", b"RF64": "RF64"}.get(
-            data[:4], "something else"
-        )
-        raise DataError(
-            "MAGIC",
-            where=file.uri,
-            found=f"{kind} under a .wav name",
-            expected="RIFF WAVE",
-            fix="convert it to WAV",
-        )
-    chunks = _chunks(data, file)
-    if b"fmt " not in chunks or b"data" not in chunks:
+def read_wav(file: File, max_seconds: float, keep: int = 2**62) -> Wav:
+    """Decode a RIFF WAV file, a block at a time; everything its header claims is checked.
+
+    keep: frames to hold in memory, from the first; all are read and checked. Raises DataError.
+    """
+    try:
+        with open_stream(file) as stream:
+            return _Reader(file, stream).wav(max_seconds, keep)
+    except OSError as error:
+        raise damaged(file, error) from None
+
+
+class _Reader:
+    """One pass over the bytes. at: the position in the decompressed file."""
+
+    def __init__(self, file: File, stream: pa.NativeFile) -> None:
+        self.file, self.stream, self.at = file, stream, 0
+
+    def wav(self, max_seconds: float, keep: int) -> Wav:
+        self._magic()
+        form, (claimed, there) = self._chunks()
+        tag, channels, rate, _, align, bits = struct.unpack("<HHIIHH", form[:16])
+        if tag == 0xFFFE and len(form) >= 26:
+            tag = struct.unpack("<H", form[24:26])[0]
+        _check_header(self.file, tag, channels, rate, align, bits)
+        most = int(max_seconds * rate)
+        if there is not None and claimed != ENDLESS and claimed > there:
+            raise self._truncated(there // align, claimed // align)
+        if claimed // align > most and claimed != ENDLESS:
+            raise self._length(claimed // align, rate, max_seconds)
+        kept: list[np.ndarray] = []
+        frames = holding = 0
+        for raw in self._blocks(claimed, align):
+            # one frame more than allowed is enough to know that there are too many
+            values = _samples(self.file, raw, tag, bits, frames).reshape(-1, channels)
+            mono = values.mean(1) if channels > 1 else values[:, 0]
+            frames += len(mono)
+            if frames > most:
+                raise self._length(frames, rate, max_seconds)
+            part = mono[: max(0, keep - holding)]
+            holding += len(part)
+            if len(part):
+                kept.append(np.clip(np.rint(part * 32768.0), -32768, 32767).astype(np.int16))
+        if claimed != ENDLESS and frames < claimed // align:
+            raise self._truncated(frames, claimed // align)
+        if frames == 0:
+            raise self._length(0, rate, max_seconds)
+        sort = "mono" if channels == 1 else f"{channels} channels"
+        samples = np.concatenate(kept) if kept else np.empty(0, np.int16)
+        return Wav(rate, samples, f"{bits}-bit{' float' if tag == 3 else ''} {sort}", frames)
+
+    def _read(self, size: int) -> bytes:
+        data = self.stream.read(size)
+        self.at += len(data)
+        return data
+
+    def _magic(self) -> None:
+        data, uri = self._read(12), self.file.uri
+        if not data:
+            fix = "fetch it again or remove it"
+            raise DataError("WAV", where=uri, found="0 bytes", expected="a WAV file", fix=fix)
+        if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
+            kinds = {b"fLaC": "FLAC", b"ID3\x03": "MP3", b"OggS": "Ogg", b"RIFX": "RIFX", b"RF64": "RF64"}
+            found = f"{kinds.get(data[:4], 'something else')} under a .wav name"
+            raise DataError("MAGIC", where=uri, found=found, expected="RIFF WAVE", fix="convert it to WAV")
+
+    def _chunks(self) -> tuple[bytes, tuple[int, int | None]]:
+        """The format, and of the samples the bytes claimed (ENDLESS: up to the end of the file) and, where
+        the size of the file tells, those that are there. The stream then stands at the samples.
+        """
+        form = b""
+        for _ in range(MOST_CHUNKS):
+            head = self._read(8)
+            if len(head) < 8:
+                break
+            name, claimed = head[:4], struct.unpack("<I", head[4:])[0]
+            if name == b"data" and form:
+                there = None if self.file.uri.lower().endswith(tuple(CODECS)) else self.file.size - self.at
+                return form, (claimed if claimed not in (0, ENDLESS) else ENDLESS, there)
+            taken = b""
+            if name == b"fmt " and not form:
+                taken = form = self._read(min(claimed, 64))
+                if len(form) < 16:
+                    found = f"a format chunk of {len(form)} bytes"
+                    raise DataError("WAVHDR", where=self.file.uri, found=found, expected="at least 16")
+            self._skip(claimed + claimed % 2 - len(taken))
+        else:
+            found, fix = f"more than {MOST_CHUNKS} chunks before the samples", "export it again"
+            raise DataError("LIMIT", where=self.file.uri, found=found, expected="at most so many", fix=fix)
         raise DataError(
             "WAV",
-            where=file.uri,
+            where=self.file.uri,
             found="no format or no data chunk",
-            expected="both",
+            expected="both, the format first",
             fix="fetch it again or remove it",
         )
-    form, (start, size, claimed) = chunks[b"fmt "], chunks[b"data"]
-    if form[1] < 16:
-        raise DataError(
-            "WAVHDR", where=file.uri, found=f"a format chunk of {form[1]} bytes", expected="at least 16"
-        )
-    tag, channels, rate, _, align, bits = struct.unpack("<HHIIHH", data[form[0] : form[0] + 16])
-    if tag == 0xFFFE and form[1] >= 26:
-        tag = struct.unpack("<H", data[form[0] + 24 : form[0] + 26])[0]
-    _check_header(file, tag, channels, rate, align, bits)
-    if claimed not in (0, 0xFFFFFFFF) and claimed > size:
-        raise DataError(
+
+    def _skip(self, size: int) -> None:
+        if self.at + size > MOST_SKIPPED:
+            found = f"{size} bytes of something else before the samples"
+            expected = f"at most {MOST_SKIPPED}"
+            raise DataError(
+                "LIMIT", where=self.file.uri, found=found, expected=expected, fix="export it again"
+            )
+        while size > 0 and (data := self._read(min(size, BLOCK))):
+            size -= len(data)
+
+    def _blocks(self, claimed: int, align: int) -> Iterator[bytes]:
+        """Whole frames, about BLOCK bytes at a time."""
+        left = claimed if claimed != ENDLESS else 2**62
+        while left > 0:
+            data = self._read(min(left, max(1, BLOCK // align) * align))
+            left -= len(data)
+            whole = len(data) // align * align
+            if whole == 0:
+                return
+            yield data[:whole]
+
+    def _truncated(self, frames: int, claimed: int) -> DataError:
+        return DataError(
             "WAVTRUNC",
-            where=file.uri,
-            found=f"{size // align} frames",
-            expected=f"{claimed // align} as its header says",
+            where=self.file.uri,
+            found=f"{frames} frames",
+            expected=f"{claimed} as its header says",
             fix="fetch it again or remove it",
         )
-    frames = size // align
-    if frames == 0 or frames > max_seconds * rate:
-        raise DataError(
+
+    def _length(self, frames: int, rate: int, max_seconds: float) -> DataError:
+        return DataError(
             "LENGTH",
-            where=file.uri,
+            where=self.file.uri,
             found=f"{frames} frames ({frames / rate:.1f} s)",
             expected=f"more than 0 and at most max_seconds={max_seconds:g}",
             fix="remove or cut it",
         )
-    values = _samples(file, data[start : start + frames * align], tag, bits).reshape(frames, channels)
-    mono = values.mean(1) if channels > 1 else values[:, 0]
-    coding = f"{bits}-bit{' float' if tag == 3 else ''} {'mono' if channels == 1 else f'{channels} channels'}"
-    return Wav(rate, np.clip(np.rint(mono * 32768.0), -32768, 32767).astype(np.int16), coding)
 
 
 def _check_header(file: File, tag: int, channels: int, rate: int, align: int, bits: int) -> None:
@@ -113,31 +197,14 @@ def _check_header(file: File, tag: int, channels: int, rate: int, align: int, bi
         )
 
 
-def _chunks(data: bytes, file: File) -> dict[bytes, tuple[int, int, int]]:
-    """id -> (start, bytes really there, bytes claimed), the first of each."""
-    at, found = 12, dict[bytes, tuple[int, int, int]]()
-    while at + 8 <= len(data):
-        name, claimed = data[at : at + 4], struct.unpack("<I", data[at + 4 : at + 8])[0]
-        found.setdefault(
-            name,
-            (
-                at + 8,
-                min(claimed, len(data) - at - 8) if claimed or name != b"data" else len(data) - at - 8,
-                claimed,
-            ),
-        )
-        at += 8 + claimed + claimed % 2
-    return found
-
-
-def _samples(file: File, raw: bytes, tag: int, bits: int) -> np.ndarray:
-    """Interleaved samples as float64 in [-1, 1)."""
+def _samples(file: File, raw: bytes, tag: int, bits: int, before: int) -> np.ndarray:
+    """Interleaved samples as float64 in [-1, 1). before: frames of earlier blocks."""
     if tag == 3:
         values = np.frombuffer(raw, f"<f{bits // 8}").astype(np.float64)
         if not np.isfinite(values).all():
             raise DataError(
                 "NONFINITE",
-                where=f"{file.uri}:frame {int(np.flatnonzero(~np.isfinite(values))[0])}",
+                where=f"{file.uri}:frame {before + int(np.flatnonzero(~np.isfinite(values))[0])}",
                 found="a sample that is not a number",
                 expected="finite samples",
                 fix="export it again",

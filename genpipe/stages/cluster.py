@@ -5,6 +5,7 @@ Ray's daemons die with the *thread* that started them, so flows connect before t
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -15,6 +16,7 @@ from typing import Any
 
 from genpipe.errors import GenpipeError, InfrastructureError, UsageError
 from genpipe.settings import Settings, read_settings
+from genpipe.stages.embedded_ray import EmbeddedRay
 
 # set before ray is imported: shorter tail of a fit, no usage reports, no per-second cleaner warnings, no
 # box of Ray Tune's settings between our own lines
@@ -28,6 +30,7 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
 }
+_embedded: EmbeddedRay | None = None
 
 
 def connect(settings: Settings | None = None) -> dict[str, float]:
@@ -44,26 +47,27 @@ def connect(settings: Settings | None = None) -> dict[str, float]:
                 found="Ray started from a thread",
                 fix="call genpipe.stages.cluster.connect() in the main thread first",
             )
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        if settings.ray_address == "local":
-            # token authentication protects against other users of the host; this Ray listens on loopback only
-            os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-            options |= {
-                "num_cpus": settings.cpus,
-                "include_dashboard": False,
-                "object_store_memory": 256 * 2**20,
-                "_node_ip_address": "127.0.0.1",
-            }
         try:
-            ray.init(address=settings.ray_address, **options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+            if settings.ray_address == "local":
+                _start_embedded(settings)
+            else:
+                ray.init(address=settings.ray_address, log_to_driver=False, logging_level=logging.ERROR)
+        except GenpipeError:
+            raise
+        except Exception as error:  # Ray raises what it likes, Exception itself among it
             raise InfrastructureError(
                 "RAY",
                 where=f"RAY_ADDRESS={settings.ray_address}",
-                found=str(error).splitlines()[0],
+                found=(str(error).splitlines() or [type(error).__name__])[0],
                 fix="start the cluster, or unset RAY_ADDRESS to run one here",
             ) from error
     return ray.cluster_resources()
+
+
+def _start_embedded(settings: Settings) -> None:
+    global _embedded
+    _embedded = EmbeddedRay(settings)
+    atexit.register(disconnect)  # before Ray's own: the folder goes after the processes that use it
 
 
 def in_order(function: Callable[..., Any], jobs: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
@@ -107,7 +111,12 @@ def check_workers(workers: int, resources: Mapping[str, float], *, device: str =
 
 def disconnect() -> None:
     """Leave Ray, stopping the embedded one."""
+    global _embedded
     import ray
 
-    if ray.is_initialized():
+    if (ending := _embedded) is not None:
+        _embedded = None
+        atexit.unregister(disconnect)
+        ending.stop()
+    elif ray.is_initialized():
         ray.shutdown()

@@ -56,17 +56,21 @@ def _file(uri: str) -> dict[str, Any]:
     except (pa.ArrowException, OSError) as error:
         found = str(error).splitlines()[0]
         raise DataError("PARQUET", where=uri, found=found, expected="a whole Parquet file") from error
-    own = {
-        k[len(PREFIX) :].decode(): v.decode()
-        for k, v in (footer.metadata or {}).items()
-        if k.startswith(PREFIX)
-    }
+    try:
+        own: dict[str, Any] = {
+            k[len(PREFIX) :].decode(): v.decode()
+            for k, v in (footer.metadata or {}).items()
+            if k.startswith(PREFIX)
+        }
+        own["conditions"] = json.loads(own.get("conditions", "{}"))
+    except (ValueError, RecursionError) as error:
+        found = f"a damaged footer: {str(error)[:80]}"
+        raise DataError("EXPLAIN", where=uri, found=found, expected="a file genpipe wrote") from None
     own.pop("schema", None)
-    if not own:
+    if own.keys() == {"conditions"}:
         raise DataError(
             "EXPLAIN", where=uri, found="no lineage in the footer", expected="a file genpipe wrote"
         )
-    own["conditions"] = json.loads(own.get("conditions", "{}"))
     return {
         "what": "generated file" if "model" in own else "ingested file",
         **own,

@@ -24,6 +24,7 @@ from genpipe.schema import Schema
 from genpipe.settings import read_settings
 from genpipe.sources import Source, open_source
 from genpipe.sources.base import Reject
+from genpipe.sources.limits import shown
 from genpipe.sources.schema_file import schema_from_yaml
 from genpipe.stages.cluster import in_order
 from genpipe.stages.ingest_writer import Written, observe_unit, write_unit
@@ -155,6 +156,10 @@ def _check_arguments(
         raise UsageError(
             "SOURCE", found="no source", expected="a file, folder, glob, s3:// prefix or builtin:NAME"
         )
+    numbers = {"holdout": holdout, "workers": workers or 0, "max_bad": max_bad, "min_rows": min_rows}
+    for name, value in numbers.items():
+        if not isinstance(value, int | float):
+            raise UsageError("OPTION", where=name, found=shown(value), expected="a number")
     if not 0 <= holdout < 1:
         raise UsageError(
             "HOLDOUT", where="holdout", found=str(holdout), expected="a share from 0 to below 1, such as 0.2"
@@ -183,13 +188,13 @@ def _judge(rejects: list[Reject], source: Source, policy: str, max_bad: float) -
         return rejects
     if total == 1:
         raise rejects[0].error
-    shown = "".join(f"\n  {r.error}" for r in rejects[:20]) + ("\n  ..." if len(rejects) > 20 else "")
+    shown = [str(r.error) for r in rejects[:20]] + (["..."] if len(rejects) > 20 else [])
     fix = (
         "repair or remove them, or pass on_bad_file='skip' with max_bad="
         if policy == "fail"
         else f"more than max_bad={max_bad} of all; repair them or raise it"
     )
-    raise DataError("BADFILES", found=f"{len(rejects)} of {total} files cannot be used", fix=fix + shown)
+    raise DataError("BADFILES", found=f"{len(rejects)} of {total} files cannot be used", fix=fix, lines=shown)
 
 
 def _enough(parts: list[Part], source: Any, holdout: float, min_rows: int) -> None:

@@ -6,11 +6,15 @@ from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 
+from genpipe.progress import Progress, silent
 from genpipe.stages.generate_tables import generate_tables
 
 
-def sample_tables(model: object, *, rows: int | None = None, seed: int = 0) -> dict[str, pa.Table]:
+def sample_tables(
+    model: object, *, rows: int | None = None, seed: int = 0, progress: Progress = silent
+) -> dict[str, pa.Table]:
     """Every table with its keys; the same rows and seed give the same tables."""
     with TemporaryDirectory(prefix="genpipe-tables-") as scratch:
-        made = generate_tables(model, rows=rows, seed=seed, output=f"{scratch}/tables", workers=0)
+        output = f"{scratch}/tables"
+        made = generate_tables(model, rows=rows, seed=seed, output=output, workers=0, progress=progress)
         return {name: dataset.table("generated") for name, dataset in made.items()}

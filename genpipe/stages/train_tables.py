@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from genpipe import __version__, store
 from genpipe.dataset import Dataset, Part, commit, new_attempt, write_part
@@ -22,6 +22,7 @@ from genpipe.errors import DataError
 from genpipe.pipeline.tables import TablesSpec, load_tables
 from genpipe.progress import Event, Progress, silent
 from genpipe.registry import Resolved, holds_tables, resolve
+from genpipe.registry.package import relations
 from genpipe.related.flat import Node, Related, filled, flat_rows, flat_schema
 from genpipe.related.relate import relate
 from genpipe.settings import read_settings
@@ -46,6 +47,36 @@ class TrainedTables(BaseModel):
     models: dict[str, str]
     metrics: dict[str, dict[str, float]]
     fingerprint: str
+
+    @model_validator(mode="after")
+    def _kin(self) -> TrainedTables:
+        """Names that can be folders; parents and tables that are referred to before those that name them."""
+        if not any(node.schema_ for node in self.nodes):
+            raise ValueError("no table")
+        before = dict[str, Node]()
+        for node in self.nodes:
+            above = {*([node.parent] if node.parent else []), *(r.table for r in node.references)}
+            if node.name in before or not above <= before.keys() or node.name not in self.models:
+                raise ValueError(f"table {node.name[:80]!r} twice, without its model, or before its parents")
+            if not node.parent and node.rows < 1:
+                raise ValueError(f"table {node.name[:80]!r} of {node.rows} rows")
+            before[node.name] = node
+        for name, node in before.items():
+            if (node.schema_ or name in self.referred) and not store.NAME.fullmatch(name):
+                raise ValueError(f"a table called {name[:80]!r}")
+            made = {
+                *node.link,
+                *(f.name for f in (*node.key, *node.own)),
+                *(r.column for r in node.references),
+            }
+            made |= {node.order.field.name} if node.order else set()
+            if node.schema_ and not {*node.schema_.names} <= made:
+                raise ValueError(f"table {name[:80]!r} with columns that nothing makes")
+            if missing := {*node.children} - before.keys():
+                raise ValueError(
+                    f"table {name[:80]!r} with children {sorted(missing)[:3]} that are not there"
+                )
+        return self
 
     def __str__(self) -> str:
         return self.uri
@@ -105,7 +136,7 @@ def open_tables(uri: str) -> TrainedTables:
     """What `train_tables` made, by its URI."""
     where = store.join(uri.rstrip("/"), "tables.json")
     try:
-        made = TrainedTables.model_validate(store.read_json(where))
+        made = TrainedTables.model_validate(relations(uri.rstrip("/")))
     except FileNotFoundError:
         found, expected = "no tables.json", "a folder `genpipe train-tables` made"
         raise DataError("NOTABLES", where=uri, found=found, expected=expected) from None

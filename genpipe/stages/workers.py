@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import shutil
 import threading
 import time
@@ -31,7 +32,6 @@ from genpipe.stages.train import Job, execute
 WORKER_RESTARTS = 3  # of one attempt, by Ray: a worker died
 PAUSES = (2.0, 10.0)  # seconds before another attempt: Ray itself failed
 POLL_SECONDS = 0.25
-COLLECTIVE_SECONDS = 300
 STOP_SECONDS = 60  # for workers to hear that nobody waits for them any more
 NAMESPACE = "genpipe.train"
 log = logging.getLogger("genpipe.train")
@@ -100,14 +100,15 @@ def _attempt(job: Job, workers: int, progress: Progress, settings: Settings) -> 
 
 def _trainer(job: Job, workers: int, key: str, settings: Settings) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig
+
+    from genpipe.stages.process_group import torch_config
 
     use_gpu = job.device == "cuda"
     resources = {"CPU": 1, "GPU": 1} if use_gpu else {"CPU": 1}
     return lean_trainer(settings)(
         _worker,
-        train_loop_config={"job": asdict(job), "key": key},
-        torch_config=TorchConfig(timeout_s=COLLECTIVE_SECONDS),
+        train_loop_config={"job": asdict(job), "key": key, "secret": secrets.token_hex()},
+        torch_config=torch_config(_scratch(key, settings), settings),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=resources),
         run_config=RunConfig(
             name=key,
@@ -147,6 +148,8 @@ def _worker(config: dict[str, Any]) -> None:
     """What runs in each worker process."""
     import ray.train
 
+    from genpipe.training.distributed import Ranks
+
     job, key = Job(**config["job"]), config["key"]
 
     def emit(event: Event) -> None:
@@ -156,6 +159,7 @@ def _worker(config: dict[str, Any]) -> None:
         ray.train.report(dict(metrics))
 
     try:
+        Ranks.current(job.device).check_peers(config["secret"])
         execute(job, emit=emit, evaluated=evaluated, abandoned=lambda: _get(f"{key}/stop") is not None)
     except GenpipeError as error:  # told to the driver; for Ray all is well, or it would try again
         _put(f"{key}/error", json.dumps([type(error).__name__, *error.__reduce__()[1][1:]]))
@@ -175,9 +179,8 @@ def _leave() -> None:
 
 def _rebuilt(told: list[str]) -> GenpipeError:
     """The worker's error, in the driver."""
-    name, code, where, found, expected, fix = told
-    kind: type[GenpipeError] = getattr(errors, name, GenpipeError)
-    return kind(code, where=where, found=found, expected=expected, fix=fix)
+    kind: type[GenpipeError] = getattr(errors, told[0], GenpipeError)
+    return errors.rebuild(kind, *told[1:])
 
 
 def _first_line(error: BaseException) -> str:

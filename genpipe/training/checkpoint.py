@@ -19,17 +19,31 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from genpipe import store
-from genpipe.errors import InfrastructureError
+from genpipe.errors import DataError, InfrastructureError
 
 KEEP = 2
 GRACE_SECONDS = 3600.0
 RETRY_SECONDS = (1.0, 3.0, 10.0, 30.0)
+MOST_JSON, MOST_BYTES = 2**26, 2**34
+DAMAGED = (FileNotFoundError, ValueError, LookupError, TypeError, RecursionError, SafetensorError, DataError)
 log = logging.getLogger("genpipe.training")
+
+
+class Body(BaseModel):
+    """What a manifest tells of its file. values: the loop's numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    step: int
+    file: str
+    bytes: int = Field(ge=0, le=MOST_BYTES)
+    sha256: str
+    values: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,7 @@ class Checkpoints:
         for name in reversed(self._known):
             try:
                 found = self._read(name)
-            except (FileNotFoundError, ValueError, KeyError, SafetensorError) as error:
+            except DAMAGED as error:
                 damaged.append(name)
                 log.warning(
                     "checkpoint %s/%s is damaged (%s); falling back to the one before", self.uri, name, error
@@ -130,14 +144,17 @@ class Checkpoints:
             self._error = error
 
     def _read(self, name: str) -> Checkpoint:
-        manifest = store.read_json(store.join(self.uri, name))
+        manifest = json.loads(store.read_limited(store.join(self.uri, name), MOST_JSON))
         body = manifest["body"]
         if hashlib.sha256(store.canonical(body)).hexdigest() != manifest["sha256"]:
             raise ValueError("its manifest does not match its sha256")
-        data = store.read_bytes(store.join(self.uri, body["file"]))
-        if hashlib.sha256(data).hexdigest() != body["sha256"]:
+        told = Body.model_validate(body)
+        if told.file != _file_of(name):
+            raise ValueError(f"it names {told.file}")
+        data = store.read_limited(store.join(self.uri, told.file), told.bytes)
+        if hashlib.sha256(data).hexdigest() != told.sha256:
             raise ValueError("its tensors do not match their sha256")
-        return Checkpoint(name, load(data), body["values"])
+        return Checkpoint(name, load(data), told.values)
 
     def _prune(self) -> None:
         """Forget all but the newest `KEEP`: the name first, so that no name ever lacks its file."""

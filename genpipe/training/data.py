@@ -160,7 +160,7 @@ class Streaming:
             table = file.read_row_group(block.group).slice(block.start, block.rows)
         if table.num_rows != block.rows:
             raise self.dataset.damaged(block.part, f"{table.num_rows} rows of a block", f"{block.rows}")
-        batches = map(self.dataset.in_seconds, table.to_batches())
+        batches = (self.dataset.typed(block.part, batch) for batch in table.to_batches())
         return [self.codec.encode(batch, self.layout) for batch in batches]
 
     def batch(self, step: int, *, size: int, start: int, stop: int) -> Arrays:

@@ -7,9 +7,12 @@ penalties), and slices may be uneven. Replicas stay bit-equal; with one rank eve
 
 from __future__ import annotations
 
+import hmac
 import json
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -17,6 +20,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from genpipe.errors import UsageError
+
+NONCE_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,30 @@ class Ranks:
                 dist.broadcast(moved, 0)
                 tensor.detach().copy_(moved)
 
+    def check_peers(self, secret: str) -> None:
+        """Make sure that every other rank knows `secret`; RuntimeError if one does not.
+
+        gloo's connections carry no password: whoever connects first is taken for the rank that was awaited,
+        and would be sent gradients. Each rank answers the others' fresh nonces, before anything else is sent.
+        """
+        if self.world == 1:
+            return
+        nonces = b"".join(self._gather(secrets.token_bytes(NONCE_BYTES)))
+
+        def answer(rank: int) -> bytes:
+            return hmac.digest(secret.encode(), rank.to_bytes(4) + nonces, "sha256")
+
+        for rank, got in enumerate(self._gather(answer(self.rank))):
+            if not hmac.compare_digest(got, answer(rank)):
+                raise RuntimeError(f"rank {rank} of {self.world} does not know this run's secret")
+
+    def _gather(self, data: bytes) -> list[bytes]:
+        """Every rank's bytes; all must be of one length."""
+        mine = torch.frombuffer(bytearray(data), dtype=torch.uint8).to(self.device)
+        everyone = [torch.zeros_like(mine) for _ in range(self.world)]
+        dist.all_gather(everyone, mine)
+        return [bytes(t.cpu().numpy()) for t in everyone]
+
     def tell(self, value: Any) -> Any:
         """The lead's JSON value, on every rank (JSON, so that nothing is ever unpickled)."""
         if self.world == 1:
@@ -88,6 +117,17 @@ class Ranks:
             text.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
         dist.broadcast(text, 0)
         return json.loads(bytes(text.cpu().numpy()))
+
+
+def join_through_file(rank: int, world: int, *, backend: str, path: str, timeout_s: float) -> None:
+    """Start the process group of ranks that share a machine; they find each other in the file `path`.
+
+    The usual rendezvous is a server on every interface in which whoever connects may read and write.
+    """
+    timeout = timedelta(seconds=timeout_s)
+    dist.init_process_group(
+        backend, init_method=f"file://{path}", rank=rank, world_size=world, timeout=timeout
+    )
 
 
 ALONE = Ranks()

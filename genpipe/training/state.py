@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genpipe.errors import InfrastructureError
 from genpipe.families.base import Family
 from genpipe.recipe import Training
 from genpipe.seeds import derive
@@ -150,7 +151,14 @@ class State:
         """Put a saved state back; `tensors` is None on ranks that get theirs by broadcast."""
         if tensors is not None:
             for name, mine in self.tensors().items():
-                mine.copy_(tensors[name])
+                there = tensors.get(name)
+                if there is None or there.shape != mine.shape:
+                    found = "none" if there is None else f"shape {list(there.shape)}"
+                    fix = "remove the checkpoints to train again from the start"
+                    raise InfrastructureError(
+                        "CHECKPOINT", where=name, found=found, expected=f"shape {list(mine.shape)}", fix=fix
+                    )
+                mine.copy_(there)
             self.best = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
         if self.average is not None:
             self.average.updates = values["updates"]

@@ -67,9 +67,9 @@ def test_a_second_run_at_once_gets_a_database_of_its_own(api: Path) -> None:
     second = Server(read_settings())
     try:
         second.wait()
-        assert (Path(second.scratch.name) / "prefect.db").exists()
+        assert (second.scratch.path / "prefect.db").exists()
         with urlopen(os.environ["PREFECT_API_URL"] + "/health", timeout=10) as answer:
             assert answer.status == 200
     finally:
         second.stop()
-    assert not Path(second.scratch.name).exists()
+    assert not second.scratch.path.exists()

@@ -40,7 +40,22 @@ MISSPELT = [
     ("consistency", "infra/k8s/network-policies.yaml", "port: 4200}", "port: 4201}", "prefect-server:4200"),
     ("consistency", "infra/k8s/prefect.yaml", "key: auth-string", "key: auth", "prefect/auth"),
     ("consistency", "infra/compose.yaml", '"127.0.0.1:4200:4200"', '"4200:4200"', "beyond loopback"),
+    ("images", "infra/Dockerfile", "@sha256:34386ef0", "@sha256:34386ef", "has no digest"),
+    ("images", "infra/k8s/mlflow.yaml", "image: genpipe:", "image: ghost/genpipe:", "ghost/genpipe:"),
+    ("images", "infra/compose.yaml", "  image: genpipe:0.1.0", "  image: busybox", "busybox"),
     ("consistency", "prefect.yaml", "name: genpipe", "name: genpip", "genpip"),
+    ("consistency", "infra/compose.yaml", "RAY_AUTH_MODE: token", "RAY_AUTH_MODE: disabled", "RAY_AUTH_MODE"),
+    ("consistency", "infra/compose.yaml", " --app-name basic-auth", "", "mlflow in compose.yaml lacks"),
+    (
+        "consistency",
+        "infra/compose.yaml",
+        " -filer.disableHttp -s3",
+        " -s3",
+        "s3 in compose.yaml lacks -filer",
+    ),
+    ("consistency", "infra/compose.yaml", "store: {internal: true}", "store: {}", "network store"),
+    ("consistency", "infra/k8s/s3.yaml", "            - -s3.config=/config/s3.json\n", "", "s3 in infra/k8s"),
+    ("consistency", "infra/k8s/ray.yaml", "    mode: token\n", "    mode: disabled\n", "authOptions"),
 ]
 
 
@@ -75,7 +90,8 @@ def tree(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "check", ["yamllint", "hadolint", "docker-compose", "kustomize", "kubernetes", "kuberay", "consistency"]
+    "check",
+    ["yamllint", "hadolint", "docker-compose", "kustomize", "kubernetes", "kuberay", "consistency", "images"],
 )
 def test_infra_as_it_is_passes(check: str, tree: Path) -> None:
     assert problems_of(tree, check) == ""

@@ -191,13 +191,19 @@ def test_a_job_that_was_killed_goes_on_and_leaves_nothing(
 
 
 def test_nothing_stays_with_those_who_ask_the_model(
-    trained: TrainedTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: TrainedTables,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    from genpipe.registry.package import pack
     from genpipe.stages.pyfunc_tables import Generator
+
+    published = pack(trained.uri, tmp_path_factory.mktemp("published")).folder
 
     monkeypatch.setenv("GENPIPE_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    model, context = Generator(), SimpleNamespace(artifacts={"tables": trained.uri})
+    model, context = Generator(), SimpleNamespace(artifacts={"tables": str(published)})
     model.load_context(context)
     items, products = (
         model.predict(context, pd.DataFrame(), {"table": name, "rows": 40}) for name in ("items", "products")

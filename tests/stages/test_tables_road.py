@@ -200,7 +200,7 @@ model = mlflow.pyfunc.load_model(champion)
 asked = {"rows": 50, "seed": 3}
 orders = model.predict(pd.DataFrame(), params={"table": "orders", **asked})
 customers = mlflow.pyfunc.load_model(champion).predict(pd.DataFrame(), params=asked)
-for wrong in ({"table": "order"}, {"rows": 0}, {"rows": "many"}):
+for wrong in ({"table": "order"}, {"rows": 0}, {"rows": "many"}, {"rows": 10**12}, {"seed": -1}):
     try:
         model.predict(pd.DataFrame(), params=wrong)
     except Exception as error:
@@ -221,8 +221,9 @@ print(model.metadata.get_params_schema().to_dict())
     )
     assert done.returncode == 0, done.stderr[-2000:]
     *refused, orders, customers, params = done.stdout.splitlines()
-    assert len(refused) == 4 and "did you mean 'orders'" in refused[0], refused
-    assert "a whole number from 1" in refused[1] and "take no conditions" in refused[3]
+    assert len(refused) == 6 and "did you mean 'orders'" in refused[0], refused
+    assert "a whole number from 1" in refused[1] and "take no conditions" in refused[5]
+    assert "rows; expected at most 100000" in refused[3] and "a whole number from 0" in refused[4]
     one, other = (pd.read_json(io.StringIO(text), orient="split") for text in (orders, customers))
     assert len(other) == 50 and list(one.columns) == list(shop(30)["orders"].columns)
     assert one.customer.isin(other.id).all() and len(one) > 50

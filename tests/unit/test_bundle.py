@@ -12,7 +12,8 @@ import torch
 
 from genpipe import store
 from genpipe.bundle import Bundle, save_bundle
-from genpipe.bundle.folder import parse_json, read_weights
+from genpipe.bundle.weights import read_weights
+from genpipe.documents import parse_json
 from genpipe.errors import ConflictError, DataError, QualityError, UsageError
 
 
@@ -91,7 +92,7 @@ def test_wrong_conditions_are_refused(table_bundle: str, conditions: dict, match
 
 
 def test_a_condition_too_rare_says_how_rare(table_bundle: str) -> None:
-    with pytest.raises(QualityError, match=r"0 of 1638400 generated rows \(0.000%\) have city = 'Paris'"):
+    with pytest.raises(QualityError, match=r"0 of 163840 generated rows \(0.000%\) have city = 'Paris'"):
         Bundle.open(table_bundle).sample(5, conditions={"city": "Paris"})
 
 
