@@ -40,6 +40,25 @@ def row_keys(batch: pa.RecordBatch, columns: tuple[str, ...] = ()) -> np.ndarray
     return mix(keys)
 
 
+def entity_keys(batch: pa.RecordBatch, columns: tuple[str, ...]) -> np.ndarray:
+    """(B,) uint64, equal for rows of one entity however its name is spelled; a row without a name is one of
+    its own.
+    """
+    named = [_spelled(batch.column(name)) for name in columns]
+    keys = row_keys(pa.RecordBatch.from_arrays(named, names=list(columns)))
+    absent = np.any([c.is_null().to_numpy(zero_copy_only=False) for c in named], axis=0)
+    return np.where(absent, row_keys(batch), keys) if absent.any() else keys
+
+
+def _spelled(column: pa.Array) -> pa.Array:
+    """Texts without capitals, blanks and punctuation: 756.12 and 756-12 are one person's."""
+    if not pa.types.is_string(column.type):
+        return column
+    distinct = column.dictionary_encode()
+    plain = pc.replace_substring_regex(pc.utf8_lower(distinct.dictionary), r"[^\p{L}\p{N}]+", "")
+    return plain.take(distinct.indices)
+
+
 def holdout_mask(keys: np.ndarray, share: float) -> np.ndarray:
     """(B,) bool: True for the `share` of all possible keys that are held out."""
     return mix(keys + NULL) < np.uint64(min(int(share * 2**64), 2**64 - 1))

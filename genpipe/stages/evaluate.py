@@ -27,12 +27,13 @@ from genpipe.registry import resolve
 from genpipe.registry.tracking import placed
 from genpipe.schema import Schema
 from genpipe.stages import evaluate_tables as tables
+from genpipe.stages.likelihoods import likelihoods
 
 MIN_ROWS, MAX_ROWS = 500, 10_000
 SIDE_ROWS, SIDE_VALUES = 50_000, 2**27  # of training rows, and of held-out rows, held in memory
 PIECE_VALUES = 2**24  # of all training rows, which privacy goes through in pieces
 # part of the request: raise it when scores change meaning, so that old reports are not taken for new
-FORMAT = 2
+FORMAT = 3
 STEPS = 5
 
 
@@ -86,8 +87,9 @@ def evaluate(
     step(2, "scoring")
     lineage = _lineage(bundle, found, resolved.name)
     report = evaluate_tables(
-        train, holdout, synthetic, bundle.schema, seed=seed, lineage=lineage, every=every
-    )
+        train, holdout, synthetic, bundle.schema, seed=seed, lineage=lineage, every=every,
+        likelihoods=None if foreign else likelihoods(bundle, found, seed),
+    )  # fmt: skip
     if foreign:
         report = report.model_copy(update={"warnings": (foreign, *report.warnings)})
     step(3, "drawing the report")

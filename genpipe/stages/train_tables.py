@@ -216,6 +216,7 @@ def _raw(spec: TablesSpec, name: str, progress: Progress) -> Dataset:
         source,
         name=store.plain_name(f"{spec.name}-{name}-rows"),
         kind="tabular",
+        entity="none: keys of the spec say whom rows are about",
         schema=table.schema_file,
         holdout=0,
         min_rows=1,

@@ -1,0 +1,50 @@
+"""How likely a generator finds rows it learnt and rows it never saw, for the membership attack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from genpipe.bundle import Bundle
+from genpipe.bundle.complete import explain_rows
+from genpipe.codecs.tabular import TabularCodec
+from genpipe.dataset import Dataset
+from genpipe.evaluation.membership import Likelihoods
+from genpipe.families.base import Knowing
+from genpipe.schema import Schema
+from genpipe.sources.keys import entity_keys
+
+MOST = 10_000  # rows of either side
+PIECE = 4096
+
+
+def likelihoods(bundle: Bundle, dataset: Dataset, seed: int) -> Likelihoods | None:
+    """Of rows of both splits, at most MOST each; None for a family without likelihood."""
+    if not (isinstance(bundle.family, Knowing) and isinstance(bundle.codec, TabularCodec)):
+        return None
+    train, unseen = dataset.some("train", MOST, seed), dataset.judging(MOST, seed)
+    schema = dataset.schema
+    return Likelihoods(
+        _nats(bundle, train), _nats(bundle, unseen), _entities(train, schema), _entities(unseen, schema)
+    )
+
+
+def _nats(bundle: Bundle, table: pa.Table) -> np.ndarray:
+    """(N,) log-likelihood of whole rows."""
+    found = []
+    for batch in _batches(table):
+        by_column = explain_rows(bundle, batch)
+        found.append(np.sum([c.to_numpy() for c in by_column.columns], axis=0))
+    return np.concatenate(found)
+
+
+def _entities(table: pa.Table, schema: Schema) -> np.ndarray | None:
+    if not schema.split_by:
+        return None
+    return np.concatenate([entity_keys(batch, schema.split_by) for batch in _batches(table)])
+
+
+def _batches(table: pa.Table) -> Iterator[pa.RecordBatch]:
+    return iter(table.combine_chunks().to_batches(max_chunksize=PIECE))
