@@ -205,8 +205,7 @@ class Schema(BaseModel):
     """Fields in column order.
 
     target: the label column, for conditional generation and train-on-synthetic tests.
-    key: the columns whose hash decides the split; empty = the entity, or else the whole row, so that equal
-    rows stay together.
+    key: the columns whose hash decides the split; empty = the entity, or else the whole row.
     entity: the columns that together name whom rows are about, where one has several rows: what is kept of
     any value is kept because so many entities have it, not so many rows.
     constraints: what holds between columns of every row of a table (genpipe/constraints.py).
@@ -237,11 +236,8 @@ class Schema(BaseModel):
         twice = sorted(n for n, times in Counter(names).items() if times > 1)
         if twice:
             raise ValueError(f"field names must differ, got twice: {few(twice)}")
-        for role, wanted in (
-            ("target", [self.target] if self.target else []),
-            ("key", self.key),
-            ("entity", self.entity),
-        ):
+        target = (self.target,) if self.target else ()
+        for role, wanted in (("target", target), ("key", self.key), ("entity", self.entity)):
             for name in wanted:
                 if name not in names:
                     raise ValueError(f"{role} {name!r} is not a field; fields are {few(names)}")
@@ -264,9 +260,9 @@ class Schema(BaseModel):
         return {k: v for k, v in dump(self).items() if v or k not in ("constraints", "entity")}
 
     @property
-    def split_by(self) -> tuple[str, ...]:
-        """The columns whose hash decides the split; none = the whole row."""
-        return self.key or self.entity
+    def about(self) -> tuple[str, ...]:
+        """The columns that name whom rows are about; none = every row is an entity of its own."""
+        return self.entity or self.key
 
     @property
     def names(self) -> tuple[str, ...]:

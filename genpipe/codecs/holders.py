@@ -1,6 +1,6 @@
 """Who holds a value: a codec keeps of the data only what at least k entities have.
 
-An entity is a row, or whom the schema says that rows are about (`Schema.split_by`). Distinct entities are
+An entity is a row, or whom the schema says that rows are about (`Schema.about`). Distinct entities are
 counted with witnesses: of each value the few smallest hashes of entities that have it. Fewer than that
 many are all there are, so it is known whether a value has k, in bounded memory, however often one entity
 repeats it; and the witnesses of a whole are the smallest of those of its parts, however it was cut.
@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from genpipe.codecs.sketch import hash_column, hash_rows
+from genpipe.codecs.sketch import hash_column
 from genpipe.errors import DataError
+from genpipe.keys import entity_keys
 from genpipe.schema import Schema
 
 WHO = "\0who"  # in a sample: whom each row is about; no column has this name
@@ -25,8 +26,8 @@ WITNESSES = 20  # entities remembered of a value, or k if that is more; what is 
 
 def entities(batch: pa.RecordBatch, schema: Schema) -> np.ndarray | None:
     """(B,) hashes of whom each row is about; None = every row is an entity of its own."""
-    names = schema.split_by
-    return hash_rows([batch.column(n) for n in names], batch.num_rows) if names else None
+    names = schema.about
+    return entity_keys(batch, names, unnamed="together") if names else None
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class ImageCodec(Codec):
 
     @classmethod
     def observes(cls, schema: Schema) -> list[str]:
-        return list(dict.fromkeys((*schema.conditions, *schema.split_by)))
+        return list(dict.fromkeys((*schema.conditions, *schema.about)))
 
     @classmethod
     def observe(cls, batch: pa.RecordBatch, schema: Schema, config: CodecConfig) -> RowStats:

@@ -67,7 +67,7 @@ class Options(BaseModel):
 
 
 class Rows(NamedTuple):
-    """A batch. keys: (B,) uint64, rows of equal key share a split; None = hash of schema.split_by."""
+    """A batch. keys: (B,) uint64, rows of equal key share a split; None = hash of the key or the entity."""
 
     batch: pa.RecordBatch
     keys: np.ndarray | None = None

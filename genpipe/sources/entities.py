@@ -22,8 +22,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from genpipe.keys import NULL, column_keys, mix
 from genpipe.sources.columns import Column
-from genpipe.sources.keys import NULL, column_keys, mix
 
 MOST_COLUMNS = 40  # looked at, the first ones
 VALUES, ROWS = 48, 24  # sampled values of a column, and rows kept of each

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from genpipe.dataset import Part, write_part
+from genpipe.keys import entity_keys, holdout_mask, row_keys
 from genpipe.schema import Schema
 from genpipe.sources import Source
 from genpipe.sources.base import Reject
-from genpipe.sources.keys import entity_keys, holdout_mask, row_keys
 
 FLYING = 3  # parts encoded at a time
 

@@ -13,8 +13,8 @@ from genpipe.codecs.tabular import TabularCodec
 from genpipe.dataset import Dataset
 from genpipe.evaluation.membership import Likelihoods
 from genpipe.families.base import Knowing
+from genpipe.keys import entity_keys
 from genpipe.schema import Schema
-from genpipe.sources.keys import entity_keys
 
 MOST = 10_000  # rows of either side
 PIECE = 4096
@@ -41,9 +41,9 @@ def _nats(bundle: Bundle, table: pa.Table) -> np.ndarray:
 
 
 def _entities(table: pa.Table, schema: Schema) -> np.ndarray | None:
-    if not schema.split_by:
+    if not schema.about:
         return None
-    return np.concatenate([entity_keys(batch, schema.split_by) for batch in _batches(table)])
+    return np.concatenate([entity_keys(batch, schema.about) for batch in _batches(table)])
 
 
 def _batches(table: pa.Table) -> Iterator[pa.RecordBatch]:

@@ -94,7 +94,7 @@ def told_numbers(codec: TabularCodec, name: str) -> set[float]:
 
 def singles(batch: pa.RecordBatch, schema: Schema, name: str) -> set[Any]:
     """Values that one entity alone has."""
-    who = [batch.column(n).to_pylist() for n in schema.split_by] or [list(range(len(batch)))]
+    who = [batch.column(n).to_pylist() for n in schema.about] or [list(range(len(batch)))]
     held: dict[Any, set] = {}
     for value, *entity in zip(plain_values(batch, name).tolist(), *who, strict=True):
         held.setdefault(value, set()).add(tuple(entity))

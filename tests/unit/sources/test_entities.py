@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from genpipe.keys import entity_keys
 from genpipe.sources import entities
 from genpipe.sources.columns import Place
-from genpipe.sources.keys import entity_keys
 from genpipe.sources.tables import TableStats, _look
 
 Table = dict[str, list]
@@ -190,3 +190,5 @@ def test_one_entity_however_it_is_spelled_and_none_without_a_name() -> None:
     )
     keys = entity_keys(batch, ("who",))
     assert len(set(keys[:3])) == 1 and len(set(keys)) == 4
+    counted = entity_keys(batch, ("who",), unnamed="together")
+    assert np.array_equal(counted[:4], keys[:4]) and len(set(counted)) == 3
