@@ -60,8 +60,7 @@ def ingest(
     entity: Annotated[
         list[str] | None,
         typer.Option(
-            help="Columns that together name whom rows are about, where one has several rows; found if not "
-            "given. 'none: REASON' where rows are about nobody."
+            help="Columns that name whom rows are about, if not found. 'none: REASON' where they are nobody's."
         ),
     ] = None,
     holdout: Annotated[float, typer.Option(help="Share of rows set aside and never trained on.")] = 0.2,

@@ -150,7 +150,7 @@ def make_score(
     levels = levels[(levels >= 0.5 / deepest) & (levels <= 1 - 0.5 / deepest)]
     at = quantiles(points, counts, levels)
     if crowd is not None:
-        at = np.clip(crowd.snapped(at), ends[0], ends[1])
+        at = np.sort(np.clip(crowd.snapped(at), ends[0], ends[1]))  # rounding may change their order
     at[0], at[-1] = ends
     knots, back, times = np.unique(at, return_inverse=True, return_counts=True)
     normal = NormalDist()

@@ -86,9 +86,9 @@ def evaluate(
     synthetic = bundle.sample(rows, seed=seed)
     step(2, "scoring")
     lineage = _lineage(bundle, found, resolved.name)
+    nats = None if foreign else likelihoods(bundle, found, seed)
     report = evaluate_tables(
-        train, holdout, synthetic, bundle.schema, seed=seed, lineage=lineage, every=every,
-        likelihoods=None if foreign else likelihoods(bundle, found, seed),
+        train, holdout, synthetic, bundle.schema, seed=seed, lineage=lineage, every=every, likelihoods=nats
     )  # fmt: skip
     if foreign:
         report = report.model_copy(update={"warnings": (foreign, *report.warnings)})
