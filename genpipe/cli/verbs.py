@@ -60,7 +60,7 @@ def ingest(
     entity: Annotated[
         list[str] | None,
         typer.Option(
-            help="Columns that name whom rows are about, if not found. 'none: REASON' where they are nobody's."
+            help="Columns that name whom rows are about, if not found; 'none: REASON' where nobody is."
         ),
     ] = None,
     holdout: Annotated[float, typer.Option(help="Share of rows set aside and never trained on.")] = 0.2,
