@@ -17,6 +17,7 @@ from genpipe.codecs.base import CodecConfig
 from genpipe.errors import UsageError
 from genpipe.families import FAMILIES, AnyFamily
 from genpipe.families.base import Family
+from genpipe.families.trees import TreesConfig
 from genpipe.networks import NETWORKS, check_network
 from genpipe.schema import DataKind, Schema
 from genpipe.spec import Layout, TensorSpec
@@ -79,6 +80,9 @@ class Recipe(BaseModel):
     codec: CodecConfig = CodecConfig()
 
 
+MANY, WIDEST = 16_384, 5.0  # rows from which leaves are as asked for; times larger than that at most
+
+
 def _batch_size(training: Training, rows: int) -> int:
     return min(training.batch_size, max(8, 1 << max(0, (rows // 32).bit_length() - 1)))
 
@@ -102,9 +106,15 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
     after TabularARGN (Tiwald et al. 2025): a power of two near rows / 32. The learning rate follows the
     square root of it (Malladi et al. 2022, "On the SDEs and scaling rules for adaptive gradient algorithms").
     That learns slower, and there are no more epochs for it: they would teach who is there, and unseen rows
-    became no likelier by them.
+    became no likelier by them. The leaves of trees are as much larger as the table is smaller than `MANY`
+    rows, up to `WIDEST` times: small ones know who is there, and find unseen rows less likely.
     """
-    training = recipe.training
+    training, family = recipe.training, recipe.family
+    if isinstance(family, TreesConfig):
+        wider = min(WIDEST, max(1.0, MANY / max(1, rows)))
+        leaf, smoothing = round(family.leaf_minimum * wider), family.smoothing * wider
+        changed = {"leaf_minimum": min(1_000_000, leaf), "smoothing": min(1e9, smoothing)}
+        return recipe.model_copy(update={"family": family.model_copy(update=changed)})
     if training.epochs is None:
         return recipe
     size = _batch_size(training, rows)

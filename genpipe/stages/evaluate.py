@@ -95,8 +95,8 @@ def evaluate(
     step(3, "drawing the report")
     _draw(report, folder, run, bundle, holdout, synthetic, title=resolved.name, real_examples=real_examples)
     store.create(made, report.model_dump_json(indent=1).encode())
-    metrics, note = report.metrics(), report.headline
-    progress(Event("evaluate", done=STEPS, total=STEPS, unit="steps", metrics=metrics, note=note))
+    metrics = report.metrics()
+    progress(Event("evaluate", done=STEPS, total=STEPS, unit="steps", metrics=metrics, note=report.headline))
     return _at(report, folder)
 
 
