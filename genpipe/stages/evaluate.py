@@ -56,7 +56,6 @@ def evaluate(
     only privacy looks at all: piece by piece for the nearest of 2,000 generated rows, and for copies of any.
     rows: generated rows to judge; by default as many as the holdout has, at least 500 and at most 10,000.
     real_examples: show a few holdout images, series or clips beside the generated ones.
-
     Raises PrivacyError where the holdout is too small or is not the one set aside in training.
     """
     resolved = resolve(str(model))
