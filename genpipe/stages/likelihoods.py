@@ -6,9 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from genpipe.bundle import Bundle
 from genpipe.bundle.complete import explain_rows
+from genpipe.codecs.choice import Choice
+from genpipe.codecs.numeric import Scale
 from genpipe.codecs.tabular import TabularCodec
 from genpipe.dataset import Dataset
 from genpipe.evaluation.membership import Likelihoods
@@ -24,11 +27,21 @@ def likelihoods(bundle: Bundle, dataset: Dataset, seed: int) -> Likelihoods | No
     """Of rows of both splits, at most MOST each; None for a family without likelihood."""
     if not (isinstance(bundle.family, Knowing) and isinstance(bundle.codec, TabularCodec)):
         return None
-    train, unseen = dataset.some("train", MOST, seed), dataset.judging(MOST, seed)
+    both = dataset.some("train", MOST, seed), dataset.judging(MOST, seed)
+    train, unseen = (_whole(bundle.codec, rows) for rows in both)
     schema = dataset.schema
     return Likelihoods(
         _nats(bundle, train), _nats(bundle, unseen), _entities(train, schema), _entities(unseen, schema)
     )
+
+
+def _whole(codec: TabularCodec, rows: pa.Table) -> pa.Table:
+    """Rows without a gap where the codec knows of none, as too few had one: those have no likelihood."""
+    for column in codec.columns:
+        name = column.field.name
+        if name in rows.column_names and isinstance(column, Choice | Scale) and not column.missing:
+            rows = rows.filter(pc.is_valid(rows[name]))
+    return rows
 
 
 def _nats(bundle: Bundle, table: pa.Table) -> np.ndarray:
