@@ -294,9 +294,7 @@ def test_what_few_have_is_found_in_a_bundle_before_it_is_published(dataset: Data
     assert caught.value.exit_code == 5 and "756." not in str(caught.value)
     # a person written into another file, and an edge that is one person's cost
     person = batch.column("insured").drop_null()[0].as_py()
-    planted = published(
-        fitted(batch, schema), recipe, str(tmp_path / "planted"), {"examples": [{"who": person}]}
-    )
+    planted = published(fitted(batch, schema), recipe, str(tmp_path / "planted"), {"examples": person})
     with pytest.raises(PrivacyError, match="insured: 1 values"):
         check_held(planted, dataset)
     raw = fitted(batch, schema).to_json()
