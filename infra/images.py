@@ -13,8 +13,6 @@ PINNED = re.compile(r"@sha256:[0-9a-f]{64}$")
 # image (a name alone stands for all its tags) = why it has no digest
 WITHOUT_DIGEST = {
     "genpipe": "ours: built here from infra/Dockerfile; a release's digest is known only after it is pushed",
-    "postgres:15.20-bookworm": "its digest was not to be had offline; take it when you deploy",
-    "chrislusf/seaweedfs:4.48": "its digest is to be taken when you deploy",
 }
 
 

@@ -37,10 +37,18 @@ class Skipped(Exception):
 
 
 def run_tool(*command: str, root: Path) -> tuple[str, list[str]]:
-    """Output and complaints: anything on stderr counts, since docker-compose's exit code says nothing."""
+    """Output and complaints: anything on stderr counts, since docker-compose's exit code says nothing.
+
+    docker-compose would fill in variables of ours, and then misses none.
+    """
     try:
         done = subprocess.run(
-            [str(TOOLS / command[0]), *command[1:]], cwd=root, capture_output=True, text=True, timeout=120
+            [str(TOOLS / command[0]), *command[1:]],
+            cwd=root,
+            env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
     except OSError as error:  # the repackaged binaries exist for the common platforms only
         raise Skipped(f"{command[0]} does not run on this machine: {error}") from error

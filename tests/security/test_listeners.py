@@ -168,8 +168,11 @@ def from_beside(town: Town, home: Path, listeners: list[Listener]) -> None:
         ports = [x.port for x in rays if x.process.startswith(server)]
         assert REFUSED in [g for c, g in zip(calls, got, strict=True) if c[2] in ports]
     gcs = next(x.port for x in listeners if x.process == "gcs_server")
-    (joined,) = town.tries([["join", f"127.0.0.1:{gcs}"]], outside=False, nobody=False)
-    assert joined == "AuthenticationError"
+    join = [["join", f"127.0.0.1:{gcs}"]]
+    assert town.tries(join, outside=False, nobody=False) == ["ConnectionError"]
+    # the token is what keeps them out: whoever had it would be in
+    token = {name: told[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")}
+    assert town.tries(join, outside=False, nobody=False, given=token) == [f"ran as user {os.getuid()}"]
 
 
 def among_files(town: Town, home: Path) -> None:

@@ -25,6 +25,12 @@ import pytest
 HOUSE, STRANGER = "198.51.100.11", "198.51.100.12"
 NOBODY = 65534
 PROGRAM = (Path(__file__).parent / "stranger.py").read_text()
+# without these Ray's client would look at the outward address, and try it twenty times
+STRANGERS_RAY = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_NUM_REDIS_GET_RETRIES": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
 LOOPBACK = ("127.", "[::1]", "::1", "[::ffff:127.")
 
 
@@ -92,8 +98,17 @@ class Town:
         ).stdout.split()
         return [psutil.Process(int(pid)) for pid in pids if psutil.pid_exists(int(pid))]
 
-    def tries(self, attempts: list[list], *, outside: bool = True, nobody: bool = True) -> list:
-        """What the stranger's attempts give. nobody: with that user's rights, else with ours but no token."""
+    def tries(
+        self,
+        attempts: list[list],
+        *,
+        outside: bool = True,
+        nobody: bool = True,
+        given: Mapping[str, str] | None = None,
+    ) -> list:
+        """What the stranger's attempts give. nobody: with that user's rights, else with ours but no token.
+        given: what a stranger would have had to find out.
+        """
         where = self.outside if outside else self.house
         python = [str(shutil.which("python3", path="/usr/bin:/bin")), "-I"] if nobody else [sys.executable]
         user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if nobody else []
@@ -102,7 +117,7 @@ class Town:
             input=json.dumps(attempts),
             capture_output=True,
             text=True,
-            env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", "RAY_USAGE_STATS_ENABLED": "0"},
+            env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **STRANGERS_RAY, **(given or {})},
             cwd="/",
             timeout=240,
         )

@@ -19,6 +19,7 @@ from genpipe.dataset import Dataset
 from genpipe.errors import DataError, SpecError, UsageError
 from genpipe.pipeline.tables import load_tables
 from genpipe.related.flat import Node, Reference
+from genpipe.schema import Integer, Schema
 from genpipe.stages.generate_tables import GeneratedTables, rows_of
 from genpipe.stages.train_tables import TrainedTables, open_tables
 
@@ -216,6 +217,8 @@ def test_what_was_trained_with_keys_of_one_column_is_read_as_before() -> None:
 
 def test_rounds_are_after_all_they_need() -> None:
     rng = np.random.default_rng(0)
+    own = (Integer(name="a"),)
+    schema = Schema(kind="tabular", fields=own)
     for _ in range(200):
         nodes = list[Node]()
         for i in range(rng.integers(1, 9)):
@@ -226,11 +229,12 @@ def test_rounds_are_after_all_they_need() -> None:
             )
             nodes.append(
                 Node(
-                    name=f"t{i}", parent=parent, schema_=None, key=(), link=("p",) if parent else (),
-                    order=None, own=(), children=(), rows=1, references=named,
+                    name=f"t{i}", parent=parent, schema_=schema, key=(), link=("p",) if parent else (),
+                    order=None, own=own, children=(), rows=1, references=named,
                 )
             )  # fmt: skip
-        model = TrainedTables(uri="", name="", nodes=tuple(nodes), models={}, metrics={}, fingerprint="")
+        models = {node.name: "" for node in nodes}
+        model = TrainedTables(uri="", name="", nodes=tuple(nodes), models=models, metrics={}, fingerprint="")
         rounds, made = model.rounds, dict[str, int]()
         assert sorted({*rounds.values()}) == list(range(max(rounds.values()) + 1))
         for round_ in sorted({*rounds.values()}):
