@@ -17,6 +17,7 @@ from genpipe.codecs.base import CodecConfig
 from genpipe.errors import UsageError
 from genpipe.families import FAMILIES, AnyFamily
 from genpipe.families.base import Family
+from genpipe.families.trees import TreesConfig
 from genpipe.networks import NETWORKS, check_network
 from genpipe.schema import DataKind, Schema
 from genpipe.spec import Layout, TensorSpec
@@ -79,21 +80,46 @@ class Recipe(BaseModel):
     codec: CodecConfig = CodecConfig()
 
 
+MANY, WIDEST = 16_384, 5.0  # rows from which leaves are as asked for; times larger than that at most
+
+
+def _batch_size(training: Training, rows: int) -> int:
+    return min(training.batch_size, max(8, 1 << max(0, (rows // 32).bit_length() - 1)))
+
+
+def tied_to(recipe: Recipe, rows: int) -> Recipe:
+    """The recipe with as many more epochs as so few rows of related tables learn slower, see `fitted_to`:
+    with fewer these lose what ties them to one another.
+    """
+    training = recipe.training
+    if training.epochs is None:
+        return recipe
+    slower = math.sqrt(_batch_size(training, rows) / training.batch_size)
+    epochs = min(1e6, training.epochs / slower)
+    return recipe.model_copy(update={"training": training.model_copy(update={"epochs": epochs})})
+
+
 def fitted_to(recipe: Recipe, rows: int) -> Recipe:
     """The recipe with its epochs turned into steps for so many training rows.
 
     Few rows get small batches, whose noise keeps a network from learning them by heart; the rule is
     after TabularARGN (Tiwald et al. 2025): a power of two near rows / 32. The learning rate follows the
     square root of it (Malladi et al. 2022, "On the SDEs and scaling rules for adaptive gradient algorithms").
-    That learns slower, so there are more epochs, the square root of that much: with none more, related
-    tables lost what ties them.
+    That learns slower, and there are no more epochs for it: they would teach who is there, and unseen rows
+    became no likelier by them. The leaves of trees are as much larger as the table is smaller than `MANY`
+    rows, up to `WIDEST` times: small ones know who is there, and find unseen rows less likely.
     """
-    training = recipe.training
+    training, family = recipe.training, recipe.family
+    if isinstance(family, TreesConfig):
+        wider = min(WIDEST, max(1.0, MANY / max(1, rows)))
+        leaf, smoothing = round(family.leaf_minimum * wider), family.smoothing * wider
+        changed = {"leaf_minimum": min(1_000_000, leaf), "smoothing": min(1e9, smoothing)}
+        return recipe.model_copy(update={"family": family.model_copy(update=changed)})
     if training.epochs is None:
         return recipe
-    size = min(training.batch_size, max(8, 1 << max(0, (rows // 32).bit_length() - 1)))
+    size = _batch_size(training, rows)
     slower = math.sqrt(size / training.batch_size)
-    steps = min(training.steps, max(1, math.ceil(training.epochs * slower**-0.5 * rows / size)))
+    steps = min(training.steps, max(1, math.ceil(training.epochs * rows / size)))
     every = min(training.evaluate_every, max(1, math.ceil(steps / EVALUATIONS)))
     rate = training.learning_rate * slower
     changes = {"batch_size": size, "steps": steps, "evaluate_every": every, "learning_rate": rate}

@@ -205,7 +205,9 @@ class Schema(BaseModel):
     """Fields in column order.
 
     target: the label column, for conditional generation and train-on-synthetic tests.
-    key: the columns whose hash decides the split; empty = the whole row, so equal rows stay together.
+    key: the columns whose hash decides the split; empty = the entity, or else the whole row.
+    entity: the columns that together name whom rows are about, where one has several rows: what is kept of
+    any value is kept because so many entities have it, not so many rows.
     constraints: what holds between columns of every row of a table (genpipe/constraints.py).
     """
 
@@ -214,6 +216,7 @@ class Schema(BaseModel):
     fields: tuple[AnyField, ...]
     target: str | None = None
     key: tuple[str, ...] = ()
+    entity: tuple[str, ...] = ()
     constraints: tuple[AnyConstraint, ...] = ()
 
     @model_validator(mode="before")
@@ -233,7 +236,8 @@ class Schema(BaseModel):
         twice = sorted(n for n, times in Counter(names).items() if times > 1)
         if twice:
             raise ValueError(f"field names must differ, got twice: {few(twice)}")
-        for role, wanted in (("target", [self.target] if self.target else []), ("key", self.key)):
+        target = (self.target,) if self.target else ()
+        for role, wanted in (("target", target), ("key", self.key), ("entity", self.entity)):
             for name in wanted:
                 if name not in names:
                     raise ValueError(f"{role} {name!r} is not a field; fields are {few(names)}")
@@ -252,9 +256,13 @@ class Schema(BaseModel):
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without constraints the file, and every fingerprint of it, is as it was before there were any."""
-        out: dict[str, Any] = dump(self)
-        return out if self.constraints else {k: v for k, v in out.items() if k != "constraints"}
+        """Without them the file, and every fingerprint of it, is as it was before there were any."""
+        return {k: v for k, v in dump(self).items() if v or k not in ("constraints", "entity")}
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        """The columns that name whom rows are about; none = every row is an entity of its own."""
+        return self.entity or self.key
 
     @property
     def names(self) -> tuple[str, ...]:

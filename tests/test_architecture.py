@@ -27,6 +27,7 @@ LAYERS: list[set[str]] = [
         "schema",
         "spec",
         "documents",
+        "keys",
         "yaml_file",
     },
     {"store", "dataset", "parts", "sources", "codecs"},

@@ -57,6 +57,12 @@ def ingest(
     key: Annotated[
         list[str] | None, typer.Option(help="Columns that identify an entity; keeps it in one split.")
     ] = None,
+    entity: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Columns that name whom rows are about, if not found; 'none: REASON' where nobody is."
+        ),
+    ] = None,
     holdout: Annotated[float, typer.Option(help="Share of rows set aside and never trained on.")] = 0.2,
     schema: Annotated[str | None, typer.Option(help="An edited schema file to obey.")] = None,
     save_schema: Annotated[
@@ -83,6 +89,7 @@ def ingest(
             kind=kind,
             target=target,
             key=tuple(key or ()),
+            entity=tuple(entity) if entity else None,
             holdout=holdout,
             schema=schema,
             progress=progress,
@@ -99,11 +106,18 @@ def ingest(
         train=dataset.rows("train"),
         holdout=dataset.rows("holdout"),
     )
+    _show_schema(dataset, save_schema)
+
+
+def _show_schema(dataset: Any, path: str | None) -> None:
+    """What was noticed, loudly, and the schema as a file to edit."""
     from genpipe.sources.schema_file import schema_to_yaml
 
+    for notice in dataset.manifest.origin["notices"]:
+        typer.echo(f"note: {notice}", err=True)
     text = schema_to_yaml(dataset.schema)
-    if save_schema:
-        Path(save_schema).write_text(text)
+    if path:
+        Path(path).write_text(text)
     else:
         echo(f"\n{text}", nl=False)
 

@@ -15,6 +15,7 @@ Perraudin, Balazs & Søndergaard 2013).
 from __future__ import annotations
 
 import io
+import math
 import struct
 import wave
 from dataclasses import dataclass
@@ -65,14 +66,18 @@ class AudioCodec(Codec):
     def observe(cls, batch: pa.RecordBatch, schema: Schema, config: CodecConfig) -> AudioStats:
         field = only_field(schema, "audio")
         waves = read_waves(batch.column(field.name), field)
-        return AudioStats(RowStats.of(batch, schema), float(np.abs(waves).max(initial=0.0)))
+        return AudioStats(RowStats.of(batch, schema, config), float(np.abs(waves).max(initial=0.0)))
 
     @classmethod
     def build(cls, schema: Schema, stats: AudioStats, config: CodecConfig) -> AudioCodec:
         if stats.peak == 0:
             raise DataError("NOTHING", found="nothing but silence", expected="clips one can hear")
+        stats.rows.check(config)
+        peak = stats.peak
+        if config.rare_below:  # one clip's loudest sample, told to a sixteenth
+            peak = math.ceil(16 * peak) / 16
         frames = min(config.frames, only_field(schema, "audio").frames)
-        return cls(schema, stats.peak, frames, stats.rows.table(schema, config))
+        return cls(schema, peak, frames, stats.rows.table(schema, config))
 
     def spec(self, layout: str) -> TensorSpec:
         self.check_layout(layout)

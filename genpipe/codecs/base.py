@@ -13,8 +13,8 @@ of every kind is conditional in the same way, and `draw_conditions` gives their 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -22,14 +22,18 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from genpipe.codecs.conditions import ConditionTable, Counts, check_label, count_conditions
+from genpipe.codecs.holders import Holders, entities, merge_holders
 from genpipe.codecs.identify import check_rows, identify
-from genpipe.codecs.sketch import add_counts
+from genpipe.codecs.sketch import add_counts, hash_rows
 from genpipe.errors import DataError, UsageError
 from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
 
 Arrays = dict[str, np.ndarray]
-VERSION = 2  # of codec.json; raise it when an older file would be read wrongly
+VERSION = 3  # of codec.json and of what fits it; raise it where the same request is no longer the same codec
+READABLE = (2, 3)
+ALL, CLASSES = "", "classes"  # of whom all rows are, and of whom each class is
+LEAST = 5  # entities, of which fewer leave no trace
 
 
 class CodecConfig(BaseModel):
@@ -37,28 +41,47 @@ class CodecConfig(BaseModel):
 
     bins: quantile bins of a number as tokens. dependencies: columns of a table that another one decides are
     found and kept exactly. context: tokens per text record. frames: samples an audio record keeps.
-    rare: what becomes of categories seen in fewer than `rare_below` training rows: keep (all of them;
-    rare_below 0), sample (kept ones are drawn for them; None with a rare_below means this) or protect
-    (`rare_label` replaces them; see choice.py). Both pull the extremes of numbers in until so many rows lie
-    there.
+    rare: protect, so that the codec keeps of categories, numbers, pairs and shares only what at least
+    `rare_below` entities have (a row each, unless the schema names an entity), or keep, all of them. In place
+    of a rare category a kept one is drawn, or `rare_label` stands where that is given; see choice.py and
+    holders.py. sample: an older word for protect without a label.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     bins: int = Field(default=100, ge=1, le=10_000)
     dependencies: bool = True
-    rare: Literal["keep", "sample", "protect"] | None = None
-    rare_below: int = Field(default=0, ge=0, le=10**12)
-    rare_label: str = Field(default="(rare)", min_length=1, max_length=200)
+    rare: Literal["keep", "sample", "protect"] = "protect"
+    rare_below: int = Field(default=LEAST, ge=0, le=10**12)
+    rare_label: str | None = Field(default=None, min_length=1, max_length=200)
     context: int = Field(default=128, ge=1, le=65_536)
     frames: int = Field(default=4096, ge=1, le=2**22)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older(cls, data: Any) -> Any:
+        """What `rare` means where it is left out, or none, as in recipes written before it protected."""
+        if isinstance(data, dict):
+            rare = data.get("rare", "protect")
+            if rare is None:
+                rare = "sample" if data.get("rare_below") else "keep"
+            data = {**data, "rare": rare}
+            if rare == "keep" and data.get("rare_below") in (None, LEAST):  # as it is where it is left out
+                data["rare_below"] = 0
+        return data
 
     @model_validator(mode="after")
     def _check_rare(self) -> CodecConfig:
         if self.rare == "keep" and self.rare_below:
             raise ValueError(f"rare: keep with rare_below: {self.rare_below}; leave one of them out")
-        if self.rare in ("sample", "protect") and self.rare_below < 2:
-            raise ValueError(f"rare: {self.rare} with rare_below: {self.rare_below}; set it to 2 or more")
+        if self.rare != "keep" and self.rare_below < 2:
+            fix = "set it to 2 or more, or keep rare values with rare: keep"
+            raise ValueError(f"rare: {self.rare} with rare_below: {self.rare_below}; {fix}")
         return self
+
+    @property
+    def label(self) -> str | None:
+        """What stands for rare categories; None = kept ones are drawn in their place."""
+        return self.rare_label if self.rare == "protect" else None
 
 
 class Stats(ABC):
@@ -137,39 +160,76 @@ def check_version(kind: str, data: dict[str, Any]) -> None:
     """Refuse a codec.json of another kind or of a version this code does not read."""
     if data.get("kind") != kind:
         raise UsageError("CODEC", where="codec.json", found=f"kind {data.get('kind')!r}", expected=repr(kind))
-    if data.get("version") != VERSION:
+    if data.get("version") not in READABLE:
         raise UsageError(
             "CODEC",
             where="codec.json",
             found=f"version {data.get('version')!r}",
-            expected=f"version {VERSION}",
+            expected=f"version {' or '.join(map(str, READABLE))}",
             fix="train again with this genpipe, or install the genpipe that wrote it",
         )
 
 
 @dataclass(frozen=True)
 class RowStats(Stats):
-    """All that kinds need whose values need no fitting: how many rows, and which classes."""
+    """All that kinds need whose values need no fitting: how many rows, and which classes.
+
+    holders: of whom the rows are (under ""), and of the classes; empty where every row is an entity.
+    """
 
     rows: int
     conditions: Counts
+    holders: dict[str, Holders] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, batch: pa.RecordBatch, schema: Schema) -> RowStats:
-        return cls(batch.num_rows, count_conditions(batch, schema.conditions))
+    def of(cls, batch: pa.RecordBatch, schema: Schema, config: CodecConfig) -> RowStats:
+        holders, who = {}, entities(batch, schema)
+        if who is not None and config.rare_below:
+            columns = {ALL: np.zeros(batch.num_rows, np.uint64)}
+            if schema.conditions:
+                classes = [batch.column(n) for n in schema.conditions]
+                columns[CLASSES] = hash_rows(classes, batch.num_rows)
+            holders = {n: Holders.of(c, who, least=config.rare_below) for n, c in columns.items()}
+        return cls(batch.num_rows, count_conditions(batch, schema.conditions), holders)
 
     def merge(self, other: RowStats) -> RowStats:
-        return RowStats(self.rows + other.rows, add_counts(self.conditions, other.conditions))
+        return RowStats(
+            self.rows + other.rows,
+            add_counts(self.conditions, other.conditions),
+            merge_holders(self.holders, other.holders),
+        )
+
+    def together(self, schema: Schema, classes: Collection[tuple[Any, ...]]) -> int:
+        """How many entities are known to have any of these combinations of classes."""
+        if CLASSES not in self.holders:
+            return sum(self.conditions[key] for key in classes)
+        columns = [
+            pa.array([key[i] for key in classes], schema.field(n).arrow())
+            for i, n in enumerate(schema.conditions)
+        ]
+        return len(np.unique(self.holders[CLASSES].who(hash_rows(columns, len(classes)))[1]))
+
+    def check(self, config: CodecConfig) -> None:
+        """Raise a DataError where there are too few entities for anything to be kept."""
+        k, found = config.rare_below, self.rows
+        if ALL in self.holders:
+            found = int(self.holders[ALL].count(np.zeros(1, np.uint64))[0])
+        if found < k:
+            raise DataError(
+                "FEW",
+                found=f"a training split of {found} {'entities' if self.holders else 'rows'}",
+                expected=f"at least {k}: only what so many have is kept",
+                fix="add data, or keep what single ones have with codec.rare: keep",
+            )
 
     def table(self, schema: Schema, config: CodecConfig) -> ConditionTable:
-        label = config.rare_label if config.rare == "protect" else None
-        rare = sum(n < config.rare_below for n in self.conditions.values())
-        for name in schema.conditions if rare else ():
-            if label is not None:
-                check_label(schema.field(name), label, rare)
-        return ConditionTable.from_counts(
-            schema.conditions, self.conditions, rare_below=config.rare_below, label=label
-        )
+        k, label = config.rare_below, config.label
+        rare = {key for key in self.conditions if self.together(schema, [key]) < k}
+        for name in schema.conditions if rare and label else ():
+            check_label(schema.field(name), str(label), len(rare))
+        if self.together(schema, list(rare)) < k:
+            label = None
+        return ConditionTable.from_counts(schema.conditions, self.conditions, rare=rare, least=k, label=label)
 
 
 def fit(

@@ -1,14 +1,19 @@
-"""The column of choices: categories and booleans, all of them kept, the rare ones redrawn, or protected.
+"""The column of choices: categories and booleans, the rare ones redrawn, labelled, or kept.
 
-| `codec.rare` | a value seen in fewer than `codec.rare_below` training rows |
+| `codec.rare` | a value that fewer than `codec.rare_below` entities have |
 |---|---|
+| protect | is a code `rare` of its own, which decodes to a kept value drawn by share |
+| protect, with a `rare_label` | is replaced by it, in training and in the output (booleans: redrawn) |
 | keep | is kept like any other |
-| sample | is a code `rare` of its own, which decodes to a kept value drawn by share |
-| protect | is replaced by `codec.rare_label`, in training and in the output (booleans: as in sample) |
+
+Where all rare values together have fewer entities they count as the commonest value, and leave no trace;
+where nearly all values are rare the column holds names of some kind, and others are made up. The `values`
+that a schema lists are public: they stay possible, but of rare ones it is not told how often they occur.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -20,12 +25,14 @@ import pyarrow.compute as pc
 from genpipe.codecs.base import CodecConfig
 from genpipe.codecs.columns import Column, Fixed, Learnt, Placeholder, hottest, one_hot, rounded
 from genpipe.codecs.conditions import check_label
+from genpipe.codecs.holders import Holders, coarse, hash_values
 from genpipe.codecs.stored import ChoiceForm, check_legal
 from genpipe.errors import DataError
 from genpipe.schema import AnyField
 from genpipe.spec import Span
 
 MOST_CATEGORIES = 1_000_000
+NEARLY_ALL = 0.9  # of the rows have rare values: the column is no choice of few
 
 
 @dataclass(frozen=True)
@@ -121,9 +128,29 @@ class Choice(Learnt):
         return made
 
 
-def make_choice(field: AnyField, counts: dict[Any, int], config: CodecConfig) -> Column:
+class Counted:
+    """Who has each value of a column, where every row is an entity, or as Holders know it."""
+
+    def __init__(self, counts: dict[Any, int], holders: Holders | None = None, kind: Any = None) -> None:
+        self.counts, self.holders, self.kind = counts, holders, kind
+
+    def entities(self, values: Collection[Any]) -> np.ndarray:
+        """(V,) how many are known to have each."""
+        if self.holders is None:
+            return np.array([self.counts.get(v, 0) for v in values], dtype=np.int64)
+        return self.holders.count(hash_values(values, self.kind))
+
+    def enough(self, values: Collection[Any], k: int) -> bool:
+        """Whether k entities have one of these values, or another."""
+        if self.holders is None:
+            return sum(self.counts.get(v, 0) for v in values) >= k
+        return len(np.unique(self.holders.who(hash_values(values, self.kind))[1])) >= k
+
+
+def make_choice(
+    field: AnyField, counts: dict[Any, int], config: CodecConfig, who: Counted | None = None
+) -> Column:
     """The codec of a column with so many rows of each value (None = missing)."""
-    rows, missing = sum(counts.values()), counts.get(None, 0)
     seen = {v: n for v, n in counts.items() if v is not None}
     if len(seen) > MOST_CATEGORIES:
         raise DataError(
@@ -133,47 +160,67 @@ def make_choice(field: AnyField, counts: dict[Any, int], config: CodecConfig) ->
             expected=f"at most {MOST_CATEGORIES}",
             fix="declare it identifier or text in the schema",
         )
-    if missing and not field.nullable:
+    if counts.get(None, 0) and not field.nullable:
         raise DataError(
             "NULL",
             where=field.name,
-            found=f"{missing} missing values",
+            found=f"{counts[None]} missing values",
             expected="none: the schema says nullable: false",
         )
-    kept = kept_values(field, seen, config)
-    lost = sum(n for v, n in seen.items() if v not in kept)
-    label = config.rare_label if lost and config.rare == "protect" and field.kind == "category" else None
+    who, k = who or Counted(counts), config.rare_below
+    missing = counts.get(None, 0) if who.enough([None], k) else 0
+    kept, rare = kept_values(field, seen, config, who)
+    lost = sum(seen[v] for v in rare)
+    label = config.label if lost and field.kind == "category" else None
     if label is not None:
-        check_label(field, label, sum(v not in kept for v in seen))
+        check_label(field, label, len(rare))
+    if not who.enough(rare, k):  # without a trace
+        label, lost = None, 0
+    if label is not None:
         kept[label] = lost
+    elif not kept or lost > NEARLY_ALL * sum(seen.values()):
+        return _made_up(field, seen, missing / max(1, missing + sum(seen.values())))
     values = sorted(kept, key=lambda v: (-kept[v], str(v)))
-    if not values:
-        return Placeholder(field, missing / rows) if seen else Fixed(field, None)
     if len(values) == 1 and not missing and (label or not lost):
         return Fixed(field, values[0])
     redrawn = [lost] if lost and label is None else []
-    seen_as = [*(kept[v] for v in values), *redrawn, *([missing] if missing else [])]
-    shares = rounded([n / rows for n in seen_as])
-    return Choice(field, tuple(values), shares, lost / rows, missing > 0, label)
+    seen_as = coarse([*(kept[v] for v in values), *redrawn, *([missing] if missing else [])], k)
+    if not seen_as.any():  # a list of the schema's, none of whose values so many have
+        seen_as = np.ones(len(seen_as))
+    shares = rounded(seen_as / seen_as.sum())
+    part = round(float(coarse([lost], k)[0] / seen_as.sum()), 9)
+    return Choice(field, tuple(values), shares, part, missing > 0, label)
 
 
-def kept_values(field: AnyField, seen: dict[Any, int], config: CodecConfig) -> dict[Any, int]:
-    """The values that get a code, with their rows. `values` of the schema are kept unless protected."""
-    pinned = getattr(field, "values", None)
-    if pinned is None:
-        return {v: n for v, n in seen.items() if n >= config.rare_below and v != _label(config)}
-    strange = sorted(set(seen) - set(pinned))
-    if strange:
-        raise DataError(
-            "VALUES",
-            where=field.name,
-            found=f"{len(strange)} values that the schema does not list",
-            expected=f"only its values: {', '.join(pinned[:10])}",
-            fix="add them to `values` in the schema file, or ingest again with it",
-        )
-    floor = config.rare_below if config.rare == "protect" else 0
-    return {v: seen.get(v, 0) for v in pinned if seen.get(v, 0) >= floor and v != _label(config)}
+def _made_up(field: AnyField, seen: dict[Any, int], missing: float) -> Column:
+    """The column of values that nobody shares."""
+    if seen and field.kind == "category":
+        return Placeholder(field, round(missing, 9))
+    if seen and not field.nullable:
+        found = "no value that enough entities have"
+        raise DataError("FEW", where=field.name, found=found, fix="add data, or drop the column")
+    return Fixed(field, None)
 
 
-def _label(config: CodecConfig) -> str | None:
-    return config.rare_label if config.rare == "protect" else None
+def kept_values(
+    field: AnyField, seen: dict[Any, int], config: CodecConfig, who: Counted
+) -> tuple[dict[Any, int], list[Any]]:
+    """(the values that get a code, with their rows; the values that are rare)."""
+    pinned, label = getattr(field, "values", None), config.label
+    rows = dict(seen)
+    if pinned is not None:
+        strange = sorted(set(seen) - set(pinned))
+        if strange:
+            raise DataError(
+                "VALUES",
+                where=field.name,
+                found=f"{len(strange)} values that the schema does not list",
+                expected=f"only its values: {', '.join(pinned[:10])}",
+                fix="add them to `values` in the schema file, or ingest again with it",
+            )
+        rows = {v: seen.get(v, 0) for v in pinned}
+    held = dict(zip(rows, who.entities(list(rows)), strict=True))
+    kept = {v: n for v, n in rows.items() if held[v] >= config.rare_below and v != label}
+    if pinned is not None and label is None:
+        kept = {v: n if v in kept else 0 for v, n in rows.items()}
+    return kept, [v for v in seen if v not in kept]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from genpipe.codecs.holders import coarse
 from genpipe.codecs.stored import check_legal
 from genpipe.errors import DataError, UsageError, closest, unknown
 from genpipe.schema import AnyField, Schema
@@ -62,22 +64,26 @@ class ConditionTable(BaseModel):
         names: tuple[str, ...],
         counts: Counts,
         *,
-        rare_below: int = 0,
+        rare: Collection[tuple[str | bool | None, ...]] = (),
+        least: int = 0,
         label: str | None = None,
     ) -> ConditionTable:
-        """rare_below: a combination of classes seen less often is left out, and never generated; where there
-        is a label, it takes the place of the rare classes of text.
+        """rare: combinations that fewer than `least` entities have; they are left out, and never generated,
+        or, where there is a label, it takes the place of their texts.
         """
+        kept = {key: n for key, n in counts.items() if key not in rare}
         if label is not None:
-            counts = _labelled(counts, label, rare_below)
-        counts = {key: n for key, n in counts.items() if n >= rare_below or label in key}
-        if names and not counts:
+            for key, n in _labelled({k: n for k, n in counts.items() if k in rare}, label).items():
+                if n >= least and label in key:
+                    kept[key] = kept.get(key, 0) + n
+        if names and not kept:
             raise DataError(
                 "CLASSES",
                 where=", ".join(names),
-                found=f"no class of {rare_below} rows",
-                fix="lower codec.rare_below",
+                found=f"no class of {least} entities",
+                fix="lower codec.rare_below, or keep all with codec.rare: keep",
             )
+        counts = {key: int(n) for key, n in zip(kept, coarse(list(kept.values()), least), strict=True)}
         order = [
             sorted({key[k] for key in counts}, key=lambda v: (v is None, str(v))) for k in range(len(names))
         ]
@@ -132,12 +138,11 @@ class ConditionTable(BaseModel):
         return classes.index(str(value))
 
 
-def _labelled(counts: Counts, label: str, rare_below: int) -> Counts:
-    """Counts in which the label replaces the texts of every combination seen less often."""
+def _labelled(counts: Counts, label: str) -> Counts:
+    """Counts in which the label replaces all texts."""
     out: Counts = {}
     for key, n in counts.items():
-        if n < rare_below:
-            key = tuple(label if isinstance(v, str) else v for v in key)
+        key = tuple(label if isinstance(v, str) else v for v in key)
         out[key] = out.get(key, 0) + n
     return out
 

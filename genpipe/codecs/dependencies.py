@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
+from genpipe.codecs.choice import Counted
 from genpipe.codecs.lookups import Pairs, coded, count_pairs
 from genpipe.codecs.sketch import add_counts
 from genpipe.constraints import NUMBERS
@@ -21,6 +22,7 @@ MOST_VALUES, MOST_COLUMNS = 1_000, 100  # of a column; of a table, the first one
 HEAD = 2_000  # rows that refute most pairs cheaply
 ROWS_PER_VALUE = 5
 MOST_ATOMS = 100  # a number of so few values is learnt exactly
+COVERED = 0.9  # of the rows have a value that a look-up may keep
 LOG_CHANCE = np.log(1e-9)
 
 Found = dict[tuple[str, str], Pairs]  # (column, column that it decides)
@@ -67,8 +69,20 @@ def merge_dependencies(one: Found, other: Found) -> Found:
     }
 
 
+def held_pairs(pairs: Pairs, counted: Counted | None) -> Pairs:
+    """How many entities are known to have each pair; a value has one partner, so they are those it has.
+    counted: who has the values of the first column; None = every row is an entity.
+    """
+    if counted is None:
+        return pairs
+    return dict(zip(pairs, counted.entities([key for key, _ in pairs]).tolist(), strict=True))
+
+
 def proven(counts: Pairs) -> bool:
-    """Whether the second column varies, values repeat, and chance does not explain the dependency."""
+    """Whether the second column varies, values repeat, and chance does not explain the dependency.
+
+    counts: how many entities have each pair: rows of one are no evidence of a rule.
+    """
     keys = np.array(list(counts.values()), dtype=np.float64)
     partners: dict[object, int] = {}
     for (_, partner), n in counts.items():
@@ -80,16 +94,30 @@ def proven(counts: Pairs) -> bool:
     return bool(pure.sum() < LOG_CHANCE)
 
 
+def _covered(seen: Pairs, held: Pairs, rare: int) -> float:
+    """The share of rows whose value is not rare."""
+    return sum(n for pair, n in seen.items() if held[pair] >= rare) / sum(seen.values())
+
+
 def choose_dependencies(
-    found: Found, fields: Sequence[AnyField], free: set[str], *, rare: int
+    found: Mapping[tuple[str, str], tuple[Pairs, Pairs]],
+    fields: Sequence[AnyField],
+    free: set[str],
+    *,
+    rare: int,
 ) -> list[tuple[str, str]]:
     """(column, column it decides), sources before what is made of them.
 
-    free: columns that may be made from others. The column of fewest values goes first, of two that decide
-    each other the words (what follows learns more from a rank than from a name), or the later one; it is made
-    from the closest column that decides it.
+    found: of each, the rows of its pairs and the entities that have them. free: columns that may be made from
+    others. The column of fewest values goes first, of two that decide each other the words (what follows
+    learns more from a rank than from a name), or the later one; it is made from the closest column that
+    decides it. Where many rows have a value too rare for a look-up, the columns are learnt apart.
     """
-    counts = {pair: seen for pair, seen in found.items() if proven(seen) and max(seen.values()) >= rare}
+    counts = {
+        pair: seen
+        for pair, (seen, held) in found.items()
+        if proven(held) and _covered(seen, held, rare) >= COVERED
+    }
     sizes = {name: len(seen) for (name, _), seen in counts.items()}
     sizes |= {n: len({p for _, p in seen}) for (_, n), seen in counts.items() if n not in sizes}
     ranked = {f.name: f.kind in NUMBERS and sizes.get(f.name, 0) <= MOST_ATOMS for f in fields}

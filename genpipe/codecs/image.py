@@ -28,14 +28,15 @@ class ImageCodec(Codec):
 
     @classmethod
     def observes(cls, schema: Schema) -> list[str]:
-        return list(schema.conditions)
+        return list(dict.fromkeys((*schema.conditions, *schema.about)))
 
     @classmethod
     def observe(cls, batch: pa.RecordBatch, schema: Schema, config: CodecConfig) -> RowStats:
-        return RowStats.of(batch, schema)
+        return RowStats.of(batch, schema, config)
 
     @classmethod
     def build(cls, schema: Schema, stats: RowStats, config: CodecConfig) -> ImageCodec:
+        stats.check(config)
         return cls(schema, stats.table(schema, config))
 
     def spec(self, layout: str) -> TensorSpec:

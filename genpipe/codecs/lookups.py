@@ -208,6 +208,7 @@ def fit_lookup(
     sources: tuple[AnyField, ...],
     field: AnyField,
     counts: Pairs,
+    held: Pairs,
     *,
     one_to_one: bool,
     rare: int,
@@ -215,7 +216,8 @@ def fit_lookup(
 ) -> tuple[Lookup, int]:
     """(the lookup, how many training rows have another partner than it).
 
-    rare: pairs of fewer rows are left out, and leave no trace. given: the values of the source are a
+    held: how many entities have each pair; of fewer than `rare`, it is left out, and leaves no trace. A value
+    whose commonest partner is rare has none. given: the values of the source are a
     condition or tied to others, and stay as they are.
     """
     if len(counts) > MOST_KEYS:
@@ -232,13 +234,13 @@ def fit_lookup(
         if key not in chosen and not (one_to_one and partner in taken):
             chosen[key] = partner, n
             taken.add(partner)
-    pairs = tuple((key, partner) for key, (partner, n) in chosen.items() if n >= rare)
+    pairs = tuple((key, partner) for key, (partner, _) in chosen.items() if held[key, partner] >= rare)
     lost = {key for key, _ in counts} - set(chosen)
     if not pairs or (given and lost):
         raise DataError(
             "CONSTRAINT",
             where=label,
-            found=f"no pair of {rare} rows"
+            found=f"no pair that {rare} entities have"
             if not pairs
             else f"{len(lost)} values without a partner of their own",
             expected="values that repeat, and in one_to_one as many on both sides",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import gcd
 from typing import Any, ClassVar
 
@@ -10,17 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from genpipe.codecs.columns import Fixed, Learnt, hottest, one_hot, rounded
-from genpipe.codecs.scale import (
-    Axis,
-    Cells,
-    Score,
-    bin_levels,
-    make_axis,
-    make_cells,
-    make_score,
-    nearest,
-    trim,
-)
+from genpipe.codecs.fitting import fit_score, make_cells, within
+from genpipe.codecs.holders import Crowd, coarse
+from genpipe.codecs.scale import Axis, Cells, Score, bin_levels, make_axis, nearest
 from genpipe.codecs.sketch import Tally, to_numpy
 from genpipe.codecs.stored import ScaleForm, check_legal, read_axis, read_score
 from genpipe.errors import DataError
@@ -239,35 +231,35 @@ def make_scale(
     step: int,
     low: float,
     high: float,
-    rows: int,
     missing: float,
     bins: int,
-    rare: int,
+    crowd: Crowd | None = None,
 ) -> Scale | Fixed:
-    """values, counts: distinct values ascending, of a sample of `rows` rows. Fixed: only one value is left.
+    """values, counts: distinct values ascending, of all rows or a sample. Fixed: only one value is left.
 
-    missing: share of the training rows without a value.
+    missing: share of the training rows without a value. crowd: whose the values are, see holders.py; None =
+    all of them are kept.
     """
     axis = make_axis(field, step=step, low=low, high=high)
+    if crowd is not None:
+        axis = within(axis, crowd)
     points, back = np.unique(axis.points(values), return_inverse=True)
     weights = np.bincount(back, weights=counts, minlength=len(points)).astype(np.int64)
-    if rare > 1:
-        points, weights = trim(points, weights, rows=rows, rare=rare)
-        axis = replace(axis, low=points[0].item(), high=points[-1].item())
+    held = np.ones(len(points), dtype=bool)
+    if crowd is not None:  # what lies beyond an end does not make it a value that many have
+        held = crowd.at(axis.places(crowd.points)).held(points)
+        crowd = crowd.at(axis.points(crowd.points))
     if len(points) == 1 and not missing:
         left, _ = to_numpy(axis.arrow(points, None))
         return Fixed(field, left[0].item())
-    share = weights / weights.sum()
-    own = (share >= SPIKE) & (share * rows >= rare)
-    if len(points) <= FEW and (share * rows >= rare).all():
+    own = (weights / weights.sum() >= SPIKE) & held
+    if len(points) <= FEW and held.all():
         own[:] = True
-    rest = points[~own]
-    score = None
-    if len(rest) == 1 and share[~own].item() * rows >= rare:
+    score = fit_score(points[~own], weights[~own], axis, crowd)
+    if score is None and (crowd is None or not own.any()):
         own[:] = True
-    elif len(rest) > 1 or not own.any():
-        score = make_score((rest - (axis.low if axis.whole else 0.0)).astype(np.float64), weights[~own])
-    cells = make_cells(points, weights, axis, rows=rows, bins=bins, rare=rare)
-    seen = np.bincount(cells.encode(points), weights=weights, minlength=cells.size) / weights.sum()
-    shares = rounded([*(seen * (1 - missing)), *([missing] if missing else [])])
+    k = crowd.k if crowd is not None else 0
+    cells = make_cells(points, weights, axis, bins=bins, crowd=crowd, held=held)
+    seen = coarse(np.bincount(cells.encode(points), weights=weights, minlength=cells.size), k)
+    shares = rounded([*(seen / seen.sum() * (1 - missing)), *([missing] if missing else [])])
     return Scale(field, axis, cells, points[own], score, shares, missing > 0)

@@ -1,11 +1,9 @@
-"""What `codec.rare: protect` hid: for each column the values that no output shows, with their training rows.
+"""What protecting the rare hid: for each column the values that no output shows, with their training rows.
 
 The list names real values: it stays beside the dataset they come from. A bundle holds only `summary`.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
@@ -20,21 +18,23 @@ Summary = dict[str, dict[str, int]]  # column -> {"values": how many were hidden
 
 
 def hidden_values(codec: Codec, stats: Stats, config: CodecConfig) -> Hidden:
-    """Rare categories and classes, and numbers beyond the trimmed extremes (from a sample, in large data)."""
-    if config.rare != "protect":
+    """Rare categories and classes, and numbers beyond the ends that are left; of large data from a sample."""
+    k = config.rare_below
+    if config.rare == "keep":
         return {}
     rows = stats if isinstance(stats, RowStats) else getattr(stats, "rows", None)
-    classes: dict[Any, int] = {}
-    for key, n in rows.conditions.items() if rows else ():
-        classes |= {value: classes.get(value, 0) + n for value in key}
-    counts = dict.fromkeys(codec.schema.conditions, classes)
-    if isinstance(stats, TabularStats):
-        counts |= stats.choices
-    found = {
-        name: {str(v): n for v, n in of.items() if v is not None and n < config.rare_below}
-        for name, of in counts.items()
-    }
+    found: dict[str, dict[str, int]] = {}
+    classes = rows.conditions if isinstance(rows, RowStats) else {}
+    for key, n in classes.items():
+        if rows is not None and rows.together(codec.schema, [key]) < k:
+            for name, value in zip(codec.schema.conditions, key, strict=True):
+                found.setdefault(name, {})[str(value)] = n
     if isinstance(codec, TabularCodec) and isinstance(stats, TabularStats):
+        for field in codec.relations.observed:
+            if (counts := stats.choices.get(field.name)) is not None:
+                values = [v for v in counts if v is not None]
+                held = stats.counted(field).entities(values)
+                found[field.name] = {str(v): counts[v] for v, n in zip(values, held, strict=True) if n < k}
         for column in codec.columns:
             if isinstance(column, Scale | Fixed) and column.field.name in stats.numbers:
                 found[column.field.name] = _trimmed(column, stats)
@@ -57,8 +57,16 @@ def _trimmed(column: Scale | Fixed, stats: TabularStats) -> dict[str, int]:
     return {str(v): int(n) for v, n in zip(values[beyond].tolist(), counts[beyond].tolist(), strict=True)}
 
 
-def summary(hidden: Hidden) -> Summary:
-    return {name: {"values": len(v), "rows": int(np.sum(list(v.values())))} for name, v in hidden.items()}
+def summary(hidden: Hidden, k: int = 0) -> Summary:
+    """k: counts to the next multiple of it, without columns of fewer rows: so it may be published."""
+    told = {name: {"values": len(v), "rows": int(np.sum(list(v.values())))} for name, v in hidden.items()}
+    if k < 2:
+        return told
+    return {
+        name: {what: -(-n // k) * k for what, n in counts.items()}
+        for name, counts in told.items()
+        if counts["rows"] >= k
+    }
 
 
 def hidden_words(hidden: Summary) -> str:

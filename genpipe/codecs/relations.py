@@ -17,7 +17,6 @@ others. Such rows are counted; more than half of all are an error.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,47 +24,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genpipe.codecs.base import CodecConfig
+from genpipe.codecs.choice import Counted
 from genpipe.codecs.columns import Column, Fixed, Placeholder
 from genpipe.codecs.dependencies import (
-    Found,
     choose_dependencies,
-    merge_dependencies,
+    held_pairs,
     observe_dependencies,
 )
+from genpipe.codecs.holders import Holders
 from genpipe.codecs.lookups import (
     Columns,
     Lookup,
     Pairs,
     Tied,
     agreeing,
-    coded,
-    count_pairs,
     fit_lookup,
-    together,
 )
 from genpipe.codecs.numeric import Scale
 from genpipe.codecs.offsets import Offset
-from genpipe.codecs.sketch import add_counts, to_numpy
+from genpipe.codecs.relation_stats import RelationStats, observe_pairs
+from genpipe.codecs.sketch import to_numpy
 from genpipe.codecs.stored import RelationsForm
 from genpipe.constraints import SCALARS, Inequality, OneToOne, Sum, derivations, limits, tied
 from genpipe.errors import DataError, UsageError
 from genpipe.schema import AnyField, Schema
-
-
-@dataclass(frozen=True)
-class RelationStats:
-    """pairs: of each column that is looked up. broken: rows that break each inequality or sum."""
-
-    pairs: dict[str, Pairs] = field(default_factory=dict)
-    broken: dict[str, int] = field(default_factory=dict)
-    found: Found = field(default_factory=dict)
-
-    def merge(self, other: RelationStats) -> RelationStats:
-        return RelationStats(
-            {name: add_counts(pairs, other.pairs[name]) for name, pairs in self.pairs.items()},
-            add_counts(self.broken, other.broken),
-            merge_dependencies(self.found, other.found),
-        )
 
 
 class Relations:
@@ -177,25 +159,33 @@ class Relations:
         relations: tuple[Offset | Lookup, ...] = (*self.offsets, *self.lookups)
         return {relation.label: relation.holds(columns) for relation in relations}
 
-    def observe(self, batch: pa.RecordBatch, *, dependencies: bool) -> RelationStats:
+    def observe(self, batch: pa.RecordBatch, who: np.ndarray | None, config: CodecConfig) -> RelationStats:
         columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-        pairs = {}
+        pairs: dict[str, Pairs] = {}
+        holders: dict[str, Holders] = {}
         for name in self.declared:
             keys = [columns[s] for s in self.derived[name][1]]
-            pairs[name] = count_pairs(
-                coded(keys[0] if len(keys) == 1 else together(keys)), coded(columns[name])
-            )
+            pairs[name], who_has = observe_pairs(keys, columns[name], who, config.rare_below)
+            holders |= {} if who_has is None else {name: who_has}
         broken = {label: int((~held).sum()) for label, held in self.holds(batch).items()}
-        found = observe_dependencies(columns, self._searched()) if dependencies else {}
-        return RelationStats(pairs, broken, found)
+        found = observe_dependencies(columns, self._searched()) if config.dependencies else {}
+        return RelationStats(pairs, broken, found, holders)
 
     def _searched(self) -> list[str]:
         """Columns among which dependencies are sought; what is reckoned takes no part."""
         reckoned = {n for o in self.offsets for n in o.constraint.names}
         return [f.name for f in self.schema.fields if f.kind in SCALARS and f.name not in reckoned]
 
-    def fit(self, stats: RelationStats, *, rows: int, config: CodecConfig) -> Relations:
-        """With the partners of training looked up, and the dependencies that were found."""
+    def fit(
+        self,
+        stats: RelationStats,
+        counted: Mapping[str, Counted],
+        *,
+        rows: int,
+        config: CodecConfig,
+    ) -> Relations:
+        """With the partners of training looked up, and the dependencies that were found. counted: who has the
+        values of each column; none where every row is an entity."""
         lookups, broken, rare = [], dict(stats.broken), config.rare_below
         conditions = self.schema.conditions
         given = {*conditions, *(s.name for t in self.tied for s in t.sources)}
@@ -203,6 +193,7 @@ class Relations:
             c, sources = self.derived[name]
             lookup, bad = fit_lookup(
                 self._label(c), self._of(sources), self._fields[name], stats.pairs[name],
+                stats.held(name, self._of(sources), self._fields[name]),
                 one_to_one=isinstance(c, OneToOne), rare=rare, given=sources[0] in given,
             )  # fmt: skip
             lookups.append(lookup)
@@ -218,12 +209,13 @@ class Relations:
                 )
         used = {n for c in self.schema.constraints for n in c.names}
         free = {f.name for f in self.schema.fields} - used - {*conditions, self.schema.target}
-        found = stats.found if config.dependencies else {}
+        pairs = stats.found if config.dependencies else {}
+        found = {(a, b): (seen, held_pairs(seen, counted.get(a))) for (a, b), seen in pairs.items()}
         for source, name in choose_dependencies(found, self.schema.fields, free, rare=rare):
-            pair = found[source, name]
+            seen, held = found[source, name]
             lookups.append(
                 fit_lookup(
-                    f"{source} -> {name}", self._of([source]), self._fields[name], pair,
+                    f"{source} -> {name}", self._of([source]), self._fields[name], seen, held,
                     one_to_one=False, rare=rare, given=source in given,
                 )[0]
             )  # fmt: skip

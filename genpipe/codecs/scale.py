@@ -13,25 +13,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from genpipe.codecs.sketch import combine, quantiles
 from genpipe.errors import DataError
 from genpipe.schema import AnyField
-
-PIECES = 8  # pieces of a bin
-ROWS_PER_BIN, ROWS_PER_TAIL_BIN, ROWS_PER_PIECE = (
-    20,
-    10,
-    5,
-)  # fewer would make edges of single training values
-LOST_VARIANCE = 1e-4  # share of a column's variance one bin may turn into noise
-KNOTS = np.linspace(0.0, 1.0, 65)[1:-1]
-DEEPEST = 4_000  # a score's outermost knot is at least 1/(2 * DEEPEST) inside the tail
 
 
 @dataclass(frozen=True)
@@ -192,62 +180,6 @@ def _pieces(which: np.ndarray, uniform: np.ndarray, bins: int, pieces: int) -> t
     return piece, (uniform - left) / (levels[which, piece + 1] - left)
 
 
-def _cut_levels(where: np.ndarray, weights: np.ndarray, number: int) -> np.ndarray:
-    """Levels of the bins' cuts: even, then bins halved while a draw inside them costs correlation.
-
-    Such a draw turns about mass * width**2 / 6 of a column's variance into noise: little in the middle,
-    nearly everything in the tail of a skewed column.
-    """
-    total = weights.sum()
-    mean = (where * weights).sum() / total
-    variance = max(((where - mean) ** 2 * weights).sum() / total, np.finfo(float).tiny)
-    levels = np.linspace(0.0, 1.0, number + 1)
-    for _ in range(12):
-        width, mass = np.diff(quantiles(where, weights, levels)), np.diff(levels)
-        split = (mass * width**2 / 6 > LOST_VARIANCE * variance) & (mass * total >= 2 * ROWS_PER_TAIL_BIN)
-        if not split.any():
-            break
-        levels = np.sort(np.concatenate([levels, (levels[:-1] + levels[1:])[split] / 2]))
-    return levels
-
-
-def make_cells(
-    points: np.ndarray, counts: np.ndarray, axis: Axis, *, rows: int, bins: int, rare: int
-) -> Cells:
-    """points ascending with their counts in a sample of `rows` training rows; see the module docstring."""
-    scale = rows / counts.sum()
-    few = len(points) <= 2 * bins
-    often = np.ones(len(points), bool) if few else (counts >= 0.25 / bins * counts.sum()) & (counts >= 5)
-    often &= counts * scale >= rare
-    if often.sum() > 2 * bins:
-        often &= counts >= np.sort(counts[often])[-2 * bins]
-    atoms, rest, weights = points[often], points[~often], counts[~often]
-    origin = axis.low if axis.whole else 0.0
-    cells = Cells(atoms, np.zeros((0, 2)), 1, axis.whole, origin)
-    if not len(rest):
-        return cells
-    where, total = cells.coordinate(rest), int(weights.sum())
-    cuts = quantiles(
-        where, weights, _cut_levels(where, weights, int(np.clip(total // ROWS_PER_BIN, 1, bins)))
-    )
-    if axis.whole:
-        cuts = np.floor(cuts) + 0.5
-        cuts[0], cuts[-1] = where[0] - 0.5, where[-1] + 0.5
-    cuts = np.unique(cuts)
-    if len(cuts) == 1:  # one real number, too rare to be an atom
-        cuts = np.repeat(cuts, 2)
-    number = len(cuts) - 1
-    pieces = int(np.clip(total // number // ROWS_PER_PIECE, 1, PIECES))
-    # levels of the cuts themselves, so that pieces of merged bins hold equal shares as well
-    upto = np.concatenate([[0], np.cumsum(weights)])
-    at = upto[np.searchsorted(where, cuts, side="right")] / total
-    at[0] = 0.0
-    levels = at[:-1, None] + bin_levels(number, pieces) * np.diff(at)[:, None]
-    edges = np.clip(quantiles(where, weights, levels), cuts[:-1, None], cuts[1:, None])
-    edges[:, 0], edges[:, -1] = cuts[:-1], cuts[1:]
-    return Cells(atoms, edges, pieces, axis.whole, origin)
-
-
 @dataclass(frozen=True)
 class Score:
     """Piecewise-linear, strictly increasing: points (as floats from `origin`) <-> [-1, 1]."""
@@ -265,32 +197,3 @@ class Score:
         """Largest error of a float32 round trip."""
         slope = (np.diff(self.knots) / np.diff(self.scores)).max()
         return float(slope * 2.0**-24 + np.abs(self.knots).max() * 2.0**-50)
-
-
-def make_score(points: np.ndarray, counts: np.ndarray) -> Score:
-    """points: at least two distinct, ascending."""
-    deepest = int(np.clip(counts.sum() // ROWS_PER_PIECE, 10, DEEPEST))
-    tail = 0.5 ** np.arange(7, int(np.log2(2 * deepest)) + 1)
-    levels = np.unique(np.concatenate([[0.5 / deepest, 1 - 0.5 / deepest], tail, KNOTS, 1 - tail]))
-    levels = levels[(levels >= 0.5 / deepest) & (levels <= 1 - 0.5 / deepest)]
-    at = quantiles(points, counts, levels)
-    at[0], at[-1] = points[0], points[-1]
-    knots, back, times = np.unique(at, return_inverse=True, return_counts=True)
-    normal = NormalDist()
-    level = np.zeros(len(knots))
-    np.add.at(level, back, levels)
-    scores = np.array([normal.inv_cdf(p) for p in level / times])
-    return Score(knots, 2.0 * (scores - scores[0]) / (scores[-1] - scores[0]) - 1.0)
-
-
-def trim(points: np.ndarray, counts: np.ndarray, *, rows: int, rare: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pull the extremes in until at least `rare` rows lie at or beyond each: no outlier names a person."""
-    if rare < 2:
-        return points, counts
-    share = rare * counts.sum() / rows
-    upto = np.cumsum(counts)
-    first = int(np.searchsorted(upto, share))
-    last = len(points) - 1 - int(np.searchsorted(np.cumsum(counts[::-1]), share))
-    if first >= last:
-        first = last = int(np.searchsorted(upto, upto[-1] / 2))
-    return combine(np.clip(points, points[first], points[last]), counts)

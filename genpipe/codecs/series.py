@@ -17,8 +17,10 @@ import pyarrow as pa
 from genpipe.codecs.base import Arrays, Codec, CodecConfig, RowStats, Stats, check_version
 from genpipe.codecs.columns import assemble, check_fillable
 from genpipe.codecs.conditions import ConditionTable
+from genpipe.codecs.fitting import fit_score, within
+from genpipe.codecs.holders import WHO, Crowd, entities
 from genpipe.codecs.numeric import LARGEST
-from genpipe.codecs.scale import Axis, Score, make_axis, make_score, trim
+from genpipe.codecs.scale import Axis, Score, make_axis
 from genpipe.codecs.sketch import Sample, combine, hash_rows
 from genpipe.codecs.stored import ChannelForm, read_axis, read_score
 from genpipe.errors import DataError
@@ -151,12 +153,15 @@ class SeriesCodec(Codec):
             low[field.name] = seen.min().item() if len(seen) else None
             high[field.name] = seen.max().item() if len(seen) else None
             gaps[field.name] = len(seen) < values.size
+        if (who := entities(batch, schema)) is not None:
+            payload[WHO] = who
         size = max(64, SAMPLE_VALUES // max(1, sum(f.length for f in fields)))
         sample = Sample.of(hash_rows(batch.columns, batch.num_rows), payload, size=size)
-        return SeriesStats(RowStats.of(batch, schema), low, high, gaps, sample)
+        return SeriesStats(RowStats.of(batch, schema, config), low, high, gaps, sample)
 
     @classmethod
     def build(cls, schema: Schema, stats: SeriesStats, config: CodecConfig) -> SeriesCodec:
+        stats.rows.check(config)
         fields = _fields(schema)
         if len({f.length for f in fields}) > 1:
             raise DataError(
@@ -234,6 +239,14 @@ def _matrix(batch: pa.RecordBatch, field: Series) -> np.ndarray:
     return out
 
 
+def channel_values(column: pa.Array, who: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(values of all steps, of whom each is); who: (B,) of whom each row is."""
+    lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    values, whose = column.flatten().to_numpy(zero_copy_only=False), np.repeat(who, lengths)
+    there = ~np.isnan(values)
+    return values[there], whose[there]
+
+
 def _filled(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Gaps take the last valid value of their row, leading gaps the first; rows without any keep 0."""
     if valid.all():
@@ -244,18 +257,22 @@ def _filled(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return np.take_along_axis(values, source, axis=1)
 
 
-def _channel(field: Series, stats: SeriesStats, rare: int) -> Channel:
+def _channel(field: Series, stats: SeriesStats, k: int) -> Channel:
     low, high, gaps = stats.low[field.name], stats.high[field.name], stats.gaps[field.name]
     if low is None or high is None:
         return Channel(field, None, None, True)
     axis = make_axis(_number(field), step=0, low=low, high=high)
-    values = stats.sample.payload[field.name]
-    weights = np.broadcast_to(stats.sample.weights[:, None], values.shape)
-    valid = ~np.isnan(values)
-    values, counts = np.concatenate([values[valid], [low, high]]), np.concatenate([weights[valid], [1, 1]])
-    points, counts = combine(axis.points(values), counts)
-    points, counts = trim(points, counts, rows=int(counts.sum()), rare=rare)
-    if len(points) == 1:
-        return Channel(field, axis, None, gaps)
-    origin = axis.low if axis.whole else 0.0
-    return Channel(field, axis, make_score((points - origin).astype(np.float64), counts), gaps)
+    steps, crowd = stats.sample.payload[field.name], None
+    valid = ~np.isnan(steps)
+    values, weights = steps[valid], np.broadcast_to(stats.sample.weights[:, None], steps.shape)[valid]
+    if k < 2:
+        values, weights = np.concatenate([values, [low, high]]), np.concatenate([weights, [1, 1]])
+    else:  # all steps of a series are one entity's
+        who = stats.sample.payload.get(WHO, np.arange(len(steps)))
+        crowd = Crowd(k, values, np.broadcast_to(who[:, None], steps.shape)[valid]).sorted()
+        if not crowd.enough():
+            return Channel(field, None, None, True)
+        axis = within(axis, crowd)
+        crowd = crowd.at(axis.points(crowd.points))
+    points, counts = combine(axis.points(values), weights)
+    return Channel(field, axis, fit_score(points, counts, axis, crowd), gaps)

@@ -22,11 +22,12 @@ from genpipe.codecs.base import Arrays, Codec, CodecConfig, RowStats, check_vers
 from genpipe.codecs.choice import Choice
 from genpipe.codecs.columns import Column, Fixed, Learnt, Placeholder, assemble
 from genpipe.codecs.conditions import ConditionTable
+from genpipe.codecs.holders import WHO, entities
 from genpipe.codecs.numeric import Scale, observe_number
 from genpipe.codecs.relations import Relations
 from genpipe.codecs.sketch import SAMPLE_CELLS, SAMPLE_ROWS, Sample, hash_rows
 from genpipe.codecs.stored import UNREADABLE
-from genpipe.codecs.tabular_stats import TabularStats, count_values, make_column
+from genpipe.codecs.tabular_stats import TabularStats, count_values, find_holders, make_column
 from genpipe.constraints import CHOICES, NUMBERS
 from genpipe.documents import first_line
 from genpipe.errors import DataError, UsageError
@@ -65,7 +66,8 @@ class TabularCodec(Codec):
     def observe(cls, batch: pa.RecordBatch, schema: Schema, config: CodecConfig) -> TabularStats:
         relations = Relations(schema)
         hashes = hash_rows(batch.columns, batch.num_rows)
-        related = relations.observe(batch, dependencies=config.dependencies)
+        who = entities(batch, schema) if config.rare_below else None
+        related = relations.observe(batch, who, config)
         batch, own = relations.reduce(batch), relations.observed
         numbers, payload = {}, {}
         for field in schema.fields:
@@ -81,22 +83,28 @@ class TabularCodec(Codec):
             if field.kind in NUMBERS:
                 numbers[field.name], values, valid = observe_number(field, batch.column(field.name))
                 payload[field.name], payload[f"{field.name}?"] = values, valid
+        if who is not None:
+            payload[WHO] = who
         size = max(1, min(SAMPLE_ROWS, SAMPLE_CELLS // max(1, len(numbers))))
         return TabularStats(
-            RowStats.of(batch, schema),
+            RowStats.of(batch, schema, config),
             {f.name: batch.column(f.name).null_count for f in own},
             {f.name: count_values(batch.column(f.name)) for f in own if f.kind in CHOICES},
             numbers,
             Sample.of(hashes, payload, size=size),
             related,
+            find_holders(batch, dict.fromkeys((*own, *schema.fields)), who, config.rare_below),
         )
 
     @classmethod
     def build(cls, schema: Schema, stats: TabularStats, config: CodecConfig) -> TabularCodec:
-        relations = Relations(schema).fit(stats.relations, rows=stats.rows.rows, config=config)
-        tied, several = {t.field.name for t in relations.tied}, config
-        if config.rare == "protect":  # a label is no combination: rare ones are drawn as others
-            several = config.model_copy(update={"rare": "sample"})
+        stats.rows.check(config)
+        fields = (f for f in schema.fields if f.name in stats.holders)
+        counted = {f.name: stats.counted(f) for f in fields}
+        relations = Relations(schema).fit(stats.relations, counted, rows=stats.rows.rows, config=config)
+        tied = {t.field.name for t in relations.tied}
+        # a label is no combination: rare ones are drawn as others
+        several = config.model_copy(update={"rare_label": None})
         made = {
             f.name: make_column(f, stats, several if f.name in tied else config) for f in relations.observed
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,24 +11,35 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genpipe.codecs.base import CodecConfig, RowStats, Stats
-from genpipe.codecs.choice import make_choice
+from genpipe.codecs.choice import MOST_CATEGORIES, Counted, make_choice
 from genpipe.codecs.columns import Column, Fixed, Placeholder
+from genpipe.codecs.holders import WHO, Crowd, Holders, coarse, merge_holders
+from genpipe.codecs.lookups import plain
 from genpipe.codecs.numeric import NumberStats, make_scale
 from genpipe.codecs.relations import RelationStats
-from genpipe.codecs.sketch import Sample, add_counts, combine
-from genpipe.constraints import CHOICES, NUMBERS
-from genpipe.errors import UsageError
+from genpipe.codecs.sketch import EXACT_DISTINCT, Sample, add_counts, combine, hash_column, to_numpy
+from genpipe.constraints import CHOICES, NUMBERS, SCALARS
+from genpipe.errors import DataError, UsageError
 from genpipe.schema import AnyField
+
+MISSING = np.ones(1, np.uint64)
+DROP = "add data, drop the column, or keep what single ones have with codec.rare: keep"
 
 
 @dataclass(frozen=True)
 class TabularStats(Stats):
+    """holders: who has each value of a column (of numbers, as long as `numbers` tallies them), and, under its
+    name and "?", who misses one. Empty where every row is an entity; else the sample has whom each row is
+    about, under WHO.
+    """
+
     rows: RowStats
     missing: dict[str, int]
     choices: dict[str, dict[Any, int]]
     numbers: dict[str, NumberStats]
     sample: Sample
     relations: RelationStats
+    holders: dict[str, Holders]
 
     def merge(self, other: TabularStats) -> TabularStats:
         return TabularStats(
@@ -37,7 +49,36 @@ class TabularStats(Stats):
             {name: n.merge(other.numbers[name]) for name, n in self.numbers.items()},
             self.sample.merge(other.sample),
             self.relations.merge(other.relations),
+            merge_holders(self.holders, other.holders),
         )
+
+    def counted(self, field: AnyField) -> Counted:
+        return Counted(self.choices.get(field.name, {}), self.holders.get(field.name), field.arrow())
+
+    def may_miss(self, field: AnyField, k: int) -> bool:
+        """Whether values of k entities are missing: fewer leave no trace."""
+        held = self.holders.get(f"{field.name}?")
+        missing = self.missing[field.name] if held is None else int(held.count(MISSING)[0])
+        return missing >= max(1, k)
+
+
+def find_holders(
+    batch: pa.RecordBatch, fields: Iterable[AnyField], who: np.ndarray | None, k: int
+) -> dict[str, Holders]:
+    """Who has each value of choices and numbers, and who misses one; see TabularStats."""
+    out: dict[str, Holders] = {}
+    if who is None:
+        return out
+    for field in fields:
+        name, column = field.name, batch.column(field.name)
+        there = column.is_valid().to_numpy(zero_copy_only=False)
+        if pa.types.is_floating(column.type):
+            there &= to_numpy(column)[1]
+        out[f"{name}?"] = Holders.of((~there).astype(np.uint64), who, least=k)
+        if field.kind in SCALARS:
+            limit = EXACT_DISTINCT if field.kind in NUMBERS else MOST_CATEGORIES
+            out[name] = Holders.of(hash_column(plain(column)), who, least=k, limit=limit + 1)  # and missing
+    return out
 
 
 def count_values(column: pa.Array) -> dict[Any, int]:
@@ -48,11 +89,13 @@ def count_values(column: pa.Array) -> dict[Any, int]:
 def make_column(field: AnyField, stats: TabularStats, config: CodecConfig) -> Column:
     """The codec of one column, from the statistics of the whole training split."""
     if field.kind in CHOICES:
-        return make_choice(field, stats.choices[field.name], config)
+        return make_choice(field, stats.choices[field.name], config, stats.counted(field))
     if field.kind in NUMBERS:
         return _scale(field, stats, config)
     if field.kind in ("identifier", "text"):
-        return Placeholder(field, stats.missing[field.name] / max(1, stats.rows.rows))
+        absent = stats.missing[field.name] if stats.may_miss(field, config.rare_below) else 0
+        absent, rows = coarse([absent, max(1, stats.rows.rows)], config.rare_below)
+        return Placeholder(field, round(float(min(1.0, absent / rows)), 9))
     raise UsageError(
         "FIELD",
         where=field.name,
@@ -62,18 +105,39 @@ def make_column(field: AnyField, stats: TabularStats, config: CodecConfig) -> Co
 
 
 def _scale(field: AnyField, stats: TabularStats, config: CodecConfig) -> Column:
-    number = stats.numbers[field.name]
-    missing = 1 - number.valid / max(1, stats.rows.rows)
+    number, k = stats.numbers[field.name], config.rare_below
     if number.low is None or number.high is None:
         return Fixed(field, None)
-    if number.tally.values is not None and number.tally.counts is not None:
-        values, counts = number.tally.values, number.tally.counts
-    else:
-        valid = stats.sample.payload[f"{field.name}?"]
-        ends = np.array([number.low, number.high], dtype=stats.sample.payload[field.name].dtype)
-        values = np.concatenate([stats.sample.payload[field.name][valid], ends])  # a sample may lack them
-        values, counts = combine(values, np.concatenate([stats.sample.weights[valid], [1, 1]]))
+    absent = stats.rows.rows - number.valid if stats.may_miss(field, k) else 0
+    valid, absent = coarse([number.valid, absent], k)
+    values, counts, who = _values(field, stats, ends=k < 2)
+    crowd = Crowd.of(k, values, counts, who) if k > 1 else None
+    if crowd is not None and not crowd.enough():
+        if field.nullable:
+            return Fixed(field, None)
+        raise DataError("FEW", where=field.name, found=f"values of fewer than {k} entities", fix=DROP)
     return make_scale(
         field, values, counts, step=number.step, low=number.low, high=number.high,
-        rows=number.valid, missing=missing, bins=config.bins, rare=config.rare_below,
+        missing=float(absent / (valid + absent)), bins=config.bins, crowd=crowd,
     )  # fmt: skip
+
+
+def _values(
+    field: AnyField, stats: TabularStats, *, ends: bool
+) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
+    """(distinct values ascending, rows of each, whose they are): of all rows, or of a sample where values are
+    many. ends: the sample, too, has the extremes.
+    """
+    number, held = stats.numbers[field.name], stats.holders.get(field.name)
+    if number.tally.values is not None and number.tally.counts is not None:
+        who = held.who(hash_column(pa.array(number.tally.values))) if held is not None else None
+        return number.tally.values, number.tally.counts, who
+    valid = stats.sample.payload[f"{field.name}?"]
+    values, counts = stats.sample.payload[field.name][valid], stats.sample.weights[valid]
+    who = None
+    if WHO in stats.sample.payload:
+        who = np.unique(values, return_inverse=True)[1], stats.sample.payload[WHO][valid]
+    if ends:
+        both = np.array([number.low, number.high], dtype=values.dtype)  # a sample may lack them
+        values, counts = np.concatenate([values, both]), np.concatenate([counts, [1, 1]])
+    return *combine(values, counts), who

@@ -1,10 +1,10 @@
 """Text: characters as tokens (T,), one shared vocabulary.
 
-Code 0 ends a text and fills the rest of its record, code 1 stands for a character that training showed
-too rarely (or never) and decodes to U+FFFD; both are codes, not characters, so no character of the data
-can collide with them. A record holds `context` characters: a longer text is cut there (sources cut long
-documents into records of that size beforehand). `mask` is True on the characters and on the first end,
-so a model learns where texts end; the filling beyond it is masked out.
+Code 0 ends a text and fills the rest of its record, code 1 stands for a character that too few texts of
+training have (`codec.rare_below`), or none, and decodes to U+FFFD; both are codes, not characters, so no
+character of the data can collide with them. A record holds `context` characters: a longer text is cut
+there (sources cut long documents into records of that size beforehand). `mask` is True on the characters
+and on the first end, so a model learns where texts end; the filling beyond it is masked out.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from genpipe.codecs.base import Arrays, Codec, CodecConfig, RowStats, Stats, check_version
 from genpipe.codecs.columns import assemble, only_field
 from genpipe.codecs.conditions import ConditionTable
+from genpipe.codecs.holders import Holders, entities
 from genpipe.codecs.sketch import add_counts
 from genpipe.codecs.stored import TextForm
 from genpipe.errors import DataError
@@ -28,19 +29,35 @@ from genpipe.spec import TensorSpec
 
 END, UNKNOWN, FIRST = 0, 1, 2
 REPLACEMENT = 0xFFFD
+ROUND = 16  # characters
 
 
 @dataclass(frozen=True)
 class TextStats(Stats):
-    """characters: how often each code point occurs. longest: characters of the longest text."""
+    """characters: how often each code point occurs. texts: in how many texts. longest: characters of the
+    longest text. holders: whose texts have each code point; None where every text is an entity.
+    """
 
     rows: RowStats
     characters: dict[int, int]
+    texts: dict[int, int]
     longest: int
+    holders: Holders | None = None
 
     def merge(self, other: TextStats) -> TextStats:
-        characters = add_counts(self.characters, other.characters)
-        return TextStats(self.rows.merge(other.rows), characters, max(self.longest, other.longest))
+        return TextStats(
+            self.rows.merge(other.rows),
+            add_counts(self.characters, other.characters),
+            add_counts(self.texts, other.texts),
+            max(self.longest, other.longest),
+            self.holders.merge(other.holders) if self.holders and other.holders else None,
+        )
+
+    def entities(self, point: int) -> int:
+        """How many are known to have a code point in their texts."""
+        if self.holders is None:
+            return self.texts[point]
+        return int(self.holders.count(np.array([point], np.uint64))[0])
 
 
 class TextCodec(Codec):
@@ -63,19 +80,28 @@ class TextCodec(Codec):
     @classmethod
     def observe(cls, batch: pa.RecordBatch, schema: Schema, config: CodecConfig) -> TextStats:
         column = batch.column(only_field(schema, "text").name)
-        points, counts = np.unique(_code_points(column), return_counts=True)
-        longest = pc.max(pc.utf8_length(column)).as_py() or 0
-        counted = dict(zip(points.tolist(), counts.tolist(), strict=True))
-        return TextStats(RowStats.of(batch, schema), counted, longest)
+        lengths = pc.utf8_length(column).fill_null(0).to_numpy(zero_copy_only=False)
+        points, number = _code_points(column).astype(np.int64), max(1, len(column))
+        row = np.repeat(np.arange(len(column)), lengths)
+        once, text = np.divmod(np.unique(points * number + row), number)
+        who = entities(batch, schema) if config.rare_below else None
+        held = None
+        if who is not None:
+            held = Holders.of(once.astype(np.uint64), who[text], least=config.rare_below)
+        rows, longest = RowStats.of(batch, schema, config), int(lengths.max(initial=0))
+        return TextStats(rows, _counted(points), _counted(once), longest, held)
 
     @classmethod
     def build(cls, schema: Schema, stats: TextStats, config: CodecConfig) -> TextCodec:
-        kept = tuple(sorted(p for p, n in stats.characters.items() if n >= config.rare_below))
+        stats.rows.check(config)
+        kept = tuple(sorted(p for p in stats.characters if stats.entities(p) >= config.rare_below))
         if not kept:
             raise DataError("NOTHING", found="no characters to learn", expected="texts that are not empty")
         total = sum(stats.characters.values())
-        unknown = 1.0 - sum(stats.characters[p] for p in kept) / total
-        context = min(config.context, stats.longest + 1)
+        lost, longest = total - sum(stats.characters[p] for p in kept), stats.longest + 1
+        if k := config.rare_below:  # one text's length and its odd characters are told roughly
+            lost, longest = -(-lost // k) * k, -(-longest // ROUND) * ROUND
+        unknown, context = lost / max(total, lost), min(config.context, longest)
         return cls(schema, kept, context, unknown, stats.rows.table(schema, config))
 
     def spec(self, layout: str) -> TensorSpec:
@@ -136,6 +162,17 @@ class TextCodec(Codec):
         form = TextForm.model_validate({name: data[name] for name in TextForm.model_fields})
         table = ConditionTable.read(schema, data["conditions"])
         return cls(schema, tuple(form.points), form.context, form.unknown, table)
+
+
+def text_points(column: pa.Array, who: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(code points of all texts, of whom each is); who: (B,) of whom each text is."""
+    lengths = pc.utf8_length(column).fill_null(0).to_numpy(zero_copy_only=False)
+    return _code_points(column).astype(np.int64), np.repeat(who, lengths)
+
+
+def _counted(values: np.ndarray) -> dict[int, int]:
+    distinct, counts = np.unique(values, return_counts=True)
+    return dict(zip(distinct.tolist(), counts.tolist(), strict=True))
 
 
 def _code_points(column: pa.Array) -> np.ndarray:

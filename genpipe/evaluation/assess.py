@@ -16,6 +16,7 @@ import pyarrow as pa
 from genpipe.errors import DataError, PrivacyError, QualityError
 from genpipe.evaluation import JUDGES
 from genpipe.evaluation.base import Judge, Points, Usefulness, View, one_thread, subset
+from genpipe.evaluation.membership import Likelihoods, Membership, membership
 from genpipe.evaluation.privacy import (
     Hidden,
     Nearest,
@@ -32,6 +33,7 @@ from genpipe.seeds import numpy_rng
 MIN_HOLDOUT = 50
 JUDGED = 10_000  # held-out rows, at most, for all but privacy
 BINS = 40
+MEMBERSHIP = 0.6  # the interval of the likelihood attack must reach down to here
 MARGIN = 0.1  # a share this far above chance, beyond three standard errors, is copying
 LEAST_DISTINCT, LEAST_SPREAD, LEAST_COVERAGE = 0.2, 0.1, 0.1  # of the real rows' own
 
@@ -42,6 +44,7 @@ MEANING = {
     "usefulness": "a small model trained on generated rows, tested on real ones it never saw",
     "privacy": "share of rows nearer to a training than to an unseen real row; 0.5 is chance, 1 is copying",
     "copies": "share of rows equal to a training row",
+    "membership": "chance that a training entity is likelier to the model than an unseen one; 0.5 is none",
     "coverage": "share of unseen real rows with a generated row close by",
 }
 
@@ -55,16 +58,17 @@ def evaluate_tables(
     seed: int = 0,
     lineage: Mapping[str, Any] | None = None,
     every: Iterable[pa.Table] | None = None,
+    likelihoods: Likelihoods | None = None,
 ) -> Report:
     """Judge `synthetic` against the holdout; deterministic for equal tables and seed.
 
     every: where `train` is a sample, all training rows piece by piece, for privacy. holdout: of more than
-    `JUDGED` rows only privacy looks at all.
+    `JUDGED` rows only privacy looks at all. likelihoods: of a generator that has them, for membership.
     Raises PrivacyError with fewer than 50 holdout rows and QualityError where generated values are NaN.
     """
     _enough(train, holdout, synthetic)
     with one_thread():
-        return _assess(train, holdout, synthetic, schema, seed, dict(lineage or {}), every)
+        return _assess(train, holdout, synthetic, schema, seed, dict(lineage or {}), every, likelihoods)
 
 
 def _assess(
@@ -75,6 +79,7 @@ def _assess(
     seed: int,
     lineage: dict[str, Any],
     every: Iterable[pa.Table] | None,
+    likelihoods: Likelihoods | None,
 ) -> Report:
     unseen, holdout = holdout, subset(holdout, JUDGED, seed)
     judge = JUDGES[schema.kind](holdout, schema, seed=seed)
@@ -93,10 +98,11 @@ def _assess(
     for piece in [train] if every is None else every:
         hidden.see(judge.points(judge.view(piece)))
     privacy, share, distances = _privacy(hidden)
-    scores = (fidelity, usefulness, covered, privacy, _copies(hidden))
+    told = membership(likelihoods) if likelihoods else None
+    scores = (fidelity, usefulness, covered, privacy, _copies(hidden), _membership(told))
     warnings = _warnings(judge, views, holdout_view, spots)
     collapse = _collapse(spots, covered, parts)
-    verdict, headline = _verdict(scores, share, collapse)
+    verdict, headline = _verdict(scores, share, collapse, told)
     return Report(
         kind=schema.kind,
         train_rows=hidden.seen,
@@ -177,6 +183,13 @@ def _copies(hidden: Hidden) -> Score:
     return _score("copies", "Exact copies", "min", ends)
 
 
+def _membership(told: Membership | None) -> Score:
+    reason = "" if told else "too few entities, or a family without likelihood"
+    ends = {"value": told.auc if told else None, "ceiling": 0.5, "floor": 1.0}
+    error = told.error if told else None
+    return _score("membership", "Membership", "min", ends, error=error, reason=reason)
+
+
 def _coverage(spots: dict[str, Points]) -> Score:
     holdout = spots["holdout"]
     pairs = (("value", "synthetic"), ("ceiling", "real"), ("floor", "floor"))
@@ -233,7 +246,9 @@ def _entropy(codes: np.ndarray) -> float:
     return float(-(share * np.log(share)).sum())
 
 
-def _verdict(scores: tuple[Score, ...], share: Share, collapse: str) -> tuple[Verdict, str]:
+def _verdict(
+    scores: tuple[Score, ...], share: Share, collapse: str, told: Membership | None
+) -> tuple[Verdict, str]:
     named = {s.name: s for s in scores}
     if collapse:
         return "collapsed", f"The generator has collapsed: {collapse}."
@@ -244,6 +259,12 @@ def _verdict(scores: tuple[Score, ...], share: Share, collapse: str) -> tuple[Ve
             "copies",
             f"Generated rows hug the training rows: {share.value:.0%} lie nearer to them than to unseen ones,"
             f" {same.value or 0:.1%} are equal to one.",
+        )
+    if told and told.low > MEMBERSHIP:
+        return (
+            "leaks",
+            f"It knows who was in the training data: a training entity is likelier than an unseen one"
+            f" {told.auc:.0%} of the time (at least {told.low:.0%}; allowed {MEMBERSHIP:.0%}).",
         )
     reached = named["fidelity"].position or 0.0
     useful = named["usefulness"].position

@@ -257,7 +257,7 @@ def _verdict(
     for what, share in integrity.items():
         if share < 1.0:
             return "collapsed", f"The keys are broken: {1 - share:.1%} of the rows of {what}."
-    for bad in ("collapsed", "copies"):
+    for bad in ("collapsed", "copies", "leaks"):
         for name, report in reports.items():
             if report.verdict == bad:
                 return report.verdict, f"{name}: {report.headline}"

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from genpipe.errors import PrivacyError, QualityError
 
-Verdict = Literal["excellent", "good", "fair", "poor", "collapsed", "copies"]
+Verdict = Literal["excellent", "good", "fair", "poor", "collapsed", "copies", "leaks"]
 
 
 class Score(BaseModel):
@@ -124,7 +124,7 @@ class Report(BaseModel):
 
     def check(self) -> None:
         """Raise if this generator must not be registered: QualityError if collapsed, PrivacyError if it
-        copies.
+        copies or knows who was in its training data.
         """
         if self.verdict == "collapsed":
             raise QualityError(
@@ -135,4 +135,10 @@ class Report(BaseModel):
         if self.verdict == "copies":
             raise PrivacyError(
                 "COPIES", found=self.headline, fix="train fewer steps, use a smaller network, or more data"
+            )
+        if self.verdict == "leaks":
+            raise PrivacyError(
+                "LEAKS",
+                found=self.headline,
+                fix="train fewer epochs, use a smaller network, or more entities",
             )

@@ -68,6 +68,7 @@ class Source(Part):
     kind: DataKind | None = None
     target: Column | None = None
     key: tuple[Column, ...] = ()
+    entity: Column | tuple[Column, ...] | None = None
     holdout: Annotated[float, Field(strict=True, gt=0, lt=1, allow_inf_nan=False)] = 0.2
     schema_file: Annotated[Place | None, Field(alias="schema")] = None
     options: dict[str, Any] = Field(default_factory=dict)

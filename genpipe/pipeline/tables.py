@@ -254,9 +254,6 @@ def _recipe(spec: TablesSpec, name: str) -> list[tuple[Path_, str]]:
         return [(path, str(error))]
     if recipe.kind != "tabular":
         return [(path, f"found a recipe for {recipe.kind} data; expected one for tables")]
-    if recipe.codec.rare_below:
-        text = f"found codec.rare_below: {recipe.codec.rare_below}; expected 0: it counts rows, and one"
-        return [(path, f"{text} parent may have many; leave rare values out of the files instead")]
     if (table.link or table.references) and not hasattr(FAMILIES[recipe.family.family], "log_probability"):
         ties = "parents" if table.link else "references"
         text = f"found family {recipe.family.family!r} for a table with {ties}; expected one that makes a"

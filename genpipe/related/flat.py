@@ -10,6 +10,7 @@
 | `amount`, .. | the row itself; in place of `order_by` the difference to the row before, or to the least |
 | `children of items`, .. | how many rows each child table has for it |
 | `named by items.product`, .. | how many rows of other tables refer to it |
+| `family` | the row without a parent it descends from: the entity all of its rows are about; not learnt |
 
 A model that draws columns left to right (families/base.py, `Knowing`) is given all but the last three groups.
 Which row is referred to it draws first, as a description; a generated row like it is chosen (choose.py), and
@@ -33,6 +34,7 @@ from genpipe.constraints import SCALARS
 from genpipe.errors import UsageError
 from genpipe.schema import AnyField, Boolean, Identifier, Integer, Number, Schema
 
+FAMILY = "family of rows"  # whom the rows are about, so that a parent's values count once for all children
 FILLER = "nothing varies"  # a column for flat tables without any other: a network needs something to learn
 
 
@@ -220,7 +222,8 @@ def flat_schema(nodes: dict[str, Node], node: Node) -> Schema:
     position = [Integer(name="position", minimum=1)] if node.link else []
     constraints = node.schema_.constraints if node.schema_ else ()
     referred = [f for r in node.references for f in r.flat]
-    fields = (*told_fields(nodes, node), *position, *before, *referred, *node.own)
+    family = [Identifier(name=FAMILY, storage="integer")] if node.link else []
+    fields = (*told_fields(nodes, node), *position, *before, *referred, *node.own, *family)
     names = [f.name for f in fields]
     if twice := sorted({n for n in names if names.count(n) > 1} | {FILLER} & set(names)):
         raise UsageError(
@@ -230,7 +233,8 @@ def flat_schema(nodes: dict[str, Node], node: Node) -> Schema:
             expected="another name: so is one that is made to learn from",
             fix="rename the column",
         )
-    return Schema(kind="tabular", fields=fields, constraints=constraints)
+    entity = tuple(f.name for f in family)
+    return Schema(kind="tabular", fields=fields, entity=entity, constraints=constraints)
 
 
 def flat_rows(related: Related) -> pa.Table:
@@ -243,7 +247,8 @@ def flat_rows(related: Related) -> pa.Table:
     before = related.own.select([f.name for f in node.tells])
     shifted = picked(before, pa.array(rows - 1, mask=first)).rename_columns(list(node.previous))
     own = related.own.select([f.name for f in node.own])
-    return joined(related.told, pa.table({"position": position}), shifted, related.described, own)
+    family = pa.table({FAMILY: related.family.astype(np.int64)})
+    return joined(related.told, pa.table({"position": position}), shifted, related.described, own, family)
 
 
 def numbered(parent: np.ndarray) -> np.ndarray:
@@ -259,4 +264,4 @@ def filled(flat: pa.Table, schema: Schema) -> tuple[pa.Table, Schema]:
         return flat, schema
     coin = pa.array(np.arange(flat.num_rows) % 2 == 0)
     fields = (*schema.fields, Boolean(name=FILLER))
-    return flat.append_column(FILLER, coin), Schema(kind="tabular", fields=fields)
+    return flat.append_column(FILLER, coin), Schema(kind="tabular", fields=fields, entity=schema.entity)

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from genpipe.constraints import NUMBERS
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError
+from genpipe.keys import holdout_mask, row_keys
 from genpipe.pipeline.tables import TableSpec, TablesSpec
 from genpipe.related.flat import (
     Node,
@@ -32,7 +33,6 @@ from genpipe.related.likeness import with_likeness
 from genpipe.related.links import Links, column_of, keys_of, links_of
 from genpipe.related.roles import check_parts, check_roles, identifier, key_of, output
 from genpipe.schema import AnyField, Integer, Number, Schema
-from genpipe.sources.keys import holdout_mask, row_keys
 
 FEWEST = 20
 NEAR = 0.5  # share of references within a family from which on they are refused

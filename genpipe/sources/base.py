@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from genpipe.errors import DataError
 from genpipe.schema import Schema
 from genpipe.sources.columns import Place
+from genpipe.sources.entities import Entity
 from genpipe.sources.files import File, changed
 from genpipe.sources.limits import MAX_RECORD
 
@@ -66,7 +67,7 @@ class Options(BaseModel):
 
 
 class Rows(NamedTuple):
-    """A batch. keys: (B,) uint64, rows of equal key share a split; None = hash of schema.key."""
+    """A batch. keys: (B,) uint64, rows of equal key share a split; None = hash of the key or the entity."""
 
     batch: pa.RecordBatch
     keys: np.ndarray | None = None
@@ -135,6 +136,10 @@ class Source(ABC):
     def notices(self, stats: Any) -> list[str]:
         """What a person should know about how the input was taken."""
         return []
+
+    def entity(self, stats: Any) -> Entity | None:
+        """Whom rows are about, where one has several: of tables alone, other kinds say so themselves."""
+        return None
 
     def check_unchanged(self) -> None:
         """A file that changed since it was listed would give a dataset of neither version."""

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genpipe.errors import DataError
-from genpipe.sources.keys import column_keys
+from genpipe.keys import column_keys
 
 SKETCH = 1024
 EXACT_FLOAT = 2**53

@@ -40,6 +40,7 @@ HEAD = """\
 #   category (values), timestamp (unit, timezone), date,
 #   identifier and text (never learnt; pattern: a regular expression for the made-up values; identifiers of
 #   storage: integer: minimum; pii: the personal data that is made up instead, or none).
+# entity: the columns that name whom rows are about, where one has several rows (a patient's visits).
 # constraints between columns, kept in every generated row, such as
 #   - {type: inequality, low: start, high: end, strict: false}
 #   - {type: sum, total: total, parts: [a, b]}
@@ -58,6 +59,7 @@ def schema_to_yaml(schema: Schema) -> str:
         "kind": schema.kind,
         "target": schema.target,
         "key": list(schema.key),
+        **({"entity": list(schema.entity)} if schema.entity else {}),
         "fields": [],
     }
     for field in schema.fields:

@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 
 from genpipe.errors import DataError, UsageError, closest
 from genpipe.schema import Schema
-from genpipe.sources import csv, jsonl, pii
+from genpipe.sources import csv, entities, jsonl, pii
 from genpipe.sources.base import Observed, Piece, Reject, Rows, Source, attempt, ordered
 from genpipe.sources.columns import Column, Place, observe
 from genpipe.sources.convert import convert
+from genpipe.sources.entities import Entity, Repeats
 from genpipe.sources.files import File, suffix_of
 from genpipe.sources.infer import infer_field
 from genpipe.sources.limits import check_names
@@ -41,6 +42,7 @@ class TableStats(Observed):
     columns: dict[str, Column] = field(default_factory=dict)
     layout: tuple[int, tuple[str, ...], str] | None = None
     dropped: set[str] = field(default_factory=set)
+    repeats: dict[str, Repeats] = field(default_factory=dict)
 
     def merge(self, other: TableStats) -> TableStats:
         columns = dict(self.columns)
@@ -56,6 +58,7 @@ class TableStats(Observed):
             columns,
             min(layouts, default=None),
             self.dropped | other.dropped,
+            entities.merged(self.repeats, other.repeats),
         )
 
     def complete(self) -> dict[str, Column]:
@@ -147,6 +150,9 @@ class TableSource(Source):
             raise DataError("TARGET", where=target, found="no value at all", expected="a label in every row")
         return Schema(kind="tabular", fields=tuple(fields), target=target, key=key)
 
+    def entity(self, stats: TableStats) -> Entity | None:
+        return entities.find(stats.repeats, stats.columns)
+
     def notices(self, stats: TableStats) -> list[str]:
         empty = [
             f"column {c.name!r} is empty and was dropped" for c in stats.columns.values() if c.valid == 0
@@ -200,8 +206,10 @@ def _look(piece: Piece, index: int) -> tuple[TableStats, pa.RecordBatch, Place]:
     for n, column in columns.items():
         column.unit, column.looked = _unit(batch.schema.field(n).type), pii.look(values[n])
         column.written = formats(values[n]) if column.types["text"] else column.written
-    stats = TableStats([], batch.num_rows, columns, (index, kept, place.uri), dropped)
-    return stats, pa.RecordBatch.from_arrays([values for _, values in seen.values()], names=list(kept)), place
+    typed = pa.RecordBatch.from_arrays([values for _, values in seen.values()], names=list(kept))
+    repeats = entities.look(typed)
+    stats = TableStats([], batch.num_rows, columns, (index, kept, place.uri), dropped, repeats)
+    return stats, typed, place
 
 
 def _exact(found: pa.Schema, schema: Schema) -> bool:

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genpipe.errors import DataError
+from genpipe.keys import column_keys
 from genpipe.schema import Schema, Series
 from genpipe.sources.base import Rows
 from genpipe.sources.columns import strictest
-from genpipe.sources.keys import column_keys
 
 MANY = 20  # entities, or blocks of a series, from which a split can be drawn
 ORDER = "__row"

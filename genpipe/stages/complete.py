@@ -155,7 +155,14 @@ def _rows(bundle: Bundle, source: str, name: str, options: dict[str, Any]) -> Da
         )
     schema = Schema(kind="tabular", fields=known)
     return ingest(
-        source, name=f"{name}-rows", kind="tabular", schema=schema, holdout=0, min_rows=1, **options
+        source,
+        name=f"{name}-rows",
+        kind="tabular",
+        schema=schema,
+        entity="none: rows to complete",
+        holdout=0,
+        min_rows=1,
+        **options,
     )
 
 

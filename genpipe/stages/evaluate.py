@@ -27,12 +27,13 @@ from genpipe.registry import resolve
 from genpipe.registry.tracking import placed
 from genpipe.schema import Schema
 from genpipe.stages import evaluate_tables as tables
+from genpipe.stages.likelihoods import likelihoods
 
 MIN_ROWS, MAX_ROWS = 500, 10_000
 SIDE_ROWS, SIDE_VALUES = 50_000, 2**27  # of training rows, and of held-out rows, held in memory
 PIECE_VALUES = 2**24  # of all training rows, which privacy goes through in pieces
 # part of the request: raise it when scores change meaning, so that old reports are not taken for new
-FORMAT = 2
+FORMAT = 3
 STEPS = 5
 
 
@@ -55,7 +56,6 @@ def evaluate(
     only privacy looks at all: piece by piece for the nearest of 2,000 generated rows, and for copies of any.
     rows: generated rows to judge; by default as many as the holdout has, at least 500 and at most 10,000.
     real_examples: show a few holdout images, series or clips beside the generated ones.
-
     Raises PrivacyError where the holdout is too small or is not the one set aside in training.
     """
     resolved = resolve(str(model))
@@ -85,16 +85,17 @@ def evaluate(
     synthetic = bundle.sample(rows, seed=seed)
     step(2, "scoring")
     lineage = _lineage(bundle, found, resolved.name)
+    nats = None if foreign else likelihoods(bundle, found, seed)
     report = evaluate_tables(
-        train, holdout, synthetic, bundle.schema, seed=seed, lineage=lineage, every=every
-    )
+        train, holdout, synthetic, bundle.schema, seed=seed, lineage=lineage, every=every, likelihoods=nats
+    )  # fmt: skip
     if foreign:
         report = report.model_copy(update={"warnings": (foreign, *report.warnings)})
     step(3, "drawing the report")
     _draw(report, folder, run, bundle, holdout, synthetic, title=resolved.name, real_examples=real_examples)
     store.create(made, report.model_dump_json(indent=1).encode())
-    metrics, note = report.metrics(), report.headline
-    progress(Event("evaluate", done=STEPS, total=STEPS, unit="steps", metrics=metrics, note=note))
+    metrics = report.metrics()
+    progress(Event("evaluate", done=STEPS, total=STEPS, unit="steps", metrics=metrics, note=report.headline))
     return _at(report, folder)
 
 

@@ -27,9 +27,10 @@ from genpipe.sources.base import Reject
 from genpipe.sources.limits import shown
 from genpipe.sources.schema_file import schema_from_yaml
 from genpipe.stages.cluster import in_order
+from genpipe.stages.entity import name_entity, parse_entity
 from genpipe.stages.ingest_writer import Written, observe_unit, write_unit
 
-REVISION = 2  # of the bytes ingest writes; part of every request id
+REVISION = 3  # of the bytes ingest writes; part of every request id
 PARALLEL_BYTES = 128 * 2**20
 
 
@@ -41,6 +42,7 @@ def ingest(
     schema: str | Schema | None = None,
     target: str | None = None,
     key: str | Sequence[str] = (),
+    entity: str | Sequence[str] | None = None,
     holdout: float = 0.2,
     workers: int | None = None,
     on_bad_file: str = "fail",
@@ -52,36 +54,43 @@ def ingest(
     """Read `source` (file, folder, glob, s3://, list of these, or builtin:NAME) into a Dataset.
 
     schema: a Schema or a schema file; inferred when None. target: the label column. key: columns whose
-    hash decides the split (default: the whole row). holdout: share of rows held out. workers: 0 = this
+    hash decides the split (default: the entity, or the row). entity: the columns that together name whom
+    rows are about, where one has several rows (found when None; "none: REASON" where rows are about nobody);
+    of a series, the column that tells series apart. holdout: share of rows held out. workers: 0 = this
     process, n = Ray tasks, None = Ray for large inputs of several files. on_bad_file: fail, or skip up to
     the share `max_bad` of files. options: those of the kind of data (genpipe/sources/<kind>.py).
     """
     _check_arguments(source, holdout, workers, on_bad_file, max_bad, min_rows)
     name = store.check_name(name or default_name(source))
+    if kind == "series" or {"time", "window", "stride"} & set(options):
+        options, entity = options | ({"entity": entity} if entity else {}), None
+    parse_entity(entity)
     opened = open_source(source, kind=kind, options=options)
     given = schema_from_yaml(schema) if isinstance(schema, str) else schema
     roles: dict[str, Any] = {"target": target, "key": (key,) if isinstance(key, str) else tuple(key)}
+    asked = {"entity": entity} if entity is not None else {}
     settings = {"holdout": holdout, "min_rows": min_rows, "bad": [on_bad_file, max_bad]}
-    request = _request(opened, given, roles | settings)
+    request = _request(opened, given, roles | settings | asked)
     uri = store.join(read_settings().store, "datasets", name, request)
     if Dataset.exists(uri):
         return Dataset(uri)
     job = _Job(opened, uri, holdout, _runner(opened, workers), throttled(progress))
-    rejects: list[Reject] = []
-    notices: list[str] = []
+    rejects, notices, found = list[Reject](), list[str](), None
     if given is None or on_bad_file == "skip":
         stats = reduce(lambda a, b: a.merge(b), job.observe())
         rejects, notices = _judge(stats.rejects, opened, on_bad_file, max_bad), opened.notices(stats)
+        found = None if given else opened.entity(stats)
         given = given or _whole(lambda: opened.schema(stats, **roles))
     dumped = given.model_dump() | {k: v for k, v in roles.items() if v}
-    given = _whole(lambda: Schema.model_validate(dumped))
+    given, about = name_entity(_whole(lambda: Schema.model_validate(dumped)), entity, found)
     written = job.write(given, frozenset(r.file for r in rejects))
     rejects = _judge(rejects + [r for w in written for r in w.rejects], opened, on_bad_file, max_bad)
     parts = [p for w in written for p in w.parts]
     opened.check_unchanged()
     _enough(parts, source, holdout, min_rows)
-    about = {"source": source if isinstance(source, str) else list(source), "request": request, **settings}
-    return commit(uri, name=name, schema=given, parts=parts, origin=about | _origin(opened, notices, rejects))
+    origin = {"source": source if isinstance(source, str) else list(source), "request": request, **settings}
+    origin |= _origin(opened, notices, rejects, about)
+    return commit(uri, name=name, schema=given, parts=parts, origin=origin)
 
 
 def _whole(make: Callable[[], Schema]) -> Schema:
@@ -98,13 +107,16 @@ def _request(source: Source, schema: Schema | None, settings: dict[str, Any]) ->
     return store.digest([genpipe.__version__, REVISION, listed, settings])
 
 
-def _origin(source: Source, notices: list[str], rejects: list[Reject]) -> dict[str, Any]:
+def _origin(
+    source: Source, notices: list[str], rejects: list[Reject], entity: dict[str, Any]
+) -> dict[str, Any]:
     return {
+        **({"entity": entity} if entity else {}),
         "kind": source.kind,
         "files": len(source.files),
         "bytes": sum(f.size for f in source.files),
         "options": source.options.model_dump(mode="json"),
-        "notices": notices,
+        "notices": [*([entity["said"]] if entity else []), *notices],
         "rejects": [{"file": r.file, "reason": str(r.error)} for r in rejects],
         "genpipe": genpipe.__version__,
     }

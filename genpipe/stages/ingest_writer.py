@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from genpipe.dataset import Part, write_part
+from genpipe.keys import entity_keys, holdout_mask, row_keys
 from genpipe.schema import Schema
 from genpipe.sources import Source
 from genpipe.sources.base import Reject
-from genpipe.sources.keys import holdout_mask, row_keys
 
 FLYING = 3  # parts encoded at a time
 
@@ -46,13 +47,19 @@ def write_unit(
             if not holdout:
                 train.add(batch)
                 continue
-            held = holdout_mask(row_keys(batch, schema.key) if keys is None else keys, holdout)
+            held = holdout_mask(split_keys(batch, schema) if keys is None else keys, holdout)
             train.add(batch.filter(pa.array(~held)))
             held_out.add(batch.filter(pa.array(held)))
         train.flush()
         held_out.flush()
         written.parts = parts.close()
     return written
+
+
+def split_keys(batch: pa.RecordBatch, schema: Schema) -> np.ndarray:
+    """(B,) uint64: rows of equal key share a split."""
+    named = schema.entity and not schema.key
+    return entity_keys(batch, schema.entity) if named else row_keys(batch, schema.key)
 
 
 @contextmanager

@@ -70,10 +70,10 @@ def _fit(
             fix="ingest more rows, or lower holdout",
         )
     codec = kind.build(dataset.schema, merged, config)
-    if config.rare == "protect":  # before the codec: whoever finds that finds the list
+    if config.rare != "keep":  # before the codec: whoever finds that finds the list
         hidden = hidden_values(codec, merged, config)
         store.write_bytes(_place(dataset, config, "protected.json"), store.canonical(hidden))
-        told = f"protected {hidden_words(summary(hidden)) or 'nothing'}"
+        told = f"protected {hidden_words(summary(hidden))}" if hidden else ""
         progress(Event("prepare", done=done, total=done, unit="rows", note=told))
     broken = _broken(codec.relations, dataset) if isinstance(codec, TabularCodec) else {}
     content = {"codec": codec.to_json(), "broken": broken}
@@ -97,10 +97,10 @@ def _broken(relations: Relations, dataset: Dataset) -> dict[str, Any]:
 
 
 def protected(dataset: Dataset, config: CodecConfig) -> Summary:
-    """What `rare: protect` hid in this dataset; after `prepare`."""
-    if config.rare != "protect":
+    """What protecting the rare hid in this dataset, as it may be published; after `prepare`."""
+    if config.rare == "keep":
         return {}
-    return summary(store.read_json(_place(dataset, config, "protected.json")))
+    return summary(store.read_json(_place(dataset, config, "protected.json")), config.rare_below)
 
 
 def _request(dataset: Dataset, config: CodecConfig) -> dict[str, Any]:

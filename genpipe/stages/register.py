@@ -10,11 +10,13 @@ from pathlib import Path
 
 from genpipe import store
 from genpipe.bundle import Bundle
+from genpipe.bundle.held import check_held
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError
 from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
 from genpipe.registry import Registered, holds_tables, publish, resolve
+from genpipe.registry.tracking import placed
 from genpipe.stages.evaluate import evaluate
 from genpipe.stages.train_tables import find_tables, open_tables
 
@@ -35,6 +37,7 @@ def register(
     name = store.check_name(name or str(bundle.origin.get("name") or bundle.recipe.name))
     report = report or evaluate(model, progress=progress)
     report.check()
+    _check_held(bundle)
     progress(Event("register", done=0, total=1, unit="versions", note=name))
     holdout = str(report.lineage.get("dataset fingerprint") or bundle.origin.get("dataset_fingerprint", ""))
     dataset = _dataset(bundle, holdout)
@@ -70,6 +73,8 @@ def _register_tables(
     name = store.check_name(name or trained.name)
     report = report or evaluate(model, progress=progress)
     report.check()
+    for uri in trained.models.values():
+        _check_held(Bundle.open(uri))
     progress(Event("register", done=0, total=1, unit="versions", note=name))
     families = int(report.lineage["families"])
 
@@ -90,9 +95,26 @@ def _register_tables(
     return _told(registered, progress)
 
 
+def _check_held(bundle: Bundle) -> None:
+    """Raise a PrivacyError where the bundle holds what only few have, a DataError where nobody can tell."""
+    if bundle.recipe.codec.rare == "keep":
+        return
+    fingerprint = str(bundle.origin.get("dataset_fingerprint", ""))
+    dataset = _dataset(bundle, fingerprint)
+    if dataset is None:
+        raise DataError(
+            "NODATA",
+            where=bundle.uri,
+            found=f"no dataset {fingerprint} where it was trained",
+            expected="its rows, to see that no file of the model holds what only few of them have",
+            fix="put the dataset back, or train again",
+        )
+    check_held(bundle, dataset)
+
+
 def _dataset(bundle: Bundle, fingerprint: str) -> Dataset | None:
     """The dataset the report speaks of, if it is where the model remembers it."""
-    where = str(bundle.origin.get("dataset_uri", ""))
+    where = placed(str(bundle.origin.get("dataset_uri", "")))
     if not where or not Dataset.exists(where):
         return None
     dataset = Dataset(where)

@@ -24,6 +24,7 @@ from typing import Any
 
 from genpipe import __version__, store
 from genpipe.codecs import CODECS
+from genpipe.codecs.base import VERSION
 from genpipe.dataset import Dataset
 from genpipe.errors import ConflictError, UsageError
 from genpipe.progress import Event, Progress, silent
@@ -101,6 +102,7 @@ def train(
         "minutes": minutes,
         "tag": tag,
         "code": __version__,
+        "codec": VERSION,
     }
     run_id = store.digest([origin, chosen.model_dump(mode="json")])
     run = store.join(settings.store, "runs", f"{origin['name']}-{run_id[:10]}")

@@ -21,6 +21,7 @@ from genpipe.dataset import Dataset, Part, commit, new_attempt, write_part
 from genpipe.errors import DataError
 from genpipe.pipeline.tables import TablesSpec, load_tables
 from genpipe.progress import Event, Progress, silent
+from genpipe.recipe import tied_to
 from genpipe.registry import Resolved, holds_tables, resolve
 from genpipe.registry.package import relations
 from genpipe.related.flat import Node, Related, filled, flat_rows, flat_schema
@@ -29,7 +30,7 @@ from genpipe.settings import read_settings
 from genpipe.stages.ingest import ingest
 from genpipe.stages.train import TrainedModel, train
 
-REVISION = 2  # of flat rows; part of every request id
+REVISION = 4  # of flat rows; part of every request id
 PART_ROWS = 2**20
 
 
@@ -190,7 +191,7 @@ def train_tables(
         recipe = recipes[name if name in recipes else nodes[name].children[0]]
         made[name] = train(
             flat[name],
-            recipe=recipe,
+            recipe=tied_to(recipe, flat[name].rows("train")),
             seed=spec.seed,
             workers=workers,
             minutes=spec.minutes,
@@ -216,6 +217,7 @@ def _raw(spec: TablesSpec, name: str, progress: Progress) -> Dataset:
         source,
         name=store.plain_name(f"{spec.name}-{name}-rows"),
         kind="tabular",
+        entity="none: keys of the spec say whom rows are about",
         schema=table.schema_file,
         holdout=0,
         min_rows=1,

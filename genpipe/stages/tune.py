@@ -19,6 +19,7 @@ from typing import Any
 
 import genpipe
 from genpipe import store
+from genpipe.codecs.base import VERSION
 from genpipe.dataset import Dataset
 from genpipe.errors import GenpipeError, InfrastructureError, UsageError
 from genpipe.progress import Event, Progress, silent
@@ -56,7 +57,8 @@ def tune(
         raise UsageError("TRIALS", where="trials", found=str(trials), expected="at least 1")
     searched = space(dataset.schema.kind, recipes=recipes, vary=vary)
     name = store.check_name(name or dataset.name)
-    request = [dataset.fingerprint, searched.describe(), trials, minutes, seed, workers, genpipe.__version__]
+    code = [genpipe.__version__, VERSION]
+    request = [dataset.fingerprint, searched.describe(), trials, minutes, seed, workers, code]
     uri = store.join(read_settings().store, "studies", f"{name}-{store.digest(request)[:10]}")
     if store.exists(store.join(uri, "result.json")):
         return TuneResult.model_validate(store.read_json(store.join(uri, "result.json")))

@@ -37,7 +37,7 @@ from genpipe.schema import (
 from genpipe.spec import LAYOUTS
 
 ROWS = 400
-CONFIG = CodecConfig(bins=20, context=24, frames=1024)
+CONFIG = CodecConfig(bins=20, context=24, frames=1024, rare="keep")
 PAIRS = [(kind, layout) for kind, codec in CODECS.items() for layout in codec.layouts]
 
 
@@ -291,10 +291,10 @@ def test_json_keeps_everything(kind: str, layout: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("change", [{"version": VERSION - 1}, {"version": VERSION + 1}, {"kind": "video"}])
+@pytest.mark.parametrize("change", [{"version": 1}, {"version": VERSION + 1}, {"kind": "video"}])
 def test_a_codec_of_another_version_or_kind_is_refused(kind: str, change: dict) -> None:
     schema, _, codec = example(kind)
-    with pytest.raises(UsageError, match=r"codec.json: (version \d+; expected version \d+|kind 'video')"):
+    with pytest.raises(UsageError, match=r"codec.json: (version \d+; expected version 2 or 3|kind 'video')"):
         CODECS[kind].from_json(schema, codec.to_json() | change)
 
 

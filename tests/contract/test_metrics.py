@@ -131,4 +131,5 @@ def test_metrics_and_table_hold_every_applicable_score(kind: str) -> None:
         "Coverage",
         "Privacy signal",
         "Exact copies",
+        "Membership",
     ]

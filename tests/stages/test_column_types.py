@@ -14,7 +14,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from genpipe.codecs.base import fit
+from genpipe.codecs.base import CodecConfig, fit
 from genpipe.codecs.tabular import TabularCodec
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError
@@ -95,7 +95,7 @@ def test_times_in_seconds_are_generated_within_those_of_the_data(home: Path, tmp
     write(tmp_path / "t.csv", values)
     dataset = ingest(str(tmp_path / "t.csv"), name="seconds")
     assert dataset.schema.field("x").arrow() == pa.timestamp("s")
-    codec = fit(TabularCodec, dataset.schema, list(dataset.batches("train")))
+    codec = fit(TabularCodec, dataset.schema, list(dataset.batches("train")), CodecConfig(rare="keep"))
     streamed = open_source(dataset, codec, "tokens", seed=0, batch_size=32, memory_mb=0)
     assert len(np.unique(streamed.batch(0, size=32, start=0, stop=32)["x"][:, 1])) > 10
     made = generate(train(dataset, recipe="tabular_trees"), rows=200, workers=0).table("generated")["x"]

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from genpipe.codecs.base import fit
+from genpipe.codecs.base import CodecConfig, fit
 from genpipe.codecs.pii import PATTERNS, completed
 from genpipe.codecs.tabular import TabularCodec
 from genpipe.errors import SpecError
@@ -101,7 +101,7 @@ def test_a_person_may_decide_otherwise(home: Path, tmp_path: Path) -> None:
     assert schema.field("host").kind == "category" and schema.field("mail").pii == "none"
     dataset = ingest(source, name="people2", holdout=0.2, schema=str(path))
     table = dataset.table("train").combine_chunks()
-    codec = fit(TabularCodec, schema, table.to_batches())
+    codec = fit(TabularCodec, schema, table.to_batches(), CodecConfig(rare="keep"))
     assert "host" in {c.field.name for c in codec.learnt}
     back = codec.decode(codec.encode(table.to_batches()[0], "tokens"), "tokens", np.random.default_rng(0))
     assert all(v.startswith("mail-") for v in back.column("mail").to_pylist())

@@ -324,7 +324,8 @@ def test_a_parent_names_no_row_twice_where_that_is_its_key(home: Path, tmp_path:
     assert not fake["marks"].duplicated(["student", "course"]).any() and len(fake["marks"]) > 900
     assert same(frames) > 0.7 and abs(same(fake) - same(frames)) < 0.1
     tops = [t["marks"].course.value_counts().iloc[:6].sum() / len(t["marks"]) for t in (frames, fake)]
-    assert tops[0] > 0.5 and tops[1] > 0.4  # 0.25 were all equally popular
+    # 0.25 were all equally popular; how often each of 24 is named is kept only as far as five share it
+    assert tops[0] > 0.5 and tops[1] > 0.3
     with pytest.raises(UsageError, match="course: a parent whose rows name all 3 of 'courses' already; exp"):
         genpipe.generate_tables(model, rows={"courses": 3}, workers=0)
 

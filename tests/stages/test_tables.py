@@ -269,10 +269,6 @@ def test_families_share_a_split(trained: str) -> None:
             "found a circle of parents: (customers -> orders -> customers|orders -> customers -> orders)",
         ),
         ({"visits": ROLES["visits"] | {"recipe": "tabular_gan"}}, "visits.recipe: found family 'gan'"),
-        (
-            {"visits": ROLES["visits"] | {"recipe": {"codec": {"rare_below": 5, "rare": "protect"}}}},
-            "visits.recipe: found codec.rare_below: 5; expected 0",
-        ),
         ({"visits": ROLES["visits"] | {"recipe": "image_gan"}}, "found a recipe for image data"),
     ],
 )

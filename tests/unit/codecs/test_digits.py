@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from genpipe.batch import Draws, to_batch
-from genpipe.codecs.base import fit
+from genpipe.codecs.base import CodecConfig, fit
 from genpipe.codecs.columns import WIDEST_HEAD
 from genpipe.codecs.tabular import TabularCodec
 from genpipe.errors import DataError
@@ -31,7 +31,7 @@ def table(values: int, rows: int, *, nulls: int = 0) -> pa.RecordBatch:
 
 
 def codec_of(batch: pa.RecordBatch) -> TabularCodec:
-    codec = fit(TabularCodec, Schema.from_arrow(batch.schema), [batch])
+    codec = fit(TabularCodec, Schema.from_arrow(batch.schema), [batch], CodecConfig(rare="keep"))
     assert isinstance(codec, TabularCodec)
     return codec
 

@@ -48,7 +48,8 @@ def table(
 def fitted(batch: pa.RecordBatch, pieces: int = 1, **config: Any) -> TabularCodec:
     schema, cuts = Schema.from_arrow(batch.schema), np.linspace(0, batch.num_rows, pieces + 1).astype(int)
     parts = [batch.slice(a, b - a) for a, b in pairwise(cuts)]
-    made = fit(TabularCodec, schema, parts, CodecConfig(**config))
+    rare = {"rare": "protect" if "rare_below" in config else "keep"}
+    made = fit(TabularCodec, schema, parts, CodecConfig(**rare | config))
     assert isinstance(made, TabularCodec)
     return made
 
@@ -172,7 +173,7 @@ def test_the_way_there_and_back_stays_within_the_tolerance(layout: str) -> None:
 def test_any_partition_gives_the_same_codec(pieces: int) -> None:
     batch, whole = shop_codec()
     assert json.dumps(fitted(batch, pieces, bins=20).to_json()) == json.dumps(whole.to_json())
-    schema, config = Schema.from_arrow(batch.schema), CodecConfig(bins=20)
+    schema, config = Schema.from_arrow(batch.schema), CodecConfig(bins=20, rare="keep")
     seen: list[Stats] = [TabularCodec.observe(batch.slice(i, 50), schema, config) for i in range(0, ROWS, 50)]
     order = np.random.default_rng(1).permutation(len(seen))
     merged = seen[order[0]]
@@ -300,7 +301,7 @@ def test_rare_values_leave_no_trace_in_constraints() -> None:
     text = json.dumps(fitted(batch, rare_below=5).to_json())
     assert "secretville" not in text and "7654" not in text and "land of a" in text
     with pytest.raises(
-        DataError, match=r"combinations of city, land.*rare_below|no pair of 300 rows.*rare_below"
+        DataError, match=r"combinations of city, land.*rare_below|no pair that 300 entities have.*rare_below"
     ):
         fitted(batch, rare_below=300)
 
@@ -518,7 +519,9 @@ def test_pieces_that_each_show_a_dependency_may_refute_it_together() -> None:
     codec = fitted(batch, pieces=2)
     assert not codec.relations.lookups
     schema = Schema.from_arrow(batch.schema)
-    one, other = (TabularCodec.observe(batch.slice(i, 200), schema, CodecConfig()) for i in (0, 200))
+    one, other = (
+        TabularCodec.observe(batch.slice(i, 200), schema, CodecConfig(rare="keep")) for i in (0, 200)
+    )
     assert (
         len(one.relations.found) == len(other.relations.found) == 2 and not one.merge(other).relations.found
     )

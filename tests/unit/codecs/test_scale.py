@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genpipe.codecs.scale import Axis, Cells, Score, make_axis, make_cells, make_score, trim
+from genpipe.codecs.fitting import make_cells, make_score, within
+from genpipe.codecs.holders import Crowd
+from genpipe.codecs.scale import Axis, Cells, Score, make_axis
 from genpipe.errors import DataError
 from genpipe.schema import Date, Integer, Number
 
@@ -16,8 +18,15 @@ def cells_of(values: np.ndarray, *, bins: int = 100, rare: int = 0) -> tuple[Axi
     whole = values.dtype.kind == "i"
     field = Integer(name="n") if whole else Number(name="n")
     axis = make_axis(field, step=int(whole), low=values.min().item(), high=values.max().item())
+    crowd = held = None
+    if rare:
+        crowd = Crowd.of(rare, *np.unique(values, return_counts=True))
+        axis = within(axis, crowd)
     points, counts = np.unique(axis.points(values), return_counts=True)
-    return axis, make_cells(points, counts, axis, rows=len(values), bins=bins, rare=rare)
+    if crowd is not None:
+        held = crowd.at(axis.places(crowd.points)).held(points)
+        crowd = crowd.at(axis.points(crowd.points))
+    return axis, make_cells(points, counts, axis, bins=bins, crowd=crowd, held=held)
 
 
 def test_codes_follow_the_order_of_the_values() -> None:
@@ -38,16 +47,20 @@ def test_codes_follow_the_order_of_the_values() -> None:
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
-    st.lists(st.integers(-(2**62), 2**62 - 1), min_size=1, max_size=60), st.integers(1, 4), st.integers(0, 3)
+    st.lists(st.integers(-(2**62), 2**62 - 1), min_size=1, max_size=60),
+    st.integers(1, 4),
+    st.sampled_from([0, 2, 3]),
 )
 def test_any_code_is_within_the_extremes_and_atoms_are_exact(values: list[int], bins: int, rare: int) -> None:
-    data = np.array(values, dtype=np.int64)
+    data = np.array(values * max(1, rare), dtype=np.int64)
     axis, cells = cells_of(data, bins=bins, rare=rare)
     points = axis.points(data)
     codes = cells.encode(points)
     assert (codes >= 0).all() and (codes < cells.size).all()
     back = axis.arrow(cells.decode(codes, np.random.default_rng(0)), None).to_numpy()
-    assert back.min() >= data.min() and back.max() <= data.max()
+    assert back.min() >= axis.low * axis.step and back.max() <= axis.high * axis.step
+    if not rare:
+        assert back.min() >= data.min() and back.max() <= data.max()
     atom = np.isin(points, cells.atoms)
     assert (back[atom] == points[atom] * axis.step).all()
     if rare == 0 and len(set(values)) <= 2 * bins:
@@ -85,16 +98,48 @@ def test_no_draw_is_a_training_value_but_for_atoms() -> None:
 
 def test_rare_values_are_no_atoms_and_no_extremes() -> None:
     values = np.array([1] * 50 + [2] * 50 + [3] * 3 + [999])
-    points, counts = trim(*np.unique(values, return_counts=True), rows=104, rare=4)
-    assert points.tolist() == [1, 2, 3] and counts.tolist() == [50, 50, 4]
-    _, cells = cells_of(values, rare=4)
+    axis, cells = cells_of(values, rare=4)
     assert cells.atoms.tolist() == [1, 2]
+    assert axis.low == 1 and axis.high < 999
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(0, 2**32), st.integers(10, 400), st.integers(2, 6), st.booleans())
+def test_what_is_written_down_lies_near_many_and_is_nobodys_value(
+    seed: int, rows: int, k: int, real: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.lognormal(8, 2, rows) if real else rng.integers(0, 10**9, rows)
+    axis, cells = cells_of(values, rare=k)
+    told = [axis.low, axis.high, *cells.edges.ravel(), *(cells.point(cells.edges.ravel() + 0.5))]
+    assert cells.size and not len(cells.atoms)
+    assert not np.isin(np.array(told, dtype=values.dtype), values).any()
+    back = cells.decode(cells.encode(values), rng)
+    assert np.isin(back, values).mean() < 0.01
+    if not real:
+        assert (axis.arrow(back, None).to_numpy() == back).all()
+
+
+def test_a_value_of_one_entity_is_no_atom_and_no_edge_however_often_it_has_it() -> None:
+    rng = np.random.default_rng(0)
+    values = np.concatenate([np.full(500, 37.25), rng.normal(40, 10, 300)])
+    who = np.concatenate([np.zeros(500, np.int64), rng.integers(1, 60, 300)])
+    points, index, counts = np.unique(values, return_inverse=True, return_counts=True)
+    crowd = Crowd.of(5, points, counts, (index, who))
+    axis = within(make_axis(Number(name="n"), step=0, low=points[0], high=points[-1]), crowd)
+    clipped = np.unique(axis.points(points))
+    weights = np.bincount(np.searchsorted(clipped, axis.points(values)))
+    held = crowd.held(clipped)
+    cells = make_cells(clipped, weights, axis, bins=100, crowd=crowd.at(axis.points(crowd.points)), held=held)
+    assert not len(cells.atoms) and not np.isin(cells.edges, values).any()
+    codes = cells.encode(axis.points(values))
+    assert min(len(np.unique(who[codes == c])) for c in np.unique(codes)) >= 5
 
 
 @pytest.mark.parametrize("size", [2, 3, 50, 100_000])
 def test_a_score_inverts_itself(size: int) -> None:
     values = np.unique(np.random.default_rng(0).standard_t(2, size))
-    score = make_score(values, np.ones(len(values), dtype=np.int64))
+    score = make_score(values, np.ones(len(values), dtype=np.int64), (values[0], values[-1]))
     scores = score.encode(values)
     assert scores.min() == -1.0 and scores.max() == 1.0 and (np.diff(scores) > 0).all()
     assert np.abs(score.decode(scores.astype(np.float32)) - values).max() <= score.error()
@@ -102,9 +147,8 @@ def test_a_score_inverts_itself(size: int) -> None:
 
 
 def test_a_score_of_many_values_is_normal_inside() -> None:
-    score: Score = make_score(
-        np.sort(np.random.default_rng(0).exponential(size=50_000)), np.ones(50_000, np.int64)
-    )
+    values = np.sort(np.random.default_rng(0).exponential(size=50_000))
+    score: Score = make_score(values, np.ones(50_000, np.int64), (values[0], values[-1]))
     scores = score.encode(np.random.default_rng(1).exponential(size=50_000))
     middle, spread = scores.mean(), scores.std()
     assert abs(((scores - middle) ** 3).mean() / spread**3) < 0.1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +24,9 @@ def batch_of(*columns: tuple[AnyField, object], target: str | None = None) -> pa
     return pa.RecordBatch.from_arrays([pa.array(v, f.arrow()) for f, v in columns], schema=schema.arrow())
 
 
-def codec_of(batch: pa.RecordBatch, **config: int) -> TabularCodec:
-    codec = fit(TabularCodec, Schema.from_arrow(batch.schema), [batch], CodecConfig(**config))
+def codec_of(batch: pa.RecordBatch, **config: Any) -> TabularCodec:
+    rare = {"rare": "protect" if "rare_below" in config else "keep"}
+    codec = fit(TabularCodec, Schema.from_arrow(batch.schema), [batch], CodecConfig(**rare | config))
     assert isinstance(codec, TabularCodec)
     return codec
 
@@ -80,7 +82,7 @@ def test_placeholders_are_missing_as_often_as_the_values_they_stand_for() -> Non
 def test_rare_values_leave_no_trace() -> None:
     rng = np.random.default_rng(0)
     n = 1_000
-    name = ["Smith"] * 600 + ["Jones"] * 395 + ["Zyxwvut"] * 5
+    name = ["Smith"] * 600 + ["Jones"] * 390 + ["Zyxwvut"] * 5 + ["Qux"] * 5
     batch = batch_of(
         (Category(name="name"), name),
         (Integer(name="pay"), [*rng.integers(1_000, 2_000, n - 1).tolist(), 987_654_321]),
@@ -94,12 +96,12 @@ def test_rare_values_leave_no_trace() -> None:
         assert secret not in text
     assert isinstance(codec.columns[2], Placeholder)
     choice = codec.columns[0]
-    assert isinstance(choice, Choice) and choice.rare == 0.005 and choice.vocabulary == 3
+    assert isinstance(choice, Choice) and choice.rare == pytest.approx(0.01) and choice.vocabulary == 3
     back = codec.decode(codec.encode(batch, "tokens"), "tokens", np.random.default_rng(0))
     now = back.column("name").to_pylist()
-    assert now[:995] == name[:995] and set(now[995:]) <= {"Smith", "Jones"}
+    assert now[:990] == name[:990] and set(now[990:]) <= {"Smith", "Jones"}
     assert back.column("label").to_pylist()[:998] == batch.column("label").to_pylist()[:998]
-    keep = codec_of(batch)  # by default every value survives
+    keep = codec_of(batch, rare="keep")  # on demand every value survives
     back = keep.decode(keep.encode(batch, "vector"), "vector", np.random.default_rng(0))
     assert back.column("name").equals(batch.column("name"))
     assert back.column("pay").to_pylist()[-1] == pytest.approx(
@@ -141,7 +143,7 @@ def test_large_columns_are_sampled_and_still_merge_exactly(
     whole = codec_of(batch)
     cuts = np.sort(rng.choice(30_000, pieces - 1, replace=False)).tolist()
     parts = [batch.slice(a, b - a) for a, b in zip([0, *cuts], [*cuts, 30_000], strict=True)]
-    other = fit(TabularCodec, whole.schema, parts[::-1])
+    other = fit(TabularCodec, whole.schema, parts[::-1], CodecConfig(rare="keep"))
     assert json.dumps(whole.to_json()) == json.dumps(other.to_json())
     arrays = whole.encode(batch, "tokens")
     shares = np.bincount(arrays["x"][:, 0]) / 30_000
@@ -196,7 +198,7 @@ def test_shares_are_how_often_each_code_occurs() -> None:
         kind="tabular", fields=(Integer(name="age", nullable=True), Category(name="name"), Number(name="x"))
     )
     batch = pa.RecordBatch.from_arrays([ages, names, pa.array(rng.normal(size=5000))], schema=schema.arrow())
-    codec = fit(TabularCodec, schema, [batch])
+    codec = fit(TabularCodec, schema, [batch], CodecConfig(rare="keep"))
     codes, spec = codec.encode(batch, "tokens")["x"], codec.spec("tokens")
     for t, (size, shares) in enumerate(zip(spec.vocabulary, spec.frequencies, strict=True)):
         counted = np.bincount(codes[:, t], minlength=size) / 5000

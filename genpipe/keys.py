@@ -1,4 +1,4 @@
-"""Row keys: one uint64 per row, equal for equal values, and the split a key falls into.
+"""Row keys: one uint64 per row, equal for equal values or for one entity, and the split a key falls into.
 
 Short strings are hashed a column at a time, eight bytes a round, by the mixer of splitmix64 (Steele et al.,
 "Fast splittable pseudorandom number generators", 2014); long values go through BLAKE2. Nothing is seeded, so
@@ -8,6 +8,7 @@ a key is the same on every machine. It decides splits and counts distinct values
 from __future__ import annotations
 
 import hashlib
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +39,29 @@ def row_keys(batch: pa.RecordBatch, columns: tuple[str, ...] = ()) -> np.ndarray
         keys *= _ODD
         keys += _words(batch.column(name))
     return mix(keys)
+
+
+def entity_keys(
+    batch: pa.RecordBatch, columns: tuple[str, ...], *, unnamed: Literal["apart", "together"] = "apart"
+) -> np.ndarray:
+    """(B,) uint64, equal for rows of one entity however its name is spelled. A row without a name is one of
+    its own, or, where entities are counted, all of them are one: they may be one person's.
+    """
+    named = [_spelled(batch.column(name)) for name in columns]
+    keys = row_keys(pa.RecordBatch.from_arrays(named, names=list(columns)))
+    absent = np.any([c.is_null().to_numpy(zero_copy_only=False) for c in named], axis=0)
+    if not absent.any():
+        return keys
+    return np.where(absent, row_keys(batch) if unnamed == "apart" else NULL, keys)
+
+
+def _spelled(column: pa.Array) -> pa.Array:
+    """Texts without capitals, blanks and punctuation: 756.12 and 756-12 are one person's."""
+    if not pa.types.is_string(column.type):
+        return column
+    distinct = column.dictionary_encode()
+    plain = pc.replace_substring_regex(pc.utf8_lower(distinct.dictionary), r"[^\p{L}\p{N}]+", "")
+    return plain.take(distinct.indices)
 
 
 def holdout_mask(keys: np.ndarray, share: float) -> np.ndarray:
