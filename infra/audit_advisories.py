@@ -79,8 +79,9 @@ def is_affected(version: str, affected: dict[str, Any]) -> bool:
         if stretch.get("type") != "ECOSYSTEM":
             continue
         inside = False
-        events = [(_version(text), kind) for event in stretch["events"] for kind, text in event.items()]
-        for at, kind in sorted((pair for pair in events if pair[0]), key=lambda pair: pair[0]):
+        told = [(_version(text), kind) for event in stretch["events"] for kind, text in event.items()]
+        events = [(at, kind) for at, kind in told if at is not None]
+        for at, kind in sorted(events, key=lambda pair: pair[0]):
             if kind == "introduced" and mine >= at:
                 inside = True
             elif (kind == "fixed" and mine >= at) or (kind == "last_affected" and mine > at):

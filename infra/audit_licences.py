@@ -27,7 +27,7 @@ def declared(package: Locked, policy: dict[str, Any]) -> str | None:
     if package.name in policy["declared"]:
         return str(policy["declared"][package.name])
     try:
-        about = metadata.distribution(package.name).metadata
+        about: Any = metadata.distribution(package.name).metadata  # an e-mail message, which has `get`
     except metadata.PackageNotFoundError:
         return None
     # PEP 639's field first, then the old free text where it is an identifier, then the classifiers.
