@@ -87,11 +87,22 @@ def _batch_size(training: Training, rows: int) -> int:
     return min(training.batch_size, max(8, 1 << max(0, (rows // 32).bit_length() - 1)))
 
 
+def _wider(rows: int) -> float:
+    return min(WIDEST, max(1.0, MANY / max(1, rows)))
+
+
 def tied_to(recipe: Recipe, rows: int) -> Recipe:
-    """The recipe with as many more epochs as so few rows of related tables learn slower, see `fitted_to`:
-    with fewer these lose what ties them to one another.
+    """The recipe with as many more epochs as so few rows of related tables learn slower, and with trees whose
+    leaves stay as asked for, see `fitted_to`: else these tables lose what ties them to one another.
     """
-    training = recipe.training
+    training, family = recipe.training, recipe.family
+    if isinstance(family, TreesConfig):
+        wider = _wider(rows)
+        changed = {
+            "leaf_minimum": max(2, round(family.leaf_minimum / wider)),
+            "smoothing": family.smoothing / wider,
+        }
+        return recipe.model_copy(update={"family": family.model_copy(update=changed)})
     if training.epochs is None:
         return recipe
     slower = math.sqrt(_batch_size(training, rows) / training.batch_size)
@@ -111,7 +122,7 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
     """
     training, family = recipe.training, recipe.family
     if isinstance(family, TreesConfig):
-        wider = min(WIDEST, max(1.0, MANY / max(1, rows)))
+        wider = _wider(rows)
         leaf, smoothing = round(family.leaf_minimum * wider), family.smoothing * wider
         changed = {"leaf_minimum": min(1_000_000, leaf), "smoothing": min(1e9, smoothing)}
         return recipe.model_copy(update={"family": family.model_copy(update=changed)})

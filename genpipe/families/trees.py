@@ -33,7 +33,8 @@ SMALLEST = 1e-9
 
 
 class TreesConfig(BaseModel):
-    """leaf_minimum: training rows in a leaf, at least. leaves: of a tree, at most (fewer where columns have
+    """leaf_minimum: training rows in a leaf, at least; of few rows up to five times as many, and smoothing
+    likewise (`recipe.fitted_to`). leaves: of a tree, at most (fewer where columns have
     more codes than `CELLS` would hold).
 
     smoothing: rows' worth of its parent's shares that each node's own are mixed with; 0 mixes nothing in.

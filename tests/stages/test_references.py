@@ -159,7 +159,8 @@ def test_few_are_named_by_most(made: GeneratedTables) -> None:
         return float(counts.iloc[: len(tables["products"]) // 10].sum() / counts.sum())
 
     fake = frames_of(made)
-    assert abs(top(fake) - top(market())) < 0.1 and top(market()) > 0.6
+    # how often a product is named is one product's own number, kept only as far as five share it
+    assert abs(top(fake) - top(market())) < 0.2 and top(market()) > 0.6
     even = fake["items"].assign(
         product=fake["products"].code.sample(len(fake["items"]), replace=True).to_numpy()
     )

@@ -75,7 +75,8 @@ def test_trees_are_fitted_without_a_step_and_scored_after_it(dataset: Dataset) -
     model = train(dataset, recipe="tabular_trees", progress=events.append)
     told = json.loads((Path(model.run) / "result.json").read_text())
     assert (told["steps_made"], told["stopped"]) == (0, "steps") and model.seconds > 0
-    assert events[-1].done == events[-1].total == 1 and events[-1].metrics["fidelity"] > 0.9
+    # leaves of a hundred rows, since smaller ones of so few rows know who is there
+    assert events[-1].done == events[-1].total == 1 and events[-1].metrics["fidelity"] > 0.7
     stump = {"base": "tabular_trees", "family": {"leaf_minimum": 1000}}  # more than there are rows: no split
     assert model.metrics["loss"] < train(dataset, recipe=stump).metrics["loss"] - 0.5
     again = train(dataset, recipe="tabular_trees", tag="again")
