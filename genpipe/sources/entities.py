@@ -76,8 +76,7 @@ class Repeats:
         mine, theirs = back[: len(self.values)], back[len(self.values) :]
         of = np.concatenate([mine[self.of], theirs[other.of]])
         names = list(dict.fromkeys([*self.cells, *other.cells]))
-        absent = (np.full(len(r.of), NULL) for r in (self, other))
-        a, b = absent
+        a, b = (np.full(len(r.of), NULL) for r in (self, other))
         cells = {n: np.concatenate([self.cells.get(n, a), other.cells.get(n, b)]) for n in names}
         return _fewer(values, counts, of, cells)
 
@@ -280,7 +279,7 @@ def _paired(repeats: Mapping[str, Repeats], columns: Mapping[str, Column]) -> En
         if not (_several(seen) and _attribute(first, columns)):
             continue
         alone = Groups(seen.of, seen.cells).decides((first,))
-        for second in seen.cells.keys() - {first, *alone}:
+        for second in (name for name in seen.cells if name not in (first, *alone)):
             groups = Groups.by(mix(seen.values[seen.of] + mix(seen.cells[second])), seen.cells)
             if groups.sizes[groups.sizes > 1].sum() < PAIRED * len(groups.of):
                 continue

@@ -46,7 +46,7 @@ def _whole(codec: TabularCodec, rows: pa.Table) -> pa.Table:
 
 def _nats(bundle: Bundle, table: pa.Table) -> np.ndarray:
     """(N,) log-likelihood of whole rows."""
-    found = []
+    found = [np.zeros(0)]
     for batch in _batches(table):
         by_column = explain_rows(bundle, batch)
         found.append(np.sum([c.to_numpy() for c in by_column.columns], axis=0))
@@ -56,7 +56,8 @@ def _nats(bundle: Bundle, table: pa.Table) -> np.ndarray:
 def _entities(table: pa.Table, schema: Schema) -> np.ndarray | None:
     if not schema.about:
         return None
-    return np.concatenate([entity_keys(batch, schema.about) for batch in _batches(table)])
+    keys = (entity_keys(batch, schema.about) for batch in _batches(table))
+    return np.concatenate([np.zeros(0, np.uint64), *keys])
 
 
 def _batches(table: pa.Table) -> Iterator[pa.RecordBatch]:
