@@ -1,7 +1,7 @@
 # genpipe: `make` or `make help` lists the targets. Settings: PYTHON=python3.12 VENV=.venv DEVICE=cpu|cuda
 # A set-up runs before each target that needs one and costs milliseconds when nothing changed.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check audit bench setup setup-dev lock format clean
+.PHONY: help demo test test-all check audit fuzz bench setup setup-dev lock format clean
 MAKEFLAGS += --no-print-directory
 
 export VENV ?= .venv
@@ -37,6 +37,10 @@ check: setup-dev ## ruff, formatting, mypy, the architecture test, infra/ offlin
 
 audit: setup-dev ## the locks' known vulnerabilities and licences; writes build/sbom.cdx.json (ARGS="--advisories all.zip")
 	@$(PY) infra/audit.py $(ARGS)
+
+fuzz: setup-dev ## an hour of coverage-guided fuzzing of all that strangers send (ARGS="--seconds 60 csv wav"; see .fuzz/)
+	@$(PY) -m pip install --quiet --require-hashes --no-deps --only-binary=:all: -r infra/fuzz.txt
+	@$(PY) tests/fuzz/run.py $(ARGS)
 
 bench: setup-dev ## every benchmark in benchmarks/, one after another
 	@for file in benchmarks/[a-z]*.py; do \

@@ -77,6 +77,8 @@ def column_keys(column: pa.Array) -> np.ndarray:
 def _words(column: pa.Array) -> np.ndarray:
     """(B,) uint64: a word per value, different for different values as far as words go; nulls share one."""
     kind = column.type
+    if pa.types.is_null(kind):
+        return np.full(len(column), NULL)
     if pa.types.is_struct(kind):  # images and audio: the content counts, not the file name
         return _words(pc.struct_field(column, "bytes"))
     if pa.types.is_list(kind):

@@ -11,6 +11,7 @@ LOCKS = {
     "requirements.lock": "run",
     "infra/torch.txt": "run",
     "requirements-dev.lock": "dev",
+    "infra/fuzz.txt": "dev",
     "infra/torch-cuda.txt": "cuda",
 }
 

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Writes requirements.lock (core, s3, server, dp), requirements-dev.lock (only what `dev` adds to it) and
-# infra/torch-cuda.txt (torch for CUDA and only what it adds). infra/torch.txt is the one lock kept by hand.
+# Writes requirements.lock (core, s3, server, dp), requirements-dev.lock (only what `dev` adds to it),
+# infra/torch-cuda.txt (torch for CUDA and only what it adds) and infra/fuzz.txt (the fuzzer). infra/torch.txt is
+# the one lock kept by hand.
 # Universal for Python 3.11-3.13 on Linux and macOS, with hashes, without torch, and without a word about
 # the index used: whoever installs brings their own. Existing pins stay unless UPGRADE=1.
 set -eu
@@ -34,7 +35,15 @@ torch=$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' infra/torch.txt)
 } >"$without_torch.cuda"
 grep -q '^torch===' "$without_torch.cuda" && mv "$without_torch.cuda" infra/torch-cuda.txt
 
-if grep -nE '://|^-|(^| )(/|\./)' requirements.lock requirements-dev.lock infra/torch-cuda.txt | grep -v -e '--hash='; then
+# The fuzzer has wheels for Linux on x86-64 alone and is large, so only `make fuzz` installs it.
+fuzzer="atheris==3.0.0 ; sys_platform == 'linux' and platform_machine == 'x86_64'"
+{
+    echo "# The coverage-guided fuzzer of tests/fuzz (Apache-2.0), with hashes; infra/lock.sh writes it."
+    echo "$fuzzer" | "$uv" pip compile - --quiet --universal --python-version 3.11 --generate-hashes \
+        --no-emit-index-url --no-emit-find-links --no-annotate --no-header
+} >infra/fuzz.txt
+
+if grep -nE '://|^-|(^| )(/|\./)' requirements.lock requirements-dev.lock infra/torch-cuda.txt infra/fuzz.txt | grep -v -e '--hash='; then
     echo "the lock names an address, an option or a path (above); it must hold names, versions and hashes only" >&2
     exit 1
 fi

@@ -29,7 +29,7 @@ from genpipe.sources.stream import Checked, Encoding, wrong_byte
 NULLS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "#N/A", "?")
 DELIMITERS = ",;\t|"
 HEAD = 2**20
-WIDE_ROWS = 32  # at least, in a piece of a table with thousands of columns
+WIDE = 1024  # bytes a column, at least, in a piece of a table with thousands of columns
 
 
 class CsvOptions(Options):
@@ -53,13 +53,12 @@ class CsvOptions(Options):
 
 @dataclass(frozen=True)
 class Header:
-    """names of the columns. lines: those before the data, of `size` characters. newline: their end."""
+    """names of the columns. lines: those before the data. newline: their end."""
 
     names: tuple[str, ...]
     delimiter: str
     lines: int
     newline: bytes
-    size: int
 
 
 def read_header(file: File, options: CsvOptions) -> Header:
@@ -93,8 +92,7 @@ def read_header(file: File, options: CsvOptions) -> Header:
         ) from None
     check_names(names, file.uri)
     _check_header(file, names)
-    count = blank + reader.line_num
-    return Header(tuple(names), found[0], count, newline, sum(map(len, lines[:count])))
+    return Header(tuple(names), found[0], blank + reader.line_num, newline)
 
 
 def _first_lines(head: bytes, file: File) -> str:
@@ -145,7 +143,7 @@ def pieces(file: File, options: CsvOptions) -> Iterator[Piece]:
     checked = Checked(file, encoding=options.encoding, memory=options.memory)
     rest, line, skip = b"", 1, header.lines
     # a batch costs by its columns: a wide table is read in longer pieces
-    block = max(options.block, min(options.longest, WIDE_ROWS * header.size))
+    block = max(options.block, min(options.longest, WIDE * len(header.names)))
     past = 0  # quotes before `rest`, which is the beginning of one record
     while True:
         chunk = checked.read(block)

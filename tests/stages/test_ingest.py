@@ -314,3 +314,10 @@ def test_memory_stays_within_the_limit_for_a_table_ten_times_larger(tmp_path: Pa
     print(f"{source.stat().st_size >> 20} MiB of CSV, memory={limit >> 20} MiB: grew by {grown >> 20} MiB")
     assert rows > 1_000_000
     assert grown < limit
+
+
+def test_a_key_of_json_without_any_value_is_dropped(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        "".join(f'{{"a": {i}, "b": "x{i % 3}", "c": null}}\n' for i in range(60))
+    )
+    assert genpipe.ingest(str(tmp_path / "a.jsonl"), workers=0).schema.names == ("a", "b")

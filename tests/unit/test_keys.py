@@ -64,3 +64,8 @@ def test_rows_of_few_values_do_not_collide(kind: pa.DataType) -> None:
 def test_the_holdout_has_its_share(share: float) -> None:
     held = holdout_mask(column_keys(pa.array(range(100_000))), share)
     assert abs(held.mean() - share) < 0.005
+
+
+def test_a_column_without_a_value_has_one_key() -> None:
+    assert len(np.unique(column_keys(pa.nulls(3)))) == 1
+    assert column_keys(pa.nulls(3))[0] == column_keys(pa.array([None, "a"]))[0]
