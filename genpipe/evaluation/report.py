@@ -139,6 +139,6 @@ class Report(BaseModel):
         if self.verdict == "leaks":
             raise PrivacyError(
                 "LEAKS",
-                found=self.headline,
-                fix="train fewer epochs, use a smaller network, or more entities",
+                found=self.headline.rstrip("."),
+                fix="train fewer epochs, use a smaller network or more entities, or leave such columns out",
             )

@@ -8,6 +8,7 @@ report to the bit wherever it is done.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from genpipe.codecs.protect import hidden_words
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError, PrivacyError, UsageError
 from genpipe.evaluation.assess import evaluate_tables
+from genpipe.evaluation.attacks import Evidence
 from genpipe.evaluation.page import write_report
 from genpipe.evaluation.pictures import sample_grid
 from genpipe.evaluation.report import Report
@@ -27,13 +29,13 @@ from genpipe.registry import resolve
 from genpipe.registry.tracking import placed
 from genpipe.schema import Schema
 from genpipe.stages import evaluate_tables as tables
-from genpipe.stages.likelihoods import likelihoods
+from genpipe.stages.likelihoods import evidence
 
 MIN_ROWS, MAX_ROWS = 500, 10_000
 SIDE_ROWS, SIDE_VALUES = 50_000, 2**27  # of training rows, and of held-out rows, held in memory
 PIECE_VALUES = 2**24  # of all training rows, which privacy goes through in pieces
 # part of the request: raise it when scores change meaning, so that old reports are not taken for new
-FORMAT = 3
+FORMAT = 4
 STEPS = 5
 
 
@@ -85,10 +87,10 @@ def evaluate(
     synthetic = bundle.sample(rows, seed=seed)
     step(2, "scoring")
     lineage = _lineage(bundle, found, resolved.name)
-    nats = None if foreign else likelihoods(bundle, found, seed)
+    known = replace(Evidence() if foreign else evidence(bundle, found, seed), every=every)
     report = evaluate_tables(
-        train, holdout, synthetic, bundle.schema, seed=seed, lineage=lineage, every=every, likelihoods=nats
-    )  # fmt: skip
+        train, holdout, synthetic, bundle.schema, seed=seed, lineage=lineage, evidence=known
+    )
     if foreign:
         report = report.model_copy(update={"warnings": (foreign, *report.warnings)})
     step(3, "drawing the report")
