@@ -46,13 +46,15 @@ def evaluate_tables(
     seed: int = 0,
     lineage: Mapping[str, Any] | None = None,
     evidence: Evidence | None = None,
+    fewest: int = MIN_HOLDOUT,
 ) -> Report:
     """Judge `synthetic` against the holdout; deterministic for equal tables and seed.
 
     holdout: of more than `JUDGED` rows only privacy looks at all.
-    Raises PrivacyError with fewer than 50 holdout rows and QualityError where generated values are NaN.
+    Raises PrivacyError with fewer than `fewest` holdout rows (one fold of several may have fewer than 50) and
+    QualityError where generated values are NaN.
     """
-    _enough(train, holdout, synthetic)
+    _enough(train, holdout, synthetic, fewest)
     evidence = evidence or Evidence()
     who = evidence.whose(train, holdout, schema)
     real, judging = subset(train, synthetic.num_rows, seed), subset(holdout, JUDGED, seed)
@@ -96,12 +98,12 @@ def _assess(sides: Sides, evidence: Evidence, lineage: dict[str, Any]) -> Report
     )
 
 
-def _enough(train: pa.Table, holdout: pa.Table, synthetic: pa.Table) -> None:
-    if holdout.num_rows < MIN_HOLDOUT:
+def _enough(train: pa.Table, holdout: pa.Table, synthetic: pa.Table, fewest: int) -> None:
+    if holdout.num_rows < fewest:
         raise PrivacyError(
             "FEWHOLDOUT",
             found=f"not enough hold-out rows for the privacy test: {holdout.num_rows}",
-            expected=f"at least {MIN_HOLDOUT}",
+            expected=f"at least {fewest}",
             fix="ingest more rows or a larger holdout share",
         )
     for name, table in (("training", train), ("generated", synthetic)):

@@ -27,25 +27,30 @@ from genpipe.stages.read_off import read_off_guesses
 
 MOST = 10_000  # rows of either side
 FEW = 300  # of those whose likelihood is computed one by one
-ONE_BY_ONE = ("text",)
 PIECE = 4096
 
 
 def evidence(bundle: Bundle, dataset: Dataset, seed: int) -> Evidence:
-    """Of rows of both splits, at most MOST each; empty for a family without likelihood."""
+    """Of rows of both splits; empty for a family without likelihood."""
+    guesses = None
     if isinstance(bundle.family, Knowing) and isinstance(bundle.codec, TabularCodec):
         train, unseen = (_whole(bundle.codec, rows) for rows in _sides(dataset, MOST, seed))
         who = _entities(train, dataset.schema), _entities(unseen, dataset.schema)
         guesses = read_off_guesses(bundle, train, unseen, who, seed)
-        return Evidence(
-            likelihoods=Likelihoods(_nats(bundle, train), _nats(bundle, unseen), *who), guesses=guesses
-        )
-    if isinstance(bundle.family, SequenceModel) and dataset.schema.kind in ONE_BY_ONE:
+    return Evidence(likelihoods=likelihoods(bundle, dataset, seed), guesses=guesses)
+
+
+def likelihoods(bundle: Bundle, dataset: Dataset, seed: int) -> Likelihoods | None:
+    """Of rows of both splits, at most MOST each, FEW of texts; None for a family without likelihood."""
+    if isinstance(bundle.family, Knowing) and isinstance(bundle.codec, TabularCodec):
+        train, unseen = (_whole(bundle.codec, rows) for rows in _sides(dataset, MOST, seed))
+        nats = _nats(bundle, train), _nats(bundle, unseen)
+    elif isinstance(bundle.family, SequenceModel) and dataset.schema.kind == "text":
         train, unseen = _sides(dataset, FEW, seed)
-        who = _entities(train, dataset.schema), _entities(unseen, dataset.schema)
         nats = _each(bundle, train, seed), _each(bundle, unseen, seed)
-        return Evidence(likelihoods=Likelihoods(*nats, *who))
-    return Evidence()
+    else:
+        return None
+    return Likelihoods(*nats, _entities(train, dataset.schema), _entities(unseen, dataset.schema))
 
 
 def _sides(dataset: Dataset, rows: int, seed: int) -> tuple[pa.Table, pa.Table]:

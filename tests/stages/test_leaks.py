@@ -155,3 +155,15 @@ def test_documents_have_a_likelihood_by_character(home: Path) -> None:
     assert found is not None and (len(found.train), len(found.unseen)) == (120, 60)
     assert (found.train < 0).all() and -5 < found.train.mean() < -1  # nats a character
     assert abs(found.train.mean() - found.unseen.mean()) < 0.2
+
+
+def test_a_report_of_the_version_before_opens_and_is_drawn() -> None:
+    from genpipe.evaluation.page import fill
+
+    path = Path(__file__).parents[1] / "fixtures/reports/table-format-3.json"
+    old = Report.model_validate_json(path.read_bytes())
+    assert {s.name for s in old.scores} >= {"fidelity", "privacy", "copies", "membership"}
+    assert old.metrics()["membership"] == old.score("membership").value and len(old.table()) == 6
+    old.check()
+    page = fill(old, {"kind": "text", "documents": []}, title="old")
+    assert "Membership" in page
