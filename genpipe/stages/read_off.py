@@ -20,7 +20,8 @@ from genpipe.seeds import drawn, numpy_rng
 
 VALUES = 64  # of a column, at most
 COLUMNS = 12
-TRIED = 120_000  # rows with a value in its place, of both sides together
+TRIED = 120_000  # rows with a value in its place, of both sides together,
+TOKENS = 2**23  # and their tokens
 ROWS = 300  # of a side, at least: with fewer a column tells nothing
 
 
@@ -35,7 +36,7 @@ def read_off_guesses(
     columns = _columns(bundle)
     if not columns:
         return []
-    rows = TRIED // (2 * sum(count for *_, count in columns))
+    rows = _tried_rows(bundle) // (2 * sum(count for *_, count in columns))
     sides, whose = [], []
     for name, table, who in (("train", train, entities[0]), ("unseen", unseen, entities[1])):
         places = drawn(numpy_rng(seed, "read off", name), table.num_rows, rows)
@@ -49,6 +50,10 @@ def read_off_guesses(
     return found
 
 
+def _tried_rows(bundle: Bundle) -> int:
+    return min(TRIED, TOKENS // bundle.spec.shape[0])
+
+
 def _columns(bundle: Bundle) -> list[tuple[str, int, bool, int]]:
     """(name, its place among the tokens or classes, whether it is a class, how many values)."""
     codec = knowing(bundle.family, bundle.codec)[1]
@@ -59,7 +64,7 @@ def _columns(bundle: Bundle) -> list[tuple[str, int, bool, int]]:
         if isinstance(column, Choice) and stop == start + 1:
             found.append((column.field.name, start, False, column.vocabulary))
     found = sorted((f for f in found if 2 <= f[3] <= VALUES), key=lambda f: (-f[3], f[0]))[:COLUMNS]
-    while len(found) > 1 and TRIED // (2 * sum(count for *_, count in found)) < ROWS:
+    while len(found) > 1 and _tried_rows(bundle) // (2 * sum(count for *_, count in found)) < ROWS:
         found.pop()
     return found
 
