@@ -104,7 +104,7 @@ def _enough(train: pa.Table, holdout: pa.Table, synthetic: pa.Table, fewest: int
             "FEWHOLDOUT",
             found=f"not enough hold-out rows for the privacy test: {holdout.num_rows}",
             expected=f"at least {fewest}",
-            fix="ingest more rows or a larger holdout share",
+            fix="collect more; a larger share held out leaves fewer to learn from, who are then known better",
         )
     for name, table in (("training", train), ("generated", synthetic)):
         if table.num_rows < 2:
