@@ -56,6 +56,7 @@ def pipeline(spec: str | PipelineSpec, tag: str = "") -> dict[str, Any]:
         model=model["uri"],
         dataset=dataset["uri"],
         seed=checked.train.seed,
+        real_examples=checked.real_examples,
     )
     show_scores(checked.name, report)
     show_samples(checked.name, report)

@@ -17,10 +17,13 @@ from genpipe.progress import Progress
 
 
 @step("evaluate", cached=True)
-def evaluate_step(model: str, *, dataset: str | None, seed: int) -> dict[str, Any]:
+def evaluate_step(
+    model: str, *, dataset: str | None, seed: int, real_examples: bool = False
+) -> dict[str, Any]:
     from genpipe.stages.evaluate import evaluate
 
-    return evaluate(model, dataset, seed=seed, progress=tell()).model_dump(mode="json")
+    report = evaluate(model, dataset, seed=seed, real_examples=real_examples, progress=tell())
+    return report.model_dump(mode="json")
 
 
 @step("register")

@@ -95,6 +95,9 @@ def evaluate(
     dataset: Annotated[str | None, typer.Option(help="By default the one it was trained on.")] = None,
     rows: Annotated[int | None, typer.Option(min=2, help="Generated rows to judge.")] = None,
     seed: Seed = 0,
+    real_examples: Annotated[
+        bool, typer.Option("--real-examples", help="Show held-out pictures, series, clips: for you alone.")
+    ] = False,
 ) -> None:
     """Score a generator against held-out real data, and write an HTML report. Of related tables (what
     train-tables printed) rows are those without parents, and a dataset is another such model.
@@ -108,7 +111,12 @@ def evaluate(
         from genpipe.stages.evaluate import evaluate
 
         return evaluate(
-            model, dataset_of(dataset) if dataset else None, rows=rows, seed=seed, progress=progress
+            model,
+            dataset_of(dataset) if dataset else None,
+            rows=rows,
+            seed=seed,
+            real_examples=real_examples,
+            progress=progress,
         )
 
     report = staged("evaluate", work)

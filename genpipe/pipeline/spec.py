@@ -120,7 +120,10 @@ class Generate(Part):
 
 
 class PipelineSpec(Part):
-    """Everything a run needs. `recipe` is trained as it is; of a `search`, the winner is."""
+    """Everything a run needs. `recipe` is trained as it is; of a `search`, the winner is.
+
+    real_examples: put held-out pictures, series or clips on the page of the report.
+    """
 
     name: Name
     source: Source
@@ -128,4 +131,5 @@ class PipelineSpec(Part):
     search: Search | None = None
     train: Train = Train()
     gate: Gate = Gate()
+    real_examples: Annotated[bool, Field(strict=True)] = False
     generate: Generate | None = None

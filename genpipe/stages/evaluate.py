@@ -19,7 +19,7 @@ from genpipe.codecs.protect import hidden_words
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError, PrivacyError, UsageError
 from genpipe.evaluation.assess import evaluate_tables
-from genpipe.evaluation.page import write_report
+from genpipe.evaluation.page import withheld, write_report
 from genpipe.evaluation.pictures import sample_grid
 from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
@@ -33,7 +33,7 @@ MIN_ROWS, MAX_ROWS = 500, 10_000
 SIDE_ROWS, SIDE_VALUES = 50_000, 2**27  # of training rows, and of held-out rows, held in memory
 PIECE_VALUES = 2**24  # of all training rows, which privacy goes through in pieces
 # part of the request: raise it when scores change meaning, so that old reports are not taken for new
-FORMAT = 3
+FORMAT = 4
 STEPS = 5
 
 
@@ -43,7 +43,7 @@ def evaluate(
     *,
     rows: int | None = None,
     seed: int = 0,
-    real_examples: bool = True,
+    real_examples: bool = False,
     progress: Progress = silent,
 ) -> Report:
     """Score a generator and write its report; returns the Report with the URIs of what was written.
@@ -55,7 +55,7 @@ def evaluate(
     at most 10,000 of them, for privacy 50,000. Of more than 50,000 training rows, which may fill much memory,
     only privacy looks at all: piece by piece for the nearest of 2,000 generated rows, and for copies of any.
     rows: generated rows to judge; by default as many as the holdout has, at least 500 and at most 10,000.
-    real_examples: show a few holdout images, series or clips beside the generated ones.
+    real_examples: show a few held-out images, series or clips, too: the page is then for the owner alone.
     Raises PrivacyError where the holdout is too small or is not the one set aside in training.
     """
     resolved = resolve(str(model))
@@ -198,7 +198,14 @@ def _draw(
     title: str,
     real_examples: bool,
 ) -> None:
-    sample_grid(synthetic, bundle.schema, store.join(folder, "samples.png"), real=holdout, seed=report.seed)
+    sample_grid(
+        synthetic,
+        bundle.schema,
+        store.join(folder, "samples.png"),
+        real=holdout,
+        seed=report.seed,
+        withheld="" if real_examples else withheld(report),
+    )
     write_report(
         report,
         store.join(folder, "report.html"),
