@@ -59,14 +59,16 @@ def evaluate_tables(
     lineage: Mapping[str, Any] | None = None,
     every: Iterable[pa.Table] | None = None,
     likelihoods: Likelihoods | None = None,
+    fewest: int = MIN_HOLDOUT,
 ) -> Report:
     """Judge `synthetic` against the holdout; deterministic for equal tables and seed.
 
     every: where `train` is a sample, all training rows piece by piece, for privacy. holdout: of more than
     `JUDGED` rows only privacy looks at all. likelihoods: of a generator that has them, for membership.
-    Raises PrivacyError with fewer than 50 holdout rows and QualityError where generated values are NaN.
+    Raises PrivacyError with fewer than `fewest` holdout rows (one fold of several may have fewer than 50) and
+    QualityError where generated values are NaN.
     """
-    _enough(train, holdout, synthetic)
+    _enough(train, holdout, synthetic, fewest)
     with one_thread():
         return _assess(train, holdout, synthetic, schema, seed, dict(lineage or {}), every, likelihoods)
 
@@ -119,13 +121,13 @@ def _assess(
     )
 
 
-def _enough(train: pa.Table, holdout: pa.Table, synthetic: pa.Table) -> None:
-    if holdout.num_rows < MIN_HOLDOUT:
+def _enough(train: pa.Table, holdout: pa.Table, synthetic: pa.Table, fewest: int) -> None:
+    if holdout.num_rows < fewest:
         raise PrivacyError(
             "FEWHOLDOUT",
             found=f"not enough hold-out rows for the privacy test: {holdout.num_rows}",
-            expected=f"at least {MIN_HOLDOUT}",
-            fix="ingest more rows or a larger holdout share",
+            expected=f"at least {fewest}",
+            fix="collect more; a larger share held out leaves fewer to learn from, who are then known better",
         )
     for name, table in (("training", train), ("generated", synthetic)):
         if table.num_rows < 2:

@@ -55,6 +55,7 @@ Workers = Annotated[int, Field(strict=True, ge=0, le=4096)]
 Rows = Annotated[int, Field(strict=True, ge=1, le=10**12)]
 Minutes = Annotated[float, Field(strict=True, gt=0, le=60 * 24 * 30, allow_inf_nan=False)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+Reason = Annotated[str, Field(min_length=8, max_length=500)]
 
 
 class Part(BaseModel):
@@ -123,6 +124,9 @@ class PipelineSpec(Part):
     """Everything a run needs. `recipe` is trained as it is; of a `search`, the winner is.
 
     real_examples: put held-out pictures, series or clips on the page of the report.
+    unchecked: why data of too few entities to be judged are delivered all the same; it stands in the tags of
+    the registry and in the footer of generated files. Without it such a pipeline stops before it delivers.
+    allow: what consumers of the registry may do beside generating.
     """
 
     name: Name
@@ -132,4 +136,6 @@ class PipelineSpec(Part):
     train: Train = Train()
     gate: Gate = Gate()
     real_examples: Annotated[bool, Field(strict=True)] = False
+    unchecked: Reason | None = None
+    allow: tuple[Literal["score", "impute"], ...] = ()
     generate: Generate | None = None
