@@ -169,7 +169,7 @@ def _create(
         experiment = experiment_id(to, EXPERIMENT)
         model = to.create_logged_model(experiment, name=name, source_run_id=run.id, tags=tags)
         folder = package.folder.with_name("model")
-        save_pyfunc(folder, package, code, model_id=model.model_id)
+        save_pyfunc(folder, package, code, model_id=model.model_id, allow=tags.get("allow", ""))
         close_tree(folder)
         to.log_model_artifacts(model.model_id, str(folder))
         to.finalize_logged_model(model.model_id, "READY")

@@ -7,6 +7,7 @@ report to the bit wherever it is done.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from genpipe.progress import Event, Progress, silent
 from genpipe.registry import resolve
 from genpipe.registry.tracking import placed
 from genpipe.schema import Schema
+from genpipe.settings import read_settings
 from genpipe.stages import evaluate_tables as tables
 from genpipe.stages.crossfit import cross_fitted, folds_for
 from genpipe.stages.likelihoods import likelihoods
@@ -168,7 +170,7 @@ def _dataset(bundle: Bundle, given: Dataset | str | None) -> tuple[Dataset, str]
         raise UsageError(
             "NODATASET", where=bundle.uri, found="a model that does not name its dataset", fix="pass dataset="
         )
-    dataset = Dataset(str(given) if given else placed(str(where)))
+    dataset = Dataset(str(given) if given else _at_home(bundle, placed(str(where))))
     if dataset.fingerprint == trained_on:
         return dataset, ""
     if given is None:
@@ -183,6 +185,24 @@ def _dataset(bundle: Bundle, given: Dataset | str | None) -> tuple[Dataset, str]
     return dataset, (
         f"judged against {dataset.fingerprint}, not the dataset trained on ({trained_on or 'unknown'}): "
         "rows seen in training may be in the holdout, and the privacy signal says little"
+    )
+
+
+def _at_home(bundle: Bundle, where: str) -> str:
+    """The place of a dataset that a bundle names, if it was trained here or the place is in the store: a
+    stranger may have named any file of this machine, or any server.
+    """
+    home, model, data = (
+        uri if "://" in uri else os.path.abspath(uri) for uri in (read_settings().store, bundle.uri, where)
+    )
+    if model.startswith(f"{home}/runs/") or data.startswith(f"{home}/"):
+        return where
+    raise UsageError(
+        "NODATASET",
+        where=bundle.uri,
+        found=f"a model from elsewhere that names a dataset outside this store, {where}",
+        expected="one in the store",
+        fix="pass dataset= (--dataset) to say that you mean it",
     )
 
 
