@@ -207,9 +207,8 @@ def test_what_a_generator_never_makes_is_not_told_from_what_it_seldom_makes(
     told = genpipe.score(model, str(tmp_path / "asked.csv")).pandas().log_probability
     bundle = Bundle.open(model)
     least, schema = floors(bundle), pa.schema([("city", pa.string()), ("size", pa.float64())])
-    raw = explain_rows(
-        bundle, pa.RecordBatch.from_pandas(pd.concat([ulm, beyond]), schema, preserve_index=False)
-    )
+    asked = pa.Table.from_pandas(pd.concat([ulm, beyond]), schema, preserve_index=False).combine_chunks()
+    raw = explain_rows(bundle, asked.to_batches()[0])
     assert least["city"] == pytest.approx(math.log(5 / int(bundle.origin["rows"])))
     assert raw["city"].to_pylist()[3] == raw["size"].to_pylist()[7] == -math.inf
     assert told[3] == told[4] and told[0] > told[3] + 2
