@@ -47,6 +47,12 @@ def _place(uri: str) -> str:
     return uri
 
 
+def _reason(text: str) -> str:
+    if not 8 <= len(text.strip()) <= 500:
+        raise _complaint(repr(text[:60]), "a reason, of 8 to 500 characters")
+    return text.strip()
+
+
 Name = Annotated[str, AfterValidator(_name)]
 Place = Annotated[str, AfterValidator(_place)]
 Column = Annotated[str, Field(min_length=1)]
@@ -55,7 +61,7 @@ Workers = Annotated[int, Field(strict=True, ge=0, le=4096)]
 Rows = Annotated[int, Field(strict=True, ge=1, le=10**12)]
 Minutes = Annotated[float, Field(strict=True, gt=0, le=60 * 24 * 30, allow_inf_nan=False)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
-Reason = Annotated[str, Field(min_length=8, max_length=500)]
+Reason = Annotated[str, AfterValidator(_reason)]
 
 
 class Part(BaseModel):

@@ -130,6 +130,10 @@ HEAD = "name: people\nsource: {path: people.csv, kind: tabular}\n"
         ),
         ("gate: {fidelity: 60%}\n", "line 3: gate.fidelity: found '60%'; expected a number"),
         ("generate: {}\n", "line 3: generate.rows: missing"),
+        ("unchecked: true\n", "line 3: unchecked: found True; expected a "),
+        ("unchecked: why\n", "line 3: unchecked: found 'why'; expected a reason, of 8 to 500 characters"),
+        ("real_examples: 1\n", "line 3: real_examples: found 1; expected"),
+        ("allow: [scor]\n", "line 3: allow.0: found 'scor'; expected one of .*did you mean 'score'"),
         (
             "generate: {rows: 5, output: 's3://key:word@b/p'}\n",
             "line 3: generate.output: found a key or password in the URI",
@@ -173,6 +177,13 @@ def test_broken_files(here: Path, text: str | bytes, line: str) -> None:
 def test_names_that_are_refused(name: str) -> None:
     with pytest.raises(SpecError, match="name: found"):
         load_spec({"name": name, "source": {"path": "people.csv"}})
+
+
+def test_a_pattern_for_every_file_of_the_machine_is_not_walked() -> None:
+    with pytest.raises(
+        SpecError, match=r"/\*\*: a pattern for every file of this machine; begin it with the folder"
+    ):
+        load_spec({"name": "a", "source": {"path": "/**"}})
 
 
 def test_a_missing_file_suggests_its_neighbour(here: Path) -> None:
