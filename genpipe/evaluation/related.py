@@ -115,7 +115,7 @@ def _enough(name: str, train: Kin, holdout: Kin, synthetic: Kin) -> None:
             where=name,
             found=f"not enough hold-out rows for the privacy test: {holdout.rows}",
             expected=f"at least {MIN_HOLDOUT} of every table",
-            fix="add data, or raise holdout in the spec",
+            fix="collect more; a spec that delivers all the same says `unchecked: REASON`",
         )
     for what, kin in (("training", train), ("generated", synthetic)):
         if kin.rows < 2:

@@ -265,10 +265,11 @@ def test_requests_that_make_no_sense(registered: Any, model: str, road_home: Pat
     ):
         genpipe.register(made, name="x")
     few = trained(tmp_path / "few", holdout=0.01)
-    with pytest.raises(
-        PrivacyError, match=r"customers: not enough hold-out rows .* raise holdout in the spec"
-    ):
+    with pytest.raises(PrivacyError, match=r"customers: not enough hold-out rows .* `unchecked: REASON`"):
         genpipe.evaluate(few)
+    registered = genpipe.register(few, name="few-shop", unchecked="a rehearsal of the road")
+    told = genpipe.generate_tables(registered, rows=5, workers=0)["customers"].manifest.origin
+    assert told["check"] == "nothing was checked: a rehearsal of the road"
 
 
 def test_data_that_changed_since_training_is_refused(poor: str, tmp_path: Path) -> None:
