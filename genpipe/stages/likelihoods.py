@@ -26,7 +26,7 @@ from genpipe.schema import Schema
 from genpipe.stages.read_off import read_off_guesses
 
 MOST = 10_000  # rows of either side
-FEW = 300  # of those whose likelihood is computed one by one
+FEW, POSITIONS = 300, 2**17  # of those whose likelihood is computed one by one, and their positions
 PIECE = 4096
 
 
@@ -41,12 +41,16 @@ def evidence(bundle: Bundle, dataset: Dataset, seed: int) -> Evidence:
 
 
 def likelihoods(bundle: Bundle, dataset: Dataset, seed: int) -> Likelihoods | None:
-    """Of rows of both splits, at most MOST each, FEW of texts; None for a family without likelihood."""
+    """Of rows of both splits, at most MOST each, FEW of texts and series; None for a family without
+    likelihood, and for windows of series that nobody tells apart: they are not independent.
+    """
     if isinstance(bundle.family, Knowing) and isinstance(bundle.codec, TabularCodec):
         train, unseen = (_whole(bundle.codec, rows) for rows in _sides(dataset, MOST, seed))
         nats = _nats(bundle, train), _nats(bundle, unseen)
-    elif isinstance(bundle.family, SequenceModel) and dataset.schema.kind == "text":
-        train, unseen = _sides(dataset, FEW, seed)
+    elif isinstance(bundle.family, SequenceModel) and (
+        dataset.schema.kind == "text" or (dataset.schema.kind == "series" and dataset.schema.about)
+    ):
+        train, unseen = _sides(dataset, max(1, min(FEW, POSITIONS // bundle.spec.shape[0])), seed)
         nats = _each(bundle, train, seed), _each(bundle, unseen, seed)
     else:
         return None

@@ -14,7 +14,7 @@ from genpipe.dataset import Dataset, commit, new_attempt, write_part
 from genpipe.errors import PrivacyError
 from genpipe.evaluation import Report
 from genpipe.evaluation.inference import read_off
-from genpipe.schema import Category, Integer, Schema, Text
+from genpipe.schema import Category, Identifier, Integer, Schema, Series, Text
 from genpipe.stages.evaluate import evaluate
 from genpipe.stages.likelihoods import evidence
 from genpipe.stages.read_off import COLUMNS, TRIED
@@ -155,6 +155,31 @@ def test_documents_have_a_likelihood_by_character(home: Path) -> None:
     assert found is not None and (len(found.train), len(found.unseen)) == (120, 60)
     assert (found.train < 0).all() and -5 < found.train.mean() < -1  # nats a character
     assert abs(found.train.mean() - found.unseen.mean()) < 0.2
+
+
+def test_series_have_a_likelihood_where_a_column_tells_them_apart(home: Path) -> None:
+    rng = np.random.default_rng(0)
+
+    def walks(people: int, first: int) -> pa.Table:
+        values = np.cumsum(rng.normal(0, 1, (people * 3, 12)), 1)
+        return pa.table({"pulse": values.tolist(), "who": [f"p{first + i // 3}" for i in range(people * 3)]})
+
+    fields = (Series(name="pulse", length=12), Identifier(name="who"))
+    rows = walks(40, 0), walks(25, 40)
+    for key, wanted in ((("who",), [40, 25]), ((), None)):
+        schema = Schema(kind="series", fields=fields, key=key)
+        data = committed(home / f"store/datasets/pulse-{len(key)}", schema, *rows)
+        training = {"steps": 10, "batch_size": 16}
+        model = train(data, recipe={"base": "series_recurrent", "training": training}, name="pulse")
+        found = evidence(Bundle.open(model.uri), data, 0).likelihoods
+        if wanted is None:
+            assert found is None
+        else:
+            assert (
+                found is not None and found.train_entities is not None and found.unseen_entities is not None
+            )
+            assert [len(set(e.tolist())) for e in (found.train_entities, found.unseen_entities)] == wanted
+            assert np.isfinite(found.train).all() and len(found.train) == 120
 
 
 def test_a_report_of_the_version_before_opens_and_is_drawn() -> None:
