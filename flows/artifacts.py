@@ -48,6 +48,7 @@ def show_scores(name: str, report: dict[str, Any]) -> None:
         }
         for s in report["scores"]
     ]
+    rows = rows or [{"score": "none", "meaning": report["headline"]}]
     show_table(rows, key=slug(name, "scores"), description=report["headline"])
 
 

@@ -56,11 +56,14 @@ def pipeline(spec: str | PipelineSpec, tag: str = "") -> dict[str, Any]:
         model=model["uri"],
         dataset=dataset["uri"],
         seed=checked.train.seed,
+        real_examples=checked.real_examples,
+        unchecked=checked.unchecked or "",
     )
     show_scores(checked.name, report)
     show_samples(checked.name, report)
     check_gate(report, checked.gate)
-    registered = clock("register", register_step, model["uri"], name=checked.name, report=report)
+    terms = {"unchecked": checked.unchecked or "", "allow": checked.allow}
+    registered = clock("register", register_step, model["uri"], name=checked.name, report=report, **terms)
     show_links(checked.name, report, registered)
     made = clock("generate", _generate, checked, registered["uri"], tag) if checked.generate else None
     return Summary(

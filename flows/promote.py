@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -17,22 +18,31 @@ from genpipe.progress import Progress
 
 
 @step("evaluate", cached=True)
-def evaluate_step(model: str, *, dataset: str | None, seed: int) -> dict[str, Any]:
-    from genpipe.stages.evaluate import evaluate
+def evaluate_step(
+    model: str, *, dataset: str | None, seed: int, real_examples: bool = False, unchecked: str = ""
+) -> dict[str, Any]:
+    from genpipe.stages.register import evaluate_or_say
 
-    return evaluate(model, dataset, seed=seed, progress=tell()).model_dump(mode="json")
+    report = evaluate_or_say(
+        model, dataset, unchecked=unchecked, seed=seed, real_examples=real_examples, progress=tell()
+    )
+    return report.model_dump(mode="json")
 
 
 @step("register")
-def register_step(model: str, *, name: str, report: dict[str, Any]) -> dict[str, Any]:
+def register_step(
+    model: str, *, name: str, report: dict[str, Any], unchecked: str = "", allow: Sequence[str] = ()
+) -> dict[str, Any]:
     from genpipe.evaluation.report import Report
     from genpipe.stages.register import register
 
-    return asdict(register(model, name=name, report=Report.model_validate(report), progress=tell()))
+    judged = Report.model_validate(report)
+    made = register(model, name=name, report=judged, unchecked=unchecked, allow=allow, progress=tell())
+    return asdict(made)
 
 
 def report_exists(report: dict[str, Any]) -> bool:
-    return store.exists(report["uri"])
+    return report["verdict"] == "unchecked" or store.exists(report["uri"])
 
 
 def check_gate(report: dict[str, Any], gate: Gate) -> None:
@@ -40,6 +50,8 @@ def check_gate(report: dict[str, Any], gate: Gate) -> None:
     from genpipe.evaluation.report import Report
 
     checked = Report.model_validate(report)
+    if checked.verdict == "unchecked":  # the spec says why it goes on
+        return
     checked.check()
     fidelity = checked.score("fidelity")
     reached, best = fidelity.value or 0.0, fidelity.ceiling
@@ -62,15 +74,21 @@ def promote(
     fidelity: Annotated[float, Field(ge=0, le=1)] | None = None,
     relative: Annotated[float, Field(ge=0, le=1)] | None = None,
     seed: Annotated[int, Field(ge=0)] = 0,
+    unchecked: str = "",
     *,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Judge a bundle on its holdout, register it, and make it champion if it beats the present one."""
+    """Judge a bundle on its holdout, register it, and make it champion if it beats the present one.
+
+    unchecked: why it goes on where too few entities tell nothing.
+    """
     with listening(progress):
-        report = remembered(evaluate_step, report_exists, model=model, dataset=dataset, seed=seed)
+        report = remembered(
+            evaluate_step, report_exists, model=model, dataset=dataset, seed=seed, unchecked=unchecked
+        )
         show_scores(name, report)
         show_samples(name, report)
         check_gate(report, Gate(fidelity=fidelity, relative=relative))
-        registered = register_step(model, name=name, report=report)
+        registered = register_step(model, name=name, report=report, unchecked=unchecked)
     show_links(name, report, registered)
     return registered

@@ -70,10 +70,12 @@ def tables(spec: str | dict[str, Any]) -> dict[str, Any]:
         model=model["uri"],
         dataset=None,
         seed=checked.seed,
+        unchecked=checked.unchecked or "",
     )
     show_scores(checked.name, report)
     check_gate(report, checked.gate)
-    registered = clock("register", register_step, model["uri"], name=checked.name, report=report)
+    terms = {"unchecked": checked.unchecked or ""}
+    registered = clock("register", register_step, model["uri"], name=checked.name, report=report, **terms)
     show_links(checked.name, report, registered)
     made = clock("generate", _generate, checked, registered["uri"]) if checked.generate else None
     return Summary(

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -220,6 +220,11 @@ def image_bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
     fields = (Image(name="image", height=8, width=8, channels=1), Category(name="label"))
     schema = Schema(kind="image", fields=fields, target="label")
     return untrained(RECIPES["image_gan"](), schema, rows, tmp_path_factory.mktemp("image"))
+
+
+@pytest.fixture(scope="session")
+def make_untrained() -> Callable[[Recipe, Schema, dict[str, list], Path], str]:
+    return untrained
 
 
 def untrained(recipe: Recipe, schema: Schema, rows: dict[str, list], folder: Path) -> str:

@@ -60,7 +60,7 @@ def explain_rows(bundle: Bundle, batch: pa.RecordBatch) -> pa.RecordBatch:
     unit, that this generator gives the value there, given the target, if the batch has it, and the learnt
     columns before it.
 
-    Their sum is the row's. Minus infinity for a value that the generator never makes.
+    Their sum is the row's. Minus infinity for a value that the generator never makes; see floor.py.
     """
     codec = knowing(bundle.family, bundle.codec)[1]
     tokens = torch.from_numpy(_tokens(bundle, batch, fill=False)).to(bundle.device)

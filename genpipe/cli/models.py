@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from genpipe.cli.app import Name, Seed, app
-from genpipe.cli.output import dataset_of, echo, pairs, recipe_of, say, scores, staged
+from genpipe.cli.output import dataset_of, echo, pairs, recipe_of, say, scores, staged, warn
 
 
 @app.command()
@@ -47,6 +47,10 @@ def train(
 
     model = staged("train", work)
     say(model=model.uri, steps=model.steps, seconds=round(model.seconds, 1), **model.metrics)
+    from genpipe.dataset import Dataset
+    from genpipe.stages.checked import training_note
+
+    warn(training_note(Dataset(model.dataset_uri)))
 
 
 @app.command()
@@ -95,6 +99,13 @@ def evaluate(
     dataset: Annotated[str | None, typer.Option(help="By default the one it was trained on.")] = None,
     rows: Annotated[int | None, typer.Option(min=2, help="Generated rows to judge.")] = None,
     seed: Seed = 0,
+    real_examples: Annotated[
+        bool, typer.Option("--real-examples", help="Show held-out pictures, series, clips: for you alone.")
+    ] = False,
+    folds: Annotated[
+        int | None,
+        typer.Option(min=0, help="Of few entities: models to judge by those each has not seen; 0: never."),
+    ] = None,
 ) -> None:
     """Score a generator against held-out real data, and write an HTML report. Of related tables (what
     train-tables printed) rows are those without parents, and a dataset is another such model.
@@ -108,7 +119,13 @@ def evaluate(
         from genpipe.stages.evaluate import evaluate
 
         return evaluate(
-            model, dataset_of(dataset) if dataset else None, rows=rows, seed=seed, progress=progress
+            model,
+            dataset_of(dataset) if dataset else None,
+            rows=rows,
+            seed=seed,
+            real_examples=real_examples,
+            folds=folds,
+            progress=progress,
         )
 
     report = staged("evaluate", work)
@@ -120,17 +137,35 @@ def evaluate(
 def register(
     model: Annotated[str, typer.Argument(help="A bundle's URI, or what train-tables printed.")],
     name: Annotated[str, typer.Option(help="The name consumers load: models:/NAME@champion.")],
+    despite: Annotated[
+        str, typer.Option(help="Why one that copies or leaks is published all the same; recorded for all.")
+    ] = "",
+    unchecked: Annotated[
+        str, typer.Option(help="Why one that too few entities can tell of is; recorded for all to see.")
+    ] = "",
+    allow: Annotated[
+        str, typer.Option(help="What consumers may do with it beside generating: score, impute, or both.")
+    ] = "",
 ) -> None:
     """Register a generator in MLflow. It becomes champion if it beats the present one on the same holdout.
+    One that copies, leaks, or that nobody can judge is refused (exit code 5), unless a reason is given.
 
     \b
     genpipe register .genpipe/store/runs/people-1a2b/bundle --name people
+    genpipe register <model> --name people --allow score,impute
     """
 
     def work(progress: Any) -> Any:
         from genpipe.stages.register import register
 
-        return register(model, name=name, progress=progress)
+        return register(
+            model,
+            name=name,
+            despite=despite,
+            unchecked=unchecked,
+            allow=[verb.strip() for verb in allow.split(",") if verb.strip()],
+            progress=progress,
+        )
 
     made = staged("register", work)
     say(model=made.uri, alias=made.alias, reason=getattr(made, "reason", ""))
@@ -184,3 +219,4 @@ def generate(
 
     made = staged("generate", work)
     say(dataset=made.uri, rows=made.rows("generated"), parts=len(made.parts("generated")))
+    warn(made.manifest.origin.get("check", ""))

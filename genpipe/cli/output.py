@@ -35,6 +35,12 @@ def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
     typer.echo(shown_lines(text), err=err, nl=nl)
 
 
+def warn(text: str) -> None:
+    """One loud line, below all others and on stderr, of what somebody must know who uses this."""
+    if text:
+        echo(f"genpipe: WARNING {text}", err=True)
+
+
 def say(**facts: Any) -> None:
     width = max(map(len, facts))
     for key, value in facts.items():

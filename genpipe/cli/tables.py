@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from genpipe.cli.app import Seed, app
-from genpipe.cli.output import pairs, say, staged
+from genpipe.cli.output import pairs, say, staged, warn
 
 
 @app.command()
@@ -69,3 +69,4 @@ def generate_tables(
 
     made = staged("generate-tables", work)
     say(tables=made.uri, **{name: f"{data.rows()} rows" for name, data in made.items()})
+    warn(next(iter(made.values())).manifest.origin.get("check", ""))

@@ -183,7 +183,12 @@ def subset(table: pa.Table, rows: int, seed: int) -> pa.Table:
     """At most `rows` rows, drawn without replacement and kept in order."""
     if table.num_rows <= rows:
         return table
-    return table.take(pa.array(drawn(numpy_rng(seed, "evaluation", "subset"), table.num_rows, rows)))
+    return table.take(pa.array(kept_rows(table.num_rows, rows, seed)))
+
+
+def kept_rows(count: int, rows: int, seed: int) -> np.ndarray:
+    """The places of the rows that `subset` keeps of so many."""
+    return drawn(numpy_rng(seed, "evaluation", "subset"), count, rows)
 
 
 def numbers(column: pa.ChunkedArray, name: str) -> np.ndarray:

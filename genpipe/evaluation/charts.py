@@ -116,15 +116,15 @@ def courses(lines: np.ndarray, low: float, high: float, *, cls: str, label: str,
 
 
 def fan(
-    real: np.ndarray, made: np.ndarray, low: float, high: float, *, label: str, height: int = 120
+    real: np.ndarray | None, made: np.ndarray, low: float, high: float, *, label: str, height: int = 120
 ) -> Markup:
-    """Median and 10-90 % band over steps, generated over real; inputs (N, T)."""
-    x = np.linspace(0, WIDTH, real.shape[1])
+    """Median and 10-90 % band over steps, generated over real; inputs (3, T): 10 %, 50 %, 90 %."""
+    x = np.linspace(0, WIDTH, made.shape[1])
     body = ""
     for values, cls in ((real, "real"), (made, "made")):
-        bottom, middle, top = (
-            _scaled(q, low, high, height) for q in np.quantile(values, (0.1, 0.5, 0.9), axis=0)
-        )
+        if values is None:
+            continue
+        bottom, middle, top = (_scaled(q, low, high, height) for q in values)
         ring = _points(np.r_[x, x[::-1]], np.r_[top, bottom[::-1]])
         body += f'<polygon class="band {cls}-band" points="{ring}"/>'
         body += f'<polyline class="median {cls}-line" points="{_points(x, middle)}"/>'

@@ -107,6 +107,14 @@ def lines(tables: Tables, name: str) -> Iterator[tuple[str, np.ndarray]]:
         kin = tables[kin.parent]
 
 
+def family(tables: Tables, name: str) -> np.ndarray:
+    """(rows,) the row without a parent that each row of a table descends from, or is."""
+    found = np.arange(tables[name].rows)
+    for _, rows in lines(tables, name):
+        found = rows
+    return found
+
+
 @dataclass(frozen=True)
 class Flat:
     """One table made of several. own, above, before: names of the row's own columns, of those of its

@@ -1,8 +1,9 @@
 """`report.html`: one self-contained page. Everything is inline, everything that came from data is escaped.
 
-Generated rows are shown as they are. Of real data the page shows distributions, and for images, series and
-audio a few *holdout* records beside the generated ones, unless `real_examples` is off; never a training row,
-and never a real table row or text.
+Generated rows are shown as they are, unless they copy. Of real data the page shows distributions, of which
+each bar and bin has at least five entities in it (crowd.py). With `real_examples` there are a few *holdout*
+images, series and clips beside the generated ones, and the page says so at its top; never a training row, and
+never a real table row or text.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ import numpy as np
 import pyarrow as pa
 
 from genpipe import store
-from genpipe.constraints import NUMBERS
 from genpipe.evaluation import JUDGES, charts, pictures
 from genpipe.evaluation.audio import log_mel
-from genpipe.evaluation.base import Judge, View, numbers
+from genpipe.evaluation.base import Judge
+from genpipe.evaluation.crowd import bands, ends, whose
 from genpipe.evaluation.report import Report
-from genpipe.evaluation.tabular import TabularJudge, association_matrix
+from genpipe.evaluation.table_page import tabular
 from genpipe.schema import Schema
 from genpipe.seeds import numpy_rng
 
-MAX_COLUMNS, MAX_HEAT, EXAMPLE_ROWS, LINES, CLIPS = 40, 24, 8, 24, 8
+REAL_KINDS = ("image", "series", "audio")  # of which real examples may be shown
+LINES, CLIPS = 24, 8
 
 History = Sequence[Mapping[str, float]]
 
@@ -37,7 +39,7 @@ def write_report(
     schema: Schema,
     history: History = (),
     title: str = "",
-    real_examples: bool = True,
+    real_examples: bool = False,
 ) -> str:
     """Write the page to `uri` (local or s3://) and return it.
 
@@ -70,6 +72,8 @@ def render(
     judge = JUDGES[schema.kind](holdout, schema, seed=report.seed)
     sections = {"tabular": tabular, "image": _image, "series": _series, "text": _text, "audio": _audio}
     show = sections[schema.kind](judge, holdout, synthetic, report.seed, real_examples)
+    if schema.kind == "series" and withheld(report) and not real_examples:
+        show["channels"] = [(name, drawn[:1]) for name, drawn in show["channels"]]
     return fill(report, show, title=title, history=history, real_examples=real_examples)
 
 
@@ -92,8 +96,17 @@ def fill(
         show=show,
         curves=_curves(history),
         distances=_distances(report),
-        real_examples=real_examples,
+        real_examples=real_examples and show["kind"] in REAL_KINDS,
+        withheld="" if real_examples else withheld(report),
     )
+
+
+def withheld(report: Report) -> str:
+    """Why the single rows that a generator makes are not shown, or an empty string: they may be real ones."""
+    every = [report, *report.tables.values()]
+    if any(one.verdict in ("copies", "leaks") for one in every):
+        return "Generated rows are left out: the generator copies its training data or tells of it."
+    return ""
 
 
 def _distances(report: Report) -> Any:
@@ -125,92 +138,6 @@ def _curves(history: History) -> list[tuple[str, Any]]:
     return found
 
 
-def tabular(
-    judge: Judge, holdout: pa.Table, synthetic: pa.Table, seed: int, real_examples: bool
-) -> dict[str, Any]:
-    assert isinstance(judge, TabularJudge)
-    made = judge.view(synthetic)
-    shapes = judge.shapes(made)
-    fields = [f for f in judge.schema.fields if f.name in shapes]
-    worst = sorted(shapes, key=lambda n: shapes[n])[:MAX_COLUMNS]
-    columns = [
-        (f.name, f.kind, shapes[f.name], _marginal(f.name, f.kind, holdout, synthetic))
-        for f in fields
-        if f.name in worst
-    ]
-    names = [*judge.numeric, *judge.choices]
-    examples = [_plain(column).to_pylist() for column in synthetic.slice(0, EXAMPLE_ROWS).columns]
-    rows = [[_cell(v) for v in row] for row in zip(*examples, strict=True)]
-    return {
-        "kind": "tabular",
-        "columns": columns,
-        "heat": heat(judge, made, names[:MAX_HEAT]) if len(names) > 1 else [],
-        "names": synthetic.column_names,
-        "rows": rows,
-    }
-
-
-def heat(
-    judge: TabularJudge, made: View, names: list[str], labels: list[str] | None = None
-) -> list[tuple[str, Any]]:
-    """What each of these columns tells of the others: in real rows, in generated ones, the difference."""
-    every = [*judge.numeric, *judge.choices]
-    at, names = [every.index(name) for name in names], labels or names
-    real, other = (association_matrix(d[:, at]) for d in (judge.digits, judge.digitise(made)))
-    return [
-        ("real", charts.heatmap(real, names, label="associations of real columns", cls="heat-real")),
-        (
-            "generated",
-            charts.heatmap(other, names, label="associations of generated columns", cls="heat-made"),
-        ),
-        ("difference", charts.heatmap(np.abs(real - other), names, label="difference", cls="heat-diff")),
-    ]
-
-
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Times as text: Python's own have no year 0, which a zone may shift year 1 to, and no nanoseconds."""
-    return column.cast(pa.string()) if pa.types.is_temporal(column.type) else column
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:,.6g}"
-    return str(value)[:60]
-
-
-def _marginal(name: str, kind: str, holdout: pa.Table, synthetic: pa.Table) -> Any:
-    if kind in NUMBERS:
-        real, made = (v[~np.isnan(v)] for v in (numbers(t.column(name), name) for t in (holdout, synthetic)))
-        if not len(real) or not len(made):
-            return charts.paired_bars(
-                [pictures.MISSING], [float(not len(real))], [float(not len(made))], label=name
-            )
-        low, high = (float(v) for v in np.quantile(real, (0.01, 0.99)))
-        high = high if high > low else low + 1.0
-        edges = np.linspace(low, high, min(24, max(6, len(real) // 12)) + 1)
-        shares = [np.histogram(np.clip(v, low, high), edges)[0] / len(v) for v in (real, made)]
-        ends = [_moment(v, holdout.column(name).type) for v in (low, high)]
-        return charts.histogram(
-            shares[0].tolist(), shares[1].tolist(), *ends, label=f"distribution of {name}"
-        )
-    real, made = (pictures.frequencies(t.column(name)) for t in (holdout, synthetic))
-    names = list(real)[:8]
-    return charts.paired_bars(
-        names, [real[n] for n in names], [made.get(n, 0.0) for n in names], label=f"frequencies of {name}"
-    )
-
-
-def _moment(value: float, kind: pa.DataType) -> str:
-    """A tick for a number or a point in time."""
-    if pa.types.is_date(kind):
-        return str(pa.scalar(int(value), pa.int32()).cast(pa.date32()).as_py())
-    if pa.types.is_timestamp(kind):
-        return str(np.datetime64(int(value), kind.unit).astype("datetime64[D]"))
-    return charts.short(value)
-
-
 def _image(
     judge: Judge, holdout: pa.Table, synthetic: pa.Table, seed: int, real_examples: bool
 ) -> dict[str, Any]:
@@ -234,12 +161,18 @@ def _series(
     judge: Judge, holdout: pa.Table, synthetic: pa.Table, seed: int, real_examples: bool
 ) -> dict[str, Any]:
     real, made = judge.real.x, judge.view(synthetic.slice(0, 2000)).x
+    who = whose(judge.thin(holdout), judge.schema)
     rng = numpy_rng(seed, "evaluation", "show")
     channels = []
     for c, name in enumerate(judge.main("series")[:8]):
         a, b = real[..., c], made[..., c]
-        low, high = (float(v) for v in np.quantile(a, (0.005, 0.995)))
-        drawn = [("both: median and 10–90 % band", charts.fan(a, b, low, high, label=f"{name}: bands"))]
+        low, high = ends(a.ravel(), np.repeat(who, a.shape[1]), (0.005, 0.995)) or (
+            float(v) for v in np.quantile(b, (0.005, 0.995))
+        )
+        band = bands(a, who)
+        told = "both: median and 10–90 % band" if band is not None else "generated: median and 10–90 % band"
+        made_band = np.quantile(b, (0.1, 0.5, 0.9), axis=0)
+        drawn = [(told, charts.fan(band, made_band, low, high, label=f"{name}: bands"))]
         for words, values, cls in (("real (holdout)", a, "real-line"), ("generated", b, "made-line")):
             if words == "generated" or real_examples:
                 lines = values[rng.permutation(len(values))[:LINES]]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import textwrap
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from PIL import Image as Picture
 
 from genpipe import store
 from genpipe.evaluation.base import Judge, numbers
+from genpipe.evaluation.crowd import bands, bins, crowded, ends, whose
 from genpipe.evaluation.series import windows
 from genpipe.schema import Schema
 from genpipe.seeds import numpy_rng
@@ -79,19 +81,31 @@ def by_class(
     return [(name, rng.permutation(found)[:per_class]) for name, found in groups]
 
 
-def frequencies(column: pa.ChunkedArray) -> dict[str, float]:
-    """The share of each value, the commonest first and equal ones by name."""
-    counted = column.cast(pa.string()).fill_null(MISSING).value_counts().to_pylist()
-    counted.sort(key=lambda c: (-c["counts"], c["values"]))
-    return {c["values"]: c["counts"] / len(column) for c in counted}
+def frequencies(column: pa.ChunkedArray, who: np.ndarray | None = None) -> dict[str, float]:
+    """The share of each value, the commonest first and equal ones by name. who: the entity of each row, of
+    real ones: what few of them have is left out.
+    """
+    coded = column.cast(pa.string()).fill_null(MISSING).combine_chunks().dictionary_encode()
+    names, places = coded.dictionary.to_pylist(), coded.indices.to_numpy()
+    counts = np.bincount(places, minlength=len(names))
+    kept = np.ones(len(names), bool) if who is None else crowded(places, who, len(names))
+    order = sorted(np.flatnonzero(kept), key=lambda i: (-counts[i], names[i]))
+    return {names[i]: float(counts[i]) / len(column) for i in order}
 
 
 def sample_grid(
-    table: pa.Table, schema: Schema, path: str, *, real: pa.Table | None = None, seed: int = 0
+    table: pa.Table,
+    schema: Schema,
+    path: str,
+    *,
+    real: pa.Table | None = None,
+    seed: int = 0,
+    withheld: str = "",
 ) -> str:
     """Draw generated rows as `path` (a PNG, local or s3://); returns the path.
 
     real: for tables and series, drawn behind as distributions. Its rows are never shown.
+    withheld: why single generated rows are not shown either; this text stands in their place.
     """
     draw = {
         "image": _images,
@@ -100,8 +114,13 @@ def sample_grid(
         "text": _documents,
         "audio": _spectrograms,
     }
-    store.write_bytes(path, draw[schema.kind](table, schema, real, seed))
+    draws = draw[schema.kind] if not withheld or schema.kind == "tabular" else _nothing(withheld)
+    store.write_bytes(path, draws(table, schema, real, seed))
     return path
+
+
+def _nothing(why: str) -> Callable[..., bytes]:
+    return lambda *_: _save(_figure(9, 0.6, why))
 
 
 def _save(figure: Figure) -> bytes:
@@ -165,50 +184,65 @@ def _images(table: pa.Table, schema: Schema, real: pa.Table | None, seed: int) -
 
 
 def _marginals(table: pa.Table, schema: Schema, real: pa.Table | None, seed: int) -> bytes:
-    from matplotlib.ticker import MaxNLocator
-
     fields = [f for f in schema.fields if f.kind not in ("identifier", "text")][:16]
     figure = _figure(
         9,
         1.7 * -(-len(fields) // 4) + 0.4,
         "generated columns" + (" over real ones (grey)" if real is not None else ""),
     )
+    who = whose(real, schema) if real is not None else None
     for axis, field in zip(_grid(figure, len(fields), 4), fields, strict=True):
         axis.set_title(field.name[:24], fontsize=8, color=INK, loc="left")
         axis.set_yticks([])
-        sides = [t.column(field.name) for t in (real, table) if t is not None]
+        sides = [(t.column(field.name), w) for t, w in ((real, who), (table, None)) if t is not None]
         if field.kind in ("category", "boolean"):
-            found = [frequencies(s) for s in sides]
-            names = list(found[0])[:8]
-            for k, shares in enumerate(found):
-                thick = 0.8 / len(found)
-                axis.barh(
-                    np.arange(len(names)) + k * thick,
-                    [shares.get(n, 0.0) for n in names],
-                    thick,
-                    color=MADE if k == len(found) - 1 else REAL,
-                )
-            axis.set_yticks(np.arange(len(names)) + 0.2, [n[:14] for n in names])
-            axis.set_xticks([])
-            axis.invert_yaxis()
+            _bars(axis, [frequencies(column, w) for column, w in sides])
         else:
-            columns = [v[~np.isnan(v)] for v in (numbers(s, field.name) for s in sides)]
-            every = np.concatenate(columns)
-            low, high = np.quantile(every, (0.005, 0.995)) if len(every) else (0.0, 1.0)
-            bins = np.linspace(low, high if high > low else low + 1, 31)
-            for k, column in enumerate(columns):
-                last = k == len(columns) - 1
-                style = (
-                    {"histtype": "step", "color": MADE, "linewidth": 1.4}
-                    if last
-                    else {"color": REAL, "alpha": 0.7}
-                )
-                weights = np.full(len(column), 1 / max(1, len(column)))
-                axis.hist(np.clip(column, low, high), bins=bins, weights=weights, **style)
-            axis.xaxis.set_major_locator(MaxNLocator(4))
+            _bins(axis, [(numbers(column, field.name), w) for column, w in sides])
             if field.kind in ("timestamp", "date"):
                 axis.set_xticks([])
     return _save(figure)
+
+
+def _bars(axis: Any, found: list[dict[str, float]]) -> None:
+    """Shares of the commonest values, those of the last of `found` (generated) in colour."""
+    names = list(found[0] or found[-1])[:8]
+    thick = 0.8 / len(found)
+    for k, shares in enumerate(found):
+        axis.barh(
+            np.arange(len(names)) + k * thick,
+            [shares.get(n, 0.0) for n in names],
+            thick,
+            color=MADE if k == len(found) - 1 else REAL,
+        )
+    axis.set_yticks(np.arange(len(names)) + 0.2, [n[:14] for n in names])
+    axis.set_xticks([])
+    axis.invert_yaxis()
+
+
+def _bins(axis: Any, sides: list[tuple[np.ndarray, np.ndarray | None]]) -> None:
+    """Histograms: real values filled, as far as enough entities are in a bin, generated ones outlined."""
+    from matplotlib.ticker import MaxNLocator
+
+    here = [~np.isnan(values) for values, _ in sides]
+    kept = [(v[m], w if w is None else w[m]) for (v, w), m in zip(sides, here, strict=True)]
+    made, (first, who) = kept[-1][0], kept[0]
+    frame = ends(first, who, (0.005, 0.995)) if who is not None else None
+    low, high = frame or (np.quantile(made, (0.005, 0.995)) if len(made) else (0.0, 1.0))
+    number = 30 if who is None else min(30, max(6, len(first) // 20))
+    edges = np.linspace(low, high if high > low else low + 1, number + 1)
+    if who is not None:
+        axis.bar(edges[:-1], bins(first, who, edges), np.diff(edges), align="edge", color=REAL, alpha=0.7)
+    weights = np.full(len(made), 1 / max(1, len(made)))
+    axis.hist(
+        np.clip(made, edges[0], edges[-1]),
+        bins=edges,
+        weights=weights,
+        histtype="step",
+        color=MADE,
+        linewidth=1.4,
+    )
+    axis.xaxis.set_major_locator(MaxNLocator(4))
 
 
 def _courses(table: pa.Table, schema: Schema, real: pa.Table | None, seed: int) -> bytes:
@@ -219,12 +253,14 @@ def _courses(table: pa.Table, schema: Schema, real: pa.Table | None, seed: int) 
         "generated series" + (" over the real 10-90 % band (grey)" if real is not None else ""),
     )
     pick = pa.array(np.sort(numpy_rng(seed, "evaluation", "show").permutation(table.num_rows)[:20]))
+    who = whose(real, schema) if real is not None else np.zeros(0, np.int64)
     for axis, field in zip(_grid(figure, len(fields), min(2, len(fields))), fields, strict=True):
         axis.set_title(field.name[:32], fontsize=8, color=INK, loc="left")
         if real is not None:
             known = windows(real.column(field.name), field.length, field.name)
-            low, high = np.quantile(known, (0.1, 0.9), axis=0)
-            axis.fill_between(np.arange(field.length), low, high, color=REAL, alpha=0.4, linewidth=0)
+            if (band := bands(known, who)) is not None:
+                steps = np.arange(field.length)
+                axis.fill_between(steps, band[0], band[2], color=REAL, alpha=0.4, linewidth=0)
         lines = windows(table.column(field.name).take(pick), field.length, field.name)
         axis.plot(lines.T, color=MADE, alpha=0.45, linewidth=0.7)
     return _save(figure)

@@ -28,7 +28,8 @@ import numpy as np
 import pyarrow as pa
 
 from genpipe.errors import DataError, PrivacyError
-from genpipe.evaluation.assess import GRADES, MIN_HOLDOUT
+from genpipe.evaluation.assess import MIN_HOLDOUT
+from genpipe.evaluation.attacks import Evidence
 from genpipe.evaluation.base import kolmogorov_smirnov, one_thread
 from genpipe.evaluation.kin import (
     Kin,
@@ -43,9 +44,11 @@ from genpipe.evaluation.kin import (
 )
 from genpipe.evaluation.report import Report, Score, Verdict
 from genpipe.evaluation.trends import Ends, Sides, popularity, references, trends
+from genpipe.evaluation.verdict import GRADES
 from genpipe.seeds import numpy_rng
 
 ENDS = ("value", "ceiling", "floor")
+ATTACKS = ("membership", "read_off", "single_values", "single_pairs")
 
 TITLES = {
     "tables": ("Each table", "columns of each table by itself, as if there were no other"),
@@ -80,9 +83,11 @@ def evaluate_related(
     *,
     seed: int = 0,
     lineage: Mapping[str, Any] | None = None,
+    evidence: Mapping[str, Evidence] | None = None,
 ) -> Report:
     """Judge generated tables against held-out families; deterministic for equal tables and seed.
 
+    evidence: of the generator of each table, see attacks.py.
     Raises PrivacyError where a table has fewer than 50 held-out rows.
     """
     for name, kin in holdout.items():
@@ -93,7 +98,7 @@ def evaluate_related(
     with one_thread():
         for name, kin in holdout.items():
             if kin.fields:
-                _table(parts, sides, name)
+                _table(parts, sides, name, (evidence or {}).get(name))
             if kin.parent is not None:
                 _cardinality(parts, sides, name, kin.parent)
                 _dependence(parts, sides, name)
@@ -110,7 +115,7 @@ def _enough(name: str, train: Kin, holdout: Kin, synthetic: Kin) -> None:
             where=name,
             found=f"not enough hold-out rows for the privacy test: {holdout.rows}",
             expected=f"at least {MIN_HOLDOUT} of every table",
-            fix="add data, or raise holdout in the spec",
+            fix="collect more; a spec that delivers all the same says `unchecked: REASON`",
         )
     for what, kin in (("training", train), ("generated", synthetic)):
         if kin.rows < 2:
@@ -121,9 +126,10 @@ def _ends(score: Score) -> Ends:
     return {end: getattr(score, end) for end in ENDS}
 
 
-def _table(parts: Parts, sides: Sides, name: str) -> None:
-    train, holdout, made = (tables[name] for tables in (sides.train, sides.holdout, sides.synthetic))
-    parts.reports[name] = sides.judged(train.columns, holdout.columns, made.columns, holdout.schema)
+def _table(parts: Parts, sides: Sides, name: str, evidence: Evidence | None) -> None:
+    train, holdout, made = (tables[name].columns for tables in (sides.train, sides.holdout, sides.synthetic))
+    schema = sides.holdout[name].schema
+    parts.reports[name] = sides.judged(name, (train, holdout, made), schema, evidence)
     parts.add("tables", name, _ends(parts.reports[name].score("fidelity")))
 
 
@@ -169,7 +175,7 @@ def _families(parts: Parts, sides: Sides, name: str) -> None:
         aggregated(tables, name, sides.values) for tables in (sides.holdout, sides.synthetic, sides.train)
     )
     what = f"{name} with {', '.join(children_of(sides.holdout, name))}"
-    parts.reports[what] = sides.judged(known.columns, real.columns, made.columns, real.schema)
+    parts.reports[what] = sides.judged(name, (known.columns, real.columns, made.columns), real.schema)
     parts.add("families", what, _ends(parts.reports[what].score("fidelity")))
     if real.above:
         ceiling = known.columns.filter(pa.array(sides.kept[name]))
@@ -193,9 +199,7 @@ def _report(parts: Parts, sides: Sides, lineage: dict[str, Any]) -> Report:
     for group in groups:
         title, words = TITLES[group]
         scores.append(_score(group, title, words, {end: parts.mean(group, end) for end in ENDS}))
-    worst = max(parts.reports, key=lambda name: _nearness(parts.reports[name]))
-    for score in (parts.reports[worst].score(name) for name in ("privacy", "copies")):
-        scores.append(score.model_copy(update={"meaning": f"{score.meaning}; of {worst}, the worst"}))
+    scores += _attacks(parts.reports)
     integrity = _integrity(sides.synthetic)
     least = min(integrity.values(), default=1.0)
     words = "share of foreign keys that are the key of exactly one row; below 1 is refused"
@@ -234,10 +238,24 @@ def _score(name: str, title: str, meaning: str, ends: Ends) -> Score:
     )
 
 
-def _nearness(report: Report) -> float:
-    """How far the share of rows near to training rows is beyond chance and error."""
-    score = report.score("privacy")
-    return (score.value or 0.0) - 3 * (score.error or 0.0) - max(0.5, score.ceiling or 0.5)
+def _attacks(reports: Mapping[str, Report]) -> list[Score]:
+    """Each of the table, or of the families, where it found most; copies of where rows are nearest."""
+    found = []
+    for name, by in (("privacy", "privacy"), ("copies", "privacy"), *zip(ATTACKS, ATTACKS, strict=True)):
+        of = {what: s for what, r in reports.items() for s in r.scores if s.name == by}
+        if of:
+            worst = max(of, key=lambda what: _beyond(of[what]))
+            score = reports[worst].score(name)
+            found.append(score.model_copy(update={"meaning": f"{score.meaning}; of {worst}, the worst"}))
+    return found
+
+
+def _beyond(score: Score) -> float:
+    """How far a score is beyond chance and error; minus infinity where there is none."""
+    if score.value is None:
+        return -np.inf
+    chance = max(0.5, score.ceiling or 0.5) if score.name == "privacy" else score.ceiling or 0.0
+    return score.value - 3 * (score.error or 0.0) - chance
 
 
 def _order(sides: Sides) -> list[Score]:

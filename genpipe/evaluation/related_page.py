@@ -10,9 +10,21 @@ import numpy as np
 from genpipe import store
 from genpipe.evaluation import charts
 from genpipe.evaluation.base import kolmogorov_smirnov
-from genpipe.evaluation.kin import CHILDREN, Flat, Tables, aggregated, beside, children_of, counts, flat
-from genpipe.evaluation.page import MAX_HEAT, fill, heat, tabular
+from genpipe.evaluation.crowd import CROWD, bins, ends
+from genpipe.evaluation.kin import (
+    CHILDREN,
+    Flat,
+    Tables,
+    aggregated,
+    beside,
+    children_of,
+    counts,
+    flat,
+    lines,
+)
+from genpipe.evaluation.page import fill
 from genpipe.evaluation.report import Report
+from genpipe.evaluation.table_page import MAX_HEAT, heat, tabular
 from genpipe.evaluation.tabular import TabularJudge
 
 BINS = 24
@@ -27,7 +39,14 @@ def write_tables_report(report: Report, uri: str, *, holdout: Tables, synthetic:
         "tables": [
             (
                 name,
-                tabular(TabularJudge(kin.columns, kin.schema), kin.columns, made.columns, report.seed, False),
+                tabular(
+                    TabularJudge(kin.columns, kin.schema),
+                    kin.columns,
+                    made.columns,
+                    report.seed,
+                    False,
+                    _family(holdout, name),
+                ),
             )
             for name, kin in holdout.items()
             for made in [synthetic[name]]
@@ -38,18 +57,30 @@ def write_tables_report(report: Report, uri: str, *, holdout: Tables, synthetic:
     return uri
 
 
+def _family(tables: Tables, name: str) -> np.ndarray:
+    """(N,) the row without a parent that each row descends from: the entity of all in its family."""
+    top = np.arange(tables[name].rows)
+    for _, rows in lines(tables, name):
+        top = np.where(rows >= 0, rows, -1)
+    return top
+
+
 def _children(holdout: Tables, synthetic: Tables, child: str) -> tuple[str, float, str, Any]:
     """(title, similarity, what stands below, chart) of the number of children."""
-    real, made = (counts(tables, child) for tables in (holdout, synthetic))
-    low, high = int(real.min()), int(np.quantile(real, 0.995))
+    real, made = (counts(tables, child).astype(np.float64) for tables in (holdout, synthetic))
+    parent = str(holdout[child].parent)
+    who = _family(holdout, parent)
+    low, high = (int(v) for v in ends(real, who, (0, 0.995)) or (0, float(made.max(initial=1))))
+    low = max(0, low)
     step = max(1, -(-(high - low + 1) // BINS))
     edges = np.arange(low, high + step + 1, step) - 0.5
-    shares = [np.histogram(np.clip(n, low, edges[-1]), edges)[0] / len(n) for n in (real, made)]
-    parent = str(holdout[child].parent)
+    outlined = np.histogram(np.clip(made, edges[0], edges[-1]), edges)[0] / len(made)
     chart = charts.histogram(
-        shares[0].tolist(), shares[1].tolist(), str(low), str(high), label=f"number of {child}"
+        bins(real, who, edges).tolist(), outlined.tolist(), str(low), str(high), label=f"number of {child}"
     )
-    none = f"without any: {(real == 0).mean():.1%} real, {(made == 0).mean():.1%} generated"
+    few = 0 < len(np.unique(who[real == 0])) < CROWD
+    share = "few" if few else f"{(real == 0).mean():.1%}"
+    none = f"without any: {share} real, {(made == 0).mean():.1%} generated"
     return f"{child} per row of {parent}", 1 - kolmogorov_smirnov(real, made), none, chart
 
 

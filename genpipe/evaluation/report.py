@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from genpipe.errors import PrivacyError, QualityError
 
-Verdict = Literal["excellent", "good", "fair", "poor", "collapsed", "copies", "leaks"]
+Verdict = Literal["excellent", "good", "fair", "poor", "collapsed", "copies", "leaks", "unchecked"]
+REFUSED: tuple[Verdict, ...] = ("collapsed", "copies", "leaks", "unchecked")  # by `Report.check`
 
 
 class Score(BaseModel):
@@ -124,7 +125,7 @@ class Report(BaseModel):
 
     def check(self) -> None:
         """Raise if this generator must not be registered: QualityError if collapsed, PrivacyError if it
-        copies or knows who was in its training data.
+        copies, knows who was in its training data, or if nobody knows.
         """
         if self.verdict == "collapsed":
             raise QualityError(
@@ -139,6 +140,8 @@ class Report(BaseModel):
         if self.verdict == "leaks":
             raise PrivacyError(
                 "LEAKS",
-                found=self.headline,
-                fix="train fewer epochs, use a smaller network, or more entities",
+                found=self.headline.rstrip("."),
+                fix="train fewer epochs, use a smaller network or more entities, or leave such columns out",
             )
+        if self.verdict == "unchecked":
+            raise PrivacyError("UNCHECKED", found=self.headline, fix="say why it goes on all the same")

@@ -8,14 +8,15 @@ by one, as the other would have in these proportions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
 from genpipe.evaluation.assess import evaluate_tables
-from genpipe.evaluation.base import View, kolmogorov_smirnov, subset
-from genpipe.evaluation.kin import Flat, Tables, Values, beside
+from genpipe.evaluation.attacks import Evidence
+from genpipe.evaluation.base import View, kept_rows, kolmogorov_smirnov, subset
+from genpipe.evaluation.kin import Flat, Tables, Values, beside, family
 from genpipe.evaluation.report import Report
 from genpipe.evaluation.tabular import MAX_PAIRS, TabularJudge, associations
 from genpipe.schema import Schema
@@ -36,9 +37,23 @@ class Sides:
     values: Values
     seed: int
 
-    def judged(self, train: pa.Table, holdout: pa.Table, synthetic: pa.Table, schema: Schema) -> Report:
+    def judged(
+        self,
+        name: str,
+        tables: tuple[pa.Table, pa.Table, pa.Table],
+        schema: Schema,
+        evidence: Evidence | None = None,
+    ) -> Report:
+        """tables: training, held-out and generated rows, those of table `name` or as many. evidence: of this
+        table's generator. Its family is whom each row is about.
+        """
+        train, holdout, synthetic = tables
         real, made = (subset(table, MAX_ROWS, self.seed) for table in (holdout, synthetic))
-        return evaluate_tables(train, real, made, schema, seed=self.seed)
+        who, other = (family(tables, name) for tables in (self.train, self.holdout))
+        if real is not holdout:
+            other = other[kept_rows(len(other), MAX_ROWS, self.seed)]
+        evidence = replace(evidence or Evidence(), entities=(who, other))
+        return evaluate_tables(train, real, made, schema, seed=self.seed, evidence=evidence)
 
 
 def trends(real: Flat, made: pa.Table, ceiling: pa.Table, others: list[str], seed: int) -> Ends:

@@ -47,6 +47,12 @@ def _place(uri: str) -> str:
     return uri
 
 
+def _reason(text: str) -> str:
+    if not 8 <= len(text.strip()) <= 500:
+        raise _complaint(repr(text[:60]), "a reason, of 8 to 500 characters")
+    return text.strip()
+
+
 Name = Annotated[str, AfterValidator(_name)]
 Place = Annotated[str, AfterValidator(_place)]
 Column = Annotated[str, Field(min_length=1)]
@@ -55,6 +61,7 @@ Workers = Annotated[int, Field(strict=True, ge=0, le=4096)]
 Rows = Annotated[int, Field(strict=True, ge=1, le=10**12)]
 Minutes = Annotated[float, Field(strict=True, gt=0, le=60 * 24 * 30, allow_inf_nan=False)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+Reason = Annotated[str, AfterValidator(_reason)]
 
 
 class Part(BaseModel):
@@ -120,7 +127,13 @@ class Generate(Part):
 
 
 class PipelineSpec(Part):
-    """Everything a run needs. `recipe` is trained as it is; of a `search`, the winner is."""
+    """Everything a run needs. `recipe` is trained as it is; of a `search`, the winner is.
+
+    real_examples: put held-out pictures, series or clips on the page of the report.
+    unchecked: why data of too few entities to be judged are delivered all the same; it stands in the tags of
+    the registry and in the footer of generated files. Without it such a pipeline stops before it delivers.
+    allow: what consumers of the registry may do beside generating.
+    """
 
     name: Name
     source: Source
@@ -128,4 +141,7 @@ class PipelineSpec(Part):
     search: Search | None = None
     train: Train = Train()
     gate: Gate = Gate()
+    real_examples: Annotated[bool, Field(strict=True)] = False
+    unchecked: Reason | None = None
+    allow: tuple[Literal["score", "impute"], ...] = ()
     generate: Generate | None = None

@@ -25,7 +25,7 @@ from pydantic import Field, ValidationError
 
 from genpipe.errors import UsageError, closest, few
 from genpipe.pipeline.reading import given, schema_problems, spec_error
-from genpipe.pipeline.spec import Column, Gate, Generate, Minutes, Name, Part, Place, Seed
+from genpipe.pipeline.spec import Column, Gate, Generate, Minutes, Name, Part, Place, Reason, Seed
 from genpipe.recipe import FAMILIES, Recipe
 from genpipe.recipes import parse_recipe
 from genpipe.yaml_file import Lines, Path_
@@ -72,7 +72,8 @@ class TablesSpec(Part):
 
     holdout: share of the families, a row without a parent and all that descends from it, that is held out.
     References tie no families: a row of either split may refer to one of the other.
-    gate, generate: as in a pipeline's spec, for `genpipe run`; generate.rows counts rows without parents.
+    gate, unchecked, generate: as in a pipeline's spec, for `genpipe run`; generate.rows counts rows without
+    parents.
     """
 
     name: Name
@@ -83,6 +84,7 @@ class TablesSpec(Part):
     seed: Seed = 0
     minutes: Minutes | None = None
     gate: Gate = Gate()
+    unchecked: Reason | None = None
     generate: Generate | None = None
 
     def recipe_of(self, name: str) -> Recipe:

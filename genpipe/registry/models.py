@@ -13,7 +13,7 @@ import math
 import re
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from genpipe.registry.package import (
     pack,
     unpack,
 )
-from genpipe.registry.promotion import Promotion
+from genpipe.registry.promotion import Promotion, by_terms
 from genpipe.registry.pyfunc import save_pyfunc
 from genpipe.registry.tracking import EXPERIMENT, client, experiment_id, reaching, track
 from genpipe.settings import read_settings
@@ -61,13 +61,15 @@ class Registered:
 @dataclass(frozen=True)
 class Resolved:
     """uri: a bundle that every worker can open. reference: what lineage says of it, without local folders.
-    tables: whether it is a set of related tables (`stages/train_tables.py`), and no bundle.
+    tables: whether it is a set of related tables (`stages/train_tables.py`), and no bundle. tags: of a
+    registered version.
     """
 
     uri: str
     reference: str
     name: str
     tables: bool = False
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 def publish(
@@ -79,15 +81,18 @@ def publish(
     dataset: Dataset | None = None,
     rescore: Callable[[str], float | None] | None = None,
     tags: Mapping[str, Any] | None = None,
+    terms: Mapping[str, str] | None = None,
     code: Path = BUNDLE_CODE,
 ) -> Registered:
     """Register a bundle, or a set of related tables, under a name and let it compete for `champion`.
 
     metrics: what evaluation measured; must hold `fidelity`. holdout: fingerprint of the data measured on.
     rescore: measures another model on this holdout, for a champion that was measured on an older one.
+    terms: on which it is published (promotion.py), as tags; on other terms it is another version.
     code: the module with which MLflow serves it.
     """
     store.check_name(name)
+    on = {key: value for key, value in (terms or {}).items() if value}
     score = _share(metrics.get(PRIMARY))
     if score is None:
         found = f"{PRIMARY} {metrics[PRIMARY]}" if PRIMARY in metrics else f"no {PRIMARY} among the metrics"
@@ -96,16 +101,18 @@ def publish(
     to = client()
     with tempfile.TemporaryDirectory() as scratch, reaching():
         package = pack(uri, Path(scratch))
-        output_id = store.digest({"name": name, "bundle": package.fingerprint})
+        output_id = store.digest({"name": name, "bundle": package.fingerprint, **on})
         measured = {"holdout": holdout, PRIMARY: repr(score)}
         version = _version(to, name, output_id, package)
         if version is None:
             every = {**package.lineage, **{k: str(v) for k, v in (tags or {}).items()}}
-            every |= {"output_id": output_id, **measured}
+            every |= {"output_id": output_id, **measured, **on}
             version = _create(to, package, code, name=name, metrics=metrics, tags=every, dataset=dataset)
-        for key, value in measured.items():  # somebody else may have made it, and written what they liked
+        for key, value in (
+            measured | on
+        ).items():  # somebody else may have made it, and written what they liked
             to.set_model_version_tag(name, str(version), key, value)
-        return _compete(to, name, version, score, holdout, rescore)
+        return _compete(to, name, version, score, holdout, rescore, package.fingerprint)
 
 
 def _share(value: Any) -> float | None:
@@ -162,7 +169,7 @@ def _create(
         experiment = experiment_id(to, EXPERIMENT)
         model = to.create_logged_model(experiment, name=name, source_run_id=run.id, tags=tags)
         folder = package.folder.with_name("model")
-        save_pyfunc(folder, package, code, model_id=model.model_id)
+        save_pyfunc(folder, package, code, model_id=model.model_id, allow=tags.get("allow", ""))
         close_tree(folder)
         to.log_model_artifacts(model.model_id, str(folder))
         to.finalize_logged_model(model.model_id, "READY")
@@ -187,6 +194,7 @@ def _compete(
     score: float,
     holdout: str,
     rescore: Callable[[str], float | None] | None,
+    fingerprint: str,
 ) -> Registered:
     uri = f"models:/{name}/{version}"
     promotion = Promotion(to, name, CHAMPION)
@@ -194,6 +202,11 @@ def _compete(
         return Registered(name, version, CHAMPION, uri, "already champion")
     if promotion.version is None:
         reason = "the first version"
+    elif (why := by_terms(to, name, version, promotion.version, fingerprint)) is not None:
+        if not why[0]:
+            to.set_registered_model_alias(name, CHALLENGER, str(version))
+            return Registered(name, version, CHALLENGER, uri, why[1])
+        reason = why[1]
     else:
         champion = to.get_model_version(name, str(promotion.version))
         theirs = _share(champion.tags.get(PRIMARY)) if champion.tags.get("holdout") == holdout else None
@@ -235,7 +248,7 @@ def resolve(model: str) -> Resolved:
     elif (got := fingerprint_of(kept)) != fingerprint:
         found, fix = f"a model with fingerprint {got}", "remove this folder and run the same command again"
         raise DataError("SHA256", where=kept, found=found, expected=fingerprint, fix=fix)
-    return Resolved(kept, reference, _plain(version.name), tables)
+    return Resolved(kept, reference, _plain(version.name), tables, dict(version.tags))
 
 
 def _plain(name: str) -> str:

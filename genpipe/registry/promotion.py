@@ -18,6 +18,9 @@ from genpipe.settings import read_settings
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+# Terms of a version, as tags: `unchecked` and `despite` say why it is there though nobody could check it, or
+# though it did not pass, with its `verdict`; `allow` says what consumers may do.
+UNSOUND = ("unchecked", "despite")
 DONE = "genpipe.promotion"  # tag of the registered model: the number of the last finished move
 
 
@@ -25,6 +28,21 @@ def current(to: MlflowClient, name: str, alias: str) -> int | None:
     """The version an alias names; None without one."""
     aliases = to.get_registered_model(name).aliases
     return int(aliases[alias]) if alias in aliases else None
+
+
+def by_terms(
+    to: MlflowClient, name: str, version: int, champion: int, fingerprint: str
+) -> tuple[bool, str] | None:
+    """(whether the version becomes champion, why) where the terms of publishing decide and no score does."""
+    ours, theirs = (to.get_model_version(name, str(number)).tags for number in (version, champion))
+    sound = [not set(tags) & set(UNSOUND) for tags in (ours, theirs)]
+    if not sound[0] and sound[1]:
+        return False, f"version {champion} was checked, this one was not or did not pass"
+    if sound[0] and not sound[1]:
+        return True, f"version {champion} was not checked or did not pass"
+    if theirs.get("bundle_fingerprint") == fingerprint:
+        return True, f"the generator of version {champion}, published on other terms"
+    return None
 
 
 class Promotion:

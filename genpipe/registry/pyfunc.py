@@ -37,8 +37,8 @@ NEEDS = (
 )
 
 
-def save_pyfunc(folder: Path, package: Package, code: Path, *, model_id: str) -> None:
-    """Write the MLflow model folder of a package, served by `code`."""
+def save_pyfunc(folder: Path, package: Package, code: Path, *, model_id: str, allow: str = "") -> None:
+    """Write the MLflow model folder of a package, served by `code`. allow: verbs beside generating."""
     import mlflow.pyfunc
     from mlflow.models import Model
 
@@ -51,7 +51,7 @@ def save_pyfunc(folder: Path, package: Package, code: Path, *, model_id: str) ->
             signature=signature(package.schema, package.asked),
             pip_requirements=requirements(),
             mlflow_model=Model(model_id=model_id),
-            model_config={"bundle_fingerprint": package.fingerprint, "model_id": model_id},
+            model_config={"bundle_fingerprint": package.fingerprint, "model_id": model_id, "allow": allow},
             metadata={"genpipe": __version__},
         )
     # MLflow notes where things came from; those folders are nobody's business, and loading does not need them

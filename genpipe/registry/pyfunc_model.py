@@ -26,6 +26,7 @@ class Generator(Served):
     """predict(frame, params): new rows.
 
     frame: one new row for each of its rows, with the values it has; without columns or rows, `rows` rows.
+    Values of other columns than the target make it imputation, which the publisher must have allowed.
     params: rows, seed, and conditions, a JSON object of column -> value that holds for all rows.
     """
 
@@ -33,6 +34,7 @@ class Generator(Served):
         self.defaults = {"rows": 100, "seed": 0, "conditions": "{}"}
         self.bundle = Watched.open(context.artifacts["bundle"])
         check_published(context, self.bundle.fingerprint)
+        self.allowed = str((getattr(context, "model_config", None) or {}).get("allow", "")).split(",")
         assert self.bundle.nets  # built before the first two requests could do it at once
         schema = self.bundle.schema
         values = schema.kind != "tabular" and int(np.prod(self.bundle.spec.shape))
@@ -41,6 +43,7 @@ class Generator(Served):
 
     def weigh(self, columns: Sequence[str], rows: int, asked: Mapping[str, Any]) -> float:
         check_columns(columns, self.bundle.schema.names)
+        self.check_allowed(columns)
         number = rows if columns and rows else asked["rows"]
         check_limits(number, number * self.width)
         wanted = self.bundle.check_conditions(parse(asked["conditions"]))
@@ -48,6 +51,19 @@ class Generator(Served):
             return MAX_DRAWS
         again = AGAIN if set(columns) - set(self.bundle.schema.conditions) else 1
         return again * number / self.bundle.block_rows
+
+    def check_allowed(self, columns: Sequence[str]) -> None:
+        """Raise UsageError for rows that are given in part, unless the publisher allows to impute them."""
+        given = [name for name in columns if name not in self.bundle.schema.conditions]
+        if given and "impute" not in self.allowed:
+            only = ", ".join(self.bundle.schema.conditions) or "none"
+            raise UsageError(
+                "NOTALLOWED",
+                where="frame",
+                found=f"column {given[0]!r}: rows to impute, which this model's publisher does not allow",
+                expected=f"an empty frame, or columns among {only}",
+                fix="ask for rows with params, or have it published with --allow impute",
+            )
 
     def make(self, frame: pd.DataFrame, asked: Mapping[str, Any]) -> pd.DataFrame:
         conditions = parse(asked["conditions"])

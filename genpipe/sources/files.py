@@ -135,6 +135,9 @@ def _list_local(item: str) -> list[File]:
 def _matching(pattern: Path) -> list[File]:
     """Files that match, and all below folders that do; what lies below a folder taken whole comes with it."""
     base, files, taken = str(Path(*_plain_parts(pattern.parts))), [], ""
+    if base == pattern.anchor and "**" in pattern.parts:
+        found, fix = "a pattern for every file of this machine", "begin it with the folder the data are in"
+        raise DataError("PATTERN", where=str(pattern), found=found, fix=fix)
     hits = list(itertools.islice(globbing.iglob(str(pattern), recursive=True), MAX_FILES + 1))
     for hit in sorted(hits, key=lambda hit: hit.split("/")):
         if taken and hit.startswith(taken):

@@ -106,7 +106,7 @@ def _bytes(path: str) -> bytes:
             "MISSING",
             where=path,
             found="no such schema file",
-            fix="`genpipe ingest --show-schema` prints one",
+            fix="`genpipe ingest` prints one, and writes it with --save-schema FILE",
         )
     with store.answering(path):
         return file.read(MOST_BYTES)

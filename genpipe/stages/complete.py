@@ -18,12 +18,13 @@ import pyarrow as pa
 from genpipe import __version__, store
 from genpipe.bundle import Bundle
 from genpipe.bundle.complete import complete, explain_rows
+from genpipe.bundle.floor import floors
 from genpipe.bundle.known import knowing
 from genpipe.constraints import SCALARS
 from genpipe.dataset import Dataset, Part, commit, new_attempt, write_part
-from genpipe.errors import UsageError
+from genpipe.errors import PrivacyError, UsageError
 from genpipe.progress import Event, Progress, silent
-from genpipe.registry import resolve
+from genpipe.registry import Resolved, resolve
 from genpipe.schema import AnyField, Category, Number, Schema
 from genpipe.settings import read_settings
 from genpipe.sources import open_source
@@ -34,6 +35,8 @@ from genpipe.stages.shards import claim
 from genpipe.training.device import resolve_device
 
 PART_BLOCKS = 64
+VERBS = {"imputed": "impute", "scored": "score"}
+VERBS = {"imputed": "impute", "scored": "score"}
 LOG_PROBABILITY, LEAST_LIKELY = "log_probability", "least_likely"
 
 
@@ -81,10 +84,11 @@ def score(
     """How likely the generator finds each row of a table; split "generated".
 
     Adds `log_probability` in nats (of real-valued columns the density per unit): the lower, the more unusual
-    the row; minus infinity for a value that the generator never makes. `least_likely` names the column whose
+    the row. Of each column it is at least that of the rarest values a generator keeps (bundle/floor.py), so
+    one that it never makes is not told from one that it seldom makes. `least_likely` names the column whose
     value is furthest below what is usual there, in standard deviations of the generator's own rows.
     """
-    bundle, rows, where = _opened(model, source, "scored", output, name, options, {})
+    bundle, rows, where = _opened(model, source, "scored", output, name, options, {"floor": 1})
     for field in (LOG_PROBABILITY, LEAST_LIKELY):
         if field in rows.schema.names:
             raise UsageError("COLUMN", where=source, found=f"a column {field!r}", fix="rename it")
@@ -92,8 +96,7 @@ def score(
     schema = Schema(kind="tabular", fields=(*rows.schema.fields, *added))
 
     names, usual = _nats(bundle, next(bundle.batches(bundle.block_rows)).select(rows.schema.names))
-    usual = np.ma.masked_invalid(usual)
-    mean, spread = usual.mean(0).filled(0.0), usual.std(0).filled(0.0) + 1e-9
+    mean, spread = usual.mean(0), usual.std(0) + 1e-9
 
     def judge(batch: pa.RecordBatch) -> pa.RecordBatch:
         by_column = _nats(bundle, batch)[1]
@@ -108,7 +111,7 @@ def score(
 
 
 def _nats(bundle: Bundle, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
-    """Names of the learnt columns, and (B, columns) nats of each."""
+    """Names of the learnt columns, and (B, columns) nats of each, none below its floor."""
     found = explain_rows(bundle, batch)
     if not found.num_columns:
         raise UsageError(
@@ -116,7 +119,9 @@ def _nats(bundle: Bundle, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray
             found=f"no learnt column among {', '.join(batch.schema.names)}",
             expected="some of " + ", ".join(f.name for f in bundle.schema.fields if f.kind in SCALARS),
         )
-    return np.array(found.schema.names), np.stack([column.to_numpy() for column in found.columns], 1)
+    least = floors(bundle)
+    names = found.schema.names
+    return np.array(names), np.stack([np.maximum(found[n].to_numpy(), least[n]) for n in names], 1)
 
 
 def _opened(
@@ -131,11 +136,26 @@ def _opened(
     """The generator, the rows as a dataset, and where the result goes."""
     settings = read_settings()
     resolved = resolve(str(model))
+    _check_allowed(resolved, VERBS[what])
     bundle = Bundle.open(resolved.uri, device=resolve_device(settings.device))
     name = store.check_name(name or f"{resolved.name}-{what}")
     rows = _rows(bundle, source, name, options)
     asked = store.digest([bundle.fingerprint, rows.fingerprint, bundle.device, __version__, what, request])
     return bundle, rows, (output or store.join(settings.store, "generated", name, asked)).rstrip("/")
+
+
+def _check_allowed(resolved: Resolved, verb: str) -> None:
+    """Raise PrivacyError where a registered version is not for this: its publisher says what it is for."""
+    allowed = resolved.tags.get("allow", "").split(",")
+    if resolved.reference.startswith("models:/") and verb not in allowed:
+        said = "for generating alone" if allowed == [""] else f"for generating and {', '.join(allowed)}"
+        raise PrivacyError(
+            "NOTALLOWED",
+            where=resolved.reference,
+            found=f"a generator published {said}; `{verb}` tells more of the people it learnt from",
+            expected=f"one whose publisher allows {verb}",
+            fix=f"who has the model can: genpipe register <model> --name {resolved.name} --allow {verb}",
+        )
 
 
 def _rows(bundle: Bundle, source: str, name: str, options: dict[str, Any]) -> Dataset:

@@ -7,7 +7,9 @@ report to the bit wherever it is done.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,22 +20,25 @@ from genpipe.bundle import Bundle
 from genpipe.codecs.protect import hidden_words
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError, PrivacyError, UsageError
-from genpipe.evaluation.assess import evaluate_tables
-from genpipe.evaluation.page import write_report
+from genpipe.evaluation.assess import MIN_HOLDOUT, evaluate_tables
+from genpipe.evaluation.attacks import Evidence
+from genpipe.evaluation.page import withheld, write_report
 from genpipe.evaluation.pictures import sample_grid
 from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
 from genpipe.registry import resolve
 from genpipe.registry.tracking import placed
 from genpipe.schema import Schema
+from genpipe.settings import read_settings
 from genpipe.stages import evaluate_tables as tables
-from genpipe.stages.likelihoods import likelihoods
+from genpipe.stages.crossfit import cross_fitted, folds_for
+from genpipe.stages.likelihoods import evidence
 
 MIN_ROWS, MAX_ROWS = 500, 10_000
 SIDE_ROWS, SIDE_VALUES = 50_000, 2**27  # of training rows, and of held-out rows, held in memory
 PIECE_VALUES = 2**24  # of all training rows, which privacy goes through in pieces
 # part of the request: raise it when scores change meaning, so that old reports are not taken for new
-FORMAT = 3
+FORMAT = 4
 STEPS = 5
 
 
@@ -43,7 +48,8 @@ def evaluate(
     *,
     rows: int | None = None,
     seed: int = 0,
-    real_examples: bool = True,
+    real_examples: bool = False,
+    folds: int | None = None,
     progress: Progress = silent,
 ) -> Report:
     """Score a generator and write its report; returns the Report with the URIs of what was written.
@@ -55,7 +61,9 @@ def evaluate(
     at most 10,000 of them, for privacy 50,000. Of more than 50,000 training rows, which may fill much memory,
     only privacy looks at all: piece by piece for the nearest of 2,000 generated rows, and for copies of any.
     rows: generated rows to judge; by default as many as the holdout has, at least 500 and at most 10,000.
-    real_examples: show a few holdout images, series or clips beside the generated ones.
+    real_examples: show a few held-out images, series or clips, too: the page is then for the owner alone.
+    folds: of fewer than 50 held-out entities, train so many models, each without some of all entities, and
+    judge each by those (crossfit.py); None: where that is cheap, 0: never.
     Raises PrivacyError where the holdout is too small or is not the one set aside in training.
     """
     resolved = resolve(str(model))
@@ -64,39 +72,68 @@ def evaluate(
     bundle = Bundle.open(resolved.uri)
     found, foreign = _dataset(bundle, dataset)
     rows = _rows(rows, found)
+    run = str(getattr(model, "run", "") or resolved.uri.rstrip("/").rsplit("/", 1)[0])
+    folds = folds_for(found, folds, run, foreign=bool(foreign))
     request = {
         "format": FORMAT, "code": __version__, "model": bundle.fingerprint, "dataset": found.fingerprint,
-        "rows": rows, "seed": seed, "real_examples": real_examples,
+        "rows": rows, "seed": seed, "real_examples": real_examples, **({"folds": folds} if folds else {}),
     }  # fmt: skip
-    run = str(getattr(model, "run", "") or resolved.uri.rstrip("/").rsplit("/", 1)[0])
     folder = store.join(run, "evaluation", store.digest(request))
     made = store.join(folder, "report.json")
     if store.exists(made):
         progress(Event("evaluate", done=STEPS, total=STEPS, unit="steps", note="already evaluated"))
         return _at(Report.model_validate_json(store.read_bytes(made)), folder)
 
-    def step(done: int, note: str) -> None:
-        progress(Event("evaluate", done=done, total=STEPS, unit="steps", note=note))
-
+    step = _Steps(progress)
     step(0, "reading the dataset")
     found.verify()
-    train, holdout, every = _sides(found, int(np.prod(bundle.spec.shape)), rows, seed)
-    step(1, f"generating {rows:,} rows")
-    synthetic = bundle.sample(rows, seed=seed)
-    step(2, "scoring")
     lineage = _lineage(bundle, found, resolved.name)
-    nats = None if foreign else likelihoods(bundle, found, seed)
-    report = evaluate_tables(
-        train, holdout, synthetic, bundle.schema, seed=seed, lineage=lineage, every=every, likelihoods=nats
-    )  # fmt: skip
+    if folds:
+        report, holdout, synthetic = cross_fitted(
+            bundle, found, rows, seed, lineage, folds, judged, step, run
+        )
+    else:
+        report, holdout, synthetic = judged(bundle, found, rows, seed, lineage, step, foreign=bool(foreign))
     if foreign:
         report = report.model_copy(update={"warnings": (foreign, *report.warnings)})
     step(3, "drawing the report")
     _draw(report, folder, run, bundle, holdout, synthetic, title=resolved.name, real_examples=real_examples)
     store.create(made, report.model_dump_json(indent=1).encode())
-    metrics = report.metrics()
-    progress(Event("evaluate", done=STEPS, total=STEPS, unit="steps", metrics=metrics, note=report.headline))
+    step(STEPS, report.headline, report.metrics())
     return _at(report, folder)
+
+
+class _Steps:
+    """Tells `progress` how far it is."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def __call__(self, done: int, note: str, metrics: Mapping[str, float] | None = None) -> None:
+        self.progress(Event("evaluate", done, STEPS, "steps", metrics or {}, note=note))
+
+
+def judged(
+    bundle: Bundle,
+    found: Dataset,
+    rows: int,
+    seed: int,
+    lineage: Mapping[str, Any],
+    step: Callable[[int, str], None],
+    *,
+    foreign: bool = False,
+    fewest: int = MIN_HOLDOUT,
+) -> tuple[Report, pa.Table, pa.Table]:
+    """(the report, held-out rows, generated rows) of one bundle against one dataset; nothing is written."""
+    train, holdout, every = _sides(found, int(np.prod(bundle.spec.shape)), rows, seed)
+    step(1, f"generating {rows:,} rows")
+    synthetic = bundle.sample(rows, seed=seed)
+    step(2, "scoring")
+    known = replace(Evidence() if foreign else evidence(bundle, found, seed), every=every)
+    report = evaluate_tables(
+        train, holdout, synthetic, bundle.schema, seed=seed, lineage=lineage, evidence=known, fewest=fewest
+    )
+    return report, holdout, synthetic
 
 
 def _at(report: Report, folder: str) -> Report:
@@ -134,7 +171,7 @@ def _dataset(bundle: Bundle, given: Dataset | str | None) -> tuple[Dataset, str]
         raise UsageError(
             "NODATASET", where=bundle.uri, found="a model that does not name its dataset", fix="pass dataset="
         )
-    dataset = Dataset(str(given) if given else placed(str(where)))
+    dataset = Dataset(str(given) if given else _at_home(bundle, placed(str(where))))
     if dataset.fingerprint == trained_on:
         return dataset, ""
     if given is None:
@@ -149,6 +186,24 @@ def _dataset(bundle: Bundle, given: Dataset | str | None) -> tuple[Dataset, str]
     return dataset, (
         f"judged against {dataset.fingerprint}, not the dataset trained on ({trained_on or 'unknown'}): "
         "rows seen in training may be in the holdout, and the privacy signal says little"
+    )
+
+
+def _at_home(bundle: Bundle, where: str) -> str:
+    """The place of a dataset that a bundle names, if it was trained here or the place is in the store: a
+    stranger may have named any file of this machine, or any server.
+    """
+    home, model, data = (
+        uri if "://" in uri else os.path.abspath(uri) for uri in (read_settings().store, bundle.uri, where)
+    )
+    if model.startswith(f"{home}/runs/") or data.startswith(f"{home}/"):
+        return where
+    raise UsageError(
+        "NODATASET",
+        where=bundle.uri,
+        found=f"a model from elsewhere that names a dataset outside this store, {where}",
+        expected="one in the store",
+        fix="pass dataset= (--dataset) to say that you mean it",
     )
 
 
@@ -198,7 +253,14 @@ def _draw(
     title: str,
     real_examples: bool,
 ) -> None:
-    sample_grid(synthetic, bundle.schema, store.join(folder, "samples.png"), real=holdout, seed=report.seed)
+    sample_grid(
+        synthetic,
+        bundle.schema,
+        store.join(folder, "samples.png"),
+        real=holdout,
+        seed=report.seed,
+        withheld="" if real_examples else withheld(report),
+    )
     write_report(
         report,
         store.join(folder, "report.html"),

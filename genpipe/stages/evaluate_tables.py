@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from genpipe import __version__, store
+from genpipe.bundle import Bundle
 from genpipe.bundle.folder import read_document
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError, PrivacyError, UsageError
@@ -21,12 +22,13 @@ from genpipe.progress import Event, Progress, silent
 from genpipe.registry.tracking import placed
 from genpipe.related.kinship import kin_of, tables_of
 from genpipe.settings import read_settings
+from genpipe.stages.likelihoods import evidence
 from genpipe.stages.sample_tables import sample_tables
 from genpipe.stages.train_tables import TrainedTables, find_tables
 from genpipe.training.device import resolve_device
 
 MIN_FAMILIES, MAX_ROWS = 500, 10_000
-FORMAT = 2  # part of the request: raise it when scores change meaning
+FORMAT = 3  # part of the request: raise it when scores change meaning
 STEPS = 4
 
 
@@ -70,7 +72,8 @@ def evaluate_tables(
     synthetic = kin_of(trained.nodes, sample_tables(trained, rows=rows, seed=seed))
     step(2, "scoring")
     lineage = _lineage(trained, data, rows, resolved.name)
-    report = evaluate_related(train, holdout, synthetic, seed=seed, lineage=lineage)
+    known = {} if foreign else {n: evidence(Bundle.open(u), data[n], seed) for n, u in trained.models.items()}
+    report = evaluate_related(train, holdout, synthetic, seed=seed, lineage=lineage, evidence=known)
     if foreign:
         report = report.model_copy(update={"warnings": (foreign, *report.warnings)})
     step(3, "drawing the report")

@@ -15,9 +15,10 @@ from genpipe import __version__, store
 from genpipe.bundle import Bundle
 from genpipe.dataset import Dataset, Part, commit
 from genpipe.errors import InfrastructureError, UsageError
-from genpipe.progress import Event, Progress, silent
+from genpipe.progress import Progress, silent
 from genpipe.registry import Resolved, resolve
 from genpipe.settings import read_settings
+from genpipe.stages.checked import check_of, said
 from genpipe.stages.shards import Job, Meter, Request, claim, finished_parts, in_process, on_ray, open_bundle
 from genpipe.training.device import resolve_device
 
@@ -66,14 +67,14 @@ def generate(
         device=bundle.device,
         code=__version__,
         tag=tag,
+        check=check_of(resolved, bundle.fingerprint),
     )
     check_parts(request.num_parts)
     output = (output or store.join(settings.store, "generated", name, request.output_id)).rstrip("/")
     job = Job(resolved.uri, output, request)
     parts = {} if claim(output, request.model_dump()) else finished_parts(job)
     if len(parts) == request.num_parts and Dataset.exists(output):
-        progress(Event("generate", done=rows, total=rows, unit="rows", note="already made"))
-        return Dataset(output)
+        return said(Dataset(output), progress, note="already made")
     todo = [index for index in range(request.num_parts) if index not in parts]
     meter = Meter(progress, total=rows, done=sum(part.rows for part in parts.values()))
     workers = (settings.cpus if request.num_parts > 1 else 0) if workers is None else workers
@@ -81,8 +82,9 @@ def generate(
     for index, part in made:
         parts[index] = part
         check_space(output, parts.values(), rows=rows)
-    origin = {"stage": "generate", "output_id": request.output_id, **request.model_dump()}
-    return commit(output, name=name, schema=bundle.schema, parts=list(parts.values()), origin=origin)
+    about = {"stage": "generate", "output_id": request.output_id, **request.model_dump()}
+    made_of = list(parts.values())
+    return said(commit(output, name=name, schema=bundle.schema, parts=made_of, origin=about), progress)
 
 
 def _one(model: str) -> Resolved:

@@ -28,6 +28,7 @@ from genpipe.errors import InfrastructureError, unknown
 from genpipe.progress import Event, Progress, silent
 from genpipe.related.flat import Node
 from genpipe.settings import read_settings
+from genpipe.stages.checked import check_of, loud
 from genpipe.stages.cluster import in_order
 from genpipe.stages.draw_tables import make_family
 from genpipe.stages.generate import check_numbers
@@ -80,11 +81,10 @@ def generate_tables(
     check_numbers(seed=(seed, 0), workers=(workers, 0))
     (resolved, trained), settings = find_tables(model), read_settings()
     wanted = rows_of(trained, rows)
-    device = resolve_device(settings.device)
-    request = {
-        "model": resolved.reference, "fingerprint": trained.fingerprint, "seed": seed, "device": device,
-        "rows": dict(rows) if isinstance(rows, Mapping) else rows, "code": __version__,
-    }  # fmt: skip
+    device, check = resolve_device(settings.device), check_of(resolved, trained.fingerprint)
+    asked = dict(rows) if isinstance(rows, Mapping) else rows
+    request = _told(check) | {"model": resolved.reference, "seed": seed, "rows": asked, "device": device}
+    request |= {"fingerprint": trained.fingerprint, "code": __version__}
     place = store.join(settings.store, "generated", resolved.name, store.digest(request))
     output = (output or place).rstrip("/")
     names = [n.name for n in trained.nodes if n.schema_]
@@ -94,7 +94,7 @@ def generate_tables(
     if store.exists(store.join(output, "tables.json")):
         _clear(near, far)  # of a job that was killed in between
         return GeneratedTables(output, {n: Dataset(store.join(output, n)) for n in names})
-    lineage = {"stage": "generate-tables", "model": resolved.reference, "seed": str(seed)}
+    lineage = {"stage": "generate-tables", "model": resolved.reference, "seed": str(seed), **_told(check)}
     lineage |= {"model_fingerprint": trained.fingerprint, "code": __version__}
     datasets, referred, number = dict[str, Dataset](), dict[str, str](), 0
     rounds = sorted(set(trained.rounds.values()))
@@ -110,7 +110,8 @@ def generate_tables(
         for done, made in enumerate(run(make_family, jobs), 1):
             writer.add(made)
             number += sum(len(rows.own) for name, rows in made.items() if trained.rounds[name] == round_)
-            note = f"{number} rows" + (f", round {round_ + 1} of {len(rounds)}" if len(rounds) > 1 else "")
+            which = f", round {round_ + 1} of {len(rounds)}" if len(rounds) > 1 else ""
+            note = f"{loud(check)}{'; ' if check else ''}{number} rows{which}"
             progress(Event("generate-tables", done, len(jobs), "jobs", note=note))
         written, described = writer.close()
         datasets, referred = datasets | written, referred | described
@@ -119,6 +120,11 @@ def generate_tables(
     store.create(store.join(output, "tables.json"), store.canonical({"request": request, "tables": about}))
     _clear(near, far)
     return GeneratedTables(output, datasets)
+
+
+def _told(check: str) -> dict[str, Any]:
+    """What a request and a footer say of the generator, if there is anything to say."""
+    return {"check": check} if check else {}
 
 
 def _aside(output: str, lake: str, name: str, request: Mapping[str, Any]) -> tuple[str, str]:

@@ -6,37 +6,55 @@ if the rule in genpipe/registry/models.py says so; otherwise the alias `challeng
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from genpipe import store
 from genpipe.bundle import Bundle
 from genpipe.bundle.held import check_held
 from genpipe.dataset import Dataset
-from genpipe.errors import DataError
+from genpipe.errors import DataError, PrivacyError, UsageError, unknown
 from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
 from genpipe.registry import Registered, holds_tables, publish, resolve
 from genpipe.registry.tracking import placed
+from genpipe.stages.checked import unchecked_report
 from genpipe.stages.evaluate import evaluate
 from genpipe.stages.train_tables import find_tables, open_tables
 
+MIN_REASON, MAX_REASON = 8, 500
+ALLOWED = ("impute", "score")
+
 
 def register(
-    model: object, *, name: str | None = None, report: Report | None = None, progress: Progress = silent
+    model: object,
+    *,
+    name: str | None = None,
+    report: Report | None = None,
+    despite: str = "",
+    unchecked: str = "",
+    allow: Sequence[str] = (),
+    progress: Progress = silent,
 ) -> Registered:
     """Register a trained model; returns its version, alias and the reason for the alias.
 
     model: what `train` or `train_tables` returned, or its URI. name: by default that of the run.
     report: what `evaluate` returned; without one the model is evaluated now. A collapsed model, or one
-    that copies its training rows, is refused and not registered. A champion that was measured on another
-    holdout is measured again on this one, so that the two are compared on the same rows.
+    that copies its training rows or knows who they are, is refused and not registered. A champion that was
+    measured on another holdout is measured again on this one, so that the two are compared on the same rows.
+    despite: the reason why a model that copies or leaks is registered all the same; unchecked: why one is of
+    which too few entities tell nothing. Either stands in the version's tags and in the footer of all that is
+    generated from it, and such a version takes no checked champion's place.
+    allow: what consumers of the registry may do beside generating (`score`, `impute`; docs/privacy.md).
     """
+    terms = _terms(despite, unchecked, allow)
     if holds_tables(str(model)):
-        return _register_tables(model, name, report, progress)
+        return _register_tables(model, name, report, terms, progress)
     bundle = Bundle.open(str(model))
     name = store.check_name(name or str(bundle.origin.get("name") or bundle.recipe.name))
-    report = report or evaluate(model, progress=progress)
-    report.check()
+    report = report or evaluate_or_say(model, unchecked=unchecked, progress=progress)
+    terms = _agreed(report, terms)
     _check_held(bundle)
     progress(Event("register", done=0, total=1, unit="versions", note=name))
     holdout = str(report.lineage.get("dataset fingerprint") or bundle.origin.get("dataset_fingerprint", ""))
@@ -48,15 +66,63 @@ def register(
             return None
         try:
             return evaluate(found.uri, dataset, rows=report.rows, seed=report.seed).metrics()["fidelity"]
-        except DataError as error:
-            if error.code == "SCHEMA":  # the columns have changed since: not comparable
+        except (DataError, PrivacyError) as error:
+            if error.code in ("SCHEMA", "FEWHOLDOUT"):  # other columns, or too few rows: not comparable
                 return None
             raise
 
     registered = publish(
-        bundle.uri, name=name, metrics=report.metrics(), holdout=holdout, dataset=dataset, rescore=rescore
+        bundle.uri,
+        name=name,
+        metrics=report.metrics() or {"fidelity": 0.0, **bundle.metrics},
+        holdout=holdout,
+        dataset=dataset,
+        rescore=rescore,
+        terms=terms,
     )
     return _told(registered, progress)
+
+
+def evaluate_or_say(
+    model: object,
+    dataset: Dataset | str | None = None,
+    *,
+    unchecked: str = "",
+    progress: Progress = silent,
+    **options: Any,
+) -> Report:
+    """What `evaluate` returns; a report with the verdict "unchecked" where too few entities tell nothing, and
+    `unchecked` says why it goes on.
+    """
+    try:
+        return evaluate(model, dataset, progress=progress, **options)
+    except PrivacyError as error:
+        if error.code != "FEWHOLDOUT" or not unchecked.strip():
+            raise
+        report = unchecked_report(str(model), unchecked)
+        progress(Event("evaluate", done=1, total=1, unit="steps", note=report.headline))
+        return report
+
+
+def _terms(despite: str, unchecked: str, allow: Sequence[str]) -> dict[str, str]:
+    for what, reason in (("despite", despite), ("unchecked", unchecked)):
+        if reason and not MIN_REASON <= len(reason.strip()) <= MAX_REASON:
+            found, expected = repr(reason[:80]), f"a reason, of {MIN_REASON} to {MAX_REASON} characters"
+            raise UsageError("REASON", where=what, found=found, expected=expected)
+    for verb in allow:
+        if verb not in ALLOWED:
+            raise unknown("permission", verb, ALLOWED, where="allow")
+    return {"despite": despite.strip(), "unchecked": unchecked.strip(), "allow": ",".join(sorted(set(allow)))}
+
+
+def _agreed(report: Report, terms: dict[str, str]) -> dict[str, str]:
+    """Those of the terms that are needed. Raises where the verdict forbids what none of them allows."""
+    if report.verdict in ("copies", "leaks") and terms["despite"]:
+        return terms | {"unchecked": "", "verdict": report.verdict}
+    if report.verdict == "unchecked" and terms["unchecked"]:
+        return terms | {"despite": ""}
+    report.check()
+    return terms | {"despite": "", "unchecked": ""}
 
 
 def _told(registered: Registered, progress: Progress) -> Registered:
@@ -66,30 +132,31 @@ def _told(registered: Registered, progress: Progress) -> Registered:
 
 
 def _register_tables(
-    model: object, name: str | None, report: Report | None, progress: Progress
+    model: object, name: str | None, report: Report | None, terms: dict[str, str], progress: Progress
 ) -> Registered:
     """All tables as one version. A champion of other tables or columns is not comparable."""
     trained = find_tables(model)[1]
     name = store.check_name(name or trained.name)
-    report = report or evaluate(model, progress=progress)
-    report.check()
+    report = report or evaluate_or_say(model, unchecked=terms["unchecked"], progress=progress)
+    terms = _agreed(report, terms)
     for uri in trained.models.values():
         _check_held(Bundle.open(uri))
     progress(Event("register", done=0, total=1, unit="versions", note=name))
-    families = int(report.lineage["families"])
+    families = int(report.lineage.get("families", 0))
 
     def rescore(champion: str) -> float | None:
         found = resolve(champion)
-        if not found.tables or open_tables(found.uri).shape != trained.shape:
+        if not families or not found.tables or open_tables(found.uri).shape != trained.shape:
             return None
         return evaluate(found.uri, trained.uri, rows=families, seed=report.seed).metrics()["fidelity"]
 
     registered = publish(
         trained.uri,
         name=name,
-        metrics=report.metrics(),
+        metrics=report.metrics() or {"fidelity": 0.0},
         holdout=str(report.lineage["dataset fingerprint"]),
         rescore=rescore,
+        terms=terms,
         code=Path(__file__).with_name("pyfunc_tables.py"),
     )
     return _told(registered, progress)

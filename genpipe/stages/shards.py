@@ -20,7 +20,7 @@ from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from genpipe import store
 from genpipe.bundle import Bundle
@@ -34,7 +34,9 @@ BLOCKS_PER_GROUP, ROWS_PER_GROUP = 16, 16_384
 
 
 class Request(BaseModel):
-    """Everything the bytes depend on. model: a registered version or a run; bundle, dataset: fingerprints."""
+    """Everything the bytes depend on. model: a registered version or a run; bundle, dataset: fingerprints.
+    check: what is to be said of a generator of which no evaluation passed (checked.py).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     model: str
@@ -48,6 +50,12 @@ class Request(BaseModel):
     device: str
     code: str
     tag: str
+    check: str = ""
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Nothing said is nothing written: the id of such a request is as it always was."""
+        return {k: v for k, v in dump(self).items() if v or k != "check"}
 
     @property
     def output_id(self) -> str:
@@ -128,6 +136,7 @@ def make_part(job: Job, index: int, bundle: Bundle | None = None, meter: Meter |
         "conditions": json.dumps(request.conditions, sort_keys=True),
         "temperature": json.dumps(request.temperature),
         "code": request.code,
+        **({"check": request.check} if request.check else {}),
     }
     earlier = _read_record(job, index)  # of a part that was lost or damaged since: made again in its place
     part = write_part(

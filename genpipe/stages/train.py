@@ -31,6 +31,7 @@ from genpipe.progress import Event, Progress, silent
 from genpipe.recipe import Recipe, check, fitted_to
 from genpipe.recipes import parse_recipe
 from genpipe.settings import Settings, read_settings
+from genpipe.stages.checked import told
 from genpipe.stages.prepare import prepare, protected
 from genpipe.training.device import resolve_device
 
@@ -89,11 +90,28 @@ def train(
     Raises QualityError on divergence, UsageError where recipe and data or workers and CPUs do not fit.
     """
     dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
-    settings = read_settings()
     check_numbers(workers, seed, minutes)
     chosen = parse_recipe(dict(recipe) if isinstance(recipe, Mapping) else recipe, dataset.schema.kind)
     check(chosen, dataset.schema)
     chosen = fitted_to(chosen, dataset.rows("train"))
+    return train_as(
+        dataset, chosen, workers=workers, seed=seed, name=name, minutes=minutes, tag=tag, progress=progress
+    )
+
+
+def train_as(
+    dataset: Dataset,
+    chosen: Recipe,
+    *,
+    workers: int = 0,
+    seed: int = 0,
+    name: str | None = None,
+    minutes: float | None = None,
+    tag: str = "",
+    progress: Progress = silent,
+) -> TrainedModel:
+    """`train` by a recipe that fits the data already, such as that of another bundle."""
+    settings = read_settings()
     origin = {
         "stage": "train",
         "name": store.check_name(name or dataset.name),
@@ -108,7 +126,7 @@ def train(
     run = store.join(settings.store, "runs", f"{origin['name']}-{run_id[:10]}")
     if (done := finished(run)) is not None:
         progress(Event("train", done.steps, done.steps, "steps", done.metrics, note="already trained"))
-        return done
+        return told(dataset, done, progress)
     codec = prepare(dataset, chosen.codec, progress=progress)
     hidden = protected(dataset, chosen.codec)
     job = Job(
@@ -126,7 +144,7 @@ def train(
         | {"run_id": run_id, "dataset_uri": dataset.uri, "rows": dataset.rows("train")}
         | ({"protected": hidden} if hidden else {}),
     )
-    return run_job(job, workers, progress, settings)
+    return told(dataset, run_job(job, workers, progress, settings), progress)
 
 
 def run_job(job: Job, workers: int, progress: Progress, settings: Settings) -> TrainedModel:

@@ -175,7 +175,7 @@ def train_tables(
     recipes = {name: spec.recipe_of(name) for name in spec.tables}
     asked = {
         "data": {name: d.fingerprint for name, d in data.items()},
-        "spec": spec.model_dump(mode="json", exclude={"recipe", "gate", "generate"}),
+        "spec": spec.model_dump(mode="json", exclude={"recipe", "gate", "generate", "unchecked"}),
         "recipes": {name: r.model_dump(mode="json") for name, r in recipes.items()},
         "code": [__version__, REVISION],
     }

@@ -132,4 +132,8 @@ def test_metrics_and_table_hold_every_applicable_score(kind: str) -> None:
         "Privacy signal",
         "Exact copies",
         "Membership",
+        *{
+            "tabular": ["One person's values", "One person's pairs"],
+            "text": ["Passages by heart", "Names"],
+        }.get(kind, []),
     ]

@@ -96,3 +96,33 @@ def test_a_wrong_spec_starts_nothing(home: Path) -> None:
     with pytest.raises(SpecError, match=r"source\.path: nope\.csv: no such file"):
         genpipe.run({"name": "a", "source": {"path": "nope.csv"}})
     assert not home.exists()
+
+
+def test_few_entities_are_delivered_only_with_a_reason_that_stays(
+    api: Path, people: str, tmp_path: Path
+) -> None:
+    import pyarrow.parquet as pq
+
+    from flows.pipeline import run_spec
+    from genpipe.errors import PrivacyError
+    from genpipe.pipeline import load_spec
+    from genpipe.registry.tracking import client
+
+    lines = Path(people).read_text().splitlines()[:71]
+    file = tmp_path / "ward.csv"
+    file.write_text("\n".join(lines) + "\n")
+    more = {"generate": {"rows": 30, "workers": 0}}
+    with pytest.raises(PrivacyError, match=r"not enough hold-out rows.*`unchecked: REASON`") as caught:
+        run_spec(load_spec(spec("ward", str(file), **more)), progress=lambda event: None)
+    assert caught.value.exit_code == 5
+    assert not (api / "store/generated/ward").exists(), "it stops before delivery"
+    why = "a rehearsal, agreed with the ward"
+    summary = run_spec(load_spec(spec("ward", str(file), unchecked=why, **more)), progress=lambda event: None)
+    assert summary.report["verdict"] == "unchecked"
+    assert summary.registered is not None and summary.generated is not None
+    assert client().get_model_version("ward", "1").tags["unchecked"] == why
+    (part,) = Path(summary.generated["uri"]).glob("data/*/*.parquet")
+    assert pq.read_metadata(part).metadata[b"genpipe.check"].decode() == f"nothing was checked: {why}"
+    from flows.closing import facts
+
+    assert facts(summary)["verdict"] == "unchecked"

@@ -83,7 +83,9 @@ def serving_home(tmp_path_factory: pytest.TempPathFactory, table_bundle: str) ->
         patch.setenv("GENPIPE_HOME", str(folder))
         for name in ("GENPIPE_STORE", "MLFLOW_TRACKING_URI"):
             patch.delenv(name, raising=False)
-        publish(table_bundle, name="toy", metrics={"fidelity": 0.5}, holdout="h")
+        told = {"metrics": {"fidelity": 0.5}, "holdout": "h"}
+        publish(table_bundle, name="toy", terms={"allow": "impute"}, **told)
+        publish(table_bundle, name="closed", **told)
         yield folder
 
 
@@ -242,6 +244,19 @@ def test_a_frame_is_followed_column_by_column(server: Scoring, loaded: Any, tabl
     assert told.sex.tolist() == ["m", "f"] * 20_000 and told.age.nunique() > 20
     plain = loaded.predict(pd.DataFrame(), params={"rows": 7, "seed": 2})
     assert plain.equals(Bundle.open(table_bundle).sample(7, seed=2).to_pandas())
+
+
+def test_rows_given_in_part_are_for_models_published_so(serving_home: Path) -> None:
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    closed = mlflow.pyfunc.load_model("models:/closed@champion")
+    with pytest.raises(
+        MlflowException, match=r"E-NOTALLOWED.*'age': rows to impute.*among sex.*--allow impute"
+    ):
+        closed.predict(pd.DataFrame({"sex": ["m"], "age": [30]}))
+    assert closed.predict(pd.DataFrame({"sex": ["m", "f"]})).sex.tolist() == ["m", "f"]
+    assert len(closed.predict(pd.DataFrame(), params={"rows": 3})) == 3
 
 
 def test_eight_large_requests_do_not_stop_a_small_one_and_end_with_their_clients(server: Scoring) -> None:

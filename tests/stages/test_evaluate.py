@@ -141,7 +141,15 @@ def test_swapped_split_files_are_refused(model: TrainedModel, dataset: Dataset, 
     train_file.write_bytes(holdout_file.read_bytes())
     holdout_file.write_bytes(data)
     with pytest.raises(DataError, match="content changed since it was written"):
-        evaluate(about(Dataset(str(where)), model, tmp_path))
+        evaluate(about(Dataset(str(where)), model, tmp_path), str(where))
+
+
+@pytest.mark.parametrize("place", ["/etc", "s3://elsewhere/data", "../../../etc"])
+def test_a_bundle_of_a_stranger_does_not_say_what_is_opened(
+    model: TrainedModel, tmp_path: Path, place: str
+) -> None:
+    with pytest.raises(UsageError, match=r"names a dataset outside this store.*pass dataset="):
+        evaluate(about(Dataset(place), model, tmp_path))
 
 
 def test_another_dataset_may_be_given_if_it_has_the_same_columns_and_the_report_says_so(

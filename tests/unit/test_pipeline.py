@@ -130,6 +130,10 @@ HEAD = "name: people\nsource: {path: people.csv, kind: tabular}\n"
         ),
         ("gate: {fidelity: 60%}\n", "line 3: gate.fidelity: found '60%'; expected a number"),
         ("generate: {}\n", "line 3: generate.rows: missing"),
+        ("unchecked: true\n", "line 3: unchecked: found True; expected a "),
+        ("unchecked: why\n", "line 3: unchecked: found 'why'; expected a reason, of 8 to 500 characters"),
+        ("real_examples: 1\n", "line 3: real_examples: found 1; expected"),
+        ("allow: [scor]\n", "line 3: allow.0: found 'scor'; expected one of .*did you mean 'score'"),
         (
             "generate: {rows: 5, output: 's3://key:word@b/p'}\n",
             "line 3: generate.output: found a key or password in the URI",
@@ -175,6 +179,13 @@ def test_names_that_are_refused(name: str) -> None:
         load_spec({"name": name, "source": {"path": "people.csv"}})
 
 
+def test_a_pattern_for_every_file_of_the_machine_is_not_walked() -> None:
+    with pytest.raises(
+        SpecError, match=r"/\*\*: a pattern for every file of this machine; begin it with the folder"
+    ):
+        load_spec({"name": "a", "source": {"path": "/**"}})
+
+
 def test_a_missing_file_suggests_its_neighbour(here: Path) -> None:
     (here / "people.yaml").write_text("name: x")
     with pytest.raises(UsageError, match=r"no such file; expected a YAML spec; did you mean 'people.yaml'\?"):
@@ -183,5 +194,6 @@ def test_a_missing_file_suggests_its_neighbour(here: Path) -> None:
 
 def test_the_json_schema_knows_every_key() -> None:
     schema = PipelineSpec.model_json_schema(by_alias=True)
-    assert set(schema["properties"]) == {"name", "source", "recipe", "search", "train", "gate", "generate"}
+    keys = {"name", "source", "recipe", "search", "train", "gate", "generate"}
+    assert set(schema["properties"]) == keys | {"real_examples", "unchecked", "allow"}
     assert "schema" in schema["$defs"]["Source"]["properties"]

@@ -11,7 +11,9 @@ import pytest
 
 from genpipe.errors import PrivacyError, QualityError
 from genpipe.evaluation import Report, Score
-from genpipe.evaluation.kin import Kin, Tables, aggregated, common_values, counts, families, flat
+from genpipe.evaluation.attacks import Evidence
+from genpipe.evaluation.kin import Kin, Tables, aggregated, common_values, counts, families, family, flat
+from genpipe.evaluation.membership import Likelihoods
 from genpipe.evaluation.related import TITLES, evaluate_related
 from genpipe.evaluation.related_page import write_tables_report
 from genpipe.schema import Category, Integer, Number
@@ -200,3 +202,35 @@ def test_a_floor_as_high_as_the_ceiling_is_no_zero() -> None:
     assert score.position == 0.9 / 0.92
     assert score.model_copy(update={"value": 0.94}).position == 1.0
     assert score.model_copy(update={"floor": 0.5, "value": 0.71}).position == pytest.approx(0.5)
+
+
+def test_a_generator_that_knows_families_is_refused_however_good(real: tuple[Tables, Tables]) -> None:
+    """By family, not by row: a family's rows all have one likelihood."""
+    rng, likely = np.random.default_rng(0), {}
+    for share, name in ((1.0, "orders"), (0.0, "customers")):
+        who = [family(tables, name) for tables in real]
+        nats = [rng.normal(share * shift, 1, 1500)[w] for shift, w in zip((1, 0), who, strict=True)]
+        likely[name] = Evidence(likelihoods=Likelihoods(*nats, *who))
+    report = evaluate_related(*real, shop(2), evidence=likely)
+    told = report.score("membership")
+    assert report.verdict == "leaks" and report.headline.startswith(
+        "orders: It knows who was in the training"
+    )
+    assert told.value == pytest.approx(0.76, abs=0.04) and "of orders, the worst" in told.meaning
+    assert told.error is not None and told.error > 0.01  # of some 400 families, not of 1,300 orders
+    assert not evaluate_related(*real, shop(2), evidence={"customers": likely["customers"]}).headline.count(
+        "knows"
+    )
+
+
+def test_what_one_family_alone_has_is_counted_by_family(real: tuple[Tables, Tables], good: Report) -> None:
+    """Orders of training families, each family's mood unlike any other's, dealt to others a little later."""
+    made = shop(2)
+    orders = real[0]["orders"].columns.slice(0, made["orders"].rows)
+    later = pa.array(np.random.default_rng(0).integers(0, 700, orders.num_rows))
+    columns = orders.set_column(0, "day", later)
+    above = made["orders"].parents[: len(columns)]
+    shown = {**made, "orders": replace(made["orders"], rows=len(columns), columns=columns, above=above)}
+    report = evaluate_related(*real, shown)
+    assert report.verdict in ("leaks", "copies") and "mood 100.0% (others 0.0%)" in report.headline
+    assert good.score("single_values").value is not None and good.score("single_values").value < 0.02
