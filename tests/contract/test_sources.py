@@ -226,7 +226,7 @@ BAD: dict[str, list[tuple[str, Make, str]]] = {
         ("NUL", file("a.txt", b"hello\0"), "NUL byte at offset 5"),
         ("PDF", file("a.txt", b"%PDF-1.7 ..."), "binary file with a text name"),
         ("shorter than a record", file("a.txt", "short"), "5 characters in all"),
-        ("too few", file("a.txt", "word " * 100), "3 rows; expected at least 20"),
+        ("too few", file("a.txt", "word " * 100), "4 rows; expected at least 20"),
         (
             "a line too long",
             file("a.txt", "x" * 5000, record="lines", max_characters=1000),
