@@ -33,7 +33,7 @@ class Training(BaseModel):
 
     epochs: passes over the training rows. Where given, `fitted_to` sets steps, evaluations and a batch no
     larger than the rows deserve when the data is known, and the numbers here are upper limits; a batch that
-    is smaller for it gets a lower learning rate, and more epochs than these.
+    is smaller for it gets a lower learning rate, and, of related tables, more epochs than these.
     weight_decay: of AdamW; without a number (null) what so many rows deserve, where epochs are given.
     balance: draw each batch over the classes of the condition by the logarithm of their frequency, so that
     rare ones are seen (CTGAN's training by sampling); for data that fits memory; no effect without classes.
@@ -85,6 +85,7 @@ class Recipe(BaseModel):
 MANY = 16_384  # training rows from which nothing is made stronger
 # times as large leaves, as much smoothing and as strong a decay, at most
 WIDEST, SMOOTHEST, STRONGEST = 2.5, 5.0, 7.0
+TIED = 2.0  # times as strong a decay of related tables, at most
 FEWEST = 5  # rows that have a code, for a leaf of a tree of fewer than `MANY` to say how often it comes
 
 
@@ -104,28 +105,23 @@ def _slower(training: Training, rows: int) -> float:
 
 def tied_to(recipe: Recipe, rows: int) -> Recipe:
     """The recipe for so many rows of related tables, to be handed to `fitted_to`: epochs to make up for the
-    slower rate, and the decay and the leaves of many rows, where the recipe gives no numbers. By those of few
-    rows these tables lose what ties them to one another.
+    slower rate, and, where the recipe gives no numbers, leaves and smoothing as of many rows and a decay
+    little stronger. By those of few rows these tables lose what ties them to one another.
     """
     training, family = recipe.training, recipe.family
     if isinstance(family, TreesConfig):
-        return _with_leaves(recipe, family, MANY)
+        return _filled(recipe, family, {"leaf_minimum": LEAF, "smoothing": SMOOTHING})
     if training.epochs is None:
         return recipe
-    decay = DECAY if training.weight_decay is None else training.weight_decay
-    epochs = min(1e6, training.epochs / _slower(training, rows))
-    changes = {"epochs": epochs, "weight_decay": decay}
+    changes = {"epochs": min(1e6, training.epochs / _slower(training, rows))}
+    if training.weight_decay is None:
+        changes["weight_decay"] = DECAY * fewness(rows, most=TIED)
     return recipe.model_copy(update={"training": training.model_copy(update=changes)})
 
 
-def _with_leaves(recipe: Recipe, family: TreesConfig, rows: int) -> Recipe:
-    """With the leaves and the smoothing that so many rows deserve, where the recipe gives no numbers."""
-    own = {
-        "leaf_minimum": round(LEAF * fewness(rows, most=WIDEST)),
-        "smoothing": SMOOTHING * fewness(rows, most=SMOOTHEST),
-        "code_minimum": 1 if rows >= MANY else FEWEST,
-    }
-    changes = {name: value for name, value in own.items() if getattr(family, name) is None}
+def _filled(recipe: Recipe, family: TreesConfig, numbers: dict[str, float]) -> Recipe:
+    """With these numbers where the recipe gives none."""
+    changes = {name: value for name, value in numbers.items() if getattr(family, name) is None}
     return recipe.model_copy(update={"family": family.model_copy(update=changes)})
 
 
@@ -143,7 +139,12 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
     """
     training, family = recipe.training, recipe.family
     if isinstance(family, TreesConfig):
-        return _with_leaves(recipe, family, rows)
+        deserved = {
+            "leaf_minimum": round(LEAF * fewness(rows, most=WIDEST)),
+            "smoothing": SMOOTHING * fewness(rows, power=1.5, most=SMOOTHEST),
+            "code_minimum": 1 if rows >= MANY else FEWEST,
+        }
+        return _filled(recipe, family, deserved)
     if training.epochs is None:
         return recipe
     size, slower = _batch_size(training, rows), _slower(training, rows)

@@ -137,7 +137,7 @@ def test_what_a_user_asks_of_steps_is_an_upper_limit() -> None:
 
 
 @pytest.mark.parametrize("rows", [100, 1_600, 6_000, MANY, 10 * MANY])
-def test_few_rows_get_stronger_decay_and_larger_leaves_and_related_tables_those_of_many(rows: int) -> None:
+def test_few_rows_get_stronger_decay_and_larger_leaves_and_related_tables_less_of_both(rows: int) -> None:
     network, trees = RECIPES["tabular_autoregressive"](), RECIPES["tabular_trees"]()
     decay, leaves = fitted_to(network, rows).training.weight_decay, fitted_to(trees, rows).family
     assert isinstance(leaves, TreesConfig) and decay is not None
@@ -145,10 +145,12 @@ def test_few_rows_get_stronger_decay_and_larger_leaves_and_related_tables_those_
     assert (decay == 0.5) == (leaves.leaf_minimum == 20) == (leaves.smoothing == 20.0) == many
     assert (leaves.code_minimum == 1) == many
     assert 0.5 <= decay <= 3.5 and decay >= (fitted_to(network, 2 * rows).training.weight_decay or 0)
-    tied, own = fitted_to(tied_to(trees, rows), rows), fitted_to(trees, MANY)
-    assert tied.family == own.family
+    tied = fitted_to(tied_to(trees, rows), rows).family
+    assert isinstance(tied, TreesConfig)
+    assert (tied.leaf_minimum, tied.smoothing, tied.code_minimum) == (20, 20.0, leaves.code_minimum)
     longer = fitted_to(tied_to(network, rows), rows).training
-    assert longer.weight_decay == 0.5 and (longer.steps > fitted_to(network, rows).training.steps) != many
+    assert longer.weight_decay == pytest.approx(min(1.0, 0.5 * max(1.0, MANY / rows)))
+    assert (longer.steps > fitted_to(network, rows).training.steps) != many
 
 
 @pytest.mark.parametrize("prepared", [lambda recipe, rows: recipe, tied_to], ids=["alone", "related"])
