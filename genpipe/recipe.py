@@ -17,13 +17,14 @@ from genpipe.codecs.base import CodecConfig
 from genpipe.errors import UsageError
 from genpipe.families import FAMILIES, AnyFamily
 from genpipe.families.base import Family
-from genpipe.families.trees import TreesConfig
+from genpipe.families.trees import LEAF, SMOOTHING, TreesConfig
 from genpipe.networks import NETWORKS, check_network
 from genpipe.schema import DataKind, Schema
 from genpipe.spec import Layout, TensorSpec
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 EVALUATIONS = 3  # of a run whose length follows from the data
+DECAY = 0.5  # of weights, where the recipe leaves it to the data and there is much of it
 
 
 class Training(BaseModel):
@@ -32,7 +33,8 @@ class Training(BaseModel):
 
     epochs: passes over the training rows. Where given, `fitted_to` sets steps, evaluations and a batch no
     larger than the rows deserve when the data is known, and the numbers here are upper limits; a batch that
-    is smaller for it gets a lower learning rate, and more epochs than these.
+    is smaller for it gets a lower learning rate, and, of related tables, more epochs than these.
+    weight_decay: of AdamW; without a number (null) what so many rows deserve, where epochs are given.
     balance: draw each batch over the classes of the condition by the logarithm of their frequency, so that
     rare ones are seen (CTGAN's training by sampling); for data that fits memory; no effect without classes.
     warmup: steps of linear increase of the learning rate. clip: largest gradient norm of a network.
@@ -56,7 +58,7 @@ class Training(BaseModel):
         default=1e-3, gt=0, lt=10, json_schema_extra={"search": {"low": 2e-4, "high": 2e-2, "log": True}}
     )
     betas: tuple[Decay, Decay] = (0.9, 0.99)
-    weight_decay: float = Field(default=0.0, ge=0, le=1000)
+    weight_decay: float | None = Field(default=0.0, ge=0, le=1000)
     schedule: Literal["constant", "cosine"] = "constant"
     warmup: int = Field(default=0, ge=0, le=10**9)
     clip: float | None = Field(default=None, gt=0, le=1e9)
@@ -80,60 +82,81 @@ class Recipe(BaseModel):
     codec: CodecConfig = CodecConfig()
 
 
-MANY, WIDEST = 16_384, 5.0  # rows from which leaves are as asked for; times larger than that at most
+MANY = 16_000  # training rows from which nothing is made stronger
+# times as large leaves, as much smoothing and as strong a decay, at most
+WIDEST, SMOOTHEST, STRONGEST = 2.5, 5.0, 7.0
+TIED = 2.0  # times as strong a decay of related tables, at most
+FEWEST = 5  # rows that have a code, for a leaf of a tree of fewer than `MANY` to say how often it comes
+
+
+def fewness(rows: int, *, power: float = 1.0, most: float = math.inf) -> float:
+    """How many times fewer than `MANY` rows there are, to a power: from 1 to `most`."""
+    return min(most, max(1.0, MANY / max(1, rows)) ** power)
 
 
 def _batch_size(training: Training, rows: int) -> int:
     return min(training.batch_size, max(8, 1 << max(0, (rows // 32).bit_length() - 1)))
 
 
-def _wider(rows: int) -> float:
-    return min(WIDEST, max(1.0, MANY / max(1, rows)))
+def _slower(training: Training, rows: int) -> float:
+    """The factor of the learning rate for batches as small as so few rows get."""
+    return math.sqrt(_batch_size(training, rows) / training.batch_size)
 
 
 def tied_to(recipe: Recipe, rows: int) -> Recipe:
-    """The recipe with as many more epochs as so few rows of related tables learn slower, and with trees whose
-    leaves stay as asked for, see `fitted_to`: else these tables lose what ties them to one another.
+    """The recipe for so many rows of related tables, to be handed to `fitted_to`: epochs to make up for the
+    slower rate, and, where the recipe gives no numbers, leaves and smoothing as of many rows and a decay
+    little stronger. By those of few rows these tables lose what ties them to one another.
     """
     training, family = recipe.training, recipe.family
     if isinstance(family, TreesConfig):
-        wider = _wider(rows)
-        changed = {
-            "leaf_minimum": max(2, round(family.leaf_minimum / wider)),
-            "smoothing": family.smoothing / wider,
-        }
-        return recipe.model_copy(update={"family": family.model_copy(update=changed)})
+        return _filled(recipe, family, {"leaf_minimum": LEAF, "smoothing": SMOOTHING})
     if training.epochs is None:
         return recipe
-    slower = math.sqrt(_batch_size(training, rows) / training.batch_size)
-    epochs = min(1e6, training.epochs / slower)
-    return recipe.model_copy(update={"training": training.model_copy(update={"epochs": epochs})})
+    changes = {"epochs": min(1e6, training.epochs / _slower(training, rows))}
+    if training.weight_decay is None:
+        changes["weight_decay"] = DECAY * fewness(rows, most=TIED)
+    return recipe.model_copy(update={"training": training.model_copy(update=changes)})
+
+
+def _filled(recipe: Recipe, family: TreesConfig, numbers: dict[str, float]) -> Recipe:
+    """With these numbers where the recipe gives none."""
+    changes = {name: value for name, value in numbers.items() if getattr(family, name) is None}
+    return recipe.model_copy(update={"family": family.model_copy(update=changes)})
 
 
 def fitted_to(recipe: Recipe, rows: int) -> Recipe:
-    """The recipe with its epochs turned into steps for so many training rows.
+    """The recipe with all that depends on the number of training rows as a number: epochs become steps, and
+    where no number is given, weights decay and trees have leaves as so many rows deserve. What is given
+    stays.
 
     Few rows get small batches, whose noise keeps a network from learning them by heart; the rule is
     after TabularARGN (Tiwald et al. 2025): a power of two near rows / 32. The learning rate follows the
     square root of it (Malladi et al. 2022, "On the SDEs and scaling rules for adaptive gradient algorithms").
     That learns slower, and there are no more epochs for it: they would teach who is there, and unseen rows
-    became no likelier by them. The leaves of trees are as much larger as the table is smaller than `MANY`
-    rows, up to `WIDEST` times: small ones know who is there, and find unseen rows less likely.
+    became no likelier by them. Stronger decay and larger leaves of few rows cost unseen rows little and tell
+    less of who is there; see the lab notes for both.
     """
     training, family = recipe.training, recipe.family
     if isinstance(family, TreesConfig):
-        wider = _wider(rows)
-        leaf, smoothing = round(family.leaf_minimum * wider), family.smoothing * wider
-        changed = {"leaf_minimum": min(1_000_000, leaf), "smoothing": min(1e9, smoothing)}
-        return recipe.model_copy(update={"family": family.model_copy(update=changed)})
+        deserved = {
+            "leaf_minimum": round(LEAF * fewness(rows, most=WIDEST)),
+            "smoothing": SMOOTHING * fewness(rows, power=1.5, most=SMOOTHEST),
+            "code_minimum": 1 if rows >= MANY else FEWEST,
+        }
+        return _filled(recipe, family, deserved)
     if training.epochs is None:
         return recipe
-    size = _batch_size(training, rows)
-    slower = math.sqrt(size / training.batch_size)
+    size, slower = _batch_size(training, rows), _slower(training, rows)
     steps = min(training.steps, max(1, math.ceil(training.epochs * rows / size)))
-    every = min(training.evaluate_every, max(1, math.ceil(steps / EVALUATIONS)))
-    rate = training.learning_rate * slower
-    changes = {"batch_size": size, "steps": steps, "evaluate_every": every, "learning_rate": rate}
+    changes: dict[str, float] = {
+        "batch_size": size,
+        "steps": steps,
+        "evaluate_every": min(training.evaluate_every, max(1, math.ceil(steps / EVALUATIONS))),
+        "learning_rate": training.learning_rate * slower,
+    }
+    if training.weight_decay is None:
+        changes["weight_decay"] = DECAY * fewness(rows, power=1.5, most=STRONGEST)
     return recipe.model_copy(update={"training": training.model_copy(update=changes)})
 
 

@@ -171,7 +171,7 @@ class SearchSpace:
                 point[name] = implied
             elif among is None or (name == "family.penalty_weight" and point.get("family.penalty") == "none"):
                 continue
-            elif round_ == 0 and parameter.value in among:
+            elif round_ == 0 and (parameter.value in among or (parameter.value is None and not self.ranges)):
                 point[name] = parameter.value
             elif name == "family.adversarial" and round_ is not None and among.choices:
                 point[name] = among.turn(round_, parameter.value)

@@ -30,28 +30,32 @@ CLASSES = 32  # of a column, by which splits are judged; leaves hold every code
 COLUMNS = 32  # a split looks at, drawn at random where there are more: the cost of wide tables is linear
 MOST_ROWS = 1_000_000
 SMALLEST = 1e-9
+LEAF, SMOOTHING = 20, 20.0  # where nothing else is asked for, of many rows
 
 
 class TreesConfig(BaseModel):
-    """leaf_minimum: training rows in a leaf, at least; of few rows up to five times as many, and smoothing
-    likewise (`recipe.fitted_to`). leaves: of a tree, at most (fewer where columns have
+    """leaf_minimum: training rows in a leaf, at least. leaves: of a tree, at most (fewer where columns have
     more codes than `CELLS` would hold).
 
     smoothing: rows' worth of its parent's shares that each node's own are mixed with; 0 mixes nothing in.
+    code_minimum: a leaf says how often a code comes if so many of its rows have it; of rarer ones it has only
+    the sum, dealt out as in its parent. 1 lets every single row speak.
+    These three without a number: `LEAF`, `SMOOTHING` and 1, and more for few rows (`recipe.fitted_to`).
     temperature: of sampling; 1 draws from the fitted shares, less is safer and less varied.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     family: Literal["trees"] = "trees"
-    leaf_minimum: int = Field(
-        default=20, ge=2, le=1_000_000, json_schema_extra={"search": {"choices": [10, 20, 50, 100]}}
+    leaf_minimum: int | None = Field(
+        default=None, ge=2, le=1_000_000, json_schema_extra={"search": {"choices": [10, 20, 50, 100]}}
     )
     leaves: int = Field(
         default=256, ge=2, le=65_536, json_schema_extra={"search": {"choices": [64, 128, 256, 512]}}
     )
-    smoothing: float = Field(
-        default=20.0, ge=0, le=1e9, json_schema_extra={"search": {"low": 5.0, "high": 100.0, "log": True}}
+    smoothing: float | None = Field(
+        default=None, ge=0, le=1e9, json_schema_extra={"search": {"low": 5.0, "high": 100.0, "log": True}}
     )
+    code_minimum: int | None = Field(default=None, ge=1, le=1_000_000)
     temperature: float = Field(default=1.0, gt=0, le=100)
 
 
@@ -102,7 +106,7 @@ class Forest(nn.Module):
         size = self.spec.vocabulary[t]
         ordered = bool(self.spec.ordered) and self.spec.ordered[t]
         learner = DecisionTreeClassifier(
-            min_samples_leaf=config.leaf_minimum,
+            min_samples_leaf=config.leaf_minimum or LEAF,
             max_leaf_nodes=len(self.shares),
             max_features=min(COLUMNS, seen.shape[1]),
             random_state=seed,
@@ -119,7 +123,11 @@ class Forest(nn.Module):
             mine[t, : len(found)] = torch.from_numpy(found.astype(np.int64))
         counts = np.zeros((tree.node_count, size))
         np.add.at(counts, (learner.apply(seen), codes), 1)
-        shares = smoothed(counts, tree.children_left, tree.children_right, config.smoothing)[~inner]
+        smoothing = SMOOTHING if config.smoothing is None else config.smoothing
+        shares = smoothed(
+            counts, tree.children_left, tree.children_right, smoothing, config.code_minimum or 1
+        )
+        shares = shares[~inner]
         self.shares[: len(shares), self.ends[t] : self.ends[t + 1]] = torch.from_numpy(shares)
 
 
@@ -225,10 +233,13 @@ def coarse(codes: np.ndarray, size: int, *, ordered: bool) -> np.ndarray:
     return (middle * CLASSES / len(codes)).astype(np.int64)[codes]
 
 
-def smoothed(counts: np.ndarray, left: np.ndarray, right: np.ndarray, strength: float) -> np.ndarray:
+def smoothed(
+    counts: np.ndarray, left: np.ndarray, right: np.ndarray, strength: float, least: int = 1
+) -> np.ndarray:
     """(nodes, codes) shares of every node, from the counts of its leaves.
 
-    From the root down, n rows of a node weigh n against `strength` rows of its parent's shares.
+    From the root down, n rows of a node weigh n against `strength` rows of its parent's shares. Codes of
+    fewer than `least` rows of a node keep their common share there, and their parent's shares within it.
     left, right: (nodes,) children, after their parents; -1 at leaves.
     """
     inner = np.flatnonzero(left >= 0)
@@ -239,4 +250,7 @@ def smoothed(counts: np.ndarray, left: np.ndarray, right: np.ndarray, strength: 
         for child in (left[node], right[node]):
             weight = strength / (counts[child].sum() + strength)
             shares[child] += weight * (shares[node] - shares[child])
+            few = counts[child] < least
+            if (given := shares[node][few].sum()) > 0:
+                shares[child][few] = shares[node][few] * (shares[child][few].sum() / given)
     return shares

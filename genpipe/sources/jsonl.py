@@ -117,9 +117,10 @@ def _parse(piece: bytes, place: Place) -> tuple[pa.RecordBatch, Place]:
             explicit = pajson.ParseOptions(explicit_schema=pa.schema([(n, pa.string()) for n in dated]))
             again = pajson.read_json(pa.BufferReader(piece), read_options=whole, parse_options=explicit)
             table = again.select(table.column_names)
+        table.validate(full=True)  # the parser takes any bytes for text
     except (pa.ArrowException, UnicodeDecodeError) as error:  # the second: of names, which pyarrow decodes
         told = str(error).splitlines()[0][:300]
-        row = re.search(r"in row (\d+)", told)
+        row = re.search(r"(?:in row|string index) (\d+)", told)
         code = "ENCODING" if "UTF" in told or "encoding" in told.lower() else "JSON"
         raise DataError(
             code,

@@ -1,16 +1,22 @@
-"""Text files -> records: fixed runs of characters, lines, or whole documents."""
+"""Text files -> records: fixed runs of characters, lines, or whole documents.
+
+Of many files each is a document, and what is cut from it goes to one split: its runs are not independent. The
+text of a few files is one long text whose runs are dealt to both.
+"""
 
 from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
 from genpipe.errors import DataError
+from genpipe.keys import row_keys
 from genpipe.schema import Schema, Text
 from genpipe.sources.base import Observed, Options, Reject, Rows, Source, attempt
 from genpipe.sources.files import File
@@ -18,11 +24,14 @@ from genpipe.sources.stream import Checked, Encoding, wrong_byte
 
 SUFFIXES = (".txt", ".md", ".rst", ".text")
 BATCH = 4096
+DOCUMENTS = 20  # files from which each is a document of its own
+SHORT = 32  # runs; what is left at the end of a document of fewer is a record, too
 BINARY = (b"%PDF-", b"\x7fELF", b"\x1f\x8b", b"PK\x03\x04")
 
 
 class TextOptions(Options):
-    """record: chars = runs of `length` characters, lines = non-empty lines, document = whole files.
+    """record: chars = runs of `length` characters, lines = non-empty lines, document = whole files. What is
+    left at the end of a short file is a run, too; of a long one it is dropped.
 
     max_characters: longest line or document taken.
     """
@@ -44,6 +53,10 @@ class TextStats(Observed):
 class TextSource(Source):
     kind = "text"
     options: TextOptions
+
+    @property
+    def identity(self) -> list[Any]:
+        return [*super().identity, f"documents from {DOCUMENTS}, tails below {SHORT}"]
 
     def observe(self, unit: int) -> TextStats:
         total = TextStats()
@@ -84,24 +97,29 @@ class TextSource(Source):
     def read(
         self, unit: int, schema: Schema, *, skip: frozenset[str], rejects: list[Reject]
     ) -> Iterator[Rows]:
-        held: list[str] = []
+        held, keys = list[str](), list[int]()
+        documents = len(self.files) >= DOCUMENTS and self.options.record != "document"
         for file in self.units[unit]:
-            for record in self.records(file) if file.uri not in skip else ():
+            key = 0
+            for nth, record in enumerate(self.records(file) if file.uri not in skip else ()):
+                # wherever it lies and whatever it is called: a document that is there twice is in one split
+                key = key if nth else int(row_keys(_rows([f"{file.size} {record}"], schema).batch)[0])
                 held.append(record)
+                keys.append(key)
                 if len(held) == BATCH or self.options.record == "document":
-                    yield _rows(held, schema)
-                    held = []
+                    yield _rows(held, schema, keys if documents else None)
+                    held, keys = [], []
         if held:
-            yield _rows(held, schema)
+            yield _rows(held, schema, keys if documents else None)
 
     def records(self, file: File) -> Iterator[str]:
-        rest, length = "", self.options.length
+        rest, length, runs = "", self.options.length, 0
         for piece in self.pieces(file):
             rest += piece
             if self.options.record == "chars":
                 whole = len(rest) // length * length
                 yield from (rest[i : i + length] for i in range(0, whole, length))
-                rest = rest[whole:]
+                rest, runs = rest[whole:], runs + whole // length
             elif self.options.record == "lines":
                 *lines, rest = rest.split("\n")
                 yield from (line for line in lines if line.strip())
@@ -112,7 +130,7 @@ class TextSource(Source):
                     found=f"a record of more than {self.options.max_characters} characters",
                     fix="use record='chars', or raise max_characters=",
                 )
-        if rest.strip() and self.options.record != "chars":
+        if rest.strip() and (self.options.record != "chars" or runs < SHORT):
             yield rest
 
     def pieces(self, file: File) -> Iterator[str]:
@@ -144,5 +162,6 @@ class TextSource(Source):
                 return
 
 
-def _rows(records: list[str], schema: Schema) -> Rows:
-    return Rows(pa.RecordBatch.from_arrays([pa.array(records, pa.string())], schema=schema.arrow()))
+def _rows(records: list[str], schema: Schema, keys: list[int] | None = None) -> Rows:
+    batch = pa.RecordBatch.from_arrays([pa.array(records, pa.string())], schema=schema.arrow())
+    return Rows(batch, None if keys is None else np.array(keys, np.uint64))

@@ -30,7 +30,7 @@ from genpipe.settings import read_settings
 from genpipe.stages.ingest import ingest
 from genpipe.stages.train import TrainedModel, train
 
-REVISION = 4  # of flat rows; part of every request id
+REVISION = 5  # of flat rows and of how they are learnt; part of every request id
 PART_ROWS = 2**20
 
 

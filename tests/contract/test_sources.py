@@ -126,6 +126,7 @@ BAD: dict[str, list[tuple[str, Make, str]]] = {
         ),
         ("broken JSON", file("a.jsonl", '{"a": 1}\n{"a": \n'), r"a\.jsonl:row \d"),
         ("mixed JSON types", file("a.jsonl", '{"a": 1}\n{"a": "x"}\n'), "a.jsonl.*number to string"),
+        ("JSON of Latin-1", file("a.jsonl", b'{"a": "x"}\n{"a": "Gr\xf6sse"}\n'), r"a\.jsonl:row 2.*UTF8"),
         ("nested JSON", file("a.jsonl", '{"a": {"b": 1}}\n' * 30), "a column of type struct"),
         ("CSV as Parquet", file("a.parquet", GOOD_CSV), r"a\.parquet.*whole Parquet file"),
         (
@@ -226,7 +227,7 @@ BAD: dict[str, list[tuple[str, Make, str]]] = {
         ("NUL", file("a.txt", b"hello\0"), "NUL byte at offset 5"),
         ("PDF", file("a.txt", b"%PDF-1.7 ..."), "binary file with a text name"),
         ("shorter than a record", file("a.txt", "short"), "5 characters in all"),
-        ("too few", file("a.txt", "word " * 100), "3 rows; expected at least 20"),
+        ("too few", file("a.txt", "word " * 100), "4 rows; expected at least 20"),
         (
             "a line too long",
             file("a.txt", "x" * 5000, record="lines", max_characters=1000),

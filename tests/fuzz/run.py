@@ -1,8 +1,9 @@
 """Coverage-guided fuzzing of all that reads what strangers send: make fuzz ARGS="--seconds 60 csv wav".
 
-libFuzzer (by atheris, Apache-2.0) takes each target of targets.py in turn, in a process of its own, for an hour in all.
-What it learns stays in .fuzz/TARGET/corpus and the next run begins there. What it finds is .fuzz/TARGET/crash-*,
-timeout-* or oom-*: run it again with --input FILE, mend it, and keep it as a test in tests/security.
+libFuzzer (by atheris, Apache-2.0) takes each target of targets.py in turn, in a process of its own, for an
+hour in all. What it learns stays in .fuzz/TARGET/corpus and the next run begins there. What it finds is
+.fuzz/TARGET/crash-*, timeout-* or oom-*: run it again with --input FILE, mend it, and keep it as a test in
+tests/security.
 """
 
 from __future__ import annotations
@@ -74,11 +75,9 @@ def watch(name: str, seconds: int) -> int:
     text = (folder / "log").read_text(errors="replace")
     found = [p.name for p in folder.glob("*-*") if p.stat().st_mtime >= begun]
     count, cover = DONE.search(text), COVER.findall(text)
-    print(
-        f"{name:<14} {time.time() - begun:5.0f} s  {int(count[1]) if count else 0:>9,} runs  "
-        f"coverage {cover[-1] if cover else '-':>6}  {', '.join(found) or ('ok' if not code else f'exit {code}')}",
-        flush=True,
-    )
+    end = ", ".join(found) or (f"exit {code}" if code else "ok")
+    runs, cov = int(count[1]) if count else 0, cover[-1] if cover else "-"
+    print(f"{name:<14} {time.time() - begun:5.0f} s {runs:>11,} runs  coverage {cov:>6}  {end}", flush=True)
     if code or found:
         print(f"  the end of {folder / 'log'}:\n  " + "\n  ".join(text.splitlines()[-25:]), flush=True)
     return int(bool(code or found))

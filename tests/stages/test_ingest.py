@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -246,6 +247,22 @@ def test_text_records(tmp_path: Path, home: Path) -> None:
     lines = genpipe.ingest(str(tmp_path / "a.txt"), record="lines")
     got = [t for s in ("train", "holdout") for t in lines.table(s).column("text").to_pylist()]
     assert sorted(got) == sorted(text.replace("\r\n", "\n").splitlines())
+
+
+def test_what_is_cut_from_a_document_is_in_one_split(tmp_path: Path, home: Path) -> None:
+    letters = tmp_path / "letters"
+    letters.mkdir()
+    for i in range(40):
+        (letters / f"{i}.txt").write_text("Dear all," + f" letter {i:02}." * (5 + i % 4))
+    (letters / "again.txt").write_text((letters / "0.txt").read_text())
+    for record in ("chars", "lines"):
+        dataset = genpipe.ingest(str(letters), record=record, length=32, holdout=0.4)
+        sides = {s: dataset.table(s).column("text").to_pylist() for s in ("train", "holdout")}
+        found = {s: {n for t in texts for n in re.findall(r"letter (\d\d)", t)} for s, texts in sides.items()}
+        assert not found["train"] & found["holdout"] and len(found["train"] | found["holdout"]) == 40
+        assert min(map(len, found.values())) > 5
+        size = sum(p.stat().st_size for p in letters.iterdir())
+        assert sum(len(t) for texts in sides.values() for t in texts) == size  # no end is lost
 
 
 @pytest.mark.parametrize(

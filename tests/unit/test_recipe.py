@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from genpipe.errors import UsageError
-from genpipe.recipe import Recipe, check, fitted_to, make_family
+from genpipe.families.trees import TreesConfig
+from genpipe.recipe import MANY, Recipe, check, fitted_to, make_family, tied_to
 from genpipe.recipes import RECIPES, default_recipe, parse_recipe, recipe_problems, recipes_for
 from genpipe.schema import KINDS, Category, Number, Schema
 from genpipe.spec import TensorSpec
@@ -133,3 +134,34 @@ def test_what_a_user_asks_of_steps_is_an_upper_limit() -> None:
     assert (training.steps, training.evaluate_every) == (40, 10)
     fixed = RECIPES["tabular_vae"]()
     assert fitted_to(fixed, 100_000) == fixed
+
+
+@pytest.mark.parametrize("rows", [100, 1_600, 6_000, MANY, 10 * MANY])
+def test_few_rows_get_stronger_decay_and_larger_leaves_and_related_tables_less_of_both(rows: int) -> None:
+    network, trees = RECIPES["tabular_autoregressive"](), RECIPES["tabular_trees"]()
+    decay, leaves = fitted_to(network, rows).training.weight_decay, fitted_to(trees, rows).family
+    assert isinstance(leaves, TreesConfig) and decay is not None
+    many = rows >= MANY
+    assert (decay == 0.5) == (leaves.leaf_minimum == 20) == (leaves.smoothing == 20.0) == many
+    assert (leaves.code_minimum == 1) == many
+    assert 0.5 <= decay <= 3.5 and decay >= (fitted_to(network, 2 * rows).training.weight_decay or 0)
+    tied = fitted_to(tied_to(trees, rows), rows).family
+    assert isinstance(tied, TreesConfig)
+    assert (tied.leaf_minimum, tied.smoothing, tied.code_minimum) == (20, 20.0, leaves.code_minimum)
+    longer = fitted_to(tied_to(network, rows), rows).training
+    assert longer.weight_decay == pytest.approx(min(1.0, 0.5 * max(1.0, MANY / rows)))
+    assert (longer.steps > fitted_to(network, rows).training.steps) != many
+
+
+@pytest.mark.parametrize("prepared", [lambda recipe, rows: recipe, tied_to], ids=["alone", "related"])
+def test_what_a_recipe_says_of_decay_and_leaves_is_never_changed(prepared: Any) -> None:
+    family = {"leaf_minimum": 7, "smoothing": 3.0, "code_minimum": 2}
+    asked = parse_recipe({"base": "tabular_trees", "family": family}, "tabular")
+    kept = fitted_to(prepared(asked, 300), 300).family.model_dump()
+    assert {name: kept[name] for name in family} == family
+    one = parse_recipe({"base": "tabular_trees", "family": {"smoothing": 0.0}}, "tabular")
+    told = fitted_to(prepared(one, 300), 300).family
+    assert isinstance(told, TreesConfig) and told.smoothing == 0 and told.leaf_minimum
+    written = parse_recipe({"base": "tabular_autoregressive", "training": {"weight_decay": 0.25}}, "tabular")
+    again = Recipe.model_validate_json(written.model_dump_json())
+    assert fitted_to(prepared(again, 300), 300).training.weight_decay == 0.25

@@ -55,7 +55,7 @@ def leaves_of(forest: Forest, batch: Batch, t: int) -> tuple[torch.Tensor, torch
 @pytest.mark.parametrize(("minimum", "leaves"), [(2, 16), (20, 256), (300, 256)])
 def test_every_leaf_has_its_minimum_of_rows_and_holds_their_shares(minimum: int, leaves: int) -> None:
     batch = table()
-    _, forest = fitted(batch, leaf_minimum=minimum, leaves=leaves, smoothing=0)
+    _, forest = fitted(batch, leaf_minimum=minimum, leaves=leaves, smoothing=0, code_minimum=1)
     for t, size in enumerate(SIZES):
         leaf, shares = leaves_of(forest, batch, t)
         rows = torch.bincount(leaf, minlength=leaves)
@@ -72,6 +72,13 @@ def test_shares_lean_on_those_of_the_ancestors() -> None:
     root, inner = 30 / 60, (30 + 10 * 0.5) / 60
     expected = [root, inner, 5 / 20, (30 + 10 * inner) / 40, 10 * inner / 30]
     np.testing.assert_allclose(shares, expected)
+
+
+def test_a_leaf_has_of_codes_of_few_rows_only_their_sum() -> None:
+    counts = np.array([[0, 0, 0, 0], [6, 4, 1, 0], [2, 0, 3, 9]], dtype=float)
+    told = smoothed(counts, np.array([1, -1, -1]), np.array([2, -1, -1]), 0.0, 5)
+    np.testing.assert_allclose(told[1], [6 / 11, *(5 / 11 * np.array([4, 4, 9]) / 17)])
+    np.testing.assert_allclose(told[2], [*(5 / 14 * np.array([8, 4, 4]) / 16), 9 / 14])
 
 
 def test_draws_have_the_joint_distribution_of_the_rows() -> None:
@@ -115,7 +122,7 @@ def copies(rows: torch.Tensor, **config: Any) -> int:
 def test_no_row_of_a_small_table_of_unique_rows_comes_back() -> None:
     rows = torch.from_numpy(np.random.default_rng(0).integers(0, 30, (200, 6)))
     assert copies(rows) == 0
-    assert copies(rows, leaf_minimum=2, smoothing=0) > 0  # such trees do remember: the test can tell
+    assert copies(rows, leaf_minimum=2, smoothing=0, code_minimum=1) > 0  # such trees remember
 
 
 def test_before_the_fit_columns_are_drawn_from_their_shares() -> None:
