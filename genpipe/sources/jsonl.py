@@ -109,6 +109,14 @@ def _keys(piece: bytes) -> set[bytes]:
 
 
 def _parse(piece: bytes, place: Place) -> tuple[pa.RecordBatch, Place]:
+    first = piece.lstrip()[:20]
+    if not first.startswith(b"{"):  # Arrow's parser dies of a first `null`
+        raise DataError(
+            "JSON",
+            where=f"{place.uri}:row {place.row}",
+            found=f"{first.decode(errors='replace')!r}, no object",
+            expected="one JSON object a line",
+        )
     whole = pajson.ReadOptions(block_size=len(piece) + 1, use_threads=False)
     try:
         table = pajson.read_json(pa.BufferReader(piece), read_options=whole)

@@ -126,6 +126,7 @@ BAD: dict[str, list[tuple[str, Make, str]]] = {
         ),
         ("broken JSON", file("a.jsonl", '{"a": 1}\n{"a": \n'), r"a\.jsonl:row \d"),
         ("mixed JSON types", file("a.jsonl", '{"a": 1}\n{"a": "x"}\n'), "a.jsonl.*number to string"),
+        ("null for an object", file("a.jsonl", 'null\n{"a": 1}\n'), r"a\.jsonl:row 1: 'null.*, no object"),
         ("JSON of Latin-1", file("a.jsonl", b'{"a": "x"}\n{"a": "Gr\xf6sse"}\n'), r"a\.jsonl:row 2.*UTF8"),
         ("nested JSON", file("a.jsonl", '{"a": {"b": 1}}\n' * 30), "a column of type struct"),
         ("CSV as Parquet", file("a.parquet", GOOD_CSV), r"a\.parquet.*whole Parquet file"),
