@@ -84,7 +84,7 @@ class Recipe(BaseModel):
 
 MANY = 16_000  # training rows from which nothing is made stronger
 # times as large leaves, as much smoothing and as strong a decay, at most
-WIDEST, SMOOTHEST, STRONGEST = 2.5, 5.0, 7.0
+WIDEST, SMOOTHEST, STRONGEST = 2.5, 5.0, 2.0
 TIED = 2.0  # times as strong a decay of related tables, at most
 FEWEST = 5  # rows that have a code, for a leaf of a tree of fewer than `MANY` to say how often it comes
 

@@ -123,7 +123,7 @@ class S3Server:
             f"-filer.port={port + 3}",
             "-s3",
         ]
-        command += [f"-s3.port={port}", "-s3.port.iceberg=0", f"-s3.config={config}"]
+        command += [f"-s3.port={port}", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={config}"]
         command += ["-master.volumeSizeLimitMB=64", "-volume.max=20"]
         with open(self.folder / "weed.log", "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)

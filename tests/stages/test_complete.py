@@ -121,7 +121,7 @@ def test_impossible_conditions_are_refused(model: str, conditions: dict, match: 
 def test_a_fixed_order_says_what_it_cannot(fixed: str, home: Path, tmp_path: Path) -> None:
     bundle = Bundle.open(fixed)
     kiel = bundle.sample(300, conditions={"city": "Kiel"}).to_pandas()  # drawn until they fit
-    assert set(kiel.city) == {"Kiel"} and abs(kiel["size"].mean() - 30) < 2
+    assert set(kiel.city) == {"Kiel"} and abs(kiel["size"].mean() - 30) < 3
     whole = bundle.block_rows  # over whole blocks shares are exact; plan is the first column
     paid = bundle.sample(whole, conditions={"plan": {"paid": 1, "free": 1}}).to_pandas()
     assert abs((paid.plan == "paid").mean() - 0.5) < 0.01

@@ -74,8 +74,8 @@ def dataset(home: Path) -> Dataset:
 
 @pytest.fixture(scope="module")
 def by_heart(dataset: Dataset) -> TrainedModel:
-    """Trees with two rows in a leaf that lean on nothing."""
-    family = {"family": "trees", "leaf_minimum": 2, "smoothing": 0.0, "leaves": 512}
+    """Trees with ten rows in a leaf that lean on nothing."""
+    family = {"family": "trees", "leaf_minimum": 10, "smoothing": 0.0, "leaves": 512, "code_minimum": 1}
     return train(dataset, recipe={"base": "tabular_trees", "family": family}, name="by-heart")
 
 
