@@ -70,7 +70,7 @@ def fingerprint(recipe: str, dataset: Any) -> dict[str, str]:
         short["training"] |= {"weight_decay": 0.1}
     model = genpipe.train(dataset, recipe=short, seed=5)
     made = genpipe.generate(model, rows=ROWS, seed=7)
-    table = made.read("train").to_pylist()
+    table = made.table("generated").to_pylist()
     where = Path(model.uri.removeprefix("file://"))
     return {
         "weights": digest((where / "weights.safetensors").read_bytes()),
@@ -86,7 +86,7 @@ def fingerprints(folder: Path, only: list[str]) -> dict[str, dict[str, str]]:
     sources: dict[str, tuple[Any, dict[str, Any]]] = {
         "tabular": (lambda _: "builtin:titanic", {}),
         "image": (lambda _: "builtin:digits", {}),
-        "series": (series, {"kind": "series"}),
+        "series": (series, {"kind": "series", "window": 24}),
         "text": (text, {"kind": "text"}),
         "audio": (audio, {"kind": "audio"}),
     }
@@ -95,7 +95,7 @@ def fingerprints(folder: Path, only: list[str]) -> dict[str, dict[str, str]]:
         kind = RECIPES[name]().kind
         if kind not in datasets:
             make, options = sources[kind]
-            datasets[kind] = genpipe.ingest(make(folder), name=kind, options=options)
+            datasets[kind] = genpipe.ingest(make(folder), name=kind, **options)
         found[name] = fingerprint(name, datasets[kind])
         print(name, *found[name].values(), file=sys.stderr, flush=True)
     return found
