@@ -38,7 +38,23 @@ def series(folder: Path) -> str:
 
 def text(folder: Path) -> str:
     rng = np.random.default_rng(2)
-    words = "the cat sat on a mat and saw red fish swim by old stone walls".split()
+    words = [
+        "the",
+        "cat",
+        "sat",
+        "on",
+        "a",
+        "mat",
+        "and",
+        "saw",
+        "red",
+        "fish",
+        "swim",
+        "by",
+        "old",
+        "stone",
+        "walls",
+    ]
     lines = [json.dumps({"text": " ".join(rng.choice(words, 12)) + "."}) for _ in range(300)]
     (folder / "lines.jsonl").write_text("\n".join(lines) + "\n")
     return str(folder / "lines.jsonl")

@@ -21,15 +21,16 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from genpipe.batch import Draws
 from genpipe.bundle import Bundle, save_bundle
 from genpipe.bundle.generator import one_thread
 from genpipe.codecs import CODECS
 from genpipe.codecs.base import fit
+from genpipe.draws import Draws
+from genpipe.fields import AnyField, Category, Image, Integer, Number
 from genpipe.recipe import Recipe, make_family
 from genpipe.recipes import RECIPES
-from genpipe.schema import AnyField, Category, Image, Integer, Number, Schema
-from genpipe.stages.generate import generate
+from genpipe.schema import Schema
+from genpipe.stages.generate.verb import generate
 
 TARGET = 0.80
 RESULT = Path(__file__).parent / "results" / "generation.json"

@@ -204,7 +204,7 @@ def scaling(pairs: int, steps: int) -> tuple[dict[str, Any], dict[str, float]]:
     connected = time.time()
     from ray.train import RunConfig, ScalingConfig
 
-    from genpipe.stages.workers import lean_trainer
+    from genpipe.stages.train.workers import lean_trainer
 
     imported = time.time()
     with tempfile.TemporaryDirectory() as folder:

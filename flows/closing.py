@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from flows.summary import Summary
 from genpipe.console import shorten
 from genpipe.console.quiet import console as terminal
+from genpipe.flows.summary import Summary
 from genpipe.redaction import holds_secret, link, shown
 
 if TYPE_CHECKING:

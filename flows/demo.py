@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.summary import Summary
+from genpipe.flows.summary import Summary
 from genpipe.progress import Event, Progress
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ def demo(*, fresh: bool = False, picture: str = "") -> list[Summary]:
 
     picture: also draw the last screen into this SVG file.
     """
-    from flows.closing import show
     from genpipe.console import Screen, log_file, quiet, write_traceback
+    from genpipe.flows.closing import show
 
     began, log = time.monotonic(), log_file("demo")
     wanted = specs(seed=int(time.time()) if fresh else 0)
@@ -99,7 +99,7 @@ def _draw(picture: str, screen: Screen, summaries: list[Summary], fixed: dict[st
 
     from rich.console import Console
 
-    from flows.closing import show
+    from genpipe.flows.closing import show
 
     paper = Console(record=True, width=110, file=io.StringIO(), force_terminal=True, highlight=False)
     paper.print("$ genpipe demo")
@@ -114,8 +114,8 @@ def road(
     wanted: list[dict[str, Any]], screen: Progress, *, fresh: bool
 ) -> tuple[list[Summary], dict[str, float]]:
     """Start Ray, Prefect and MLflow once, then run the specs one after the other."""
-    from flows.embedded import prefect_api
     from genpipe import store
+    from genpipe.flows.embedded import prefect_api
     from genpipe.pipeline import load_spec
     from genpipe.settings import read_settings
     from genpipe.stages.cluster import disconnect
@@ -126,7 +126,7 @@ def road(
     # where the last rows are there already, nothing will train, and Ray and torch need not start
     done = not fresh and store.exists(store.join(read_settings().store, "generated", checked[-1].name))
     with prefect_api(prepare=None if done else lambda: prepare(screen)) as fixed:
-        from flows.pipeline import run_spec
+        from genpipe.flows.pipeline import run_spec
 
         screen(Event("start", 1, 1, note="Prefect, Ray, torch, MLflow"))
         for spec in checked:

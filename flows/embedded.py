@@ -29,9 +29,9 @@ from genpipe.progress import Event, Progress, silent
 from genpipe.settings import Settings, make_folder, read_settings
 
 if TYPE_CHECKING:
-    from flows.summary import Summary
+    from genpipe.flows.summary import Summary
     from genpipe.pipeline import PipelineSpec
-    from genpipe.pipeline.tables import TablesSpec
+    from genpipe.related.spec import TablesSpec
 
 STARTUP_SECONDS = 90
 PASSWORDS = ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING")
@@ -89,13 +89,13 @@ class Server:
         with open(self.log, "ab") as log:
             # its own session: Ctrl-C reaches us alone, and the flow can still record how it ended
             self.child = subprocess.Popen(
-                [sys.executable, "-m", "flows.embedded", str(port)],
+                [sys.executable, "-m", "genpipe.flows.embedded", str(port)],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 env=environment,
                 start_new_session=True,
-                cwd=Path(__file__).parent.parent,
+                cwd=Path(__file__).parents[2],
             )
 
     def wait(self) -> None:
@@ -198,7 +198,8 @@ def run(
     run that was killed resumes. Raises SpecError before anything is spent, QualityError where the gate says
     no.
     """
-    from genpipe.pipeline import PipelineSpec, validate
+    from genpipe.pipeline import PipelineSpec
+    from genpipe.verbs import validate
 
     checked = validate(spec)
     if tag and not isinstance(checked, PipelineSpec):
@@ -206,8 +207,8 @@ def run(
         raise UsageError("TAG", where="tag", found=found, expected="none", fix=fix)
     progress(Event("start", note="Prefect"))
     with prefect_api() as seconds:
-        from flows.pipeline import run_spec
-        from flows.tables import run_tables
+        from genpipe.flows.pipeline import run_spec
+        from genpipe.flows.tables import run_tables
 
         progress(Event("start", 1, 1))
         if isinstance(checked, PipelineSpec):

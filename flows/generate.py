@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
-from flows.artifacts import show_dataset
-from flows.ingest import describe
-from flows.policy import listening, remembered, step, tell
 from genpipe.dataset import Dataset
+from genpipe.flows.artifacts import show_dataset
+from genpipe.flows.ingest import describe
+from genpipe.flows.policy import listening, remembered, step, tell
 from genpipe.progress import Progress
 
 
@@ -28,7 +28,7 @@ def generate_step(
     name: str | None,
     tag: str,
 ) -> dict[str, Any]:
-    from genpipe.stages.generate import generate
+    from genpipe.stages.generate.verb import generate
 
     made = generate(
         model,

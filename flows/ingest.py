@@ -6,11 +6,11 @@ from typing import Any
 
 from prefect import flow
 
-from flows.artifacts import show_dataset
-from flows.policy import listening, step, tell
 from genpipe.dataset import Dataset
+from genpipe.fields import DataKind
+from genpipe.flows.artifacts import show_dataset
+from genpipe.flows.policy import listening, step, tell
 from genpipe.progress import Progress
-from genpipe.schema import DataKind
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -30,8 +30,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 def ingest_step(
     source: str | list[str], *, schema_file: str | None, options: dict[str, Any] | None, **common: Any
 ) -> dict[str, Any]:
-    """common: what `genpipe.stages.ingest.ingest` takes for every kind of data; options: of the one kind."""
-    from genpipe.stages.ingest import ingest
+    """common: what `genpipe.ingest` takes for every kind of data; options: of the one kind."""
+    from genpipe.stages.ingest.verb import ingest
 
     return describe(ingest(source, schema=schema_file, progress=tell(), **(common | (options or {}))))
 

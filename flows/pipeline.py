@@ -8,19 +8,18 @@ from typing import Any
 
 from prefect import flow
 
-from flows.artifacts import show_dataset, show_links, show_samples, show_scores
-from flows.embedded import run
-from flows.generate import dataset_exists, generate_step
-from flows.ingest import ingest_step
-from flows.policy import bundle_exists, listening, remembered, tell
-from flows.promote import check_gate, evaluate_step, register_step, report_exists
-from flows.summary import Summary
-from flows.train import train_step, workers_for
-from flows.tune import show_trials, study_exists, tune_step
+from genpipe.flows.artifacts import show_dataset, show_links, show_samples, show_scores
+from genpipe.flows.generate import dataset_exists, generate_step
+from genpipe.flows.ingest import ingest_step
+from genpipe.flows.policy import bundle_exists, listening, remembered, tell
+from genpipe.flows.promote import check_gate, evaluate_step, register_step, report_exists
+from genpipe.flows.summary import Summary
+from genpipe.flows.train import train_step, workers_for
+from genpipe.flows.tune import show_trials, study_exists, tune_step
 from genpipe.pipeline import PipelineSpec, load_spec
 from genpipe.progress import Event, Progress
 
-__all__ = ["pipeline", "run", "run_spec"]
+__all__ = ["pipeline", "run_spec"]
 
 
 class Clock:

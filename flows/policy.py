@@ -16,13 +16,13 @@ from typing import Any
 from prefect import get_run_logger, task
 from prefect.exceptions import MissingContextError
 
-import genpipe
 from genpipe import store
 from genpipe.dataset import Dataset
 from genpipe.errors import GenpipeError, InfrastructureError
 from genpipe.progress import Event, Progress, throttled
 from genpipe.redaction import guard_logs, redact, shown
 from genpipe.settings import read_settings
+from genpipe.version import __version__
 
 HOURS = 3600.0
 _listener: ContextVar[Progress | None] = ContextVar("listener", default=None)
@@ -79,7 +79,7 @@ def by_fingerprint(name: str) -> Callable[[Any, dict[str, Any]], str]:
 
     def key(context: Any, parameters: dict[str, Any]) -> str:
         inputs = {k: Dataset(v).fingerprint if k == "dataset" and v else v for k, v in parameters.items()}
-        return f"{name}-{store.digest([name, genpipe.__version__, read_settings().store, inputs])}"
+        return f"{name}-{store.digest([name, __version__, read_settings().store, inputs])}"
 
     return key
 

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
-from flows.artifacts import show_links, show_samples, show_scores
-from flows.policy import listening, remembered, step, tell
 from genpipe import store
 from genpipe.errors import QualityError
+from genpipe.flows.artifacts import show_links, show_samples, show_scores
+from genpipe.flows.policy import listening, remembered, step, tell
 from genpipe.pipeline import Gate
 from genpipe.progress import Progress
 
@@ -21,7 +21,7 @@ from genpipe.progress import Progress
 def evaluate_step(
     model: str, *, dataset: str | None, seed: int, real_examples: bool = False, unchecked: str = ""
 ) -> dict[str, Any]:
-    from genpipe.stages.register import evaluate_or_say
+    from genpipe.verbs import evaluate_or_say
 
     report = evaluate_or_say(
         model, dataset, unchecked=unchecked, seed=seed, real_examples=real_examples, progress=tell()
@@ -34,7 +34,7 @@ def register_step(
     model: str, *, name: str, report: dict[str, Any], unchecked: str = "", allow: Sequence[str] = ()
 ) -> dict[str, Any]:
     from genpipe.evaluation.report import Report
-    from genpipe.stages.register import register
+    from genpipe.verbs import register
 
     judged = Report.model_validate(report)
     made = register(model, name=name, report=judged, unchecked=unchecked, allow=allow, progress=tell())

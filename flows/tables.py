@@ -7,15 +7,15 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
-from flows.artifacts import show_links, show_scores, show_table, slug
-from flows.ingest import describe
-from flows.pipeline import Clock
-from flows.policy import listening, remembered, step, tell
-from flows.promote import check_gate, evaluate_step, register_step, report_exists
-from flows.summary import Summary
 from genpipe import store
-from genpipe.pipeline.tables import TablesSpec, load_tables
+from genpipe.flows.artifacts import show_links, show_scores, show_table, slug
+from genpipe.flows.ingest import describe
+from genpipe.flows.pipeline import Clock
+from genpipe.flows.policy import listening, remembered, step, tell
+from genpipe.flows.promote import check_gate, evaluate_step, register_step, report_exists
+from genpipe.flows.summary import Summary
 from genpipe.progress import Progress
+from genpipe.related.spec import TablesSpec, load_tables
 
 __all__ = ["generate_tables", "run_tables", "tables"]
 
@@ -23,7 +23,7 @@ __all__ = ["generate_tables", "run_tables", "tables"]
 # not remembered by Prefect: whether a source has changed, only the stage can tell
 @step("train-tables", hours=72)
 def train_tables_step(spec: dict[str, Any]) -> dict[str, Any]:
-    from genpipe.stages.train_tables import train_tables
+    from genpipe.related.train import train_tables
 
     made = train_tables(spec, progress=tell())
     rows = {node.name: node.rows for node in made.nodes}
@@ -34,7 +34,7 @@ def train_tables_step(spec: dict[str, Any]) -> dict[str, Any]:
 def generate_tables_step(
     model: str, *, rows: int, output: str | None, seed: int, workers: int | None
 ) -> dict[str, Any]:
-    from genpipe.stages.generate_tables import generate_tables
+    from genpipe.related.generate import generate_tables
 
     made = generate_tables(model, rows=rows, output=output, seed=seed, workers=workers, progress=tell())
     found = {name: describe(dataset) for name, dataset in made.items()}

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
-from flows.policy import bundle_exists, listening, remembered, step, tell
-from flows.resources import suitable_workers
 from genpipe.dataset import Dataset
+from genpipe.flows.policy import bundle_exists, listening, remembered, step, tell
+from genpipe.flows.resources import suitable_workers
 from genpipe.progress import Progress
 
 Workers = Annotated[int, Field(ge=0)]
@@ -41,7 +41,7 @@ def train_step(
     minutes: float | None,
     tag: str,
 ) -> dict[str, Any]:
-    from genpipe.stages.train import train
+    from genpipe.stages.train.verb import train
 
     model = train(
         dataset,

@@ -7,17 +7,17 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
-from flows.artifacts import show_table, slug
-from flows.policy import listening, remembered, step, tell
 from genpipe import store
 from genpipe.dataset import Dataset
+from genpipe.flows.artifacts import show_table, slug
+from genpipe.flows.policy import listening, remembered, step, tell
 from genpipe.progress import Progress
 
 
 @step("tune", hours=72, cached=True)
 def tune_step(dataset: str, **budget: Any) -> dict[str, Any]:
-    """budget: what `genpipe.stages.tune.tune` takes."""
-    from genpipe.stages.tune import tune
+    """budget: what `genpipe.tune` takes."""
+    from genpipe.stages.tune.verb import tune
 
     return tune(dataset, **budget, progress=tell()).model_dump(mode="json")
 

@@ -13,26 +13,28 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from genpipe.version import __version__
 
 _VERBS = {
-    "ingest": "genpipe.stages.ingest",
-    "train": "genpipe.stages.train",
-    "tune": "genpipe.stages.tune",
-    "evaluate": "genpipe.stages.evaluate",
-    "register": "genpipe.stages.register",
-    "generate": "genpipe.stages.generate",
-    "impute": "genpipe.stages.complete",
-    "score": "genpipe.stages.complete",
-    "train_tables": "genpipe.stages.train_tables",
-    "generate_tables": "genpipe.stages.generate_tables",
+    "ingest": "genpipe.stages.ingest.verb",
+    "train": "genpipe.verbs",
+    "tune": "genpipe.stages.tune.verb",
+    "evaluate": "genpipe.verbs",
+    "register": "genpipe.verbs",
+    "generate": "genpipe.verbs",
+    "impute": "genpipe.stages.rows.verb",
+    "score": "genpipe.stages.rows.verb",
     "explain": "genpipe.stages.explain",
-    "run": "flows.embedded",
-    "validate": "genpipe.pipeline",
+    "run": "genpipe.flows.embedded",
+    "validate": "genpipe.verbs",
     "Dataset": "genpipe.dataset",
+    # names of an earlier version, for `train` and `generate`
+    "train_tables": "genpipe.related.train",
+    "generate_tables": "genpipe.related.generate",
 }
 __all__ = [
     "Dataset",
+    "__version__",
     "evaluate",
     "explain",
     "generate",
@@ -49,19 +51,15 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from flows.embedded import run
     from genpipe.dataset import Dataset
-    from genpipe.pipeline import validate
-    from genpipe.stages.complete import impute, score
-    from genpipe.stages.evaluate import evaluate
+    from genpipe.flows.embedded import run
+    from genpipe.related.generate import generate_tables
+    from genpipe.related.train import train_tables
     from genpipe.stages.explain import explain
-    from genpipe.stages.generate import generate
-    from genpipe.stages.generate_tables import generate_tables
-    from genpipe.stages.ingest import ingest
-    from genpipe.stages.register import register
-    from genpipe.stages.train import train
-    from genpipe.stages.train_tables import train_tables
-    from genpipe.stages.tune import tune
+    from genpipe.stages.ingest.verb import ingest
+    from genpipe.stages.rows.verb import impute, score
+    from genpipe.stages.tune.verb import tune
+    from genpipe.verbs import evaluate, generate, register, train, validate
 
 
 def __getattr__(name: str) -> Any:
@@ -71,4 +69,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return __all__

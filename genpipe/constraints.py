@@ -1,4 +1,4 @@
-"""What must hold between the columns of a table: declared in its schema, kept by codecs/relations.py.
+"""What must hold between the columns of a table: declared in its schema, kept by codecs/tabular/relations.py.
 
 | type | holds for a row where |
 |---|---|
@@ -18,14 +18,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from genpipe.errors import closest, few
-
-if TYPE_CHECKING:
-    from genpipe.schema import AnyField
+from genpipe.fields import AnyField
 
 TIMES = ("timestamp", "date")
 NUMBERS = ("number", "integer", *TIMES)

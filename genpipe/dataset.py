@@ -26,8 +26,9 @@ from pydantic import BaseModel, ConfigDict
 from genpipe import store
 from genpipe.documents import first_line, parse_json
 from genpipe.errors import ConflictError, DataError
+from genpipe.fields import Series
 from genpipe.parts import AGAIN, UNSUSPICIOUS, Part, check_footer, damaged, dictionaries, in_full
-from genpipe.schema import Schema, Series
+from genpipe.schema import Schema
 from genpipe.seeds import drawn, numpy_rng
 
 if TYPE_CHECKING:

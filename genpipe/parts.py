@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from genpipe.errors import DataError
-from genpipe.schema import BLOB, Schema, Series, Timestamp
+from genpipe.fields import BLOB, Series, Timestamp
+from genpipe.schema import Schema
 
 AGAIN = "ingest or generate again"
 MOST_ROWS_PER_BYTE = 2**14  # a constant column is some hundred bytes a row group

@@ -18,8 +18,9 @@ from genpipe.errors import UsageError
 from genpipe.families import FAMILIES, AnyFamily
 from genpipe.families.base import Family
 from genpipe.families.trees import LEAF, SMOOTHING, TreesConfig
+from genpipe.fields import DataKind
 from genpipe.networks import NETWORKS, check_network
-from genpipe.schema import DataKind, Schema
+from genpipe.schema import Schema
 from genpipe.spec import Layout, TensorSpec
 
 Decay = Annotated[float, Field(ge=0, lt=1)]

@@ -184,8 +184,9 @@ def s3_store(s3: S3Server, s3_address: dict[str, str], monkeypatch: pytest.Monke
 @pytest.fixture(scope="session")
 def table_bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A table generator: integer age, number height, category city (nullable), target sex."""
+    from genpipe.fields import Category, Integer, Number
     from genpipe.recipes import RECIPES
-    from genpipe.schema import Category, Integer, Number, Schema
+    from genpipe.schema import Schema
 
     rng = np.random.default_rng(0)
     city = rng.choice(["Ulm", "Bonn", None], 500, p=[0.6, 0.3, 0.1]).tolist()
@@ -208,8 +209,9 @@ def table_bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def image_bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
     """An image generator: 8 x 8 grey pictures, target label."""
+    from genpipe.fields import Category, Image
     from genpipe.recipes import RECIPES
-    from genpipe.schema import Category, Image, Schema
+    from genpipe.schema import Schema
 
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (40, 8, 8), dtype=np.uint8)

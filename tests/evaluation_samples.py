@@ -8,19 +8,8 @@ import numpy as np
 import pyarrow as pa
 from media_files import png, wav
 
-from genpipe.schema import (
-    BLOB,
-    Audio,
-    Boolean,
-    Category,
-    Image,
-    Integer,
-    Number,
-    Schema,
-    Series,
-    Text,
-    Timestamp,
-)
+from genpipe.fields import BLOB, Audio, Boolean, Category, Image, Integer, Number, Series, Text, Timestamp
+from genpipe.schema import Schema
 
 
 @dataclass(frozen=True)

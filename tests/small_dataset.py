@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from genpipe.dataset import Dataset, commit, new_attempt, write_part
-from genpipe.schema import Category, Number, Schema
+from genpipe.fields import Category, Number
+from genpipe.schema import Schema
 
 SCHEMA = Schema(
     kind="tabular",

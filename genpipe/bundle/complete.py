@@ -7,11 +7,11 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from genpipe.batch import Draws
 from genpipe.bundle.generator import Bundle, one_thread
 from genpipe.bundle.known import by_class, free, knowing, log_probability, log_share, put, replaced
 from genpipe.codecs.columns import Fixed
-from genpipe.codecs.tabular import TabularCodec
+from genpipe.codecs.tabular.codec import TabularCodec
+from genpipe.draws import Draws
 from genpipe.errors import UsageError
 from genpipe.seeds import numpy_rng
 from genpipe.spec import FREE

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from genpipe.codecs.base import Codec
 from genpipe.codecs.conditions import spread_draws
-from genpipe.codecs.tabular import TabularCodec
+from genpipe.codecs.tabular.codec import TabularCodec
 from genpipe.constraints import SCALARS
 from genpipe.errors import UsageError, closest, unknown
 from genpipe.spec import FREE

@@ -12,7 +12,7 @@ import math
 
 from genpipe.bundle.generator import Bundle
 from genpipe.bundle.known import knowing
-from genpipe.codecs.numeric import Scale
+from genpipe.codecs.tabular.numeric import Scale
 
 SMALL = 1000  # rows, of a bundle that does not tell how many it learnt from
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from genpipe import store
-from genpipe.batch import Draws, to_arrays
+from genpipe.batch import to_arrays
 from genpipe.bundle.conditions import Wanted, parse_conditions
 from genpipe.bundle.folder import AGAIN, METRICS, WEIGHTS, Origin, read_folder, sha256, write_folder
 from genpipe.bundle.known import draw_condition, free, knowing, replaced
@@ -27,6 +27,7 @@ from genpipe.codecs import CODECS
 from genpipe.codecs.base import Codec
 from genpipe.codecs.stored import UNREADABLE
 from genpipe.documents import first_line, parse_json
+from genpipe.draws import Draws
 from genpipe.errors import DataError, QualityError, UsageError
 from genpipe.recipe import Recipe, check, make_family
 from genpipe.schema import Schema

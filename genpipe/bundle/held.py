@@ -18,12 +18,12 @@ from genpipe.bundle.generator import Bundle
 from genpipe.codecs.base import Codec
 from genpipe.codecs.columns import Fixed
 from genpipe.codecs.holders import Holders, entities, hash_values
-from genpipe.codecs.lookups import from_plain, plain, together
-from genpipe.codecs.numeric import Scale
 from genpipe.codecs.scale import Axis, Score
 from genpipe.codecs.series import SeriesCodec, channel_values
 from genpipe.codecs.sketch import hash_column, hash_rows, to_numpy
-from genpipe.codecs.tabular import TabularCodec
+from genpipe.codecs.tabular.codec import TabularCodec
+from genpipe.codecs.tabular.lookups import from_plain, plain, together
+from genpipe.codecs.tabular.numeric import Scale
 from genpipe.codecs.text import TextCodec, text_points
 from genpipe.dataset import Dataset
 from genpipe.errors import PrivacyError

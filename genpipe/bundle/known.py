@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from genpipe.batch import Draws, cumulated
 from genpipe.codecs.base import Codec
 from genpipe.codecs.conditions import ConditionTable
-from genpipe.codecs.tabular import TabularCodec
+from genpipe.codecs.tabular.codec import TabularCodec
+from genpipe.draws import Draws, cumulated
 from genpipe.errors import UsageError
 from genpipe.families.base import Family, Knowing, Nets
 from genpipe.spec import FREE

@@ -32,7 +32,7 @@ def impute(
     """
 
     def work(progress: Any) -> Any:
-        from genpipe.stages.complete import impute
+        from genpipe.stages.rows.verb import impute
 
         return impute(
             model, rows, output=output, seed=seed, name=name, progress=progress, **pairs(option, taken=TAKEN)
@@ -51,7 +51,7 @@ def score(model: Model, rows: Rows, output: Output = None, name: Name = None, op
     """
 
     def work(progress: Any) -> Any:
-        from genpipe.stages.complete import score
+        from genpipe.stages.rows.verb import score
 
         return score(model, rows, output=output, name=name, progress=progress, **pairs(option, taken=TAKEN))
 

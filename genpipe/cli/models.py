@@ -32,7 +32,7 @@ def train(
     """
 
     def work(progress: Any) -> Any:
-        from genpipe.stages.train import train
+        from genpipe.verbs import train
 
         return train(
             dataset_of(dataset),
@@ -75,7 +75,7 @@ def tune(
     """
 
     def work(progress: Any) -> Any:
-        from genpipe.stages.tune import tune
+        from genpipe.stages.tune.verb import tune
 
         return tune(
             dataset_of(dataset),
@@ -116,7 +116,7 @@ def evaluate(
     """
 
     def work(progress: Any) -> Any:
-        from genpipe.stages.evaluate import evaluate
+        from genpipe.verbs import evaluate
 
         return evaluate(
             model,
@@ -156,7 +156,7 @@ def register(
     """
 
     def work(progress: Any) -> Any:
-        from genpipe.stages.register import register
+        from genpipe.verbs import register
 
         return register(
             model,
@@ -201,7 +201,7 @@ def generate(
     """
 
     def work(progress: Any) -> Any:
-        from genpipe.stages.generate import generate
+        from genpipe.verbs import generate
 
         return generate(
             model,

@@ -22,7 +22,7 @@ def train_tables(
     """
 
     def work(progress: Any) -> Any:
-        from genpipe.stages.train_tables import train_tables as train
+        from genpipe.related.train import train_tables as train
 
         return train(spec, workers=workers, progress=progress)
 
@@ -63,7 +63,7 @@ def generate_tables(
     wanted = sizes(rows)
 
     def work(progress: Any) -> Any:
-        from genpipe.stages.generate_tables import generate_tables as generate
+        from genpipe.related.generate import generate_tables as generate
 
         return generate(model, rows=wanted, output=output, seed=seed, workers=workers, progress=progress)
 

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from genpipe import __version__
 from genpipe.cli import completing, models, tables
 from genpipe.cli.app import Name, Options, app
 from genpipe.cli.output import echo, pairs, say, staged
 from genpipe.errors import UsageError
+from genpipe.version import __version__
 
 __all__ = ["app", "completing", "models", "tables"]
 
@@ -30,8 +30,8 @@ def validate(
     genpipe validate examples/people.yaml
     """
     from genpipe.pipeline import PipelineSpec
-    from genpipe.pipeline import validate as check
-    from genpipe.pipeline.tables import TablesSpec
+    from genpipe.related.spec import TablesSpec
+    from genpipe.verbs import validate as check
 
     if schema:
         return echo(json.dumps(PipelineSpec.model_json_schema(by_alias=True), indent=1))
@@ -81,7 +81,7 @@ def ingest(
     """
 
     def work(progress: Any) -> Any:
-        from genpipe.stages.ingest import ingest
+        from genpipe.stages.ingest.verb import ingest
 
         return ingest(
             source if len(source) > 1 else source[0],
@@ -133,20 +133,20 @@ def run(
     genpipe run examples/people.yaml
     genpipe run examples/tables/shop.yaml
     """
-    from genpipe.pipeline import validate as check
-    from genpipe.pipeline.tables import TablesSpec
+    from genpipe.related.spec import TablesSpec
+    from genpipe.verbs import validate as check
 
     checked = check(spec)
 
     def work(progress: Any) -> Any:
-        from flows.embedded import run as run_flow
+        from genpipe.flows.embedded import run as run_flow
 
         return run_flow(checked, tag=tag, progress=progress)
 
     search = None if isinstance(checked, TablesSpec) else checked.search
     steps = ["start", "ingest", *(["tune"] if search else []), "train", "evaluate", "register"]
     summary = staged(f"run {checked.name}", work, plan=(*steps, *(["generate"] if checked.generate else [])))
-    from flows.closing import show
+    from genpipe.flows.closing import show
 
     show([summary])
 
@@ -175,7 +175,7 @@ def demo(
     Searches losses and architectures, trains the winner on two workers, evaluates, registers, generates.
     A second run finds everything done; --fresh does it again.
     """
-    from flows.demo import demo as show_road
+    from genpipe.flows.demo import demo as show_road
 
     show_road(fresh=fresh, picture=picture)
 

@@ -6,7 +6,7 @@ from genpipe.codecs.audio import AudioCodec
 from genpipe.codecs.base import Codec
 from genpipe.codecs.image import ImageCodec
 from genpipe.codecs.series import SeriesCodec
-from genpipe.codecs.tabular import TabularCodec
+from genpipe.codecs.tabular.codec import TabularCodec
 from genpipe.codecs.text import TextCodec
 
 CODECS: dict[str, type[Codec]] = {

@@ -14,10 +14,7 @@ Perraudin, Balazs & Søndergaard 2013).
 
 from __future__ import annotations
 
-import io
 import math
-import struct
-import wave
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -30,7 +27,10 @@ from genpipe.codecs.columns import assemble, only_field
 from genpipe.codecs.conditions import ConditionTable
 from genpipe.codecs.stored import AudioForm
 from genpipe.errors import DataError
-from genpipe.schema import BLOB, Audio, Schema
+from genpipe.fields import BLOB, Audio
+from genpipe.media.mel import mel_bank
+from genpipe.media.wav import read_clips, write_clip
+from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
 
 BANDS, WINDOW_SECONDS, RANGE_DB = 64, 0.032, 60.0
@@ -65,7 +65,7 @@ class AudioCodec(Codec):
     @classmethod
     def observe(cls, batch: pa.RecordBatch, schema: Schema, config: CodecConfig) -> AudioStats:
         field = only_field(schema, "audio")
-        waves = read_waves(batch.column(field.name), field)
+        waves = read_clips(batch.column(field.name), field)
         return AudioStats(RowStats.of(batch, schema, config), float(np.abs(waves).max(initial=0.0)))
 
     @classmethod
@@ -88,7 +88,7 @@ class AudioCodec(Codec):
 
     def encode(self, batch: pa.RecordBatch, layout: str) -> Arrays:
         self.check_layout(layout)
-        waves = read_waves(batch.column(self.field.name), self.field)[:, : self.frames]
+        waves = read_clips(batch.column(self.field.name), self.field)[:, : self.frames]
         magnitude = np.abs(self._stft(waves)) @ self._mel.T  # (B, T, M)
         level = 20.0 * np.log10(np.maximum(magnitude / self._loudest, 10.0 ** (-RANGE_DB / 20)))
         x = np.clip(2.0 * level / RANGE_DB + 1.0, -1.0, 1.0).astype(np.float32)
@@ -104,7 +104,7 @@ class AudioCodec(Codec):
         blobs = []
         for start in range(0, len(x), 64):  # bounds the memory of the spectrograms
             waves = self._waves(self._spread(magnitude[start : start + 64]), rng)
-            blobs += [{"bytes": write_wave(w, self.field), "path": None} for w in waves]
+            blobs += [{"bytes": write_clip(w, self.field), "path": None} for w in waves]
         made = self.conditions.columns(self.schema, arrays["condition"])
         return assemble(self.schema, made | {self.field.name: pa.array(blobs, BLOB)}, len(x), rng)
 
@@ -136,16 +136,8 @@ class AudioCodec(Codec):
 
     @cached_property
     def _mel(self) -> np.ndarray:
-        """(M, F) triangles; a band narrower than the frequencies' spacing takes the nearest frequency."""
-        top = self.field.rate / 2
-        frequencies = np.linspace(0.0, top, self.window // 2 + 1)
-        edges = 700.0 * (10.0 ** (np.linspace(0.0, np.log10(1 + top / 700.0), BANDS + 2)) - 1.0)
-        low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-        rising, falling = (frequencies - low) / (middle - low), (high - frequencies) / (high - middle)
-        bank = np.maximum(0.0, np.minimum(rising, falling))
-        empty = np.flatnonzero(bank.sum(1) < 0.5)
-        bank[empty, np.abs(frequencies - middle[empty]).argmin(1)] = 1.0
-        return bank.astype(np.float32)
+        """(M, F) triangles."""
+        return mel_bank(self.field.rate, self.window, BANDS)
 
     def _stft(self, waves: np.ndarray) -> np.ndarray:
         """(B, N) -> (B, T, F) complex, the middle of window t at (t + 1/2) hops."""
@@ -190,38 +182,3 @@ class AudioCodec(Codec):
             ahead = now + np.float32(MOMENTUM) * (now - before)
             phase, before = ahead / np.maximum(np.abs(ahead), np.float32(TINY)), now
         return self._istft(magnitude * phase)[:, : self.frames]
-
-
-def read_waves(column: pa.Array, field: Audio) -> np.ndarray:
-    """(B, field.frames) float32 in [-1, 1]; longer clips are cut, shorter ones end in silence."""
-    out = np.zeros((len(column), field.frames), dtype=np.float32)
-    for i, data in enumerate(column.field("bytes").to_pylist()):
-        where = f"{field.name}:row {i}"
-        try:
-            with wave.open(io.BytesIO(data or b"")) as file:
-                got = file.getframerate(), file.getnchannels(), file.getsampwidth()
-                samples = np.frombuffer(file.readframes(field.frames), dtype="<i2")
-        except (wave.Error, EOFError, ValueError, RuntimeError, struct.error) as error:
-            raise DataError(
-                "AUDIO", where=where, found=f"unreadable WAV ({error})", expected="WAV bytes"
-            ) from None
-        if got != (field.rate, 1, 2):
-            found = f"{got[0]} Hz, {got[1]} channels, {8 * got[2]} bits"
-            raise DataError(
-                "AUDIO", where=where, found=found, expected=f"{field.rate} Hz, 1 channel, 16 bits"
-            )
-        out[i, : len(samples)] = samples.astype(np.float32) / 32768.0
-    return out
-
-
-def write_wave(samples: np.ndarray, field: Audio) -> bytes:
-    """(N,) floats -> 16-bit WAV bytes of exactly `field.frames` samples."""
-    whole = np.zeros(field.frames, dtype="<i2")
-    whole[: len(samples)] = np.clip(np.rint(samples * 32768.0), -32768, 32767)
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(field.rate)
-        file.writeframes(whole.tobytes())
-    return buffer.getvalue()

@@ -27,7 +27,8 @@ import pyarrow.compute as pc
 from genpipe.codecs.identify import made_values
 from genpipe.codecs.stored import FixedForm, PlaceholderForm, check_legal
 from genpipe.errors import UsageError
-from genpipe.schema import AnyField, Schema
+from genpipe.fields import AnyField
+from genpipe.schema import Schema
 from genpipe.spec import Span
 
 WIDEST_HEAD = 1024  # tokens of one position

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from genpipe.codecs.holders import coarse
 from genpipe.codecs.stored import check_legal
 from genpipe.errors import DataError, UsageError, closest, unknown
-from genpipe.schema import AnyField, Schema
+from genpipe.fields import AnyField
+from genpipe.schema import Schema
 
 Counts = dict[tuple[str | bool | None, ...], int]
 

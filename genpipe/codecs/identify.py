@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 from genpipe.codecs.pii import PATTERNS, completed
 from genpipe.codecs.sketch import mix
 from genpipe.errors import UsageError
+from genpipe.fields import AnyField, Identifier, Made
 from genpipe.pattern import language
-from genpipe.schema import AnyField, Identifier, Made, Schema
+from genpipe.schema import Schema
 from genpipe.seeds import derive
 
 ROUNDS, MOST = 6, 2**62  # MOST: numbers that are permuted; a larger pattern is divided into so many stretches

@@ -13,8 +13,9 @@ import pyarrow as pa
 from genpipe.codecs.base import Arrays, Codec, CodecConfig, RowStats, check_version
 from genpipe.codecs.columns import assemble, only_field
 from genpipe.codecs.conditions import ConditionTable
-from genpipe.codecs.png import read_pngs, write_png
-from genpipe.schema import BLOB, Image, Schema
+from genpipe.fields import BLOB, Image
+from genpipe.media.png import read_pngs, write_png
+from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
 
 

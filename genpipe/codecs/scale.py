@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from genpipe.errors import DataError
-from genpipe.schema import AnyField
+from genpipe.fields import AnyField
 
 
 @dataclass(frozen=True)

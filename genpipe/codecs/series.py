@@ -19,12 +19,13 @@ from genpipe.codecs.columns import assemble, check_fillable
 from genpipe.codecs.conditions import ConditionTable
 from genpipe.codecs.fitting import fit_score, within
 from genpipe.codecs.holders import WHO, Crowd, entities
-from genpipe.codecs.numeric import LARGEST
 from genpipe.codecs.scale import Axis, Score, make_axis
 from genpipe.codecs.sketch import Sample, combine, hash_rows
 from genpipe.codecs.stored import ChannelForm, read_axis, read_score
+from genpipe.codecs.tabular.numeric import LARGEST
 from genpipe.errors import DataError
-from genpipe.schema import Number, Schema, Series
+from genpipe.fields import Number, Series
+from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
 
 SAMPLE_VALUES = 2_000_000

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from genpipe.codecs.scale import Axis, Score
-from genpipe.schema import AnyField
+from genpipe.fields import AnyField
 
 # what reading a file of the right form but the wrong content can end in
 UNREADABLE = (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, pa.ArrowException)

@@ -54,8 +54,8 @@ _LAZY = {
     "Report": "genpipe.evaluation.report",
     "Score": "genpipe.evaluation.report",
     "evaluate_tables": "genpipe.evaluation.assess",
-    "write_report": "genpipe.evaluation.page",
-    "sample_grid": "genpipe.evaluation.pictures",
+    "write_report": "genpipe.evaluation.page.page",
+    "sample_grid": "genpipe.evaluation.page.pictures",
 }
 
 

@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from genpipe.errors import DataError, PrivacyError, QualityError
 from genpipe.evaluation import JUDGES
-from genpipe.evaluation.attacks import Evidence, Sides, attacked
 from genpipe.evaluation.base import Judge, Points, Usefulness, View, one_thread, subset
-from genpipe.evaluation.privacy import Hidden, Nearest, Share, coverage, nearest, share_nearer_train
+from genpipe.evaluation.privacy.attacks import Evidence, Sides, attacked
+from genpipe.evaluation.privacy.nearest import Hidden, Nearest, Share, coverage, nearest, share_nearer_train
 from genpipe.evaluation.report import Distances, Report, Score
 from genpipe.evaluation.verdict import MARGIN, collapsed, conclude
 from genpipe.schema import Schema

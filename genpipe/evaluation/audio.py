@@ -8,17 +8,15 @@ nothing and duration and envelope still count; the rest is the feature space of 
 
 from __future__ import annotations
 
-import io
-import wave
-
 import numpy as np
 import pyarrow as pa
 
-from genpipe.errors import DataError
 from genpipe.evaluation.base import Judge, Points, Usefulness, View
 from genpipe.evaluation.feature_space import FeatureSpace
 from genpipe.evaluation.image import NO_LABEL
 from genpipe.evaluation.learners import classify
+from genpipe.media.mel import mel_bank
+from genpipe.media.wav import read_clips
 
 WINDOW, HOP, BANDS, SEGMENTS = 256, 128, 24, 12
 FLOOR = 1e-4  # power below which everything is silence: -40 dB of full scale
@@ -34,7 +32,7 @@ class AudioJudge(Judge):
         field = self.schema.field(name)
         assert field.kind == "audio"
         self.rate = field.rate
-        return View(decode(table.column(name), field.frames), self.codes(table), self.labels(table))
+        return View(read_clips(table.column(name), field), self.codes(table), self.labels(table))
 
     def describe(self, view: View) -> np.ndarray:
         """(N, M * G)"""
@@ -64,36 +62,6 @@ class AudioJudge(Judge):
         return classify(self.describe(fit_on), fit_on.labels, self.describe(test), test.labels, trees=False)
 
 
-def decode(column: pa.ChunkedArray, frames: int) -> np.ndarray:
-    """(N, frames) float32 mono in [-1, 1], cut or padded with silence."""
-    out = np.zeros((len(column), frames), dtype=np.float32)
-    for i, record in enumerate(column.to_pylist()):
-        clip = samples((record or {}).get("bytes") or b"", i)
-        out[i, : min(frames, len(clip))] = clip[:frames]
-    return out
-
-
-def samples(blob: bytes, row: int) -> np.ndarray:
-    """Mono float32 of a PCM WAV file."""
-    try:
-        with wave.open(io.BytesIO(blob)) as file:
-            width, channels = file.getsampwidth(), file.getnchannels()
-            raw = file.readframes(file.getnframes())
-    except (wave.Error, EOFError) as error:
-        raise DataError(
-            "WAV", where=f"row {row}", found=str(error) or "truncated file", expected="PCM WAV"
-        ) from error
-    if width == 1:
-        clip = np.frombuffer(raw, dtype=np.uint8).astype(np.float32) / 128.0 - 1.0
-    elif width == 2:
-        clip = np.frombuffer(raw, dtype="<i2").astype(np.float32) / 32768.0
-    elif width == 4:
-        clip = np.frombuffer(raw, dtype="<i4").astype(np.float32) / 2147483648.0
-    else:
-        raise DataError("WAV", where=f"row {row}", found=f"{8 * width} bits a sample", expected="8, 16 or 32")
-    return clip.reshape(-1, channels).mean(1)
-
-
 def log_mel(x: np.ndarray, rate: int, chunk: int = 512) -> np.ndarray:
     """(N, steps, M) natural-log mel power."""
     from scipy.fft import rfft
@@ -101,22 +69,11 @@ def log_mel(x: np.ndarray, rate: int, chunk: int = 512) -> np.ndarray:
     if x.shape[1] < WINDOW:
         x = np.pad(x, ((0, 0), (0, WINDOW - x.shape[1])))
     hann = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
-    bank = mel_bank(rate)
+    bank = mel_bank(rate, WINDOW, BANDS).T
+    bank = bank / bank.sum(0)  # the mean power in a band, however wide it is
     out = []
     for i in range(0, len(x), chunk):
         frames = np.lib.stride_tricks.sliding_window_view(x[i : i + chunk], WINDOW, axis=1)[:, ::HOP]
         power = np.abs(rfft(frames * hann, axis=-1)) ** 2 / WINDOW
         out.append(np.log(power @ bank + FLOOR))
     return np.concatenate(out) if out else np.zeros((0, 1, BANDS), dtype=np.float32)
-
-
-def mel_bank(rate: int) -> np.ndarray:
-    """(WINDOW // 2 + 1, M) triangles, equally wide on the mel scale."""
-    top = 2595.0 * np.log10(1.0 + rate / 2 / 700.0)
-    edges = 700.0 * (10.0 ** (np.linspace(0, top, BANDS + 2) / 2595.0) - 1.0)
-    hertz = np.arange(WINDOW // 2 + 1) * rate / WINDOW
-    low, mid, high = edges[:-2], edges[1:-1], edges[2:]
-    rise = (hertz[:, None] - low) / np.maximum(mid - low, 1e-9)
-    fall = (high - hertz[:, None]) / np.maximum(high - mid, 1e-9)
-    bank = np.clip(np.minimum(rise, fall), 0, None)
-    return (bank / np.maximum(bank.sum(0), 1e-9)).astype(np.float32)

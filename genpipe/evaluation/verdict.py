@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from genpipe.evaluation.base import Points
-from genpipe.evaluation.findings import Finding
-from genpipe.evaluation.privacy import Share, distinct
+from genpipe.evaluation.privacy.findings import Finding
+from genpipe.evaluation.privacy.nearest import Share, distinct
 from genpipe.evaluation.report import Score, Verdict
 
 MARGIN = 0.1  # a share this far above chance, beyond three standard errors, is copying

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from genpipe.batch import Batch, Draws
+from genpipe.batch import Batch
+from genpipe.draws import Draws
 from genpipe.spec import FREE, TensorSpec
 
 Nets = Mapping[str, nn.Module]

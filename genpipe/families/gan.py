@@ -15,7 +15,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from genpipe.batch import Batch, Draws, one_hot
+from genpipe.batch import Batch, one_hot
+from genpipe.draws import Draws
 from genpipe.errors import UsageError
 from genpipe.families import calibrate
 from genpipe.families.base import Nets, Phase

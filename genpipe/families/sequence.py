@@ -14,7 +14,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from genpipe.batch import Batch, Draws, cumulated, one_hot
+from genpipe.batch import Batch, one_hot
+from genpipe.draws import Draws, cumulated
 from genpipe.errors import QualityError
 from genpipe.families.base import Nets, Phase, barred
 from genpipe.families.calibrate import shift_to

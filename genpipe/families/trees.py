@@ -21,7 +21,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from genpipe.batch import Batch, Draws, cumulated
+from genpipe.batch import Batch
+from genpipe.draws import Draws, cumulated
 from genpipe.families.base import Nets, Phase, barred
 from genpipe.spec import TensorSpec
 

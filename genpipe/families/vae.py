@@ -14,7 +14,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from genpipe.batch import Batch, Draws, one_hot
+from genpipe.batch import Batch, one_hot
+from genpipe.draws import Draws
 from genpipe.families import calibrate
 from genpipe.families.base import Nets, Phase
 from genpipe.networks import AnyNetwork, build_network

@@ -136,7 +136,7 @@ def _keys_at(path: Path_, model: Any) -> list[str]:
 
 def _open_source(data: Mapping[str, Any]) -> tuple[str | None, list[tuple[Path_, str]]]:
     """The data kind as far as names and options tell it, and what is wrong with them. Only names are read."""
-    from genpipe.schema import KINDS
+    from genpipe.fields import KINDS
     from genpipe.sources import open_source
 
     source = data.get("source")

@@ -14,13 +14,13 @@ from genpipe.families.gan import GANConfig
 from genpipe.families.sequence import SequenceConfig
 from genpipe.families.trees import TreesConfig
 from genpipe.families.vae import VAEConfig
+from genpipe.fields import KINDS
 from genpipe.networks.autoregressive import AutoregressiveConfig
 from genpipe.networks.convolutional import Conv1dConfig, Conv2dConfig
 from genpipe.networks.mlp import MLPConfig
 from genpipe.networks.recurrent import RecurrentConfig
 from genpipe.networks.transformer import TransformerConfig
 from genpipe.recipe import Recipe, Training
-from genpipe.schema import KINDS
 
 
 def derived(

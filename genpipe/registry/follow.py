@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from genpipe.batch import Draws
 from genpipe.bundle import Bundle
 from genpipe.bundle.complete import complete
+from genpipe.draws import Draws
 from genpipe.errors import UsageError
 from genpipe.seeds import numpy_rng
 

@@ -61,7 +61,7 @@ class Registered:
 @dataclass(frozen=True)
 class Resolved:
     """uri: a bundle that every worker can open. reference: what lineage says of it, without local folders.
-    tables: whether it is a set of related tables (`stages/train_tables.py`), and no bundle. tags: of a
+    tables: whether it is a set of related tables (`related/train.py`), and no bundle. tags: of a
     registered version.
     """
 

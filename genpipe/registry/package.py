@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from genpipe import __version__, store
+from genpipe import store
 from genpipe.bundle import Bundle
 from genpipe.bundle.folder import parse_json, read_folder, sha256, write_content
 from genpipe.errors import DataError
 from genpipe.registry.tracking import portable
 from genpipe.schema import Schema
+from genpipe.version import __version__
 
 BUNDLE, TABLES = "bundle", "tables"
 RELATIONS = "tables.json"

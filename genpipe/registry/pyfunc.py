@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from genpipe import __version__
 from genpipe.registry.package import Package
 from genpipe.schema import Schema
+from genpipe.version import __version__
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature

@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from genpipe import __version__
 from genpipe.dataset import Dataset
 from genpipe.errors import InfrastructureError
 from genpipe.redaction import link, redact, shown
 from genpipe.settings import make_folder, read_settings
+from genpipe.version import __version__
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

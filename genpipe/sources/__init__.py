@@ -17,8 +17,8 @@ from genpipe.sources.images import SUFFIXES as PICTURES
 from genpipe.sources.images import ImageOptions, ImageSource
 from genpipe.sources.limits import shown
 from genpipe.sources.series import SeriesOptions, SeriesSource
-from genpipe.sources.tables import SUFFIXES as TABLES
-from genpipe.sources.tables import TableOptions, TableSource
+from genpipe.sources.tabular.source import SUFFIXES as TABLES
+from genpipe.sources.tabular.source import TableOptions, TableSource
 from genpipe.sources.text import SUFFIXES as TEXTS
 from genpipe.sources.text import TextOptions, TextSource
 

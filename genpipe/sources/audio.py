@@ -18,10 +18,12 @@ import pyarrow as pa
 from pydantic import Field
 
 from genpipe.errors import DataError, UsageError
-from genpipe.schema import BLOB, AnyField, Audio, Category, Schema
+from genpipe.fields import BLOB, AnyField, Audio, Category
+from genpipe.media.wav import write_wav
+from genpipe.schema import Schema
 from genpipe.sources.base import Observed, Options, Reject, Rows, Source, attempt, ordered
 from genpipe.sources.files import File
-from genpipe.sources.wav import Wav, read_wav, write_wav
+from genpipe.sources.wav import Wav, read_wav
 
 SUFFIXES = (".wav", ".wave")
 BATCH = 256

@@ -20,7 +20,8 @@ import numpy as np
 import pyarrow as pa
 
 from genpipe.errors import DataError, unknown
-from genpipe.schema import BLOB, Category, Identifier, Image, Integer, Number, Schema
+from genpipe.fields import BLOB, Category, Identifier, Image, Integer, Number
+from genpipe.schema import Schema
 from genpipe.sources.base import Observed, Options, Reject, Rows, Source
 from genpipe.sources.pictures import to_png
 

@@ -18,7 +18,8 @@ import pyarrow as pa
 from pydantic import Field
 
 from genpipe.errors import DataError
-from genpipe.schema import BLOB, AnyField, Category, Image, Schema
+from genpipe.fields import BLOB, AnyField, Category, Image
+from genpipe.schema import Schema
 from genpipe.sources.base import Observed, Options, Reject, Rows, Source, attempt, ordered
 from genpipe.sources.files import File, open_stream
 from genpipe.sources.idx import exactly, idx_labels, idx_shape, is_idx, is_labels, labels_of, pair_labels

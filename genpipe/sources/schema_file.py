@@ -14,8 +14,9 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from genpipe import store
 from genpipe.constraints import TYPES
 from genpipe.errors import DataError, SpecError, closest
+from genpipe.fields import KINDS
 from genpipe.redaction import visible
-from genpipe.schema import KINDS, Schema
+from genpipe.schema import Schema
 from genpipe.sources.files import File
 from genpipe.yaml_file import MOST_PROBLEMS, Lines, Path_, line_of, read_yaml
 

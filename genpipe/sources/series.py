@@ -20,13 +20,14 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from genpipe.errors import DataError, UsageError, closest
+from genpipe.fields import AnyField, Category, Identifier, Integer, Number, Series
 from genpipe.keys import column_keys, mix
-from genpipe.schema import AnyField, Category, Identifier, Integer, Number, Schema, Series
+from genpipe.schema import Schema
 from genpipe.schema import Schema as RowSchema
 from genpipe.sources.base import Observed, Reject, Rows, Source
-from genpipe.sources.convert import convert
 from genpipe.sources.files import File
-from genpipe.sources.tables import TableOptions, TableSource, TableStats, normalise
+from genpipe.sources.tabular.convert import convert
+from genpipe.sources.tabular.source import TableOptions, TableSource, TableStats, normalise
 from genpipe.sources.windows import MANY, ORDER, gather, is_time, sort_values, windows
 
 

@@ -16,8 +16,9 @@ import pyarrow as pa
 from pydantic import Field
 
 from genpipe.errors import DataError
+from genpipe.fields import Text
 from genpipe.keys import row_keys
-from genpipe.schema import Schema, Text
+from genpipe.schema import Schema
 from genpipe.sources.base import Observed, Options, Reject, Rows, Source, attempt
 from genpipe.sources.files import File
 from genpipe.sources.stream import Checked, Encoding, wrong_byte

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import struct
-import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -28,17 +26,6 @@ class Wav:
     samples: np.ndarray
     coding: str
     frames: int
-
-
-def write_wav(samples: np.ndarray, rate: int) -> bytes:
-    """(T,) int16 -> the bytes of a 16-bit mono WAV file."""
-    sink = io.BytesIO()
-    with wave.open(sink, "wb") as out:
-        out.setnchannels(1)
-        out.setsampwidth(2)
-        out.setframerate(rate)
-        out.writeframes(samples.astype("<i2").tobytes())
-    return sink.getvalue()
 
 
 def read_wav(file: File, max_seconds: float, keep: int = 2**62) -> Wav:

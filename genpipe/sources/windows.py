@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genpipe.errors import DataError
+from genpipe.fields import Series
 from genpipe.keys import column_keys
-from genpipe.schema import Schema, Series
+from genpipe.schema import Schema
 from genpipe.sources.base import Rows
 from genpipe.sources.columns import strictest
 

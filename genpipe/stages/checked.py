@@ -6,7 +6,8 @@ fewer the evaluation cross-fits (crossfit.py), and of fewer still nobody can kno
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +18,10 @@ from genpipe.errors import GenpipeError, PrivacyError
 from genpipe.evaluation.assess import MIN_HOLDOUT
 from genpipe.evaluation.report import REFUSED, Report
 from genpipe.keys import entity_keys
-from genpipe.progress import Event, Progress
+from genpipe.progress import Event, Progress, silent
 from genpipe.registry import Resolved, holds_tables
 from genpipe.registry.package import name_of_tables
-
-if TYPE_CHECKING:
-    from genpipe.stages.train import TrainedModel
+from genpipe.stages.train.process import TrainedModel
 
 FEWEST_FOLDED, MOST_FOLDED = 100, 500  # entities of both sides that cross-fitting is for
 NOTHING = "nothing was checked"
@@ -160,3 +159,25 @@ def unchecked_report(model: str, reason: str) -> Report:
         headline=f"{NOTHING.upper()}: too few tell whom it shows. It goes on because: {reason}",
         lineage={"model fingerprint": fingerprint, **data},
     )
+
+
+def unless_unchecked(
+    evaluate: Callable[..., Report],
+    model: object,
+    dataset: object = None,
+    *,
+    unchecked: str = "",
+    progress: Progress = silent,
+    **options: Any,
+) -> Report:
+    """What `evaluate` returns; a report with the verdict "unchecked" where too few entities tell nothing, and
+    `unchecked` says why it goes on.
+    """
+    try:
+        return evaluate(model, dataset, progress=progress, **options)
+    except PrivacyError as error:
+        if error.code != "FEWHOLDOUT" or not unchecked.strip():
+            raise
+        report = unchecked_report(str(model), unchecked)
+        progress(Event("evaluate", done=1, total=1, unit="steps", note=report.headline))
+        return report

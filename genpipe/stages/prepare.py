@@ -18,9 +18,9 @@ import numpy as np
 from genpipe import store
 from genpipe.codecs import CODECS
 from genpipe.codecs.base import VERSION, Codec, CodecConfig, Stats
-from genpipe.codecs.protect import Summary, hidden_values, hidden_words, summary
-from genpipe.codecs.relations import Relations
-from genpipe.codecs.tabular import TabularCodec
+from genpipe.codecs.tabular.codec import TabularCodec
+from genpipe.codecs.tabular.protect import Summary, hidden_values, hidden_words, summary
+from genpipe.codecs.tabular.relations import Relations
 from genpipe.dataset import Dataset, Part
 from genpipe.errors import DataError
 from genpipe.progress import Event, Progress, silent

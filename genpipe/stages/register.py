@@ -7,8 +7,6 @@ if the rule in genpipe/registry/models.py says so; otherwise the alias `challeng
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 from genpipe import store
 from genpipe.bundle import Bundle
@@ -17,11 +15,10 @@ from genpipe.dataset import Dataset
 from genpipe.errors import DataError, PrivacyError, UsageError, unknown
 from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
-from genpipe.registry import Registered, holds_tables, publish, resolve
+from genpipe.registry import Registered, publish, resolve
 from genpipe.registry.tracking import placed
-from genpipe.stages.checked import unchecked_report
-from genpipe.stages.evaluate import evaluate
-from genpipe.stages.train_tables import find_tables, open_tables
+from genpipe.stages.checked import unless_unchecked
+from genpipe.stages.evaluate.verb import evaluate
 
 MIN_REASON, MAX_REASON = 8, 500
 ALLOWED = ("impute", "score")
@@ -39,7 +36,7 @@ def register(
 ) -> Registered:
     """Register a trained model; returns its version, alias and the reason for the alias.
 
-    model: what `train` or `train_tables` returned, or its URI. name: by default that of the run.
+    model: what `train` returned, or its URI. name: by default that of the run.
     report: what `evaluate` returned; without one the model is evaluated now. A collapsed model, or one
     that copies its training rows or knows who they are, is refused and not registered. A champion that was
     measured on another holdout is measured again on this one, so that the two are compared on the same rows.
@@ -48,14 +45,12 @@ def register(
     generated from it, and such a version takes no checked champion's place.
     allow: what consumers of the registry may do beside generating (`score`, `impute`; docs/privacy.md).
     """
-    terms = _terms(despite, unchecked, allow)
-    if holds_tables(str(model)):
-        return _register_tables(model, name, report, terms, progress)
+    terms = terms_of(despite, unchecked, allow)
     bundle = Bundle.open(str(model))
     name = store.check_name(name or str(bundle.origin.get("name") or bundle.recipe.name))
-    report = report or evaluate_or_say(model, unchecked=unchecked, progress=progress)
-    terms = _agreed(report, terms)
-    _check_held(bundle)
+    report = report or unless_unchecked(evaluate, model, unchecked=unchecked, progress=progress)
+    terms = agreed(report, terms)
+    check_published(bundle)
     progress(Event("register", done=0, total=1, unit="versions", note=name))
     holdout = str(report.lineage.get("dataset fingerprint") or bundle.origin.get("dataset_fingerprint", ""))
     dataset = _dataset(bundle, holdout)
@@ -80,31 +75,10 @@ def register(
         rescore=rescore,
         terms=terms,
     )
-    return _told(registered, progress)
+    return told(registered, progress)
 
 
-def evaluate_or_say(
-    model: object,
-    dataset: Dataset | str | None = None,
-    *,
-    unchecked: str = "",
-    progress: Progress = silent,
-    **options: Any,
-) -> Report:
-    """What `evaluate` returns; a report with the verdict "unchecked" where too few entities tell nothing, and
-    `unchecked` says why it goes on.
-    """
-    try:
-        return evaluate(model, dataset, progress=progress, **options)
-    except PrivacyError as error:
-        if error.code != "FEWHOLDOUT" or not unchecked.strip():
-            raise
-        report = unchecked_report(str(model), unchecked)
-        progress(Event("evaluate", done=1, total=1, unit="steps", note=report.headline))
-        return report
-
-
-def _terms(despite: str, unchecked: str, allow: Sequence[str]) -> dict[str, str]:
+def terms_of(despite: str, unchecked: str, allow: Sequence[str]) -> dict[str, str]:
     for what, reason in (("despite", despite), ("unchecked", unchecked)):
         if reason and not MIN_REASON <= len(reason.strip()) <= MAX_REASON:
             found, expected = repr(reason[:80]), f"a reason, of {MIN_REASON} to {MAX_REASON} characters"
@@ -115,7 +89,7 @@ def _terms(despite: str, unchecked: str, allow: Sequence[str]) -> dict[str, str]
     return {"despite": despite.strip(), "unchecked": unchecked.strip(), "allow": ",".join(sorted(set(allow)))}
 
 
-def _agreed(report: Report, terms: dict[str, str]) -> dict[str, str]:
+def agreed(report: Report, terms: dict[str, str]) -> dict[str, str]:
     """Those of the terms that are needed. Raises where the verdict forbids what none of them allows."""
     if report.verdict in ("copies", "leaks") and terms["despite"]:
         return terms | {"unchecked": "", "verdict": report.verdict}
@@ -125,44 +99,13 @@ def _agreed(report: Report, terms: dict[str, str]) -> dict[str, str]:
     return terms | {"despite": "", "unchecked": ""}
 
 
-def _told(registered: Registered, progress: Progress) -> Registered:
+def told(registered: Registered, progress: Progress) -> Registered:
     note = f"version {registered.version} is {registered.alias}: {registered.reason}"
     progress(Event("register", done=1, total=1, unit="versions", note=note))
     return registered
 
 
-def _register_tables(
-    model: object, name: str | None, report: Report | None, terms: dict[str, str], progress: Progress
-) -> Registered:
-    """All tables as one version. A champion of other tables or columns is not comparable."""
-    trained = find_tables(model)[1]
-    name = store.check_name(name or trained.name)
-    report = report or evaluate_or_say(model, unchecked=terms["unchecked"], progress=progress)
-    terms = _agreed(report, terms)
-    for uri in trained.models.values():
-        _check_held(Bundle.open(uri))
-    progress(Event("register", done=0, total=1, unit="versions", note=name))
-    families = int(report.lineage.get("families", 0))
-
-    def rescore(champion: str) -> float | None:
-        found = resolve(champion)
-        if not families or not found.tables or open_tables(found.uri).shape != trained.shape:
-            return None
-        return evaluate(found.uri, trained.uri, rows=families, seed=report.seed).metrics()["fidelity"]
-
-    registered = publish(
-        trained.uri,
-        name=name,
-        metrics=report.metrics() or {"fidelity": 0.0},
-        holdout=str(report.lineage["dataset fingerprint"]),
-        rescore=rescore,
-        terms=terms,
-        code=Path(__file__).with_name("pyfunc_tables.py"),
-    )
-    return _told(registered, progress)
-
-
-def _check_held(bundle: Bundle) -> None:
+def check_published(bundle: Bundle) -> None:
     """Raise a PrivacyError where the bundle holds what only few have, a DataError where nobody can tell."""
     if bundle.recipe.codec.rare == "keep":
         return

@@ -1,20 +1,5 @@
-"""The rows `generate_tables` makes, in memory: for evaluation, and for who asks the registered model."""
+"""Where models registered by genpipe 0.1 look for this name: MLflow keeps their code as text."""
 
-from __future__ import annotations
+from genpipe.related.sample import sample_tables
 
-from tempfile import TemporaryDirectory
-
-import pyarrow as pa
-
-from genpipe.progress import Progress, silent
-from genpipe.stages.generate_tables import generate_tables
-
-
-def sample_tables(
-    model: object, *, rows: int | None = None, seed: int = 0, progress: Progress = silent
-) -> dict[str, pa.Table]:
-    """Every table with its keys; the same rows and seed give the same tables."""
-    with TemporaryDirectory(prefix="genpipe-tables-") as scratch:
-        output = f"{scratch}/tables"
-        made = generate_tables(model, rows=rows, seed=seed, output=output, workers=0, progress=progress)
-        return {name: dataset.table("generated") for name, dataset in made.items()}
+__all__ = ["sample_tables"]

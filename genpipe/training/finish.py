@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import torch
 
-from genpipe.batch import Draws, to_batch
+from genpipe.batch import to_batch
+from genpipe.draws import Draws
 from genpipe.families.base import Family
 from genpipe.spec import TensorSpec
 from genpipe.training.data import Source

@@ -16,7 +16,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from genpipe.batch import Batch, Draws, to_batch
+from genpipe.batch import Batch, to_batch
+from genpipe.draws import Draws
 from genpipe.errors import QualityError
 from genpipe.families.base import Family, Phase
 from genpipe.recipe import Recipe, Training, make_family

@@ -13,9 +13,10 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from genpipe.batch import Draws, to_arrays, to_batch
+from genpipe.batch import to_arrays, to_batch
 from genpipe.codecs.base import Arrays, Codec
 from genpipe.dataset import Dataset
+from genpipe.draws import Draws
 from genpipe.errors import DataError, QualityError
 from genpipe.evaluation import Fidelity
 from genpipe.families.base import Family

@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from media_files import png
 
 from genpipe.codecs import CODECS
-from genpipe.codecs.audio import write_wave
 from genpipe.codecs.base import VERSION, Codec, CodecConfig, fit
 from genpipe.errors import UsageError
-from genpipe.schema import (
+from genpipe.fields import (
     BLOB,
     KINDS,
     Audio,
@@ -29,11 +28,12 @@ from genpipe.schema import (
     Image,
     Integer,
     Number,
-    Schema,
     Series,
     Text,
     Timestamp,
 )
+from genpipe.media.wav import write_clip
+from genpipe.schema import Schema
 from genpipe.spec import LAYOUTS
 
 ROWS = 400
@@ -145,7 +145,7 @@ def audio() -> pa.RecordBatch:
     schema = Schema(kind="audio", target="note", fields=(field, Category(name="note")))
     time = np.arange(1000) / 8000
     tones = [np.sin(2 * np.pi * (220 + 110 * (i % 3)) * time) * 0.5 * np.exp(-time * 10) for i in range(12)]
-    blobs = pa.array([{"bytes": write_wave(t, field), "path": None} for t in tones], BLOB)
+    blobs = pa.array([{"bytes": write_clip(t, field), "path": None} for t in tones], BLOB)
     return pa.RecordBatch.from_arrays(
         [blobs, pa.array(["abc"[i % 3] for i in range(12)])], schema=schema.arrow()
     )

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genpipe.batch import Batch, Draws, one_hot
+from genpipe.batch import Batch, one_hot
+from genpipe.draws import Draws
 from genpipe.errors import UsageError
 from genpipe.families import FAMILIES
 from genpipe.families.base import Family, Phase

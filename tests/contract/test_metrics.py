@@ -12,7 +12,7 @@ from evaluation_samples import Sample, sample
 
 from genpipe.errors import PrivacyError, QualityError
 from genpipe.evaluation import JUDGES, Fidelity, Report, evaluate_tables, fidelity
-from genpipe.schema import KINDS
+from genpipe.fields import KINDS
 
 ROWS = 300
 

@@ -29,7 +29,7 @@ def flow_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def api(flow_home: Path) -> Iterator[Path]:
     """Flows run here, against the embedded server."""
-    from flows.embedded import prefect_api
+    from genpipe.flows.embedded import prefect_api
 
     with prefect_api():
         yield flow_home

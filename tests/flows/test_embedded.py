@@ -12,13 +12,13 @@ from urllib.request import urlopen
 
 import pytest
 
-from flows.embedded import Server
 from genpipe.errors import InfrastructureError
+from genpipe.flows.embedded import Server
 from genpipe.settings import read_settings
 
 DRIVER = """
 import time
-from flows.embedded import Server
+from genpipe.flows.embedded import Server
 from genpipe.settings import read_settings
 server = Server(read_settings())
 print(server.child.pid, flush=True)

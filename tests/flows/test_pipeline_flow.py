@@ -35,8 +35,8 @@ def spec(name: str, source: str, **extra: Any) -> dict[str, Any]:
 
 def test_everything_once_and_then_nothing(api: Path, people: str) -> None:
     import genpipe
-    from flows.pipeline import run_spec
     from genpipe.dataset import Dataset
+    from genpipe.flows.pipeline import run_spec
     from genpipe.pipeline import load_spec
     from genpipe.registry import resolve
 
@@ -68,7 +68,7 @@ def test_everything_once_and_then_nothing(api: Path, people: str) -> None:
 
 
 def test_a_gate_that_says_no_registers_nothing(api: Path, people: str) -> None:
-    from flows.pipeline import run_spec
+    from genpipe.flows.pipeline import run_spec
     from genpipe.pipeline import load_spec
     from genpipe.registry import resolve
 
@@ -82,7 +82,7 @@ def test_a_gate_that_says_no_registers_nothing(api: Path, people: str) -> None:
 def test_more_workers_than_cpus_is_refused_in_words(
     api: Path, people: str, ray_cluster: dict[str, float]
 ) -> None:
-    from flows.pipeline import run_spec
+    from genpipe.flows.pipeline import run_spec
     from genpipe.pipeline import load_spec
 
     wanted = load_spec(spec("folk", people, train={"workers": 3}))
@@ -103,8 +103,8 @@ def test_few_entities_are_delivered_only_with_a_reason_that_stays(
 ) -> None:
     import pyarrow.parquet as pq
 
-    from flows.pipeline import run_spec
     from genpipe.errors import PrivacyError
+    from genpipe.flows.pipeline import run_spec
     from genpipe.pipeline import load_spec
     from genpipe.registry.tracking import client
 
@@ -123,6 +123,6 @@ def test_few_entities_are_delivered_only_with_a_reason_that_stays(
     assert client().get_model_version("ward", "1").tags["unchecked"] == why
     (part,) = Path(summary.generated["uri"]).glob("data/*/*.parquet")
     assert pq.read_metadata(part).metadata[b"genpipe.check"].decode() == f"nothing was checked: {why}"
-    from flows.closing import facts
+    from genpipe.flows.closing import facts
 
     assert facts(summary)["verdict"] == "unchecked"

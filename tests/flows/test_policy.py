@@ -15,7 +15,7 @@ def failing(error: GenpipeError, times: int) -> tuple[Any, list[str]]:
     """A flow of one step that fails `times` times; the list holds the name of the thread of each attempt."""
     from prefect import flow
 
-    from flows.policy import step
+    from genpipe.flows.policy import step
 
     attempts: list[str] = []
 
@@ -50,7 +50,7 @@ def test_bad_data_is_not_tried_again(api: Path) -> None:
 def test_a_remembered_result_that_is_gone_is_made_again(api: Path) -> None:
     from prefect import flow
 
-    from flows.policy import remembered, step
+    from genpipe.flows.policy import remembered, step
 
     made: list[int] = []
     gone: set[int] = set()
@@ -78,7 +78,7 @@ def test_a_remembered_result_that_is_gone_is_made_again(api: Path) -> None:
 def test_a_parameter_of_the_wrong_type_is_refused(api: Path, name: str, parameters: dict[str, Any]) -> None:
     from prefect.exceptions import ParameterTypeError
 
-    from flows.generate import generate
+    from genpipe.flows.generate import generate
 
     with pytest.raises(ParameterTypeError, match=name):
         generate(model="models:/nobody@champion", **parameters)

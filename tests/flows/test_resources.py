@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from flows.resources import suitable_workers
 from genpipe.errors import UsageError
+from genpipe.flows.resources import suitable_workers
 from genpipe.stages.cluster import check_workers
 
 

@@ -39,10 +39,10 @@ def spec(name: str, files: Path, **extra: Any) -> dict[str, Any]:
 
 
 def test_everything_once_and_then_nothing(api: Path, files: Path) -> None:
-    from flows.tables import generate_tables, run_tables
     from genpipe.dataset import Dataset
-    from genpipe.pipeline.tables import load_tables
+    from genpipe.flows.tables import generate_tables, run_tables
     from genpipe.registry import resolve
+    from genpipe.related.spec import load_tables
 
     wanted = load_tables(spec("mall", files, gate={"fidelity": 0.4}, generate={"rows": 200, "workers": 0}))
     told: list[Event] = []
@@ -72,9 +72,9 @@ def test_everything_once_and_then_nothing(api: Path, files: Path) -> None:
 
 
 def test_a_gate_that_says_no_registers_nothing(api: Path, files: Path) -> None:
-    from flows.tables import run_tables
-    from genpipe.pipeline.tables import load_tables
+    from genpipe.flows.tables import run_tables
     from genpipe.registry import resolve
+    from genpipe.related.spec import load_tables
 
     poor = {"base": "tabular_autoregressive", "training": {"steps": 1}}
     wanted = load_tables(spec("strict", files, recipe=poor, gate={"relative": 0.99}))
@@ -97,7 +97,7 @@ def test_the_command_runs_a_spec_of_tables(
     from genpipe.cli import execute
 
     # the embedded server of the folder is used, as PREFECT_API_URL would
-    monkeypatch.setattr("flows.embedded.prefect_api", lambda: nullcontext({}))
+    monkeypatch.setattr("genpipe.flows.embedded.prefect_api", lambda: nullcontext({}))
     (tmp_path / "mall.yaml").write_text(json.dumps(spec("mall", files, generate={"rows": 200, "workers": 0})))
     assert execute(["run", str(tmp_path / "mall.yaml")]) == 0
     shown = capsys.readouterr().out

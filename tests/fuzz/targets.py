@@ -20,15 +20,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image as Pillow
 
-from genpipe.codecs.audio import read_waves
-from genpipe.codecs.png import read_pngs
 from genpipe.dataset import Dataset
 from genpipe.errors import GenpipeError, SpecError
+from genpipe.fields import BLOB, Audio
+from genpipe.media.png import read_pngs
+from genpipe.media.wav import read_clips
 from genpipe.pattern import language
 from genpipe.pipeline.reading import check_spec
-from genpipe.pipeline.tables import check_tables
 from genpipe.recipe import Recipe
-from genpipe.schema import BLOB, Audio, Schema
+from genpipe.related.spec import check_tables
+from genpipe.schema import Schema
 from genpipe.sources import open_source
 from genpipe.sources.base import Reject
 from genpipe.sources.schema_file import schema_from_yaml
@@ -110,7 +111,7 @@ def pixels(data: bytes) -> None:
 
 def waves(data: bytes) -> None:
     with contextlib.suppress(GenpipeError):
-        read_waves(pa.array([{"bytes": data, "path": None}], BLOB), Audio(name="a", rate=8000, frames=64))
+        read_clips(pa.array([{"bytes": data, "path": None}], BLOB), Audio(name="a", rate=8000, frames=64))
 
 
 def manifest(data: bytes) -> None:

@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 from media_files import png, wav
 from PIL import Image as Pillow
 
-from genpipe.codecs.png import SIGNATURE, _chunk, read_pngs
 from genpipe.errors import DataError, GenpipeError, UsageError
+from genpipe.media.png import SIGNATURE, _chunk, read_pngs
 from genpipe.sources import open_source
 from genpipe.sources.base import Reject
 from genpipe.sources.pictures import FORMATS
-from genpipe.stages.ingest import ingest
+from genpipe.stages.ingest.verb import ingest
 
 MEMORY = 300 * 2**20  # bytes the process may grow by; the bombs ask for gigabytes
 

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from genpipe.cli.output import recipe_of
 from genpipe.errors import DataError, SpecError, UsageError
+from genpipe.fields import Category, Identifier, Number
 from genpipe.pattern import Language
-from genpipe.pipeline import load_spec, validate
-from genpipe.schema import Category, Identifier, Number, Schema
+from genpipe.pipeline import load_spec
+from genpipe.schema import Schema
 from genpipe.sources.schema_file import schema_from_yaml, schema_to_yaml
+from genpipe.verbs import validate
 from genpipe.yaml_file import MOST_BYTES, MOST_PROBLEMS, read_yaml
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -31,9 +31,9 @@ from genpipe import store
 from genpipe.errors import GenpipeError
 from genpipe.sources import open_source
 from genpipe.sources.files import File, list_files
-from genpipe.sources.parquet import ParquetReader
-from genpipe.sources.tables import TableSource
-from genpipe.stages.ingest import ingest
+from genpipe.sources.tabular.parquet import ParquetReader
+from genpipe.sources.tabular.source import TableSource
+from genpipe.stages.ingest.verb import ingest
 
 ADDRESSES, SECONDS, SOON = 6 * 2**30, 240, 30
 GROWS = 700 * 2**20  # bytes: `memory` is 512 MiB unless an attack says so; the old readers took gigabytes

@@ -31,7 +31,7 @@ REFUSED, UNKNOWN_CALL = "16", "12"
 TRAIN = """
 import sys
 from pathlib import Path
-from flows.embedded import prefect_api
+from genpipe.flows.embedded import prefect_api
 from genpipe.stages.cluster import connect
 from genpipe.stages.train import train
 def follow(event):
@@ -66,7 +66,7 @@ tune(sys.argv[1], recipes=["tabular_vae"], trials=4, workers=WORKERS, progress=f
 FLOW = """
 import sys
 from pathlib import Path
-from flows.embedded import run
+from genpipe.flows.embedded import run
 def follow(event):
     if event.stage == "train":
         Path(sys.argv[2]).write_text(str(int(event.done)))

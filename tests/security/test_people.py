@@ -17,14 +17,15 @@ from genpipe.bundle import Bundle, save_bundle
 from genpipe.bundle.held import check_held, few_held
 from genpipe.codecs import CODECS
 from genpipe.codecs.base import Codec, CodecConfig, fit
-from genpipe.codecs.numeric import Scale
-from genpipe.codecs.tabular import TabularCodec
+from genpipe.codecs.tabular.codec import TabularCodec
+from genpipe.codecs.tabular.numeric import Scale
 from genpipe.dataset import Dataset, commit, new_attempt, write_part
 from genpipe.errors import DataError, PrivacyError
+from genpipe.fields import Category, Date, Identifier, Integer, Number, Series, Text
 from genpipe.recipe import Recipe
 from genpipe.recipes import RECIPES
-from genpipe.related.flat import FAMILY, Node, flat_schema
-from genpipe.schema import Category, Date, Identifier, Integer, Number, Schema, Series, Text
+from genpipe.related.flatten import FAMILY, Node, flat_schema
+from genpipe.schema import Schema
 
 KEEP = CodecConfig(rare="keep")
 FIELDS = (
@@ -152,7 +153,8 @@ def test_the_same_codec_for_any_partition_of_the_rows_of_entities() -> None:
 def test_columns_of_many_values_protect_entities_through_their_sample(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from genpipe.codecs import sketch, tabular_stats
+    from genpipe.codecs import sketch
+    from genpipe.codecs.tabular import stats as tabular_stats
 
     batch = visits()
     monkeypatch.setattr(sketch, "EXACT_DISTINCT", 200)

@@ -22,7 +22,7 @@ from genpipe.registry import Registered, publish, resolve
 from genpipe.registry.package import fingerprint_of, pack
 from genpipe.registry.promotion import DONE, Promotion
 from genpipe.registry.tracking import client
-from genpipe.stages.train_tables import open_tables
+from genpipe.related.train import open_tables
 
 
 @pytest.fixture(scope="module", autouse=True)

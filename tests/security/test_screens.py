@@ -270,8 +270,8 @@ def test_the_closing_table_knows_no_markup() -> None:
 
     from rich.console import Console
 
-    from flows.closing import show
-    from flows.summary import Summary
+    from genpipe.flows.closing import show
+    from genpipe.flows.summary import Summary
 
     title = "[link=http://evil.example]shape[/link] :smile: " + TRICKS["title"]
     score = {"title": title, "value": 0.5, "unit": "[bold]", "ceiling": 1.0, "floor": 0.0}
@@ -307,7 +307,7 @@ def test_artifacts_are_text_and_no_markdown(attack: str) -> None:
     """As the UI's renderer would read it: the only tokens are text."""
     from markdown_it import MarkdownIt
 
-    from flows.artifacts import plain
+    from genpipe.flows.artifacts import plain
 
     (_, inline, _) = MarkdownIt("commonmark", {"html": True}).enable("table").parse(plain(attack))
     assert inline.children and {child.type for child in inline.children} == {"text"}
@@ -317,7 +317,7 @@ def test_artifacts_are_text_and_no_markdown(attack: str) -> None:
 
 
 def test_links_to_reports_hold_no_markdown(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    from flows import artifacts
+    from genpipe.flows import artifacts
 
     made: list[str] = []
     monkeypatch.setattr(artifacts, "create_link_artifact", lambda link, **about: made.append(link))

@@ -222,7 +222,7 @@ def test_a_tracking_server_that_does_not_answer(home: Path, table_bundle: str) -
 def test_what_libraries_say_is_redacted_in_the_error_and_its_log(
     home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], people: str
 ) -> None:
-    import genpipe.stages.ingest as stage
+    import genpipe.stages.ingest.verb as stage
 
     def fails(*_: Any, **__: Any) -> Any:
         print(f"a library prints https://me:{PASSWORD}@host")
@@ -255,7 +255,7 @@ def test_a_record_of_a_log_holds_no_secret(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_what_a_step_raises_is_kept_by_prefect_without_secrets() -> None:
-    from flows.policy import step
+    from genpipe.flows.policy import step
 
     @step("failing")
     def failing(uri: str) -> None:
@@ -269,8 +269,8 @@ def test_what_a_step_raises_is_kept_by_prefect_without_secrets() -> None:
 def test_the_next_command_and_the_links_hold_no_password(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from flows import artifacts
-    from flows.closing import tracked
+    from genpipe.flows import artifacts
+    from genpipe.flows.closing import tracked
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg2://me:{PASSWORD}@db/mlflow")
     assert tracked()[0] == 'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI"'

@@ -18,9 +18,10 @@ from contained import contained
 from genpipe import store
 from genpipe.dataset import Dataset, Part, commit, write_part
 from genpipe.errors import InfrastructureError
+from genpipe.fields import BLOB, Category, Image, Integer, Series
 from genpipe.recipe import make_family
 from genpipe.recipes import parse_recipe
-from genpipe.schema import BLOB, Category, Image, Integer, Schema, Series
+from genpipe.schema import Schema
 from genpipe.spec import Span, TensorSpec
 from genpipe.training.checkpoint import Checkpoints
 from genpipe.training.state import State

@@ -15,17 +15,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from genpipe.codecs.base import CodecConfig, fit
-from genpipe.codecs.tabular import TabularCodec
+from genpipe.codecs.tabular.codec import TabularCodec
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError
 from genpipe.evaluation.assess import evaluate_tables
-from genpipe.evaluation.page import render
-from genpipe.schema import AnyField, Date, Schema, Timestamp
+from genpipe.evaluation.page.page import render
+from genpipe.fields import AnyField, Date, Timestamp
+from genpipe.schema import Schema
 from genpipe.sources.columns import Place
-from genpipe.sources.convert import convert_column
-from genpipe.stages.generate import generate
-from genpipe.stages.ingest import ingest
-from genpipe.stages.train import train
+from genpipe.sources.tabular.convert import convert_column
+from genpipe.stages.generate.verb import generate
+from genpipe.stages.ingest.verb import ingest
+from genpipe.stages.train.verb import train
 from genpipe.training.data import open_source
 
 ROWS = 120

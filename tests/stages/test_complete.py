@@ -346,7 +346,7 @@ def test_combinations_protected_targets_with_gaps_and_files_without_one(home: Pa
 def test_an_interrupted_imputation_runs_again(
     model: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from genpipe.stages import complete
+    from genpipe.stages.rows import verb as complete
 
     people().drop(columns="vip").head(60).to_csv(tmp_path / "new.csv", index=False)
     with monkeypatch.context() as patch:

@@ -16,11 +16,12 @@ from genpipe.bundle import Bundle, save_bundle
 from genpipe.dataset import Dataset, commit, new_attempt, write_part
 from genpipe.errors import DataError, PrivacyError, UsageError
 from genpipe.evaluation import Report
+from genpipe.fields import Number
 from genpipe.progress import Event
-from genpipe.schema import Number, Schema
-from genpipe.stages import evaluate as stage
-from genpipe.stages.evaluate import evaluate
-from genpipe.stages.train import TrainedModel, train
+from genpipe.schema import Schema
+from genpipe.stages.evaluate import verb as stage
+from genpipe.stages.evaluate.verb import evaluate
+from genpipe.stages.train.verb import TrainedModel, train
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -222,7 +223,7 @@ def test_of_many_training_rows_all_are_looked_through_for_copies_and_near_copies
     monkeypatch.setattr(stage, "SIDE_ROWS", 120)
     monkeypatch.setattr(stage, "MAX_ROWS", 120)
     monkeypatch.setattr(stage, "PIECE_VALUES", 100)
-    monkeypatch.setattr("genpipe.evaluation.privacy.AMONG_MANY", 100)
+    monkeypatch.setattr("genpipe.evaluation.privacy.nearest.AMONG_MANY", 100)
     fair = evaluate(model, rows=120, seed=77)
     monkeypatch.setattr(Bundle, "sample", copied)
     found = evaluate(model, rows=120, seed=79 if noise else 78)

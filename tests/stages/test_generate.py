@@ -17,7 +17,7 @@ from genpipe.errors import ConflictError, DataError, InfrastructureError, UsageE
 from genpipe.progress import Event
 from genpipe.schema import Schema
 from genpipe.stages.explain import explain
-from genpipe.stages.generate import generate
+from genpipe.stages.generate.verb import generate
 
 REQUEST = {"rows": 5000, "rows_per_part": 1500, "seed": 7}
 

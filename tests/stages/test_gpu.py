@@ -15,10 +15,10 @@ from small_dataset import small_dataset
 import genpipe
 from genpipe.bundle import Bundle
 from genpipe.dataset import Dataset
+from genpipe.fields import KINDS
 from genpipe.progress import Event
 from genpipe.recipes import RECIPES
-from genpipe.schema import KINDS
-from genpipe.stages.train import TrainedModel, train
+from genpipe.stages.train.verb import TrainedModel, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device and torch for it")
 STEPS = 12

@@ -13,13 +13,14 @@ from genpipe.bundle import Bundle
 from genpipe.dataset import Dataset, commit, new_attempt, write_part
 from genpipe.errors import PrivacyError
 from genpipe.evaluation import Report
-from genpipe.evaluation.inference import read_off
-from genpipe.schema import Category, Identifier, Integer, Schema, Series, Text
-from genpipe.stages.evaluate import evaluate
-from genpipe.stages.likelihoods import evidence
-from genpipe.stages.read_off import COLUMNS, TRIED
-from genpipe.stages.register import register
-from genpipe.stages.train import TrainedModel, train
+from genpipe.evaluation.privacy.inference import read_off
+from genpipe.fields import Category, Identifier, Integer, Series, Text
+from genpipe.schema import Schema
+from genpipe.stages.evaluate.read_off import COLUMNS, TRIED
+from genpipe.stages.evaluate.verb import evaluate
+from genpipe.stages.rows.likelihoods import evidence
+from genpipe.stages.train.verb import TrainedModel, train
+from genpipe.verbs import register
 
 DIAGNOSES = ("flu", "asthma", "HIV", "none", "cough", "gout")
 PATIENTS = Schema(
@@ -131,7 +132,7 @@ def test_the_guess_is_the_likeliest_value_as_score_tells_it(by_heart: TrainedMod
 def test_rows_and_columns_that_are_tried_are_bounded(
     home: Path, by_heart: TrainedModel, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from genpipe.stages import read_off as stage
+    from genpipe.stages.evaluate import read_off as stage
 
     assert COLUMNS * 64 * 2 * stage.ROWS > TRIED  # a wide table gives up columns, not rows
     monkeypatch.setattr(stage, "TRIED", 9_600)  # (9 + 7) values of two columns, 300 rows of either side
@@ -183,7 +184,7 @@ def test_series_have_a_likelihood_where_a_column_tells_them_apart(home: Path) ->
 
 
 def test_a_report_of_the_version_before_opens_and_is_drawn() -> None:
-    from genpipe.evaluation.page import fill
+    from genpipe.evaluation.page.page import fill
 
     path = Path(__file__).parents[1] / "fixtures/reports/table-format-3.json"
     old = Report.model_validate_json(path.read_bytes())

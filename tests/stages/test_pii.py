@@ -13,13 +13,13 @@ import pytest
 
 from genpipe.codecs.base import CodecConfig, fit
 from genpipe.codecs.pii import PATTERNS, completed
-from genpipe.codecs.tabular import TabularCodec
+from genpipe.codecs.tabular.codec import TabularCodec
 from genpipe.errors import SpecError
+from genpipe.fields import Text
 from genpipe.pattern import language
-from genpipe.schema import Text
-from genpipe.sources.pii import CHECKS, find, is_card, is_iban, look
 from genpipe.sources.schema_file import schema_from_yaml, schema_to_yaml
-from genpipe.stages.ingest import ingest
+from genpipe.sources.tabular.pii import CHECKS, find, is_card, is_iban, look
+from genpipe.stages.ingest.verb import ingest
 
 ROWS = 300
 

@@ -13,8 +13,9 @@ from genpipe.codecs.base import CodecConfig
 from genpipe.constraints import Inequality
 from genpipe.dataset import Dataset, Part, commit, write_part
 from genpipe.errors import DataError
+from genpipe.fields import Category, Integer, Number
 from genpipe.progress import Event
-from genpipe.schema import Category, Integer, Number, Schema
+from genpipe.schema import Schema
 from genpipe.stages import prepare as stage
 from genpipe.stages.prepare import prepare
 

@@ -17,11 +17,12 @@ import genpipe
 from genpipe.cli import execute
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError, SpecError, UsageError
-from genpipe.pipeline.tables import load_tables
-from genpipe.related.flat import Node, Reference
-from genpipe.schema import Integer, Schema
-from genpipe.stages.generate_tables import GeneratedTables, rows_of
-from genpipe.stages.train_tables import TrainedTables, open_tables
+from genpipe.fields import Integer
+from genpipe.related.flatten import Node, Reference
+from genpipe.related.generate import GeneratedTables, rows_of
+from genpipe.related.spec import load_tables
+from genpipe.related.train import TrainedTables, open_tables
+from genpipe.schema import Schema
 
 KINDS, USUAL = np.array(["book", "game", "tool", "wine"]), np.array([8.0, 30.0, 60.0, 150.0])
 TASTE = {"basic": [0.6, 0.25, 0.1, 0.05], "plus": [0.15, 0.5, 0.3, 0.05], "vip": [0.05, 0.05, 0.2, 0.7]}
@@ -172,7 +173,7 @@ def test_few_are_named_by_most(made: GeneratedTables) -> None:
 def test_same_seed_same_bytes_on_any_workers(
     trained: str, tmp_path: Path, ray_cluster: object, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
-    monkeypatch.setattr("genpipe.stages.generate_tables.JOB_ROWS", 2**9)
+    monkeypatch.setattr("genpipe.related.generate.JOB_ROWS", 2**9)
     rows = {"*": 150, "products": 120}
     few = genpipe.generate_tables(trained, rows=rows, workers=0, output=str(tmp_path / "few"))
     assert not (home / "store").exists() and sorted(p.name for p in (tmp_path / "few").iterdir()) == WRITTEN
@@ -451,7 +452,7 @@ def test_tables_come_in_the_same_order_in_every_process(tmp_path: Path) -> None:
     spec = spec_of(tmp_path, {n: f.head(2) for n, f in market(30, 30).items()}, **ROLES)
     code = (
         "import json, sys; from graphlib import TopologicalSorter;"
-        "from genpipe.pipeline.tables import load_tables;"
+        "from genpipe.related.spec import load_tables;"
         "print(*TopologicalSorter(load_tables(json.loads(sys.argv[1])).needs()).static_order())"
     )
     orders = {

@@ -18,13 +18,13 @@ import genpipe
 from genpipe import store
 from genpipe.errors import QualityError
 from genpipe.evaluation import Report
-from genpipe.evaluation.kin import beside
-from genpipe.evaluation.related import evaluate_related
 from genpipe.progress import Event, silent
-from genpipe.related.kinship import kin_of, tables_of
-from genpipe.stages.evaluate_tables import flat_data
-from genpipe.stages.sample_tables import sample_tables
-from genpipe.stages.train_tables import TrainedTables
+from genpipe.related.evaluate import flat_data
+from genpipe.related.judge.scores import evaluate_related
+from genpipe.related.judge.tables import beside
+from genpipe.related.sample import sample_tables
+from genpipe.related.train import TrainedTables
+from genpipe.related.unflatten import kin_of, tables_of
 
 Frames = dict[str, pa.Table]
 
@@ -178,7 +178,7 @@ def test_a_job_that_was_killed_goes_on_and_leaves_nothing(
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         if after is not None:
-            patch.setattr("genpipe.stages.generate_tables._clear", gone)
+            patch.setattr("genpipe.related.generate._clear", gone)
         output = str(tmp_path / "a")
         progress = stop if after is None else silent
         genpipe.generate_tables(trained, rows=60, workers=after or 0, output=output, progress=progress)
@@ -197,7 +197,7 @@ def test_nothing_stays_with_those_who_ask_the_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from genpipe.registry.package import pack
-    from genpipe.stages.pyfunc_tables import Generator
+    from genpipe.related.pyfunc_model import Generator
 
     published = pack(trained.uri, tmp_path_factory.mktemp("published")).folder
 

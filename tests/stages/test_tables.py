@@ -17,12 +17,12 @@ from genpipe.bundle import Bundle
 from genpipe.cli import execute
 from genpipe.dataset import Dataset
 from genpipe.errors import ConflictError, DataError, SpecError, UsageError
-from genpipe.pipeline.tables import load_tables
-from genpipe.related.flat import Order
-from genpipe.schema import Integer, Number, Timestamp
-from genpipe.stages.draw_tables import _squeezed, children
-from genpipe.stages.generate_tables import GeneratedTables
-from genpipe.stages.train_tables import open_tables
+from genpipe.fields import Integer, Number, Timestamp
+from genpipe.related.draw import _squeezed, children
+from genpipe.related.flatten import Order
+from genpipe.related.generate import GeneratedTables
+from genpipe.related.spec import load_tables
+from genpipe.related.train import open_tables
 
 SEGMENTS, MEAN_ORDERS, MEAN_AMOUNT = ("basic", "plus", "vip"), (1.0, 3.0, 6.0), (10.0, 50.0, 200.0)
 
@@ -177,7 +177,7 @@ def test_families_past_the_end_are_squeezed_in_order(field: Any) -> None:
 def test_same_seed_same_bytes_on_any_workers(
     trained: str, made: GeneratedTables, tmp_path: Path, ray_cluster: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("genpipe.stages.generate_tables.JOB_ROWS", 2**10)
+    monkeypatch.setattr("genpipe.related.generate.JOB_ROWS", 2**10)
     few = genpipe.generate_tables(trained, rows=300, workers=0, output=str(tmp_path / "few"))
     ray = genpipe.generate_tables(trained, rows=300, workers=2, output=str(tmp_path / "ray"))
     other = genpipe.generate_tables(trained, rows=300, seed=1, workers=0, output=str(tmp_path / "other"))

@@ -21,14 +21,15 @@ from test_tables import ROLES, shop, spec_of
 import genpipe
 from genpipe.cli import execute
 from genpipe.errors import DataError, PrivacyError, UsageError
-from genpipe.evaluation import Report, membership
+from genpipe.evaluation import Report
+from genpipe.evaluation.privacy import membership
 from genpipe.registry import resolve
 from genpipe.registry.tracking import client
-from genpipe.related.kinship import kin_of, tables_of
-from genpipe.stages.evaluate_tables import flat_data
+from genpipe.related.evaluate import flat_data
+from genpipe.related.sample import sample_tables
+from genpipe.related.train import open_tables
+from genpipe.related.unflatten import kin_of, tables_of
 from genpipe.stages.explain import explain
-from genpipe.stages.sample_tables import sample_tables
-from genpipe.stages.train_tables import open_tables
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -109,7 +110,7 @@ def test_the_same_request_is_answered_at_once(report: Report, model: str) -> Non
 
 def test_orders_of_random_customers_are_seen(model: str, report: Report) -> None:
     """What the model made, with every order and visit given to another customer."""
-    from genpipe.evaluation.related import evaluate_related
+    from genpipe.related.judge.scores import evaluate_related
 
     opened = open_tables(model)
     train, holdout = (tables_of(opened.nodes, flat_data(opened), s) for s in ("train", "holdout"))

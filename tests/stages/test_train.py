@@ -15,8 +15,8 @@ from genpipe.errors import QualityError, UsageError
 from genpipe.progress import Event
 from genpipe.seeds import numpy_rng
 from genpipe.stages.explain import explain
-from genpipe.stages.train import train
-from genpipe.stages.tune import tune
+from genpipe.stages.train.verb import train
+from genpipe.stages.tune.verb import tune
 from genpipe.training.guard import Diverged, Guard
 from genpipe.training.score import Scorer
 

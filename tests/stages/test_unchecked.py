@@ -16,12 +16,13 @@ from genpipe.bundle import Bundle
 from genpipe.dataset import Dataset, commit, new_attempt, write_part
 from genpipe.errors import PrivacyError, UsageError
 from genpipe.evaluation import Report
+from genpipe.fields import Identifier
 from genpipe.progress import Event
 from genpipe.registry.tracking import client
-from genpipe.schema import Identifier, Schema
+from genpipe.schema import Schema
 from genpipe.stages.checked import count_entities, few_held_out
-from genpipe.stages.crossfit import _folds
-from genpipe.stages.train import TrainedModel
+from genpipe.stages.evaluate.crossfit import _folds
+from genpipe.stages.train.verb import TrainedModel
 
 QUICK = {"base": "tabular_autoregressive", "training": {"epochs": 12}}
 WHY = "a rehearsal with the ward, agreed on 3 May"
@@ -129,7 +130,9 @@ def test_a_cross_fitting_that_was_killed_goes_on_and_ends_in_the_same_bytes(
 def test_a_model_that_knows_its_members_is_found_out_by_cross_fitting(
     unchecked_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("genpipe.stages.train.fitted_to", lambda recipe, rows: recipe)  # which widens leaves
+    monkeypatch.setattr(
+        "genpipe.stages.train.verb.fitted_to", lambda recipe, rows: recipe
+    )  # which widens leaves
     dataset = of_people(unchecked_home / "store/datasets/known/x", 120, 30, each=2)
     leaves = {"base": "tabular_trees", "family": {"leaf_minimum": 2, "smoothing": 0.01}}
     model = genpipe.train(dataset, recipe=leaves, name="known")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from genpipe.batch import Draws
+from genpipe.draws import Draws
 
 
 def test_categorical_draws_follow_the_softmax() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genpipe.batch import Draws, cumulated, in_order, one_hot
+from genpipe.batch import one_hot
+from genpipe.draws import Draws, cumulated, in_order
 
 
 def every_kind(draws: Draws) -> list[torch.Tensor]:

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 
 from genpipe.errors import UsageError
-from genpipe.related.choose import Chooser, Shelf
-from genpipe.related.flat import Node, Reference, Related, described
-from genpipe.related.likeness import with_likeness
-from genpipe.schema import Category, Integer, Number
+from genpipe.fields import Category, Integer, Number
+from genpipe.related.flatten import Node, Reference, Related, described
+from genpipe.related.match import Chooser, Shelf
+from genpipe.related.match_columns import with_likeness
 
 POPULAR = "goods.named by items.good"
 

@@ -134,7 +134,7 @@ def test_usage_errors_are_one_line_and_exit_2(
 def test_each_error_has_its_exit_code_and_its_traceback_is_in_the_log(
     kind: str, code: int, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    import genpipe.stages.evaluate as stage
+    import genpipe.stages.evaluate.verb as stage
 
     def fail(*_: object, **__: object) -> None:
         raise getattr(errors, kind)("WORD", where="here", found="this", expected="that", fix="do so")
@@ -162,7 +162,7 @@ def test_a_defect_is_told_apart_and_logged(
 
 SLEEPER = """
 import sys, time
-import genpipe.stages.evaluate as stage
+import genpipe.stages.evaluate.verb as stage
 from genpipe.cli import execute
 from genpipe.dataset import Dataset
 from genpipe.errors import UsageError

@@ -9,9 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from genpipe.errors import SpecError, UsageError
-from genpipe.schema import Boolean, Category, Date, Integer, Number, Schema, Series, Text, Timestamp
+from genpipe.fields import Boolean, Category, Date, Integer, Number, Series, Text, Timestamp
+from genpipe.schema import Schema
 from genpipe.sources.schema_file import schema_from_yaml, schema_to_yaml
-from genpipe.stages.ingest import ingest
+from genpipe.stages.ingest.verb import ingest
 
 FIELDS = (
     Date(name="start"),

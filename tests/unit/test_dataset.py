@@ -19,7 +19,8 @@ import genpipe
 from genpipe import store
 from genpipe.dataset import VALIDATION_ROWS, Dataset, Part, commit, new_attempt, write_part
 from genpipe.errors import ConflictError, DataError
-from genpipe.schema import Category, Integer, Schema
+from genpipe.fields import Category, Integer
+from genpipe.schema import Schema
 from genpipe.training.score import validation_rows
 
 SCHEMA = Schema(kind="tabular", fields=(Integer(name="n"), Category(name="c", nullable=True)), target="c")

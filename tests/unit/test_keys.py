@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from genpipe.fields import BLOB
 from genpipe.keys import column_keys, holdout_mask, row_keys
-from genpipe.schema import BLOB
 
 WORDS = ["", "a", "b", "ab", "ba", "abcdefgh", "abcdefghi", "x" * 64, "x" * 65, "é", None]
 

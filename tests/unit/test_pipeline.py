@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from genpipe.errors import SpecError, UsageError
-from genpipe.pipeline import PipelineSpec, load_spec, validate
+from genpipe.pipeline import PipelineSpec, load_spec
+from genpipe.verbs import validate
 
 EXAMPLES = sorted((Path(__file__).parent.parent.parent / "examples").glob("*.yaml"))
 

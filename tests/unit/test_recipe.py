@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from genpipe.errors import UsageError
 from genpipe.families.trees import TreesConfig
+from genpipe.fields import KINDS, Category, Number
 from genpipe.recipe import MANY, Recipe, check, fitted_to, make_family, tied_to
 from genpipe.recipes import RECIPES, default_recipe, parse_recipe, recipe_problems, recipes_for
-from genpipe.schema import KINDS, Category, Number, Schema
+from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
 
 TABLE = Schema(kind="tabular", fields=(Number(name="a"), Category(name="b")), target="b")

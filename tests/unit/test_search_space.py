@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from genpipe.errors import UsageError
+from genpipe.fields import KINDS
 from genpipe.objectives import ADVERSARIAL
 from genpipe.recipe import check_parts
 from genpipe.recipes import recipes_for
-from genpipe.schema import KINDS
 from genpipe.search_space import Range, space
 from genpipe.seeds import numpy_rng
 

@@ -12,10 +12,11 @@ from pydantic import ValidationError
 
 from genpipe.codecs.base import CodecConfig, fit
 from genpipe.codecs.columns import Fixed
-from genpipe.codecs.protect import hidden_values, summary
-from genpipe.codecs.tabular import TabularCodec
+from genpipe.codecs.tabular.codec import TabularCodec
+from genpipe.codecs.tabular.protect import hidden_values, summary
 from genpipe.errors import DataError, GenpipeError, UsageError
-from genpipe.schema import AnyField, Boolean, Category, Integer, Schema
+from genpipe.fields import AnyField, Boolean, Category, Integer
+from genpipe.schema import Schema
 
 NAMES = ["Smith"] * 600 + ["Jones"] * 370 + ["Zyx"] * 5 + ["Qux"] * 5 + [None] * 20
 SECRETS = ("Zyx", "whistleblower", "secret", "987654321")

@@ -8,14 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from genpipe.batch import Draws, to_batch
+from genpipe.batch import to_batch
 from genpipe.codecs.base import CodecConfig, fit
 from genpipe.codecs.columns import WIDEST_HEAD
-from genpipe.codecs.tabular import TabularCodec
+from genpipe.codecs.tabular.codec import TabularCodec
+from genpipe.draws import Draws
 from genpipe.errors import DataError
+from genpipe.fields import Category, Integer
 from genpipe.recipe import make_family
 from genpipe.recipes import parse_recipe
-from genpipe.schema import Category, Integer, Schema
+from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
 
 

@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from genpipe.codecs.base import fit
 from genpipe.codecs.identify import permute
-from genpipe.codecs.tabular import TabularCodec
+from genpipe.codecs.tabular.codec import TabularCodec
 from genpipe.errors import SpecError, UsageError
-from genpipe.schema import AnyField, Identifier, Integer, Schema, Text
+from genpipe.fields import AnyField, Identifier, Integer, Text
+from genpipe.schema import Schema
 from genpipe.sources.schema_file import schema_from_yaml, schema_to_yaml
 
 PLATE = r"[A-Z]{2}-\d{3}"

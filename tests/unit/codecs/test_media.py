@@ -13,11 +13,13 @@ import pytest
 from PIL import Image as Pillow
 
 from genpipe.codecs import CODECS
-from genpipe.codecs.audio import AudioCodec, read_waves, write_wave
+from genpipe.codecs.audio import AudioCodec
 from genpipe.codecs.base import Codec, CodecConfig, fit
-from genpipe.codecs.png import SIGNATURE, _chunk, read_pngs, write_png
 from genpipe.errors import DataError, UsageError
-from genpipe.schema import AnyField, Audio, Category, DataKind, Image, Integer, Schema, Series, Text
+from genpipe.fields import AnyField, Audio, Category, DataKind, Image, Integer, Series, Text
+from genpipe.media.png import SIGNATURE, _chunk, read_pngs, write_png
+from genpipe.media.wav import read_clips, write_clip
+from genpipe.schema import Schema
 
 
 def batch_of(kind: DataKind, *columns: tuple[AnyField, list]) -> pa.RecordBatch:
@@ -183,13 +185,13 @@ def tone(field: Audio, hertz: float) -> np.ndarray:
 def test_a_decoded_tone_has_its_pitch_and_loudness(rate: int) -> None:
     field = Audio(name="a", rate=rate, frames=rate // 4)
     codec = codec_of(
-        batch_of("audio", (field, blobs(*(write_wave(tone(field, h), field) for h in (300, 1_000))))),
+        batch_of("audio", (field, blobs(*(write_clip(tone(field, h), field) for h in (300, 1_000))))),
         frames=rate,
     )
     assert isinstance(codec, AudioCodec)
-    batch = batch_of("audio", (field, blobs(write_wave(tone(field, 1_000), field))))
+    batch = batch_of("audio", (field, blobs(write_clip(tone(field, 1_000), field))))
     back = codec.decode(codec.encode(batch, "grid"), "grid", np.random.default_rng(0))
-    now = read_waves(back.column("a"), field)[0]
+    now = read_clips(back.column("a"), field)[0]
     assert len(now) == field.frames
     loudest = np.abs(np.fft.rfft(now)).argmax() * rate / field.frames
     assert abs(loudest - 1_000) < 60
@@ -198,10 +200,10 @@ def test_a_decoded_tone_has_its_pitch_and_loudness(rate: int) -> None:
 
 def test_clips_beyond_the_learnt_frames_end_in_silence() -> None:
     field = Audio(name="a", rate=8_000, frames=3_000)
-    batch = batch_of("audio", (field, blobs(write_wave(tone(field, 500), field))))
+    batch = batch_of("audio", (field, blobs(write_clip(tone(field, 500), field))))
     codec = codec_of(batch, frames=1_024)
     back = codec.decode(codec.encode(batch, "sequence"), "sequence", np.random.default_rng(0))
-    now = read_waves(back.column("a"), field)[0]
+    now = read_clips(back.column("a"), field)[0]
     assert np.abs(now[:1_024]).max() > 0.3 and np.abs(now[1_024:]).max() == 0.0
 
 
@@ -222,7 +224,7 @@ def wav(rate: int, width: int) -> bytes:
         (None, "a:row 0: unreadable WAV"),
         (wav(44_100, 2), "a:row 0: 44100 Hz, 1 channels, 16 bits; expected 8000 Hz"),
         (wav(8_000, 1), "a:row 0: 8000 Hz, 1 channels, 8 bits"),
-        (write_wave(np.zeros(16), Audio(name="a", rate=8_000, frames=16)), "nothing but silence"),
+        (write_clip(np.zeros(16), Audio(name="a", rate=8_000, frames=16)), "nothing but silence"),
     ],
 )
 def test_a_bad_clip_is_named(data: bytes | None, message: str) -> None:

@@ -17,10 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genpipe.codecs.base import CodecConfig, Stats, fit
-from genpipe.codecs.dependencies import proven
-from genpipe.codecs.tabular import TabularCodec
+from genpipe.codecs.tabular.codec import TabularCodec
+from genpipe.codecs.tabular.dependencies import proven
 from genpipe.errors import DataError, UsageError
-from genpipe.schema import AnyField, Boolean, Category, Date, Integer, Number, Schema, Timestamp
+from genpipe.fields import AnyField, Boolean, Category, Date, Integer, Number, Timestamp
+from genpipe.schema import Schema
 
 ROWS = 600
 SHOP = (

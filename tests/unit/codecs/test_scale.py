@@ -11,7 +11,7 @@ from genpipe.codecs.fitting import make_cells, make_score, within
 from genpipe.codecs.holders import Crowd
 from genpipe.codecs.scale import Axis, Cells, Score, make_axis
 from genpipe.errors import DataError
-from genpipe.schema import Date, Integer, Number
+from genpipe.fields import Date, Integer, Number
 
 
 def cells_of(values: np.ndarray, *, bins: int = 100, rare: int = 0) -> tuple[Axis, Cells]:

@@ -9,14 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from genpipe.codecs import sketch, tabular
+from genpipe.codecs import sketch
 from genpipe.codecs.base import CodecConfig, fit
-from genpipe.codecs.choice import Choice
 from genpipe.codecs.columns import Fixed, Placeholder
 from genpipe.codecs.conditions import spread_draws
-from genpipe.codecs.tabular import TabularCodec
+from genpipe.codecs.tabular import codec as tabular
+from genpipe.codecs.tabular.choice import Choice
+from genpipe.codecs.tabular.codec import TabularCodec
 from genpipe.errors import DataError, UsageError
-from genpipe.schema import AnyField, Boolean, Category, Identifier, Image, Integer, Number, Schema, Text
+from genpipe.fields import AnyField, Boolean, Category, Identifier, Image, Integer, Number, Text
+from genpipe.schema import Schema
 
 
 def batch_of(*columns: tuple[AnyField, object], target: str | None = None) -> pa.RecordBatch:

@@ -11,8 +11,9 @@ import pytest
 
 from genpipe.codecs.base import fit
 from genpipe.codecs.columns import Fixed
-from genpipe.codecs.tabular import TabularCodec
-from genpipe.schema import AnyField, Category, Date, Integer, Number, Schema, Timestamp
+from genpipe.codecs.tabular.codec import TabularCodec
+from genpipe.fields import AnyField, Category, Date, Integer, Number, Timestamp
+from genpipe.schema import Schema
 
 ROWS, COLUMNS = 500, 1_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from genpipe.evaluation.inference import Guesses, read_off
+from genpipe.evaluation.privacy.inference import Guesses, read_off
 
 
 def right(share: float, rows: int, seed: int) -> np.ndarray:

@@ -9,8 +9,9 @@ from evaluation_samples import sample
 
 from genpipe.evaluation import evaluate_tables
 from genpipe.evaluation.base import Points
-from genpipe.evaluation.membership import Likelihoods, area, by_entity, distances, judged, membership
-from genpipe.schema import KINDS, Identifier, Schema, Series
+from genpipe.evaluation.privacy.membership import Likelihoods, area, by_entity, distances, judged, membership
+from genpipe.fields import KINDS, Identifier, Series
+from genpipe.schema import Schema
 
 
 def test_area_of_small_sets_counted_by_hand() -> None:

@@ -11,12 +11,13 @@ import pytest
 from evaluation_samples import Sample, sample
 
 from genpipe.evaluation import evaluate_tables, sample_grid, write_report
-from genpipe.evaluation import pictures as pictures_module
 from genpipe.evaluation.base import Judge
-from genpipe.evaluation.crowd import bands, bins, ends, whose
-from genpipe.evaluation.page import withheld
+from genpipe.evaluation.page import pictures as pictures_module
+from genpipe.evaluation.page.crowd import bands, bins, ends, whose
+from genpipe.evaluation.page.page import withheld
 from genpipe.evaluation.report import Report
-from genpipe.schema import Category, Integer, Schema
+from genpipe.fields import Category, Integer
+from genpipe.schema import Schema
 
 SECRET = "Zyxwvut-Marlowe"
 

@@ -12,10 +12,11 @@ from genpipe.evaluation import Fidelity, evaluate_tables, fidelity
 from genpipe.evaluation.base import kolmogorov_smirnov, total_variation
 from genpipe.evaluation.feature_space import frechet
 from genpipe.evaluation.learners import area_under_curve, classify, regress, tell_apart
-from genpipe.evaluation.pictures import frequencies
+from genpipe.evaluation.page.pictures import frequencies
 from genpipe.evaluation.tabular import associations
 from genpipe.evaluation.text import code_points, grams, predict_next
-from genpipe.schema import BLOB, Category, Integer, Schema
+from genpipe.fields import BLOB, Category, Integer
+from genpipe.schema import Schema
 
 
 def test_distances_of_distributions_by_hand() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from genpipe.evaluation import privacy
 from genpipe.evaluation.base import Points
+from genpipe.evaluation.privacy import nearest as privacy
 
 
 def cloud(rows: int, seed: int, *, shift: float = 0.0) -> Points:

@@ -11,12 +11,21 @@ import pytest
 
 from genpipe.errors import PrivacyError, QualityError
 from genpipe.evaluation import Report, Score
-from genpipe.evaluation.attacks import Evidence
-from genpipe.evaluation.kin import Kin, Tables, aggregated, common_values, counts, families, family, flat
-from genpipe.evaluation.membership import Likelihoods
-from genpipe.evaluation.related import TITLES, evaluate_related
-from genpipe.evaluation.related_page import write_tables_report
-from genpipe.schema import Category, Integer, Number
+from genpipe.evaluation.privacy.attacks import Evidence
+from genpipe.evaluation.privacy.membership import Likelihoods
+from genpipe.fields import Category, Integer, Number
+from genpipe.related.judge.page import write_tables_report
+from genpipe.related.judge.scores import TITLES, evaluate_related
+from genpipe.related.judge.tables import (
+    Kin,
+    Tables,
+    aggregated,
+    common_values,
+    counts,
+    families,
+    family,
+    flat,
+)
 
 SEGMENTS = ("basic", "plus", "vip")
 

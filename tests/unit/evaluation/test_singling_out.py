@@ -11,11 +11,12 @@ from evaluation_samples import Sample, sample
 
 from genpipe.errors import PrivacyError
 from genpipe.evaluation import evaluate_tables
-from genpipe.evaluation import singling_out as module
-from genpipe.evaluation.attacks import UNSEEN, Evidence
-from genpipe.evaluation.findings import Finding
-from genpipe.evaluation.singling_out import Distinct, Shown, SinglingOut, whose
-from genpipe.schema import Date, Identifier, Integer, Schema
+from genpipe.evaluation.privacy import singling_out as module
+from genpipe.evaluation.privacy.attacks import UNSEEN, Evidence
+from genpipe.evaluation.privacy.findings import Finding
+from genpipe.evaluation.privacy.singling_out import Distinct, Shown, SinglingOut, whose
+from genpipe.fields import Date, Identifier, Integer
+from genpipe.schema import Schema
 
 ROWS = 300
 

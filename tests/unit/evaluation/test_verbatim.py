@@ -8,10 +8,11 @@ import pytest
 
 from genpipe.errors import PrivacyError
 from genpipe.evaluation import evaluate_tables
-from genpipe.evaluation.attacks import UNSEEN
-from genpipe.evaluation.singling_out import whose
-from genpipe.evaluation.verbatim import RUN, Verbatim, names, runs
-from genpipe.schema import Identifier, Schema, Text
+from genpipe.evaluation.privacy.attacks import UNSEEN
+from genpipe.evaluation.privacy.singling_out import whose
+from genpipe.evaluation.privacy.verbatim import RUN, Verbatim, names, runs
+from genpipe.fields import Identifier, Text
+from genpipe.schema import Schema
 
 SCHEMA = Schema(kind="text", fields=(Text(name="text"),))
 FIRST = ("Anna", "Peter", "Lena", "Paul", "Ida", "Karl", "Emma", "Otto")

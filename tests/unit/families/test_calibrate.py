@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from genpipe.batch import Batch, Draws
+from genpipe.batch import Batch
+from genpipe.draws import Draws
 from genpipe.families.gan import GAN, GANConfig
 from genpipe.families.vae import VAE, VAEConfig
 from genpipe.spec import Span, TensorSpec

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from genpipe.batch import Draws, to_batch
-from genpipe.evaluation.membership import area
+from genpipe.batch import to_batch
+from genpipe.draws import Draws
+from genpipe.evaluation.privacy.membership import area
 from genpipe.families.base import Knowing
 from genpipe.recipe import Recipe, fitted_to, make_family
 from genpipe.recipes import RECIPES, parse_recipe

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from genpipe.batch import Batch, Draws
+from genpipe.batch import Batch
+from genpipe.draws import Draws
 from genpipe.errors import UsageError
 from genpipe.families.gan import GAN, GANConfig, packed, packed_spec
 from genpipe.networks.mlp import MLPConfig

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from genpipe.batch import Batch, Draws
+from genpipe.batch import Batch
+from genpipe.draws import Draws
 from genpipe.families.trees import CELLS, CLASSES, Forest, Trees, TreesConfig, coarse, seen_first, smoothed
 from genpipe.spec import TensorSpec
 

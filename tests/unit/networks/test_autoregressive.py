@@ -7,9 +7,10 @@ from functools import cache
 import pytest
 import torch
 
-from genpipe.batch import Batch, Draws, one_hot
+from genpipe.batch import Batch, one_hot
 from genpipe.bundle.known import draw_condition
 from genpipe.codecs.conditions import ConditionTable
+from genpipe.draws import Draws
 from genpipe.errors import QualityError
 from genpipe.families.sequence import SequenceConfig, SequenceModel, evenly
 from genpipe.networks.autoregressive import (

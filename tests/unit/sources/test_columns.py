@@ -9,7 +9,7 @@ import pytest
 
 from genpipe.errors import DataError
 from genpipe.sources.columns import Column, Place, observe
-from genpipe.sources.infer import infer_field
+from genpipe.sources.tabular.infer import infer_field
 
 MANY = [f"name {i}" for i in range(100)]
 

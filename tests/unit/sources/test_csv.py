@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from genpipe.sources import open_source
-from genpipe.sources.csv import boundary
-from genpipe.sources.tables import TableSource
+from genpipe.sources.tabular.csv import boundary
+from genpipe.sources.tabular.source import TableSource
 
 CELLS = ["plain", "", "two\nlines", 'a "quote"', "comma, inside", "\r\n", "ü", '"', "tab\t"]
 

@@ -13,7 +13,7 @@ import pytest
 from genpipe.keys import entity_keys
 from genpipe.sources import entities
 from genpipe.sources.columns import Place
-from genpipe.sources.tables import TableStats, _look
+from genpipe.sources.tabular.source import TableStats, _look
 
 Table = dict[str, list]
 

@@ -7,19 +7,8 @@ from pathlib import Path
 import pytest
 
 from genpipe.errors import DataError, SpecError
-from genpipe.schema import (
-    Audio,
-    Category,
-    Date,
-    Identifier,
-    Image,
-    Integer,
-    Number,
-    Schema,
-    Series,
-    Text,
-    Timestamp,
-)
+from genpipe.fields import Audio, Category, Date, Identifier, Image, Integer, Number, Series, Text, Timestamp
+from genpipe.schema import Schema
 from genpipe.sources.schema_file import schema_from_yaml, schema_to_yaml
 
 TABLE = Schema(

@@ -8,10 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from genpipe.sources import open_source, spill
+from genpipe.sources import open_source
 from genpipe.sources.columns import Place
-from genpipe.sources.spill import Spill
-from genpipe.sources.tables import TableSource
+from genpipe.sources.tabular import spill
+from genpipe.sources.tabular.source import TableSource
+from genpipe.sources.tabular.spill import Spill
 
 BATCHES = [
     pa.RecordBatch.from_pydict({"a": [1, None, 3], "b": ["x", "", None]}),

@@ -1,0 +1,1 @@
+"""The codec of tables: columns behind relations."""

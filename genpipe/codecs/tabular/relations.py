@@ -1,0 +1,268 @@
+"""Constraints of a table, compiled: columns that others decide are taken out before learning, and made after.
+
+    reduce(batch)     adds the columns to learn in place of those that are made (`fields` are all to learn)
+    restore(columns)  makes the others from what was decoded, so that any codes hold every constraint
+
+| constraint | learnt instead | made again |
+|---|---|---|
+| inequality | `high` minus `low` | `low` plus the difference, within what training and the schema allow |
+| sum | nothing, or whether `total` is missing | the sum of the parts |
+| combinations | one column of the values together | its parts |
+| one_to_one, determines, dependencies found | nothing | looked up: the commonest partner in training |
+
+A training row that breaks a constraint is learnt as `restore` would make it: what is made follows from the
+others. Such rows are counted; more than half of all are an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genpipe.codecs.base import CodecConfig
+from genpipe.codecs.columns import Column, Fixed, Placeholder
+from genpipe.codecs.holders import Holders
+from genpipe.codecs.sketch import to_numpy
+from genpipe.codecs.stored import RelationsForm
+from genpipe.codecs.tabular.choice import Counted
+from genpipe.codecs.tabular.dependencies import choose_dependencies, held_pairs, observe_dependencies
+from genpipe.codecs.tabular.lookups import Columns, Lookup, Pairs, Tied, agreeing, fit_lookup
+from genpipe.codecs.tabular.numeric import Scale
+from genpipe.codecs.tabular.offsets import Offset
+from genpipe.codecs.tabular.relation_stats import RelationStats, observe_pairs
+from genpipe.constraints import SCALARS, Inequality, OneToOne, Sum, derivations, limits, tied
+from genpipe.errors import DataError, UsageError
+from genpipe.fields import AnyField
+from genpipe.schema import Schema
+
+
+class Relations:
+    """The constraints of a schema, and the dependencies found beside them.
+
+    lookups: those fitted so far, in the order of making. extremes: of each column that is reckoned, in
+    training. broken: constraint -> how many training rows break it.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        lookups: Iterable[Lookup] = (),
+        extremes: Mapping[str, tuple[Any, Any]] | None = None,
+        broken: Mapping[str, int] | None = None,
+    ) -> None:
+        self.schema, self.lookups, self.extremes = schema, tuple(lookups), dict(extremes or {})
+        self.broken = dict(broken or {})
+        self.derived = derivations(schema.constraints, schema.fields, schema.conditions)
+        self._fields = limits({f.name: f for f in schema.fields}, self.derived)
+        self.offsets = tuple(
+            Offset(self._label(c), c, self._fields[n], self._of(sources), self.extremes.get(n))
+            for n, (c, sources) in self.derived.items()
+            if isinstance(c, Inequality | Sum)
+        )
+        self.tied = tuple(Tied(self._label(c), self._of(tied(c))) for c in schema.constraints if tied(c))
+        self.reduced: tuple[Offset | Tied, ...] = (*self.offsets, *self.tied)
+        instead = [*(name for o in self.offsets for name in o.names), *(t.field.name for t in self.tied)]
+        for name in instead:
+            if name in schema.names or instead.count(name) > 1:
+                raise UsageError(
+                    "NAME",
+                    where="constraints",
+                    found=f"a column named {name!r}",
+                    expected="another name: so is one that is made for a constraint",
+                    fix="rename the column",
+                )
+
+    def _of(self, names: Iterable[str]) -> tuple[AnyField, ...]:
+        return tuple(self._fields[n] for n in names)
+
+    def _label(self, constraint: Any) -> str:
+        return f"constraints[{self.schema.constraints.index(constraint)}] ({constraint})"
+
+    @property
+    def declared(self) -> list[str]:
+        """Columns that the schema says are looked up, sources before what is made of them."""
+        reckoned = {o.field.name for o in self.offsets}
+        return [name for name in self.derived if name not in reckoned]
+
+    @property
+    def fields(self) -> tuple[AnyField, ...]:
+        """What is learnt, in the order of the columns it stands for; the conditions are not among it."""
+        instead: dict[str, tuple[AnyField, ...]] = {o.field.name: o.fields for o in self.offsets}
+        instead |= dict.fromkeys([*self.declared, *(k.field.name for k in self.lookups)], ())
+        for t in self.tied:
+            instead |= dict.fromkeys((s.name for s in t.sources), ())
+            instead[t.sources[0].name] = (t.field,)
+        own = [f for f in self.schema.fields if f.name not in self.schema.conditions]
+        return tuple(g for f in own for g in instead.get(f.name, (self._fields[f.name],)))
+
+    @property
+    def observed(self) -> tuple[AnyField, ...]:
+        """What statistics are needed of: what is learnt, and the extremes of what is reckoned."""
+        return (*self.fields, *(o.field for o in self.offsets))
+
+    def reduce(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The batch with the columns of `fields`; its own stay beside them."""
+        columns = own = dict(zip(batch.schema.names, batch.columns, strict=True))
+        for relation in self.reduced:
+            columns = columns | relation.reduce(own)
+        return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+
+    def told(self, batch: pa.RecordBatch) -> dict[str, tuple[pa.Array, np.ndarray]]:
+        """What a batch of some of the schema's columns tells of those that are learnt, and (B,) where: of its
+        own, of the sources of one-to-one lookups, and of what is reduced from columns that are all there.
+        """
+        own = dict(zip(batch.schema.names, batch.columns, strict=True))
+        for lookup in reversed(self.lookups):
+            if lookup.field.name in own and len(lookup.sources) == 1:
+                name, found = lookup.sources[0].name, lookup.reverse(own[lookup.field.name])
+                own[name] = pc.coalesce(own[name], found) if name in own else found
+        told = {name: (column, _there(column)) for name, column in own.items()}
+        for relation in self.reduced:
+            if all(name in own for name in relation.needs):
+                there = np.all([_there(own[name]) for name in relation.needs], axis=0)
+                told |= {name: (column, there) for name, column in relation.reduce(own).items()}
+        return told
+
+    def settled(self, batch: pa.RecordBatch) -> np.ndarray:
+        """(B,) whether a row has all that constraints and dependencies speak of: nothing is left to make."""
+        spoken = {n for r in self.reduced for n in r.needs}
+        spoken |= {n for k in self.lookups for n in (k.field.name, *(s.name for s in k.sources))}
+        if not spoken <= set(batch.schema.names):
+            return np.zeros(batch.num_rows, dtype=bool)
+        return np.all([np.ones(batch.num_rows, bool), *(_there(batch.column(n)) for n in spoken)], axis=0)
+
+    def restore(self, columns: Columns) -> Columns:
+        # twice: a lookup may put its source right after another has looked there
+        lookups = (*self.lookups, *self.lookups)
+        relations: tuple[Offset | Tied | Lookup, ...] = (*self.tied, *lookups, *self.offsets)
+        for relation in relations:
+            columns = columns | relation.restore(columns)
+        return columns
+
+    def holds(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
+        """Constraint -> (B,) whether each row keeps it; `combinations` make what is kept, and keep it."""
+        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+        relations: tuple[Offset | Lookup, ...] = (*self.offsets, *self.lookups)
+        return {relation.label: relation.holds(columns) for relation in relations}
+
+    def observe(self, batch: pa.RecordBatch, who: np.ndarray | None, config: CodecConfig) -> RelationStats:
+        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+        pairs: dict[str, Pairs] = {}
+        holders: dict[str, Holders] = {}
+        for name in self.declared:
+            keys = [columns[s] for s in self.derived[name][1]]
+            pairs[name], who_has = observe_pairs(keys, columns[name], who, config.rare_below)
+            holders |= {} if who_has is None else {name: who_has}
+        broken = {label: int((~held).sum()) for label, held in self.holds(batch).items()}
+        found = observe_dependencies(columns, self._searched()) if config.dependencies else {}
+        return RelationStats(pairs, broken, found, holders)
+
+    def _searched(self) -> list[str]:
+        """Columns among which dependencies are sought; what is reckoned takes no part."""
+        reckoned = {n for o in self.offsets for n in o.constraint.names}
+        return [f.name for f in self.schema.fields if f.kind in SCALARS and f.name not in reckoned]
+
+    def fit(
+        self,
+        stats: RelationStats,
+        counted: Mapping[str, Counted],
+        *,
+        rows: int,
+        config: CodecConfig,
+    ) -> Relations:
+        """With the partners of training looked up, and the dependencies that were found. counted: who has the
+        values of each column; none where every row is an entity."""
+        lookups, broken, rare = [], dict(stats.broken), config.rare_below
+        conditions = self.schema.conditions
+        given = {*conditions, *(s.name for t in self.tied for s in t.sources)}
+        for name in self.declared:
+            c, sources = self.derived[name]
+            lookup, bad = fit_lookup(
+                self._label(c), self._of(sources), self._fields[name], stats.pairs[name],
+                stats.held(name, self._of(sources), self._fields[name]),
+                one_to_one=isinstance(c, OneToOne), rare=rare, given=sources[0] in given,
+            )  # fmt: skip
+            lookups.append(lookup)
+            broken[lookup.label] = bad
+        for label, bad in broken.items():
+            if 2 * bad > rows:
+                raise DataError(
+                    "CONSTRAINT",
+                    where=label,
+                    found=f"{bad} of {rows} training rows break it",
+                    expected="at most half of them",
+                    fix="correct or remove the constraint in the schema file, or correct the data",
+                )
+        used = {n for c in self.schema.constraints for n in c.names}
+        free = {f.name for f in self.schema.fields} - used - {*conditions, self.schema.target}
+        pairs = stats.found if config.dependencies else {}
+        found = {(a, b): (seen, held_pairs(seen, counted.get(a))) for (a, b), seen in pairs.items()}
+        for source, name in choose_dependencies(found, self.schema.fields, free, rare=rare):
+            seen, held = found[source, name]
+            lookups.append(
+                fit_lookup(
+                    f"{source} -> {name}", self._of([source]), self._fields[name], seen, held,
+                    one_to_one=False, rare=rare, given=source in given,
+                )[0]
+            )  # fmt: skip
+        broken = {label: bad for label, bad in broken.items() if bad}
+        return Relations(self.schema, agreeing(lookups, given), self.extremes, broken)
+
+    def finish(self, columns: Mapping[str, Column]) -> Relations:
+        """With the extremes of training; columns: the codecs of all that is `observed`."""
+        for t in self.tied:
+            if isinstance(columns[t.field.name], Placeholder):
+                raise DataError(
+                    "CONSTRAINT",
+                    where=t.label,
+                    found="no combination of so many rows as codec.rare_below asks for",
+                    fix="lower codec.rare_below, or remove the constraint from the schema file",
+                )
+        ends = {o.field.name: _extremes(columns[o.field.name]) for o in self.offsets}
+        known = {name: pair for name, pair in ends.items() if pair}
+        return Relations(self.schema, self.lookups, known, self.broken)
+
+    def tolerance(self, learnt: dict[str, float]) -> dict[str, float]:
+        """Of the columns that are made, from those of the columns learnt; see Codec.tolerance."""
+        out = dict(learnt)
+        for t in self.tied:
+            exact = out[t.field.name] == 0
+            out |= {s.name: 0.0 if exact else float("inf") for s in t.sources}
+        for k in self.lookups:
+            exact = all(out[s.name] == 0 for s in k.sources)
+            out[k.field.name] = 0.0 if exact else float("inf")
+        for o in self.offsets:
+            offset, alone = (out[f.name] for f in o.fields)
+            out[o.field.name] = max(offset + sum(out[s.name] for s in o.sources), alone)
+        return {name: out[name] for name in self.schema.names if name in out}
+
+    def to_json(self) -> dict[str, Any]:
+        extremes = {name: list(ends) for name, ends in self.extremes.items()}
+        return {"lookups": [k.to_json() for k in self.lookups], "extremes": extremes, "broken": self.broken}
+
+    @classmethod
+    def from_json(cls, schema: Schema, data: dict[str, Any]) -> Relations:
+        bare, form = cls(schema), RelationsForm.model_validate(data)
+        lookups = [Lookup.read(each, bare._fields) for each in form.lookups]
+        extremes = {name: (low, high) for name, (low, high) in form.extremes.items()}
+        for offset in bare.offsets:
+            low, high = extremes.get(offset.field.name, (0, 0))
+            if low > high or not (offset.real or (isinstance(low, int) and isinstance(high, int))):
+                raise ValueError(f"extremes {low} to {high} of {offset.field.name!r}")
+        return cls(schema, lookups, extremes, form.broken)
+
+
+def _there(column: pa.Array) -> np.ndarray:
+    return column.is_valid().to_numpy(zero_copy_only=False)
+
+
+def _extremes(column: Column) -> tuple[Any, Any] | None:
+    """The smallest and largest value that a column of numbers or times makes, in storage units."""
+    if isinstance(column, Scale):
+        ends, _ = to_numpy(column.axis.arrow(np.array([column.axis.low, column.axis.high]), None))
+        return ends[0].item(), ends[1].item()
+    return (column.value, column.value) if isinstance(column, Fixed) and column.value is not None else None

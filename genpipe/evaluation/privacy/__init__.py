@@ -1,0 +1,1 @@
+"""What generated rows and likelihoods tell of those who were there."""

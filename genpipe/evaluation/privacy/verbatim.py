@@ -1,0 +1,99 @@
+"""Text: does it recite? Runs of characters and names that the documents of one training entity alone have.
+
+A run of `RUN` characters that one entity alone wrote is a passage of it ("extractable memorisation": Carlini
+et al., "Quantifying memorization across neural language models", 2023, arXiv 2202.07646, section 3, there of
+50 tokens); two words with capitals in a row, that one entity alone has, are most often a person or a place.
+What as many held-out documents share with the generated ones is counted beside (`singling_out.Shown`).
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pyarrow as pa
+
+from genpipe.evaluation.privacy.findings import FEWEST, Finding, told
+from genpipe.evaluation.privacy.singling_out import Distinct, Shown
+from genpipe.keys import column_keys, mix
+from genpipe.schema import Schema
+
+RUN = 32  # characters, a power of two: some six words
+PASSAGES = 0.01  # of generated characters, that may begin a run of one training entity beyond chance
+NAMES = 0.01  # of generated names, likewise
+EXCUSED = 1.0  # times chance, on top
+_ODD = np.uint64(0x9FB21C651E98DF25)
+_WORDS = re.compile(r"[^\W\d_][\w'’-]*")
+
+
+class Verbatim:
+    """Of generated texts: give it the training documents, then the held-out ones, and ask."""
+
+    def __init__(self, synthetic: pa.Table, schema: Schema) -> None:
+        self.column = schema.of_kind("text")[0].name
+        documents = self._documents(synthetic)
+        self.runs, self.names = Shown(runs(documents)[0]), Shown(names(documents)[0])
+        self.sides = {True: Distinct(), False: Distinct()}
+
+    def _documents(self, table: pa.Table) -> list[str]:
+        return [text or "" for text in table[self.column].to_pylist()]
+
+    def see(self, table: pa.Table, who: np.ndarray, *, member: bool) -> None:
+        self.sides[member].see(who)
+        documents = self._documents(table)
+        for shown, found in ((self.runs, runs(documents)), (self.names, names(documents))):
+            keys, place = found
+            shown.see(keys, who[place], member=member)
+
+    def findings(self) -> list[Finding]:
+        members, others = self.sides[True].count, int(self.sides[False].count)
+        few = "" if min(members, others) >= FEWEST else "too few documents"
+        passages = [self.runs.excess(f"runs of {RUN} characters", members, others)]
+        named = [self.names.excess("names", members, others)]
+        return [
+            told(
+                "passages", "Passages by heart",
+                f"share of places in generated texts where {RUN} characters of one training document alone"
+                " begin; of real data: of as many unseen documents",
+                passages if not few and self.runs.total else [], PASSAGES, excused=EXCUSED,
+                reason=few or "no text is that long", leak="It recites training documents",
+            ),
+            told(
+                "names", "Names",
+                "share of generated names (words with capitals in a row) that one training document alone"
+                " has; of real data: as many unseen documents",
+                named if not few and self.names.total else [], NAMES, excused=EXCUSED,
+                reason=few or "no name was generated",
+                leak="It gives out names that one training document alone has",
+            ),
+        ]  # fmt: skip
+
+
+def runs(documents: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(keys of every run of `RUN` characters, the document each is of); none spans two documents."""
+    lengths = np.array([len(d) for d in documents], dtype=np.int64)
+    text = np.frombuffer("".join(documents).encode("utf-32-le", "surrogatepass"), "<u4")
+    owner = np.repeat(np.arange(len(documents)), lengths)
+    keys, step = text.astype(np.uint64), 1
+    while step < RUN and len(keys) > step:  # of pairs, of fours, of eights ...
+        keys = mix(keys[:-step] * _ODD + keys[step:])
+        step *= 2
+    if step < RUN or not len(text):
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    inside = owner[: len(keys)] == owner[RUN - 1 :]
+    return keys[inside], owner[: len(keys)][inside]
+
+
+def names(documents: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(keys of every two words with capitals in a row, the document each is of)."""
+    found, place = list[str](), list[int]()
+    for number, document in enumerate(documents):
+        last, end = "", -1
+        for match in _WORDS.finditer(document):
+            word = match[0]
+            capital = word[0].isupper() and len(word) > 1
+            if capital and last and document[end : match.start()] == " ":
+                found.append(f"{last} {word}".casefold())
+                place.append(number)
+            last, end = (word if capital else ""), match.end()
+    return column_keys(pa.array(found, pa.string())), np.array(place, dtype=np.int64)

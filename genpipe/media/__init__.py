@@ -1,0 +1,1 @@
+"""Pictures and sound as bytes: PNG and WAV."""

@@ -1,0 +1,289 @@
+"""Tables that belong together, read and tied by their keys: parents before children, rows in order.
+
+Key columns of all tables and one table at a time are held in memory, and the flat forms of its kin.
+"""
+
+from __future__ import annotations
+
+from graphlib import TopologicalSorter
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genpipe.constraints import NUMBERS
+from genpipe.dataset import Dataset
+from genpipe.errors import DataError
+from genpipe.fields import AnyField, Integer, Number
+from genpipe.keys import holdout_mask, row_keys
+from genpipe.related.flatten import (
+    Node,
+    Order,
+    Reference,
+    Related,
+    described,
+    firsts,
+    gaps,
+    handed_fields,
+    joined,
+    naming,
+    picked,
+)
+from genpipe.related.foreign_keys import Links, column_of, keys_of, links_of
+from genpipe.related.keys import check_parts, check_roles, identifier, key_of, output
+from genpipe.related.match_columns import with_likeness
+from genpipe.related.spec import TableSpec, TablesSpec
+from genpipe.schema import Schema
+
+FEWEST = 20
+NEAR = 0.5  # share of references within a family from which on they are refused
+
+
+def relate(spec: TablesSpec, data: dict[str, Dataset]) -> list[Related]:
+    """Every table and every entity, each after its parent and those it refers to. DataError where rows and
+    keys do not agree.
+
+    What a row is told of a row it refers to, it is told of it whatever split that is in: a family is held out
+    whole, and a row of another table it names may be learnt from.
+    """
+    keys = {name: keys_of(spec, name, data[name]) for name, t in spec.tables.items() if t.key}
+    out, links = dict[str, Related](), dict[str, Links]()
+    names = list(TopologicalSorter(spec.needs()).static_order())
+    for name in names:
+        links[name] = links_of(spec, name, data[name], keys, links)
+    for name in names:
+        table, counts = spec.tables[name], dict[str, np.ndarray]()
+        for c, t in spec.tables.items():
+            if t.parent == name:
+                counts[f"children of {c}"] = np.bincount(links[c].parent, minlength=data[name].rows())
+        for c, t in spec.tables.items():
+            for column in (k for k, other in t.references.items() if other == name):
+                there = links[c].named[column]
+                counts[naming(c, column)] = np.bincount(there[there >= 0], minlength=data[name].rows())
+        if table.entity:
+            above = _entities(spec, name, data[name], links[name])
+            out[above.node.name] = above
+            table = table.model_copy(update={"parent": above.node.name})
+        parent = out[table.parent] if table.parent else None
+        rows = _sorted(spec, name, data[name], links[name], parent)
+        out[name] = _related(spec, name, data[name], counts, links[name], rows, out, parent)
+    for related in out.values():
+        related.node = with_likeness(related)
+    return list(out.values())
+
+
+def _entities(spec: TablesSpec, name: str, dataset: Dataset, links: Links) -> Related:
+    """The entities of a table of events, as a parent table without columns."""
+    table = spec.tables[name]
+    counts = np.bincount(links.parent, minlength=len(links.names))
+    own = pa.table({f"children of {name}": counts})
+    node = Node(
+        name=f"{table.entity} of {name}",
+        parent=None,
+        schema_=None,
+        key=(identifier(str(table.entity), dataset.schema.field(str(table.entity)), made=True),),
+        link=(),
+        order=None,
+        own=(Integer(name=f"children of {name}", minimum=0),),
+        children=(name,),
+        rows=len(counts),
+    )
+    return _top(spec, node, own, links.names, np.arange(node.rows), pa.table({}))
+
+
+def _held(spec: TablesSpec, keys: pa.Array) -> np.ndarray:
+    return holdout_mask(row_keys(pa.RecordBatch.from_arrays([keys], names=["key"])), spec.holdout)
+
+
+def _top(
+    spec: TablesSpec, node: Node, own: pa.Table, keys: pa.Array, place: np.ndarray, described: pa.Table
+) -> Related:
+    """Rows without parents, each the beginning of a family."""
+    if node.rows < FEWEST:
+        raise DataError(
+            "FEWROWS",
+            where=node.name,
+            found=f"{node.rows} rows or entities",
+            expected=f"at least {FEWEST}: a model of so few would repeat them",
+            fix="add data; or leave the table out, and what refers to it is learnt as a choice",
+        )
+    held, rows = _held(spec, keys), np.arange(node.rows)
+    return Related(node, own, np.zeros(0, np.int64), held, pa.table({}), place, rows, described)
+
+
+def _sorted(
+    spec: TablesSpec, name: str, dataset: Dataset, links: Links, parent: Related | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which of `links.rows` come one after the other, in the order of their parents and among themselves, and
+    the parent of each.
+    """
+    if parent is None:
+        return np.arange(len(links.rows)), np.zeros(0, np.int64)
+    table, above = spec.tables[name], parent.place[links.parent]
+    if not table.order_by:
+        at = above.argsort(kind="stable")
+        return at, above[at]
+    column_of(spec, name, dataset, "order_by", table.order_by)
+    field = dataset.schema.field(table.order_by)
+    if field.kind not in NUMBERS:
+        raise DataError(
+            "ORDER",
+            where=f"tables.{name}.order_by",
+            found=f"{field.name!r} is a column of {field.kind} ({field.reason})",
+            expected="dates, times or numbers",
+            fix="name another column, or correct its kind in a schema file",
+        )
+    ticks = _ticks(dataset, field)[links.rows]
+    at = np.lexsort((ticks, above))
+    return at, above[at]
+
+
+def _ticks(dataset: Dataset, field: AnyField) -> np.ndarray:
+    return Order(field=field, gap="", low=0, high=0).ticks(dataset.table("train")[field.name])
+
+
+def _related(
+    spec: TablesSpec,
+    name: str,
+    dataset: Dataset,
+    counts: dict[str, np.ndarray],
+    links: Links,
+    rows: tuple[np.ndarray, np.ndarray],
+    others: dict[str, Related],
+    parent: Related | None,
+) -> Related:
+    """A table with its place among the others."""
+    table, schema, data = spec.tables[name], dataset.schema, dataset.table("train")
+    order_of, above = rows
+    at = links.rows[order_of]
+    check_roles(table, name, schema)
+    order, swap = None, dict[str, tuple[AnyField, pa.Array]]()
+    data = picked(data, pa.array(at))
+    if table.order_by and table.order_by in data.column_names:
+        order, swap = _ordered(schema.field(table.order_by), data[table.order_by], above)
+    roles = (*table.keys, *table.link, *table.references)
+    own = [swap.get(f.name, (f, data[f.name])) for f in schema.fields if f.name not in roles]
+    own += [(Integer(name=n, minimum=0), pa.array(number[at])) for n, number in counts.items()]
+    family = parent.family[above] if parent else np.arange(len(at))
+    top = parent.node if parent else None
+    numbers = _numbers(table, schema, data)
+    check_parts(table, name, data, numbers, above)
+    nodes = {n: r.node for n, r in others.items()}
+    key = key_of(table, schema, numbers, nodes, top)
+    references, found = _referred(name, table, links, order_of, family, others)
+    node = Node(
+        name=name,
+        parent=top.name if top else None,
+        schema_=output(table, schema, key, nodes, top),
+        key=key,
+        link=table.link,
+        order=order,
+        own=tuple(f for f, _ in own),
+        children=tuple(c for c, t in spec.tables.items() if t.parent == name),
+        rows=len(at),
+        references=references,
+        numbers=numbers,
+    )
+    columns = pa.table({f.name: c for f, c in own})
+    if order:
+        columns = columns.append_column(order.field.name, data[order.field.name])
+    place = np.full(dataset.rows(), -1)
+    place[at] = np.arange(len(at))
+    if parent is None:
+        keys = keys_of(spec, name, dataset).take(pa.array(at)) if table.key else _whole(data)
+        return _top(spec, node, columns, keys, place, found)
+    told = picked(parent.handed_down(), pa.array(above))
+    return Related(node, columns, above, parent.held[above], told, place, family, found)
+
+
+def _referred(
+    name: str,
+    table: TableSpec,
+    links: Links,
+    order: np.ndarray,
+    family: np.ndarray,
+    others: dict[str, Related],
+) -> tuple[tuple[Reference, ...], pa.Table]:
+    """The references of a table, and the columns of the rows they name. order: of the rows of `links`."""
+    nodes = {n: r.node for n, r in others.items()}
+    references, columns = list[Reference](), [pa.table({})]
+    for column, other in table.references.items():
+        there, place = links.named[column][order], others[other].place
+        rows = np.where(there >= 0, place[there], -1)
+        _check_apart(name, table, column, rows, family, others)
+        fields = (
+            f.model_copy(update={"name": f"{column}.{f.name}", "reason": "", "nullable": True})
+            for f in handed_fields(nodes, nodes[other])
+        )
+        none = rows < 0
+        reference = Reference(
+            column=column,
+            table=other,
+            nullable=bool(none.any()),
+            fields=tuple(fields),
+            distinct={*table.keys} - {*table.link} == {column},
+            another=table.parent == other and not nodes[other].parent and not (rows == family).any(),
+        )
+        references.append(reference)
+        columns.append(described(reference, others[other].handed_down(), pa.array(rows, mask=none)))
+    return tuple(references), joined(*columns)
+
+
+def _whole(data: pa.Table) -> pa.Array:
+    """A key for rows that have none: their content, as ingest splits such rows."""
+    return pa.array(row_keys(data.combine_chunks().to_batches()[0]).astype(str))
+
+
+def _ordered(
+    field: AnyField, column: pa.ChunkedArray, above: np.ndarray
+) -> tuple[Order, dict[str, tuple[AnyField, pa.Array]]]:
+    """The order, and what is learnt in the place of its column."""
+    bare = Order(field=field, gap=f"since previous {field.name}", low=0, high=0)
+    ticks = bare.ticks(column)
+    order = bare.model_copy(update={"low": ticks.min().item(), "high": ticks.max().item()})
+    learnt: AnyField = Integer(name=order.gap, minimum=0)
+    if isinstance(field, Number):
+        learnt = Number(name=order.gap, minimum=0, decimals=field.decimals)
+    first = firsts(above)
+    found = order.rounded(gaps(ticks, first, order.low))
+    order = order.model_copy(update={"widest": found[~first].max(initial=0).item()})
+    return order, {field.name: (learnt, pa.array(found))}
+
+
+def _numbers(table: TableSpec, schema: Schema, data: pa.Table) -> dict[str, int]:
+    """The whole numbers of a key that number the rows of a parent, and where they begin."""
+    if not {*table.link} & {*table.keys} or not {*table.link} <= {*table.keys}:
+        return {}
+    own = [c for c in table.keys if c not in (*table.link, *table.references)]
+    whole = [c for c in own if schema.field(c).kind == "integer"]
+    return {c: pc.min(data[c]).as_py() for c in whole}
+
+
+def _check_apart(
+    name: str,
+    table: TableSpec,
+    column: str,
+    rows: np.ndarray,
+    family: np.ndarray,
+    others: dict[str, Related],
+) -> None:
+    """An error where most references stay within their family: which of its rows are named is not learnt."""
+    other = others[table.references[column]]
+    root = _root(others, other.node.name)
+    if not table.parent or _root(others, table.parent) != root:
+        return
+    there = rows >= 0
+    share = float((other.family[rows[there]] == family[there]).mean())
+    if share >= NEAR:
+        raise DataError(
+            "KIN",
+            where=f"tables.{name}.references.{column}",
+            found=f"{share:.0%} of the values name a row that belongs to the same one of {root!r}",
+            expected=f"less than {NEAR:.0%}: which row of its own family a row names is not learnt",
+            fix="leave the column out of references, or make the table it names the parent",
+        )
+
+
+def _root(others: dict[str, Related], name: str) -> str:
+    above = others[name].node.parent
+    return _root(others, above) if above else name

@@ -1,0 +1,177 @@
+"""A job of generate_tables: a range of rows without parents, and all that descends from them.
+
+Rows without parents are drawn first, then the first, second, .. child of every row that has one: a child's
+model is told its parents and the child before, and completes the row. A row that refers to another is drawn
+twice: first as a whole, to know what it refers to, then, when a row like that has been chosen
+(related/match.py), given what that one is. Parents of an earlier round are drawn again, the same, and not
+kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
+
+import numpy as np
+import pyarrow as pa
+
+from genpipe.bundle import Bundle
+from genpipe.bundle.complete import complete
+from genpipe.bundle.known import knowing
+from genpipe.related.flatten import Node, Order, firsts, handed_down, joined, picked
+from genpipe.related.match import Chooser, choosers_of, chosen
+from genpipe.related.train import open_tables
+from genpipe.related.write import Made, Rows
+from genpipe.seeds import derive, numpy_rng
+from genpipe.stages.generate.shards import open_bundle
+
+
+@lru_cache(maxsize=1)
+def _block(uri: str, device: str, seed: int, block: int) -> pa.Table:
+    """A block is drawn whole; jobs that share it follow each other."""
+    bundle = open_bundle(uri, device)
+    return pa.table(bundle.sample_block(seed=seed, block=block, rows=bundle.block_rows))
+
+
+def make_family(
+    uri: str,
+    root: str,
+    start: int,
+    stop: int,
+    seed: int,
+    device: str,
+    round_: int = 0,
+    referred: Mapping[str, str] | None = None,
+) -> Made:
+    """Rows [start, stop) without parents, and those of their descendants that belong to a round or have
+    children that do. referred: table of an earlier round -> the URI of its described rows.
+    """
+    trained, made = open_tables(uri), dict[str, Rows]()
+    for node in trained.needed(root, round_):
+        bundle = open_bundle(trained.models[node.name], device)
+        own_seed = derive(seed, node.name, start)
+        choose = choosers_of(node, referred or {}, own_seed, np.arange(start, stop))
+        if node.parent is None:
+            block, skip = divmod(start, bundle.block_rows)
+            drawn = _block(bundle.uri, device, derive(seed, root), block).slice(skip, stop - start)
+            parent, told = np.arange(stop - start), pa.table({})
+            rows = _refined(node, bundle, drawn, told, choose, own_seed, parent)
+            own = picked(rows.select([f.name for f in node.own]), _all(rows))
+            own = joined(own, rows.select(list(choose)))
+        else:
+            above = made[node.parent]
+            counts = above.own[f"children of {node.name}"].to_numpy()
+            rows, parent = children(node, bundle, above.told, counts, seed=own_seed, choosers=choose)
+            own, told = rows, picked(above.told, pa.array(parent))
+        made[node.name] = Rows(own, parent, handed_down(node, told, rows))
+    for name in made.keys() - trained.referred:
+        made[name].told = pa.table({})
+    return made
+
+
+def _all(table: pa.Table) -> pa.Array:
+    return pa.array(np.arange(table.num_rows))
+
+
+def _refined(
+    node: Node,
+    bundle: Bundle,
+    drawn: pa.Table,
+    given: pa.Table,
+    choosers: Mapping[str, Chooser],
+    seed: int,
+    parents: np.ndarray,
+) -> pa.Table:
+    """Rows with the keys of what they refer to, and drawn again given what that is. drawn: the rows, as they
+    describe what they refer to; given: what they are told.
+    """
+    if not choosers:
+        return drawn
+    keys, there = chosen(node, drawn, choosers, parents)
+    batch = joined(given, there).combine_chunks().to_batches()[0]
+    again = complete(bundle, _usual(bundle, batch), seed=derive(seed, "given"), fill=False)
+    return joined(pa.Table.from_batches([again]), keys)
+
+
+def children(
+    node: Node,
+    bundle: Bundle,
+    told: pa.Table,
+    counts: np.ndarray,
+    *,
+    seed: int,
+    choosers: Mapping[str, Chooser] = MappingProxyType({}),
+) -> tuple[pa.Table, np.ndarray]:
+    """(rows in the order of their parents and then of each other, the parent of each) of `node`.
+
+    told: what the parents hand down; counts: (parents,) how many children each is to have.
+    """
+    empty = {f.name: pa.array([], f.arrow()) for f in (*node.own, *node.tells)}
+    empty |= {name: chooser.shelf.keys.slice(0, 0) for name, chooser in choosers.items()}
+    made, parents, far = [pa.table(empty)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    rows, position = np.flatnonzero(counts > 0), 0
+    before = pa.table({n: pa.nulls(len(rows), f.arrow()) for n, f in node.previous.items()})
+    ticks, since = np.full(len(rows), node.order.low if node.order else 0), np.zeros(len(rows))
+    while len(rows):
+        position += 1
+        place = pa.table({"position": np.full(len(rows), position)})
+        given = joined(picked(told, pa.array(rows)), place, before).combine_chunks().to_batches()[0]
+        batch = complete(bundle, _usual(bundle, given), seed=derive(seed, position), fill=False)
+        drawn, given = pa.Table.from_batches([batch]), pa.Table.from_batches([given])
+        drawn = _refined(node, bundle, drawn, given, choosers, derive(seed, position), rows)
+        own = pa.table({name: drawn[name] for name in (*(f.name for f in node.own), *choosers)})
+        if node.order:
+            gap = own[node.order.gap].to_numpy()
+            if position > 1:  # now and then a network draws how long a parent's first row was in coming
+                gap = np.minimum(gap, node.order.widest)
+                since = since + gap
+            ticks = np.minimum(node.order.rounded(ticks + gap), node.order.high)
+            own = own.append_column(node.order.field.name, node.order.values(ticks))
+        made.append(own.select(list(empty)))
+        parents.append(rows)
+        far.append(since)
+        more = np.flatnonzero(counts[rows] > position)
+        tells = own.select([f.name for f in node.tells]).rename_columns(list(node.previous))
+        rows, ticks, since, before = rows[more], ticks[more], since[more], picked(tells, pa.array(more))
+    parent = np.concatenate(parents)
+    order = parent.argsort(kind="stable")
+    out, parent = picked(pa.concat_tables(made), pa.array(order)), parent[order]
+    if node.order and len(parent):
+        at, name = out.column_names.index(node.order.field.name), node.order.field.name
+        ticks = _squeezed(node.order, out[name], np.concatenate(far)[order], parent, derive(seed, "squeeze"))
+        out = out.set_column(at, name, node.order.values(ticks))
+    return out, parent
+
+
+def _squeezed(
+    order: Order, column: pa.ChunkedArray, since: np.ndarray, parent: np.ndarray, seed: int
+) -> np.ndarray:
+    """Ticks of the rows, within the data. Where the rows of a parent run past its end, all of them move
+    towards the first, and the last is where the last of so many falls that could fall anywhere after it.
+
+    column: cut at the end; since: (N,) how far each row is from its parent's first, not cut.
+    """
+    ticks, first = order.ticks(column), firsts(parent)
+    begin, family = np.flatnonzero(first), np.cumsum(first) - 1
+    last = np.append(begin[1:], len(parent)) - 1
+    later = np.maximum(last - begin, 1)
+    room = (order.high - ticks[begin]).astype(float)
+    past = since[last] > room
+    reach = room * numpy_rng(seed, "ends").random(len(begin)) ** (1 / later)
+    share = np.where(past, reach / np.where(past, since[last], 1.0), 0.0)[family]
+    moved = np.minimum(ticks[begin][family] + (since * share).astype(ticks.dtype), order.high)
+    return np.where(past[family], moved, ticks)
+
+
+def _usual(bundle: Bundle, given: pa.RecordBatch) -> pa.RecordBatch:
+    """What is given, with the most frequent value where one is missing that no row of the data lacks: parents
+    without it had no children there.
+    """
+    for column, _, _ in knowing(bundle.family, bundle.codec)[1].positions:
+        at = given.schema.get_field_index(column.field.name)
+        if at >= 0 and not column.missing and given.column(at).null_count:
+            code = np.array([int(np.argmax(column.shares))])
+            value = column.decode(code, numpy_rng(0, "usual"))[0]
+            given = given.set_column(at, given.schema.field(at), given.column(at).fill_null(value))
+    return given

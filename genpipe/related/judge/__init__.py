@@ -1,0 +1,1 @@
+"""Generated related tables against held-out families: scores and page."""

@@ -1,0 +1,56 @@
+"""register of related tables: all tables as one version, which competes for `champion` like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from genpipe import store
+from genpipe.bundle import Bundle
+from genpipe.evaluation.report import Report
+from genpipe.progress import Event, Progress, silent
+from genpipe.registry import Registered, publish, resolve
+from genpipe.related.evaluate import evaluate_tables
+from genpipe.related.train import find_tables, open_tables
+from genpipe.stages.checked import unless_unchecked
+from genpipe.stages.register import agreed, check_published, terms_of, told
+
+
+def register_tables(
+    model: object,
+    *,
+    name: str | None = None,
+    report: Report | None = None,
+    despite: str = "",
+    unchecked: str = "",
+    allow: Sequence[str] = (),
+    progress: Progress = silent,
+) -> Registered:
+    """As `register`; a champion of other tables or columns is not comparable."""
+    terms = terms_of(despite, unchecked, allow)
+    trained = find_tables(model)[1]
+    name = store.check_name(name or trained.name)
+    report = report or unless_unchecked(evaluate_tables, model, unchecked=unchecked, progress=progress)
+    terms = agreed(report, terms)
+    for uri in trained.models.values():
+        check_published(Bundle.open(uri))
+    progress(Event("register", done=0, total=1, unit="versions", note=name))
+    families = int(report.lineage.get("families", 0))
+
+    def rescore(champion: str) -> float | None:
+        found = resolve(champion)
+        if not families or not found.tables or open_tables(found.uri).shape != trained.shape:
+            return None
+        again = evaluate_tables(found.uri, trained.uri, rows=families, seed=report.seed)
+        return again.metrics()["fidelity"]
+
+    registered = publish(
+        trained.uri,
+        name=name,
+        metrics=report.metrics() or {"fidelity": 0.0},
+        holdout=str(report.lineage["dataset fingerprint"]),
+        rescore=rescore,
+        terms=terms,
+        code=Path(__file__).with_name("pyfunc_model.py"),
+    )
+    return told(registered, progress)

@@ -1,0 +1,252 @@
+"""train_tables: a spec of related tables -> one generator a table, and how they belong together.
+
+Writes <store>/datasets/<name>-<table>/<request id>/, the flat rows of each table (flatten.py), a run of
+`train` for each, and <store>/tables/<name>-<request id>/tables.json, created last. The same request is the
+same result, done once; interrupted, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from genpipe import store
+from genpipe.dataset import Dataset, Part, commit, new_attempt, write_part
+from genpipe.errors import DataError
+from genpipe.progress import Event, Progress, silent
+from genpipe.recipe import tied_to
+from genpipe.registry import Resolved, holds_tables, resolve
+from genpipe.registry.package import relations
+from genpipe.related.build import relate
+from genpipe.related.flatten import Node, Related, filled, flat_rows, flat_schema
+from genpipe.related.spec import TablesSpec, load_tables
+from genpipe.settings import read_settings
+from genpipe.stages.ingest.verb import ingest
+from genpipe.stages.train.verb import TrainedModel, train
+from genpipe.version import __version__
+
+REVISION = 5  # of flat rows and of how they are learnt; part of every request id
+PART_ROWS = 2**20
+
+
+class TrainedTables(BaseModel):
+    """A generator of related tables. `str(model)` is the URI of its folder.
+
+    nodes: the tables and entities, parents before children. models: the bundle of each.
+    fingerprint: of all models and relations.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    uri: str
+    name: str
+    nodes: tuple[Node, ...]
+    models: dict[str, str]
+    metrics: dict[str, dict[str, float]]
+    fingerprint: str
+
+    @model_validator(mode="after")
+    def _kin(self) -> TrainedTables:
+        """Names that can be folders; parents and tables that are referred to before those that name them."""
+        if not any(node.schema_ for node in self.nodes):
+            raise ValueError("no table")
+        before = dict[str, Node]()
+        for node in self.nodes:
+            above = {*([node.parent] if node.parent else []), *(r.table for r in node.references)}
+            if node.name in before or not above <= before.keys() or node.name not in self.models:
+                raise ValueError(f"table {node.name[:80]!r} twice, without its model, or before its parents")
+            if not node.parent and node.rows < 1:
+                raise ValueError(f"table {node.name[:80]!r} of {node.rows} rows")
+            before[node.name] = node
+        for name, node in before.items():
+            if (node.schema_ or name in self.referred) and not store.NAME.fullmatch(name):
+                raise ValueError(f"a table called {name[:80]!r}")
+            made = {
+                *node.link,
+                *(f.name for f in (*node.key, *node.own)),
+                *(r.column for r in node.references),
+            }
+            made |= {node.order.field.name} if node.order else set()
+            if node.schema_ and not {*node.schema_.names} <= made:
+                raise ValueError(f"table {name[:80]!r} with columns that nothing makes")
+            if missing := {*node.children} - before.keys():
+                raise ValueError(
+                    f"table {name[:80]!r} with children {sorted(missing)[:3]} that are not there"
+                )
+        return self
+
+    def __str__(self) -> str:
+        return self.uri
+
+    @property
+    def shape(self) -> list[tuple[Any, ...]]:
+        """Tables, whose children they are and what is learnt of them: equal where two can be compared."""
+        return [(n.name, n.parent, [(f.name, f.kind) for f in n.own]) for n in self.nodes]
+
+    def family(self, root: str) -> list[Node]:
+        """A table without parents and all that descends from it, parents before children."""
+        found = {root}
+        for node in self.nodes:
+            if node.parent in found:
+                found.add(node.name)
+        return [n for n in self.nodes if n.name in found]
+
+    @property
+    def referred(self) -> set[str]:
+        """Tables that others refer to beside their parents."""
+        return {r.table for n in self.nodes for r in n.references}
+
+    @cached_property
+    def rounds(self) -> dict[str, int]:
+        """Table -> the round in which it is made: with its parent if it can be, after all it refers to. One
+        without parents is made as late as may be, so that few have to be drawn again for their children.
+        """
+        first, out = dict[str, int](), dict[str, int]()
+        for n in self.nodes:
+            first[n.name] = max([0, *_after(n, first)])
+        latest = dict.fromkeys(first, max(first.values()))
+        for n in reversed(self.nodes):
+            for other, sooner in ((n.parent, 0), *((r.table, 1) for r in n.references)):
+                if other:
+                    latest[other] = min(latest[other], latest[n.name] - sooner)
+        for n in self.nodes:
+            out[n.name] = max([*([] if n.parent else [latest[n.name]]), *_after(n, out)])
+        return out
+
+    def needed(self, root: str, round_: int) -> list[Node]:
+        """The tables of a family that are made in a round, and those above them; parents before children."""
+        found = set[str | None]()
+        for node in reversed(self.family(root)):
+            if self.rounds[node.name] == round_ or node.name in found:
+                found |= {node.name, node.parent}
+        return [n for n in self.nodes if n.name in found]
+
+
+def _after(node: Node, rounds: Mapping[str, int]) -> list[int]:
+    """The least rounds that the parent and the references of a table allow."""
+    above = [rounds[node.parent]] if node.parent else []
+    return above + [rounds[r.table] + 1 for r in node.references]
+
+
+@lru_cache(maxsize=8)
+def open_tables(uri: str) -> TrainedTables:
+    """What `train_tables` made, by its URI."""
+    where = store.join(uri.rstrip("/"), "tables.json")
+    try:
+        made = TrainedTables.model_validate(relations(uri.rstrip("/")))
+    except FileNotFoundError:
+        found, expected = "no tables.json", "a folder `genpipe train-tables` made"
+        raise DataError("NOTABLES", where=uri, found=found, expected=expected) from None
+    except ValueError as error:
+        found, fix = str(error).splitlines()[0], "train again with this genpipe"
+        raise DataError("TABLES", where=where, found=found, fix=fix) from error
+    if made.uri:
+        return made
+    beside = {name: store.join(uri, path) for name, path in made.models.items()}  # as it is published
+    return made.model_copy(update={"uri": uri.rstrip("/"), "models": beside})
+
+
+def find_tables(model: object) -> tuple[Resolved, TrainedTables]:
+    """What `train_tables` returned, its URI, or "models:/name@champion" -> where it is, and what."""
+    uri = str(model)
+    if not uri.startswith("models:") and not holds_tables(uri):
+        open_tables(uri)  # says what is missing
+    resolved = resolve(uri)
+    return resolved, open_tables(resolved.uri)
+
+
+def train_tables(
+    spec: str | Path | Mapping[str, Any] | TablesSpec,
+    *,
+    workers: int = 0,
+    progress: Progress = silent,
+) -> TrainedTables:
+    """Learn related tables from one spec: a YAML file, a mapping or a TablesSpec (related/spec.py).
+
+    workers: of each training, see `train`. Raises SpecError for a spec that is wrong in itself, DataError
+    where rows and keys do not agree, both before anything is trained.
+    """
+    spec = load_tables(spec)
+    data = {name: _raw(spec, name, progress) for name in spec.tables}
+    recipes = {name: spec.recipe_of(name) for name in spec.tables}
+    asked = {
+        "data": {name: d.fingerprint for name, d in data.items()},
+        "spec": spec.model_dump(mode="json", exclude={"recipe", "gate", "generate", "unchecked"}),
+        "recipes": {name: r.model_dump(mode="json") for name, r in recipes.items()},
+        "code": [__version__, REVISION],
+    }
+    uri = store.join(read_settings().store, "tables", f"{spec.name}-{store.digest(asked)}")
+    if store.exists(store.join(uri, "tables.json")):
+        return open_tables(uri)
+    related = relate(spec, data)
+    nodes = {r.node.name: r.node for r in related}
+    flat = {r.node.name: _flat(spec, r, nodes, store.digest([uri, "flat"])) for r in related}
+    made: dict[str, TrainedModel] = {}
+    for done, name in enumerate(nodes):
+        progress(Event("train-tables", done, len(nodes), "tables", note=name))
+        recipe = recipes[name if name in recipes else nodes[name].children[0]]
+        made[name] = train(
+            flat[name],
+            recipe=tied_to(recipe, flat[name].rows("train")),
+            seed=spec.seed,
+            workers=workers,
+            minutes=spec.minutes,
+            progress=progress,
+        )
+    result = TrainedTables(
+        uri=uri,
+        name=spec.name,
+        nodes=tuple(nodes.values()),
+        models={name: m.uri for name, m in made.items()},
+        metrics={name: dict(m.metrics) for name, m in made.items()},
+        fingerprint=store.digest([asked, [m.uri.rsplit("/", 1)[1] for m in made.values()]]),
+    )
+    store.create(store.join(uri, "tables.json"), result.model_dump_json(indent=1).encode())
+    return result
+
+
+def _raw(spec: TablesSpec, name: str, progress: Progress) -> Dataset:
+    """A table as it is, all of its rows in their order."""
+    table = spec.tables[name]
+    source = table.source if isinstance(table.source, str) else list(table.source)
+    return ingest(
+        source,
+        name=store.plain_name(f"{spec.name}-{name}-rows"),
+        kind="tabular",
+        entity="none: keys of the spec say whom rows are about",
+        schema=table.schema_file,
+        holdout=0,
+        min_rows=1,
+        progress=progress,
+        **table.options,
+    )
+
+
+def _flat(spec: TablesSpec, related: Related, nodes: dict[str, Node], request: str) -> Dataset:
+    """The flat rows of a table as a dataset: families in train, others in holdout."""
+    name = store.plain_name(f"{spec.name}-{related.node.name}")
+    uri = store.join(read_settings().store, "datasets", name, request)
+    rows, schema = filled(flat_rows(related), flat_schema(nodes, related.node))
+    rows = rows.select(schema.names).cast(schema.arrow())
+    attempt, parts = new_attempt(), list[Part]()
+    for split, mask in (("train", ~related.held), ("holdout", related.held)):
+        if not mask.any():
+            raise DataError(
+                "SPLIT",
+                where=related.node.name,
+                found=f"none of {len(mask)} rows falls into {split}",
+                expected="rows of several families in both",
+                fix="add data, or change holdout",
+            )
+        mine = rows.filter(pa.array(mask))
+        for start in range(0, mine.num_rows, PART_ROWS):
+            piece = mine.slice(start, PART_ROWS)
+            part = f"{split}-{start // PART_ROWS:05d}"
+            parts.append(write_part(uri, piece, split=split, name=part, attempt=attempt))
+    origin = {"stage": "train-tables", "table": related.node.name, "rows": int(np.size(related.held))}
+    return commit(uri, name=name, schema=schema, parts=parts, origin=origin)

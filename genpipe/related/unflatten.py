@@ -1,0 +1,155 @@
+"""Related tables as the judge sees them (judge/tables.py): real from flat rows, generated from keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from genpipe.dataset import Dataset
+from genpipe.errors import DataError
+from genpipe.fields import AnyField
+from genpipe.related.flatten import Node, Reference, naming, picked
+from genpipe.related.judge.tables import Kin, Refers, Tables, firsts, learnable, lines
+
+
+def tables_of(nodes: tuple[Node, ...], data: Mapping[str, Dataset], split: str) -> dict[str, Kin]:
+    """The flat rows of a split as tables again. Rows are in the order of their parents, and each parent tells
+    how many it has; the column they are ordered by is the sum of the differences learnt in its place.
+    """
+    out: dict[str, Kin] = {}
+    flat = {name: dataset.table(split) for name, dataset in data.items()}
+    for node in nodes:
+        rows, above = flat[node.name], None
+        if node.parent is not None:
+            many = flat[node.parent][f"children of {node.name}"].to_numpy()
+            above = np.repeat(np.arange(len(many)), many)
+            if len(above) != rows.num_rows:
+                found = f"{rows.num_rows} rows of {split}, but parents with {len(above)} children"
+                raise DataError("FLAT", where=data[node.name].uri, found=found, fix="train the tables again")
+        fields = _fields(node)
+        columns = {f.name: rows[f.name] for f in fields if f.name in rows.column_names}
+        if node.order and above is not None and node.order.gap in rows.column_names:
+            gap = rows[node.order.gap].to_numpy()
+            total, first = np.cumsum(gap), firsts(above)
+            begin = np.maximum.accumulate(np.where(first, np.arange(len(gap)), 0))
+            ticks = node.order.low + total - (total - gap)[begin]
+            columns[node.order.field.name] = pa.chunked_array([node.order.values(ticks)])
+        refers = {}
+        for reference in node.references:
+            there = tuple(f for _, f, _ in _seen(nodes, reference))
+            found = rows.select([f.name for f in there])
+            refers[reference.column] = Refers(found, there, np.zeros(rows.num_rows, bool))
+            many = flat[reference.table][naming(node.name, reference.column)].to_numpy()
+            out[reference.table].named[node.name, reference.column] = many
+        out[node.name] = _kin(node, rows.num_rows, columns, fields, above, refers)
+    return out
+
+
+def _seen(nodes: tuple[Node, ...], reference: Reference) -> list[tuple[str, AnyField, str]]:
+    """(table, field, column there) of what people know of a row that is named, and of its parents. The field
+    is called as in a flat row.
+    """
+    of, name, found = {n.name: n for n in nodes}, str(reference.table), list[tuple[str, AnyField, str]]()
+    while name:
+        for field in _fields(of[name]):
+            called = {"name": f"{reference.column}.{name}.{field.name}", "nullable": True, "reason": ""}
+            found.append((name, field.model_copy(update=called), field.name))
+        name = of[name].parent or ""
+    return found
+
+
+def _key(node: Node) -> list[str]:
+    """The columns that tell the rows of a table apart."""
+    return [field.name for field in node.key]
+
+
+def _link(node: Node) -> list[str]:
+    """The columns in which the key of the parent stands."""
+    return list(node.link)
+
+
+def _fields(node: Node) -> tuple[AnyField, ...]:
+    """The columns people know of a table that can be compared: no keys."""
+    keys = (*_link(node), *_key(node))
+    return learnable(tuple(f for f in node.schema_.fields if f.name not in keys)) if node.schema_ else ()
+
+
+def _kin(
+    node: Node,
+    rows: int,
+    columns: dict[str, Any],
+    fields: tuple[AnyField, ...],
+    above: np.ndarray | None,
+    refers: Mapping[str, Refers] | None = None,
+) -> Kin:
+    target = node.schema_.target if node.schema_ else None
+    known = tuple(f for f in fields if f.name in columns)
+    order = node.order.field.name if node.order else None
+    return Kin(
+        rows=rows,
+        columns=pa.table({f.name: columns[f.name] for f in known}),
+        fields=known,
+        parent=node.parent,
+        above=above,
+        order=order if order in columns else None,
+        target=target if target in columns else None,
+        refers=refers or {},
+    )
+
+
+def kin_of(nodes: tuple[Node, ...], tables: Mapping[str, pa.Table]) -> dict[str, Kin]:
+    """Tables with keys, as they are delivered: whose child a row is, and what it names, its keys say."""
+    out: dict[str, Kin] = {}
+    keys: dict[str, pa.Table] = {}
+    for node in nodes:
+        if node.schema_ is None:  # entities are known by their events alone
+            events = tables[node.children[0]].select(_key(node))
+            keys[node.name] = events.group_by(_key(node), use_threads=False).aggregate([])
+            out[node.name] = _kin(node, keys[node.name].num_rows, {}, (), None)
+            continue
+        rows, above = tables[node.name], None
+        if node.parent is not None:
+            above = _places(rows.select(_link(node)), keys[node.parent])
+            order = np.argsort(above, kind="stable")
+            rows, above = picked(rows, pa.array(order)), above[order]
+        keys[node.name] = rows.select(_key(node))
+        refers = {}
+        for reference in node.references:
+            column, other = reference.column, reference.table
+            place = _places(rows.select([column]), keys[other])
+            refers[column] = _looked_up(out, _seen(nodes, reference), other, place, rows[column])
+            out[other].named[node.name, column] = np.bincount(place[place >= 0], minlength=out[other].rows)
+        fields = _fields(node)
+        columns = {f.name: rows[f.name] for f in fields}
+        out[node.name] = _kin(node, rows.num_rows, columns, fields, above, refers)
+    return out
+
+
+def _looked_up(
+    out: Tables, seen: list[tuple[str, AnyField, str]], other: str, place: np.ndarray, keys: pa.ChunkedArray
+) -> Refers:
+    """What stands in the rows of another table with these keys. place: (N,) the row there, -1 for none."""
+    at = {other: place}
+    for parent, rows in lines(out, other):
+        at[parent] = np.where(place >= 0, rows[place], -1)
+    index = {table: pa.array(rows, mask=rows < 0) for table, rows in at.items()}
+    columns = {f.name: out[table].columns[name].take(index[table]) for table, f, name in seen}
+    lost = keys.is_valid().to_numpy() & (place < 0)
+    return Refers(pa.table(columns), tuple(f for _, f, _ in seen), lost)
+
+
+def _places(foreign: pa.Table, keys: pa.Table) -> np.ndarray:
+    """(N,) the row of the parent that has this key, -1 where none or more than one has it."""
+    codes = []
+    for mine, theirs in zip(foreign.columns, keys.columns, strict=True):
+        both = pa.concat_arrays([*theirs.chunks, *mine.cast(theirs.type).chunks])
+        codes.append(both.dictionary_encode().indices.fill_null(-1).to_numpy())
+    number = np.unique(np.stack(codes, 1), axis=0, return_inverse=True)[1].ravel()
+    parents, size = number[: keys.num_rows], int(number.max(initial=0)) + 1
+    place = np.full(size, -1)
+    place[parents] = np.arange(len(parents))
+    place[np.bincount(parents, minlength=size) > 1] = -1
+    return place[number[keys.num_rows :]]

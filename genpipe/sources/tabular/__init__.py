@@ -1,0 +1,1 @@
+"""Tables from files: CSV, JSON Lines and Parquet."""

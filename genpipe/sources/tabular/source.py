@@ -1,0 +1,290 @@
+"""Tables: CSV, JSON Lines and Parquet; a file, folder, glob or s3:// prefix, streamed in bounded memory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genpipe.errors import DataError, UsageError, closest
+from genpipe.schema import Schema
+from genpipe.sources import entities
+from genpipe.sources.base import Observed, Piece, Reject, Rows, Source, attempt, ordered
+from genpipe.sources.columns import Column, Place, observe
+from genpipe.sources.entities import Entity, Repeats
+from genpipe.sources.files import File, suffix_of
+from genpipe.sources.limits import check_names
+from genpipe.sources.tabular import csv, jsonl, pii
+from genpipe.sources.tabular.convert import convert
+from genpipe.sources.tabular.infer import infer_field
+from genpipe.sources.tabular.parquet import ParquetReader
+from genpipe.sources.tabular.spill import Kept, Spill
+from genpipe.sources.tabular.written import formats
+
+CSV, JSON, PARQUET = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson", ".json"), (".parquet", ".pq")
+UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+SUFFIXES = (*CSV[:2], *JSON, *PARQUET)
+
+
+class TableOptions(csv.CsvOptions):
+    pass
+
+
+@dataclass
+class TableStats(Observed):
+    """columns by name. layout: (index of the first file seen, its columns in order, its uri)."""
+
+    rows: int = 0
+    columns: dict[str, Column] = field(default_factory=dict)
+    layout: tuple[int, tuple[str, ...], str] | None = None
+    dropped: set[str] = field(default_factory=set)
+    repeats: dict[str, Repeats] = field(default_factory=dict)
+
+    def merge(self, other: TableStats) -> TableStats:
+        columns = dict(self.columns)
+        for name, column in other.columns.items():
+            columns[name] = columns[name].merge(column) if name in columns else column
+        check_names(columns, (other.layout or self.layout or (0, (), ""))[2])
+        layouts = [x for x in (self.layout, other.layout) if x is not None]
+        if len(layouts) == 2:
+            _same_columns(*sorted(layouts))
+        return TableStats(
+            self.rejects + other.rejects,
+            self.rows + other.rows,
+            columns,
+            min(layouts, default=None),
+            self.dropped | other.dropped,
+            entities.merged(self.repeats, other.repeats),
+        )
+
+    def complete(self) -> dict[str, Column]:
+        """Columns in the order of the first file; rows that lack a key (JSON) count as missing."""
+        order = list(dict.fromkeys([*(self.layout[1] if self.layout else ()), *sorted(self.columns)]))
+        for column in self.columns.values():
+            column.nulls += self.rows - column.rows
+            column.rows = self.rows
+        return {name: self.columns[name] for name in order if name in self.columns}
+
+
+def _same_columns(first: tuple[int, tuple[str, ...], str], other: tuple[int, tuple[str, ...], str]) -> None:
+    if suffix_of(first[2]) in JSON or suffix_of(other[2]) in JSON:
+        return  # JSON rows may leave keys out
+    mine, theirs = set(first[1]), set(other[1])
+    lacking, extra = [c for c in first[1] if c not in theirs], [c for c in other[1] if c not in mine]
+    if lacking or extra:
+        diff = ", ".join([f"-{c}" for c in lacking[:10]] + [f"+{c}" for c in extra[:10]])
+        raise DataError(
+            "DRIFT",
+            where=other[2],
+            found=f"other columns than {first[2].rsplit('/', 1)[-1]}: {diff}",
+            expected="the same columns in every file",
+            fix="ingest the files apart, or make them alike",
+        )
+
+
+class TableSource(Source):
+    kind = "tabular"
+    options: TableOptions
+
+    def __init__(self, files: tuple[File, ...], options: TableOptions, *, keeps: bool = True) -> None:
+        super().__init__(files, options)
+        # batches of files, typed when they were observed: text is parsed once
+        self.kept: dict[str, Kept] = {}
+        self.spill = Spill(options.memory // 8) if keeps else None
+
+    @cached_property
+    def parquet(self) -> ParquetReader:
+        return ParquetReader(self.options.memory)
+
+    def __getstate__(self) -> dict[str, Any]:
+        here = {k: v for k, v in self.__dict__.items() if k != "parquet"}  # a process of this machine
+        return here | {"kept": {}, "spill": None}
+
+    def observe(self, unit: int) -> TableStats:
+        total = TableStats()
+        first = sum(len(u) for u in self.units[:unit])
+        for i, file in enumerate(self.units[unit]):
+            seen = attempt(partial(self._observe_file, index=first + i), file, total.rejects)
+            if seen is not None:
+                total = total.merge(seen)
+        return total
+
+    def _observe_file(self, file: File, index: int) -> TableStats:
+        total, spill, kept = TableStats(), self.spill, Kept()
+        for stats, batch, place in ordered(partial(_look, index=index), self.pieces(file)):
+            total = total.merge(stats)
+            if spill and batch.num_rows:
+                piece = spill.keep(batch, place, disk=file.suffix not in PARQUET)
+                if piece is None:  # a file is kept whole or not at all
+                    spill, kept = None, Kept()
+                else:
+                    kept.add(piece, batch.schema)
+        if total.rows == 0:
+            raise DataError("NOROWS", where=file.uri, found="a header and 0 rows", expected="data")
+        self.kept[file.uri] = kept
+        return total
+
+    def schema(self, stats: TableStats, *, target: str | None, key: tuple[str, ...]) -> Schema:
+        columns = stats.complete()
+        for role, names in (("target", (target,) if target else ()), ("key", key)):
+            for name in names:
+                if name not in columns:
+                    raise UsageError(
+                        "COLUMN",
+                        found=f"{role} {name!r} is not a column",
+                        expected="one of " + ", ".join(list(columns)[:50]),
+                        fix=closest(name, columns),
+                    )
+        fields = [
+            f for f in (infer_field(c, target=c.name == target) for c in columns.values()) if f is not None
+        ]
+        if not fields:
+            raise DataError(
+                "EMPTY", found="every column is empty", expected="at least one column with values"
+            )
+        if target and columns[target].valid == 0:
+            raise DataError("TARGET", where=target, found="no value at all", expected="a label in every row")
+        return Schema(kind="tabular", fields=tuple(fields), target=target, key=key)
+
+    def entity(self, stats: TableStats) -> Entity | None:
+        return entities.find(stats.repeats, stats.columns)
+
+    def notices(self, stats: TableStats) -> list[str]:
+        empty = [
+            f"column {c.name!r} is empty and was dropped" for c in stats.columns.values() if c.valid == 0
+        ]
+        return [*empty, *(f"column {n!r} is a pandas index and was dropped" for n in sorted(stats.dropped))]
+
+    def read(
+        self, unit: int, schema: Schema, *, skip: frozenset[str], rejects: list[Reject]
+    ) -> Iterator[Rows]:
+        def make(piece: Piece) -> Rows:
+            batch, place = piece()
+            columns = [_column(batch, name, place) for name in schema.names]
+            return Rows(convert(pa.RecordBatch.from_arrays(columns, names=list(schema.names)), schema, place))
+
+        for file in self.units[unit]:
+            if file.uri in skip:
+                continue
+            kept = self.kept.pop(file.uri, Kept())
+            exact = kept.pieces and all(_exact(found, schema) for found in kept.schemas)
+            yield from ordered(make, kept.drain() if exact else self.pieces(file))
+
+    def names(self) -> list[str]:
+        """The columns of the first file."""
+        batch, _ = next(iter(self.pieces(self.files[0])))()
+        return batch.schema.names
+
+    def pieces(self, file: File) -> Iterator[Piece]:
+        """A file as calls that read one batch each, to be made on any thread."""
+        if file.size == 0:
+            raise DataError("EMPTY", where=file.uri, found="0 bytes", expected="a table")
+        if file.suffix in PARQUET:
+            return (partial(_known, item) for item in self.parquet.batches(file))
+        if file.suffix in JSON:
+            return jsonl.pieces(file, self.options)
+        return csv.pieces(file, self.options)
+
+
+def _known(item: tuple[pa.RecordBatch, Place]) -> tuple[pa.RecordBatch, Place]:
+    return item
+
+
+def _look(piece: Piece, index: int) -> tuple[TableStats, pa.RecordBatch, Place]:
+    """Statistics of a batch of file number `index`, and the batch in the types that were found."""
+    batch, place = piece()
+    names = batch.schema.names
+    dropped = {n for n in names if re.fullmatch(r"__index_level_\d+__", n)}
+    kept = tuple(n for n in names if n not in dropped)
+    values = {n: normalise(batch.column(n), n, place) for n in kept}
+    seen = {n: observe(n, column, place) for n, column in values.items()}
+    columns = {n: column for n, (column, _) in seen.items()}
+    for n, column in columns.items():
+        column.unit, column.looked = _unit(batch.schema.field(n).type), pii.look(values[n])
+        column.written = formats(values[n]) if column.types["text"] else column.written
+    typed = pa.RecordBatch.from_arrays([values for _, values in seen.values()], names=list(kept))
+    repeats = entities.look(typed)
+    stats = TableStats([], batch.num_rows, columns, (index, kept, place.uri), dropped, repeats)
+    return stats, typed, place
+
+
+def _exact(found: pa.Schema, schema: Schema) -> bool:
+    """Whether every column was found in its final type, or in one that widens to it without loss."""
+    types = dict(zip(found.names, found.types, strict=True))
+    for wanted in schema.fields:
+        have, want = types.get(wanted.name, pa.null()), wanted.arrow()
+        whole = pa.types.is_integer(have) and pa.types.is_floating(want)
+        if not (have == want or whole or pa.types.is_null(have)):
+            return False
+    return True
+
+
+def _column(batch: pa.RecordBatch, name: str, place: Place) -> pa.Array:
+    index = batch.schema.get_field_index(name)
+    if index >= 0:
+        return normalise(batch.column(index), name, place)
+    if suffix_of(place.uri) in JSON:
+        return pa.nulls(batch.num_rows)
+    raise DataError(
+        "SCHEMA",
+        where=place.uri,
+        found=f"no column {name!r}",
+        expected="the columns of the schema: it names " + name,
+        fix=closest(name, batch.schema.names) or "remove it from the schema file",
+    )
+
+
+def normalise(values: pa.Array, name: str, place: Place) -> pa.Array:
+    """One Arrow type per meaning: int64, float64 (NaN is missing), string, bool, date32, timestamp.
+
+    Times of day and durations become whole numbers of their unit. What 64 bits do not hold exactly
+    (unsigned or decimal numbers of many digits) becomes text, as it does in a CSV.
+    """
+    kind = values.type
+    if pa.types.is_string(kind):
+        return values
+    if pa.types.is_dictionary(kind):
+        return normalise(values.dictionary_decode(), name, place)
+    if pa.types.is_null(kind) or pa.types.is_boolean(kind) or pa.types.is_timestamp(kind):
+        return values
+    if pa.types.is_time32(kind):
+        return values.cast(pa.int32()).cast(pa.int64())
+    if pa.types.is_integer(kind) or pa.types.is_time64(kind) or pa.types.is_duration(kind):
+        return _whole(values)
+    if pa.types.is_decimal(kind):  # by way of text: 0.07 is the float nearest to it, not seven times 0.01
+        return _whole(values) if kind.scale <= 0 else values.cast(pa.string()).cast(pa.float64())
+    if pa.types.is_floating(kind):
+        values = values.cast(pa.float64())
+        return pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
+    if pa.types.is_date(kind):
+        return values.cast(pa.date32())
+    if pa.types.is_large_string(kind) or str(kind) == "string_view":
+        return values.cast(pa.string())
+    raise DataError(
+        "DTYPE",
+        where=place.at(0, name),
+        found=f"a column of type {str(kind)[:200]}",
+        expected="numbers, text, booleans, dates or times",
+        fix="make it a column for each of its parts, or drop it, before ingesting"
+        if pa.types.is_nested(kind)
+        else "write it as text (for bytes: hexadecimal), or drop it, before ingesting",
+    )
+
+
+def _whole(values: pa.Array) -> pa.Array:
+    try:
+        return values.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return values.cast(pa.string())
+
+
+def _unit(kind: pa.DataType) -> str:
+    """What the whole numbers of a column of this type count; empty for plain numbers."""
+    if pa.types.is_time(kind):
+        return f"time of day, in {UNITS[kind.unit]} since midnight"
+    return f"duration, in {UNITS[kind.unit]}" if pa.types.is_duration(kind) else ""

@@ -1,0 +1,1 @@
+"""evaluate: a model against rows it has never seen, as a report."""

@@ -1,0 +1,279 @@
+"""evaluate: a trained or registered generator against the holdout it has never seen, as a Report.
+
+Writes, beside the run and under an id of the request, `report.html`, `samples.png` and, last and once,
+`report.json`. The same model, dataset, rows and seed is the same request: it is done once, and gives the same
+report to the bit wherever it is done.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from genpipe import store
+from genpipe.bundle import Bundle
+from genpipe.codecs.tabular.protect import hidden_words
+from genpipe.dataset import Dataset
+from genpipe.errors import DataError, PrivacyError, UsageError
+from genpipe.evaluation.assess import MIN_HOLDOUT, evaluate_tables
+from genpipe.evaluation.page.page import withheld, write_report
+from genpipe.evaluation.page.pictures import sample_grid
+from genpipe.evaluation.privacy.attacks import Evidence
+from genpipe.evaluation.report import Report
+from genpipe.progress import Event, Progress, silent
+from genpipe.registry import resolve
+from genpipe.registry.tracking import placed
+from genpipe.schema import Schema
+from genpipe.settings import read_settings
+from genpipe.stages.evaluate.crossfit import cross_fitted, folds_for
+from genpipe.stages.rows.likelihoods import evidence
+from genpipe.version import __version__
+
+MIN_ROWS, MAX_ROWS = 500, 10_000
+SIDE_ROWS, SIDE_VALUES = 50_000, 2**27  # of training rows, and of held-out rows, held in memory
+PIECE_VALUES = 2**24  # of all training rows, which privacy goes through in pieces
+# part of the request: raise it when scores change meaning, so that old reports are not taken for new
+FORMAT = 4
+STEPS = 5
+
+
+def evaluate(
+    model: object,
+    dataset: Dataset | str | None = None,
+    *,
+    rows: int | None = None,
+    seed: int = 0,
+    real_examples: bool = False,
+    folds: int | None = None,
+    progress: Progress = silent,
+) -> Report:
+    """Score a generator and write its report; returns the Report with the URIs of what was written.
+
+    model: what `train` or `register` returned, a bundle's URI, or "models:/name@champion".
+    dataset: by default the one it was trained on; another must have the same columns. Of its holdout those
+    rows count that neither early stopping nor a search looks at, where there are enough (`Dataset.judging`),
+    at most 10,000 of them, for privacy 50,000. Of more than 50,000 training rows, which may fill much memory,
+    only privacy looks at all: piece by piece for the nearest of 2,000 generated rows, and for copies of any.
+    rows: generated rows to judge; by default as many as the holdout has, at least 500 and at most 10,000.
+    real_examples: show a few held-out images, series or clips, too: the page is then for the owner alone.
+    folds: of fewer than 50 held-out entities, train so many models, each without some of all entities, and
+    judge each by those (crossfit.py); None: where that is cheap, 0: never.
+    Raises PrivacyError where the holdout is too small or is not the one set aside in training.
+    """
+    resolved = resolve(str(model))
+    bundle = Bundle.open(resolved.uri)
+    found, foreign = _dataset(bundle, dataset)
+    rows = _rows(rows, found)
+    run = str(getattr(model, "run", "") or resolved.uri.rstrip("/").rsplit("/", 1)[0])
+    folds = folds_for(found, folds, run, foreign=bool(foreign))
+    request = {
+        "format": FORMAT, "code": __version__, "model": bundle.fingerprint, "dataset": found.fingerprint,
+        "rows": rows, "seed": seed, "real_examples": real_examples, **({"folds": folds} if folds else {}),
+    }  # fmt: skip
+    folder = store.join(run, "evaluation", store.digest(request))
+    made = store.join(folder, "report.json")
+    if store.exists(made):
+        progress(Event("evaluate", done=STEPS, total=STEPS, unit="steps", note="already evaluated"))
+        return _at(Report.model_validate_json(store.read_bytes(made)), folder)
+
+    step = _Steps(progress)
+    step(0, "reading the dataset")
+    found.verify()
+    lineage = _lineage(bundle, found, resolved.name)
+    if folds:
+        report, holdout, synthetic = cross_fitted(
+            bundle, found, rows, seed, lineage, folds, judged, step, run
+        )
+    else:
+        report, holdout, synthetic = judged(bundle, found, rows, seed, lineage, step, foreign=bool(foreign))
+    if foreign:
+        report = report.model_copy(update={"warnings": (foreign, *report.warnings)})
+    step(3, "drawing the report")
+    _draw(report, folder, run, bundle, holdout, synthetic, title=resolved.name, real_examples=real_examples)
+    store.create(made, report.model_dump_json(indent=1).encode())
+    step(STEPS, report.headline, report.metrics())
+    return _at(report, folder)
+
+
+class _Steps:
+    """Tells `progress` how far it is."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def __call__(self, done: int, note: str, metrics: Mapping[str, float] | None = None) -> None:
+        self.progress(Event("evaluate", done, STEPS, "steps", metrics or {}, note=note))
+
+
+def judged(
+    bundle: Bundle,
+    found: Dataset,
+    rows: int,
+    seed: int,
+    lineage: Mapping[str, Any],
+    step: Callable[[int, str], None],
+    *,
+    foreign: bool = False,
+    fewest: int = MIN_HOLDOUT,
+) -> tuple[Report, pa.Table, pa.Table]:
+    """(the report, held-out rows, generated rows) of one bundle against one dataset; nothing is written."""
+    train, holdout, every = _sides(found, int(np.prod(bundle.spec.shape)), rows, seed)
+    step(1, f"generating {rows:,} rows")
+    synthetic = bundle.sample(rows, seed=seed)
+    step(2, "scoring")
+    known = replace(Evidence() if foreign else evidence(bundle, found, seed), every=every)
+    report = evaluate_tables(
+        train, holdout, synthetic, bundle.schema, seed=seed, lineage=lineage, evidence=known, fewest=fewest
+    )
+    return report, holdout, synthetic
+
+
+def _at(report: Report, folder: str) -> Report:
+    """The report with its places, which are left out of the file so that it may be moved."""
+    places = {"uri": "report.json", "page": "report.html", "picture": "samples.png"}
+    return report.model_copy(update={key: store.join(folder, name) for key, name in places.items()})
+
+
+def _rows(rows: int | None, dataset: Dataset) -> int:
+    if rows is not None and rows < 2:
+        raise UsageError("ROWS", found=f"{rows} rows to judge", expected="2 or more")
+    # never more than there are training rows: the ceiling needs as many real ones
+    return rows or max(2, min(max(dataset.rows("holdout"), MIN_ROWS), MAX_ROWS, dataset.rows("train")))
+
+
+def _sides(
+    dataset: Dataset, values: int, rows: int, seed: int
+) -> tuple[pa.Table, pa.Table, Iterator[pa.Table] | None]:
+    """Training rows, at least `rows`, and held-out rows, of so many values each, to compare with; where the
+    former are not all, all in pieces, too.
+    """
+    most = max(rows, min(SIDE_ROWS, max(MAX_ROWS, SIDE_VALUES // values)))
+    train, holdout = dataset.some("train", most, seed), dataset.judging(most, seed)
+    if train.num_rows == dataset.rows("train"):
+        return train, holdout, None
+    pieces = dataset.batches("train", rows=min(65_536, max(1, PIECE_VALUES // values)))
+    return train, holdout, (pa.Table.from_batches([batch]) for batch in pieces)
+
+
+def _dataset(bundle: Bundle, given: Dataset | str | None) -> tuple[Dataset, str]:
+    """The dataset to judge against, and a warning if it is another than the one trained on."""
+    trained_on = str(bundle.origin.get("dataset_fingerprint", ""))
+    where = given or bundle.origin.get("dataset_uri")
+    if not where:
+        raise UsageError(
+            "NODATASET", where=bundle.uri, found="a model that does not name its dataset", fix="pass dataset="
+        )
+    dataset = Dataset(str(given) if given else _at_home(bundle, placed(str(where))))
+    if dataset.fingerprint == trained_on:
+        return dataset, ""
+    if given is None:
+        raise PrivacyError(
+            "HOLDOUT",
+            where=dataset.uri,
+            found=f"fingerprint {dataset.fingerprint}, so its holdout may hold rows the model was trained on",
+            expected=f"the dataset trained on, {trained_on or 'unknown'}",
+            fix="restore it, or pass the dataset to judge against",
+        )
+    _compatible(bundle.schema, dataset)
+    return dataset, (
+        f"judged against {dataset.fingerprint}, not the dataset trained on ({trained_on or 'unknown'}): "
+        "rows seen in training may be in the holdout, and the privacy signal says little"
+    )
+
+
+def _at_home(bundle: Bundle, where: str) -> str:
+    """The place of a dataset that a bundle names, if it was trained here or the place is in the store: a
+    stranger may have named any file of this machine, or any server.
+    """
+    home, model, data = (
+        uri if "://" in uri else os.path.abspath(uri) for uri in (read_settings().store, bundle.uri, where)
+    )
+    if model.startswith(f"{home}/runs/") or data.startswith(f"{home}/"):
+        return where
+    raise UsageError(
+        "NODATASET",
+        where=bundle.uri,
+        found=f"a model from elsewhere that names a dataset outside this store, {where}",
+        expected="one in the store",
+        fix="pass dataset= (--dataset) to say that you mean it",
+    )
+
+
+def _compatible(schema: Schema, dataset: Dataset) -> None:
+    def shape(s: Schema) -> list[Any]:
+        return [s.kind, s.target, *((f.name, f.kind, str(f.arrow())) for f in s.fields)]
+
+    ours, theirs = shape(schema), shape(dataset.schema)
+    if ours != theirs:
+        differ = next(
+            (f"{b} instead of {a}" for a, b in zip(ours, theirs, strict=False) if a != b),
+            f"{len(theirs) - 2} fields",
+        )
+        raise DataError(
+            "SCHEMA",
+            where=dataset.uri,
+            found=f"another schema: {differ}",
+            expected="the columns the model makes",
+        )
+
+
+def _lineage(bundle: Bundle, dataset: Dataset, name: str) -> dict[str, Any]:
+    """Names and fingerprints only: a report is handed on, a path of this machine is nobody's business."""
+    known = {
+        "model": name,
+        "model fingerprint": bundle.fingerprint,
+        "recipe": bundle.recipe.name,
+        "family": bundle.recipe.family.family,
+        "dataset": dataset.name,
+        "dataset fingerprint": dataset.fingerprint,
+        "training seed": bundle.origin.get("seed"),
+        "training steps": bundle.origin.get("step"),
+        "protected": hidden_words(bundle.origin.get("protected", {})) or None,
+        "genpipe": __version__,
+    }
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def _draw(
+    report: Report,
+    folder: str,
+    run: str,
+    bundle: Bundle,
+    holdout: pa.Table,
+    synthetic: pa.Table,
+    *,
+    title: str,
+    real_examples: bool,
+) -> None:
+    sample_grid(
+        synthetic,
+        bundle.schema,
+        store.join(folder, "samples.png"),
+        real=holdout,
+        seed=report.seed,
+        withheld="" if real_examples else withheld(report),
+    )
+    write_report(
+        report,
+        store.join(folder, "report.html"),
+        holdout=holdout,
+        synthetic=synthetic,
+        schema=bundle.schema,
+        history=_history(run),
+        title=title,
+        real_examples=real_examples,
+    )
+
+
+def _history(run: str) -> Sequence[Mapping[str, float]]:
+    """The run's training curve, where it left one."""
+    where = store.join(run, "history.json")
+    if not store.exists(where):
+        return ()
+    rows = store.read_json(where)
+    return [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else ()

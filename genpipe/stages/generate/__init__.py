@@ -1,0 +1,1 @@
+"""generate: a model to a dataset of new rows."""

@@ -1,0 +1,1 @@
+"""ingest: any source to a committed dataset."""

@@ -1,0 +1,1 @@
+"""train: a recipe and a dataset to a bundle."""

@@ -1,0 +1,181 @@
+"""What a training process does: open the data and the checkpoints, fit, and publish the result.
+
+`execute` runs the same in this process, in a Ray Train worker and in a trial of a search.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any
+
+from genpipe import store
+from genpipe.codecs import CODECS
+from genpipe.dataset import Dataset
+from genpipe.errors import ConflictError
+from genpipe.progress import Event, Progress
+from genpipe.recipe import Recipe
+
+REPORT_SECONDS = 0.25
+Evaluated = Callable[[Mapping[str, float]], None]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """uri: the bundle. steps: of the weights kept. `str(model)` is the bundle's URI."""
+
+    uri: str
+    run: str
+    name: str
+    metrics: Mapping[str, float]
+    steps: int
+    seconds: float
+    dataset_uri: str
+
+    def __str__(self) -> str:
+        return self.uri
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """Everything a training process must know, as JSON: it opens the rest itself."""
+
+    run: str
+    name: str
+    dataset: str
+    recipe: dict[str, Any]
+    codec: dict[str, Any]
+    seed: int
+    minutes: float | None
+    device: str
+    cpus: int
+    origin: dict[str, Any] = field(default_factory=dict)
+
+
+def execute(
+    job: TrainingJob,
+    *,
+    emit: Progress,
+    evaluated: Evaluated | None = None,
+    abandoned: Callable[[], bool] = lambda: False,
+) -> None:
+    """What every training process does: open data and checkpoints, fit, and (the lead) publish the result.
+
+    emit: hears of the lead's progress a few times a second. evaluated: called on all ranks at the same steps.
+    abandoned: asked every few steps; true ends the job with a checkpoint and without a result.
+    """
+    import torch
+
+    from genpipe.recipe import make_family
+    from genpipe.training.checkpoint import Checkpoints
+    from genpipe.training.data import open_source
+    from genpipe.training.device import useful_threads
+    from genpipe.training.distributed import Ranks
+    from genpipe.training.finish import finished_fit
+    from genpipe.training.loop import Evaluate, fit
+    from genpipe.training.score import Scorer
+
+    dataset, recipe = Dataset(job.dataset), Recipe.model_validate(job.recipe)
+    codec = CODECS[recipe.kind].from_json(dataset.schema, job.codec)
+    spec, ranks = codec.spec(recipe.layout), Ranks.current(job.device)
+    clock = _Clock(job.minutes)
+
+    family = make_family(recipe, spec)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(min(threads, useful_threads(family, job.cpus)))
+    try:
+        scorer = partial(Scorer, family, dataset, codec, recipe.layout, seed=job.seed, device=job.device)
+        score: Evaluate = scorer() if ranks.lead else _nobody
+        sink = Checkpoints(job.run)
+        if ranks.lead:
+            sink.sweep()
+        size, balance = recipe.training.batch_size, recipe.training.balance
+        source = open_source(dataset, codec, recipe.layout, seed=job.seed, batch_size=size, balance=balance)
+        result = fit(
+            recipe,
+            spec,
+            source,
+            seed=job.seed,
+            ranks=ranks,
+            device=job.device,
+            sink=sink,
+            report=clock.reporter(ranks.lead, emit, evaluated),
+            evaluate=score,
+            should_stop=lambda: clock.over() or abandoned(),
+        )
+        if ranks.lead and not abandoned():
+            result = finished_fit(result, family, source, spec, score, seed=job.seed, device=job.device)
+            publish(job, recipe, codec, result)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _nobody(nets: Any, step: int) -> dict[str, float]:
+    raise AssertionError("only the lead evaluates")
+
+
+def publish(job: TrainingJob, recipe: Recipe, codec: Any, result: Any) -> None:
+    """Save the bundle under a name made of its content, then create result.json."""
+    from safetensors.torch import save
+
+    from genpipe.bundle import save_bundle
+
+    metrics = {k: v for k, v in result.metrics.items() if v == v}
+    uri = store.join(job.run, f"bundle-{store.digest(save(dict(result.weights)))[:8]}")
+    origin = job.origin | {"step": result.step}
+    save_bundle(uri, recipe=recipe, codec=codec, weights=result.weights, metrics=metrics, origin=origin)
+    model = TrainedModel(uri, job.run, job.name, metrics, result.step, result.seconds, job.dataset)
+    store.write_bytes(store.join(job.run, "history.json"), store.canonical(list(result.history)))
+    more = {"steps_made": result.steps, "stopped": result.stopped, "rollbacks": result.rollbacks}
+    with contextlib.suppress(ConflictError):  # another process finished the same run first: its result stands
+        store.create(store.join(job.run, "result.json"), store.canonical(asdict(model) | more))
+
+
+def finished(run: str) -> TrainedModel | None:
+    """The result of a run, if it has one."""
+    where = store.join(run, "result.json")
+    if not store.exists(where):
+        return None
+    told = store.read_json(where)
+    return TrainedModel(**{name: told[name] for name in TrainedModel.__dataclass_fields__})
+
+
+class _Clock:
+    """Training seconds of this run so far, earlier attempts included, and when to speak."""
+
+    def __init__(self, minutes: float | None) -> None:
+        self.limit = float("inf") if minutes is None else 60 * minutes
+        self.seconds = 0.0
+        self._spoke, self._marks = 0.0, [(time.monotonic(), -1)]
+
+    def reporter(self, lead: bool, emit: Progress, evaluated: Evaluated | None) -> Callable[[Any], None]:
+        """What the loop calls after each step; see `execute`."""
+
+        def report(status: Any) -> None:
+            self.seconds = status.seconds
+            if lead and self.due(status.step == status.steps or status.evaluated):
+                note = f"{self.rate(status.step):.3g} steps/s"
+                emit(Event("train", status.step, status.steps, "steps", dict(status.metrics), note=note))
+            if status.evaluated and evaluated:
+                evaluated(status.metrics)
+
+        return report
+
+    def over(self) -> bool:
+        return self.seconds >= self.limit
+
+    def due(self, must: bool) -> bool:
+        now = time.monotonic()
+        if must or now - self._spoke >= REPORT_SECONDS:
+            self._spoke = now
+            return True
+        return False
+
+    def rate(self, step: int) -> float:
+        """Steps a second over the last few reports."""
+        self._marks = [*self._marks[-8:], (time.monotonic(), step)]
+        then, first = next(((t, s) for t, s in self._marks if s >= 0))
+        return (step - first) / max(1e-9, self._marks[-1][0] - then)

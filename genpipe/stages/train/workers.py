@@ -1,0 +1,207 @@
+"""A training job on Ray Train: data-parallel workers, restarted when one dies, resumed by a rerun.
+
+Ray starts, watches and restarts the processes; what they remember is ours (training/checkpoint.py). Ray sees
+metrics only, under a name it never saw before and in a scratch folder, because a known name silently resumes,
+a store that fails under Ray's own checkpoints ends the run, and orphans of those are never removed.
+
+Progress and errors come back through the cluster's key-value store: no process of its own, some 0.3 ms a
+message, from any node.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from genpipe import errors, store
+from genpipe.errors import GenpipeError, InfrastructureError
+from genpipe.progress import Event, Progress
+from genpipe.settings import Settings
+from genpipe.stages.cluster import check_workers, connect
+from genpipe.stages.train.process import TrainingJob, execute
+
+WORKER_RESTARTS = 3  # of one attempt, by Ray: a worker died
+PAUSES = (2.0, 10.0)  # seconds before another attempt: Ray itself failed
+POLL_SECONDS = 0.25
+STOP_SECONDS = 60  # for workers to hear that nobody waits for them any more
+NAMESPACE = "genpipe.train"
+log = logging.getLogger("genpipe.train")
+
+
+def on_ray(job: TrainingJob, workers: int, progress: Progress, settings: Settings) -> None:
+    """Run a job on `workers` Ray Train workers until it has a result; `progress` is called in this thread."""
+    check_workers(workers, connect(settings), device=job.device)
+    for pause in (*PAUSES, None):
+        try:
+            return _attempt(job, workers, progress, settings)
+        except _RayFailed as failure:
+            if pause is None:
+                raise InfrastructureError(
+                    "RAYTRAIN",
+                    where=job.run,
+                    found=f"{len(PAUSES) + 1} attempts failed; the last: {failure}",
+                    expected=f"{workers} workers that stay alive",
+                    fix=f"see {settings.logs} and the Ray session's logs; the same command resumes",
+                ) from failure
+            log.warning("%s: attempt failed (%s); resuming in %g s", job.run, failure, pause)
+            time.sleep(pause)
+
+
+class _RayFailed(Exception):
+    """Ray could not bring an attempt to its end."""
+
+
+def _attempt(job: TrainingJob, workers: int, progress: Progress, settings: Settings) -> None:
+    """One TorchTrainer, followed from this thread while it runs in another."""
+    key = uuid.uuid4().hex
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            _trainer(job, workers, key, settings).fit()
+        except BaseException as error:
+            failure.append(error)
+
+    progress(Event("train", 0, job.recipe["training"]["steps"], "steps", note=f"starting {workers} workers"))
+    thread = threading.Thread(target=run, name="ray-train", daemon=True)
+    thread.start()
+    last = None
+    try:
+        while thread.is_alive():
+            thread.join(POLL_SECONDS)
+            if (told := _get(f"{key}/progress")) != last and told is not None:
+                last = told
+                progress(Event(**json.loads(told)))
+        posted = _get(f"{key}/error")
+    except BaseException:  # a trial that Ray Tune stops, or Ctrl-C: the workers must give their CPUs back
+        _put(f"{key}/stop", "")
+        thread.join(STOP_SECONDS)
+        raise
+    finally:
+        _forget(key)
+        shutil.rmtree(_scratch(key, settings), ignore_errors=True)
+    if store.exists(store.join(job.run, "result.json")):
+        return
+    if posted is not None:
+        raise _rebuilt(json.loads(posted))
+    raise _RayFailed(_first_line(failure[0]) if failure else "no result") from (
+        failure[0] if failure else None
+    )
+
+
+def _trainer(job: TrainingJob, workers: int, key: str, settings: Settings) -> Any:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+
+    from genpipe.stages.train.process_group import torch_config
+
+    use_gpu = job.device == "cuda"
+    resources = {"CPU": 1, "GPU": 1} if use_gpu else {"CPU": 1}
+    return lean_trainer(settings)(
+        _worker,
+        train_loop_config={"job": asdict(job), "key": key, "secret": secrets.token_hex()},
+        torch_config=torch_config(_scratch(key, settings), settings),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=resources),
+        run_config=RunConfig(
+            name=key,
+            storage_path=str(_scratch(key, settings)),
+            failure_config=FailureConfig(max_failures=WORKER_RESTARTS, controller_failure_limit=0),  # type: ignore[call-arg]
+        ),
+    )
+
+
+def _scratch(key: str, settings: Settings) -> Path:
+    return settings.home / "ray" / key
+
+
+def lean_trainer(settings: Settings) -> type:
+    """TorchTrainer without the two actors that have nothing to do here, each a process to start.
+
+    One hands out shards of Ray Data, which is not used; the other cleans up after a controller that was
+    killed, but asks the dashboard for it, which the embedded Ray does not start.
+    """
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2._internal.callbacks import DatasetsCallback
+    from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+
+    idle: tuple[type, ...] = (DatasetsCallback,)
+    if settings.ray_address == "local":
+        idle = (DatasetsCallback, PlacementGroupCleanerCallback)
+
+    class LeanTrainer(TorchTrainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            usual = super()._create_default_callbacks()  # type: ignore[misc]
+            return [c for c in usual if not isinstance(c, idle)]
+
+    return LeanTrainer
+
+
+def _worker(config: dict[str, Any]) -> None:
+    """What runs in each worker process."""
+    import ray.train
+
+    from genpipe.training.distributed import Ranks
+
+    job, key = TrainingJob(**config["job"]), config["key"]
+
+    def emit(event: Event) -> None:
+        _put(f"{key}/progress", json.dumps(asdict(event) | {"metrics": dict(event.metrics)}))
+
+    def evaluated(metrics: Mapping[str, float]) -> None:
+        ray.train.report(dict(metrics))
+
+    try:
+        Ranks.current(job.device).check_peers(config["secret"])
+        execute(job, emit=emit, evaluated=evaluated, abandoned=lambda: _get(f"{key}/stop") is not None)
+    except GenpipeError as error:  # told to the driver; for Ray all is well, or it would try again
+        _put(f"{key}/error", json.dumps([type(error).__name__, *error.__reduce__()[1][1:]]))
+        _leave()
+    except RuntimeError:
+        if _get(f"{key}/error") is None:  # else this rank only lost the one that refused
+            raise
+
+
+def _leave() -> None:
+    """Close the process group, so that the other ranks fail now and not at the collective timeout."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _rebuilt(told: list[str]) -> GenpipeError:
+    """The worker's error, in the driver."""
+    kind: type[GenpipeError] = getattr(errors, told[0], GenpipeError)
+    return errors.rebuild(kind, *told[1:])
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1].strip() if lines else 'no message'}"
+
+
+def _put(key: str, value: str) -> None:
+    from ray.experimental import internal_kv
+
+    internal_kv._internal_kv_put(key, value, overwrite=True, namespace=NAMESPACE)
+
+
+def _get(key: str) -> str | None:
+    from ray.experimental import internal_kv
+
+    found = internal_kv._internal_kv_get(key, namespace=NAMESPACE)
+    return None if found is None else found.decode()
+
+
+def _forget(key: str) -> None:
+    from ray.experimental import internal_kv
+
+    internal_kv._internal_kv_del(key, del_by_prefix=True, namespace=NAMESPACE)

@@ -1,0 +1,1 @@
+"""tune: a search over recipes."""
