@@ -9,7 +9,7 @@ export DEVICE ?=
 export PYTHON ?=
 PY := $(VENV)/bin/python
 CODE := $(wildcard genpipe flows tests benchmarks examples infra)
-TYPED := $(wildcard genpipe flows) infra/validate.py infra/consistency.py infra/torch_build.py infra/audit.py
+TYPED := genpipe infra/validate.py infra/consistency.py infra/torch_build.py infra/audit.py
 ARGS ?=
 
 help: ## this list

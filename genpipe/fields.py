@@ -89,9 +89,12 @@ class Category(BaseField):
 
 
 class Timestamp(BaseField):
-    kind: Literal["timestamp"] = "timestamp"
-    """format: how text is read, as strptime does, where it is not ISO 8601: `%m/%d/%Y %H:%M`."""
+    """unit: of what is stored. timezone: its name, such as Europe/Paris; None = local time.
 
+    format: how text is read, as strptime does, where it is not ISO 8601: `%m/%d/%Y %H:%M`.
+    """
+
+    kind: Literal["timestamp"] = "timestamp"
     unit: Literal["s", "ms", "us", "ns"] = "us"
     timezone: str | None = None
     format: str | None = None

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes requirements.lock (core, s3, server, dp), requirements-dev.lock (only what `dev` adds to it),
+# Writes requirements.lock (core, s3, server), requirements-dev.lock (only what `dev` adds to it),
 # infra/torch-cuda.txt (torch for CUDA and only what it adds) and infra/fuzz.txt (the fuzzer). infra/torch.txt is
 # the one lock kept by hand.
 # Universal for Python 3.11-3.13 on Linux and macOS, with hashes, without torch, and without a word about
@@ -15,7 +15,7 @@ uv=${VENV:-.venv}/bin/uv
 compile() {
     "$uv" pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --override "$without_torch" \
         --no-emit-index-url --no-emit-find-links --no-annotate --no-header ${UPGRADE:+--upgrade} \
-        --extra s3 --extra server --extra dp --group torch-requirements --group setup "$@" >/dev/null
+        --extra s3 --extra server --group torch-requirements --group setup "$@" >/dev/null
 }
 
 compile -o requirements.lock

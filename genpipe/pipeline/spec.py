@@ -111,7 +111,6 @@ class Gate(Part):
 
     fidelity: Share | None = None
     relative: Share | None = None
-    promote: Literal["if_better"] = "if_better"
 
 
 class Generate(Part):

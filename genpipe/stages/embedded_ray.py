@@ -18,10 +18,10 @@ import logging
 import os
 import secrets
 import sys
-from typing import Any
 
 from genpipe.private import Scratch
 from genpipe.settings import Settings
+from genpipe.stages.ray_internals import forget_token, ray_constants
 
 TOKEN_BYTES = 32
 OBJECT_STORE_BYTES = 256 * 2**20
@@ -54,12 +54,11 @@ class EmbeddedRay:
 
     def _start(self, settings: Settings) -> None:
         import ray
-        from ray._private import ray_constants
 
         # read from the environment when ray is imported, which may have been before
-        self._clusters = ray_constants.ENABLE_RAY_CLUSTER
-        ray_constants.ENABLE_RAY_CLUSTER = False
-        _forget_token()
+        self._clusters = ray_constants().ENABLE_RAY_CLUSTER
+        ray_constants().ENABLE_RAY_CLUSTER = False
+        forget_token()
         ray.init(
             address="local",
             num_cpus=settings.cpus,
@@ -73,12 +72,11 @@ class EmbeddedRay:
 
     def stop(self) -> None:
         import ray
-        from ray._private import ray_constants
 
         ray.shutdown(wait_for_processes=True)
-        ray_constants.ENABLE_RAY_CLUSTER = self._clusters
+        ray_constants().ENABLE_RAY_CLUSTER = self._clusters
         _set(self._before)
-        _forget_token()
+        forget_token()
         self._scratch.remove()
 
 
@@ -88,12 +86,3 @@ def _set(wanted: dict[str, str | None]) -> dict[str, str | None]:
     for name, value in wanted.items():
         os.environ.pop(name, None) if value is None else os.environ.update({name: value})
     return before
-
-
-def _forget_token() -> None:
-    """Make Ray read mode and token from the environment again: it keeps both from the first time it asks."""
-    from ray import _raylet
-
-    raylet: Any = _raylet  # compiled, without types
-    raylet.Config.initialize("")  # first the mode: a thread that still runs would miss its token
-    raylet.AuthenticationTokenLoader.instance().reset_cache()

@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from genpipe.errors import UsageError
+from genpipe.training.torch_internals import copy_
 
 NONCE_BYTES = 16
 
@@ -63,7 +64,7 @@ class Ranks:
         flat = torch.cat([g.reshape(-1) for g in gradients]).mul_(share)
         dist.all_reduce(flat)
         pieces = flat.split([g.numel() for g in gradients])
-        torch._foreach_copy_(gradients, [p.view_as(g) for p, g in zip(pieces, gradients, strict=True)])
+        copy_(gradients, [p.view_as(g) for p, g in zip(pieces, gradients, strict=True)])
 
     def average(self, values: Sequence[float], share: float) -> list[float]:
         """The mean of each number over the global batch."""

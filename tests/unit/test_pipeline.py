@@ -44,12 +44,7 @@ def test_defaults_and_values(here: Path) -> None:
         "name: people\nsource: {path: people.csv, key: [age]}\ngenerate: {rows: 1_000}\n"
     )
     spec = load_spec(here / "spec.yaml")
-    assert (spec.source.key, spec.source.holdout, spec.train.workers, spec.gate.promote) == (
-        ("age",),
-        0.2,
-        None,
-        "if_better",
-    )
+    assert (spec.source.key, spec.source.holdout, spec.train.workers) == (("age",), 0.2, None)
     assert spec.generate is not None and spec.generate.rows == 1000
     assert load_spec(spec) == spec
     assert load_spec({"name": "people", "source": {"path": "people.csv"}}).recipe is None
@@ -126,8 +121,8 @@ HEAD = "name: people\nsource: {path: people.csv, kind: tabular}\n"
         ),
         ("train: {workers: true}\n", "line 3: train.workers: found True; expected a whole number"),
         (
-            "gate: {promote: always}\n",
-            "line 3: gate.promote: found 'always'; expected one of if_better",
+            "gate: {promote: if_better}\n",
+            "line 3: gate.promote: unknown key; expected one of",
         ),
         ("gate: {fidelity: 60%}\n", "line 3: gate.fidelity: found '60%'; expected a number"),
         ("generate: {}\n", "line 3: generate.rows: missing"),

@@ -27,6 +27,7 @@ from genpipe.errors import GenpipeError, InfrastructureError
 from genpipe.progress import Event, Progress
 from genpipe.settings import Settings
 from genpipe.stages.cluster import check_workers, connect
+from genpipe.stages.ray_internals import cleaner_callback, dataset_callback
 from genpipe.stages.train.process import TrainingJob, execute
 
 WORKER_RESTARTS = 3  # of one attempt, by Ray: a worker died
@@ -129,12 +130,10 @@ def lean_trainer(settings: Settings) -> type:
     killed, but asks the dashboard for it, which the embedded Ray does not start.
     """
     from ray.train.torch import TorchTrainer
-    from ray.train.v2._internal.callbacks import DatasetsCallback
-    from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
-    idle: tuple[type, ...] = (DatasetsCallback,)
+    idle: tuple[type, ...] = (dataset_callback(),)
     if settings.ray_address == "local":
-        idle = (DatasetsCallback, PlacementGroupCleanerCallback)
+        idle = (dataset_callback(), cleaner_callback())
 
     class LeanTrainer(TorchTrainer):
         def _create_default_callbacks(self) -> list[Any]:

@@ -26,6 +26,7 @@ from genpipe.search_space import SearchSpace, space
 from genpipe.seeds import derive, numpy_rng
 from genpipe.settings import read_settings
 from genpipe.stages.cluster import check_workers, connect
+from genpipe.stages.ray_internals import training_thread
 from genpipe.stages.train.verb import train
 from genpipe.stages.tune.study import METRIC, Study, Trial, TuneResult
 from genpipe.version import __version__
@@ -141,15 +142,14 @@ def _patient(function: Any) -> type:
     A trial with Ray Train workers needs the time to release them: a killed one leaves their placement group
     behind, for which every later trial would wait.
     """
-    from ray.train._internal.session import get_session
     from ray.tune.trainable import wrap_function
 
     class Patient(wrap_function(function)):  # type: ignore[misc]
         def cleanup(self) -> None:
-            session = get_session()
+            thread = training_thread()
             super().cleanup()
-            if session is not None:
-                session.training_thread.join(timeout=STOP_SECONDS)
+            if thread is not None:
+                thread.join(timeout=STOP_SECONDS)
 
     return Patient
 
