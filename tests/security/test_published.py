@@ -15,11 +15,9 @@ import sqlite3
 import struct
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -364,42 +362,47 @@ def test_the_report_shows_names_as_text(home: Path) -> None:
     assert "<script>alert(1)" not in html and ATTACK not in html
 
 
+GUARDED_SERVER = """
+import base64, sys
+from werkzeug.serving import make_server
+from mlflow.server import app
+
+def guarded(environment, start):
+    if environment.get("HTTP_AUTHORIZATION") != "Basic " + base64.b64encode(sys.argv[1].encode()).decode():
+        start("401 Unauthorized", [("Content-Type", "text/plain")])
+        return [b"who are you?"]
+    return app(environment, start)
+
+server = make_server("127.0.0.1", 0, guarded, threaded=True)
+print(server.port, flush=True)
+server.serve_forever()
+"""
+
+
 @contextmanager
 def tracking_server(home: Path) -> Iterator[str]:
-    """A real MLflow server that asks for a password; yields its URI with it."""
-    from werkzeug.serving import make_server
-
+    """A real MLflow server that asks for a password, in a process of its own (it changes what MLflow's
+    clients in its process speak to); yields its URI with it.
+    """
     home.mkdir(exist_ok=True)
-    os.environ.update(
-        _MLFLOW_SERVER_FILE_STORE=f"sqlite:///{home / 'mlflow.db'}",
-        _MLFLOW_SERVER_ARTIFACT_ROOT="mlflow-artifacts:/",
-        _MLFLOW_SERVER_ARTIFACT_DESTINATION=str(home / "mlartifacts"),
-        _MLFLOW_SERVER_SERVE_ARTIFACTS="true",
-    )
-    from mlflow.server import app
-
-    def guarded(environment: dict[str, Any], start: Any) -> Any:
-        wanted = "Basic " + base64.b64encode(f"me:{PASSWORD}".encode()).decode()
-        if environment.get("HTTP_AUTHORIZATION") != wanted:
-            start("401 Unauthorized", [("Content-Type", "text/plain")])
-            return [b"who are you?"]
-        return app(environment, start)
-
-    server = make_server("127.0.0.1", 0, guarded, threaded=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://me:{PASSWORD}@127.0.0.1:{server.port}"
-    finally:
-        server.shutdown()
+    told = {
+        "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{home / 'mlflow.db'}",
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(home / "mlartifacts"),
+        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+    }
+    command = [sys.executable, "-c", GUARDED_SERVER, f"me:{PASSWORD}"]
+    with subprocess.Popen(command, env=os.environ | told, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield f"http://me:{PASSWORD}@127.0.0.1:{int(server.stdout.readline())}"
+        finally:
+            server.kill()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_whole_run_with_prefect_and_a_server_that_asks_for_a_password(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("FILE_STORE", "ARTIFACT_ROOT", "ARTIFACT_DESTINATION", "SERVE_ARTIFACTS"):
-        monkeypatch.setenv(f"_MLFLOW_SERVER_{name}", "")
+def test_a_whole_run_with_prefect_and_a_server_that_asks_for_a_password(tmp_path: Path) -> None:
     home, spec = tmp_path / "home", tmp_path / "spec.yaml"
     wanted = {
         "name": "visits",
