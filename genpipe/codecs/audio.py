@@ -167,7 +167,7 @@ class AudioCodec(Codec):
         bank = self._mel
         target, many = bands @ bank, bank.shape[1] > MOST_FREQUENCIES
         gram = None if many else bank.T @ bank  # of very many it would be far larger than the bank
-        out = target / np.maximum(bank.sum(0) * bank.sum(1).mean(), TINY)
+        out: np.ndarray = target / np.maximum(bank.sum(0) * bank.sum(1).mean(), TINY)
         for _ in range(SPREAD_ROUNDS):
             back = (out @ bank.T) @ bank if gram is None else out @ gram
             out *= target / np.maximum(back, TINY)

@@ -101,7 +101,8 @@ class Learnt(Column):
         height, base = self.digits
         high, low = np.clip(tokens[:, 0], 0, height - 1), np.clip(tokens[:, 1], 0, base - 1)
         room = self.vocabulary - (height - 1) * base
-        return high * base + np.where(high == height - 1, low % room, low)
+        found: np.ndarray = high * base + np.where(high == height - 1, low % room, low)
+        return found
 
     @property
     @abstractmethod
@@ -147,7 +148,8 @@ def rounded(shares: Sequence[float]) -> tuple[float, ...]:
 
 def hottest(x: np.ndarray) -> np.ndarray:
     """The choice of each row; NaN never wins against a number."""
-    return np.nan_to_num(x, nan=-np.inf).argmax(1)
+    found: np.ndarray = np.nan_to_num(x, nan=-np.inf).argmax(1)
+    return found
 
 
 @dataclass(frozen=True)

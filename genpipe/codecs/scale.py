@@ -39,12 +39,14 @@ class Axis:
     def places(self, values: np.ndarray) -> np.ndarray:
         """Storage values -> points."""
         if self.decimals is not None:
-            return np.rint(np.clip(values, -9e15, 9e15) * 10.0**self.decimals).astype(np.int64)
+            found: np.ndarray = np.rint(np.clip(values, -9e15, 9e15) * 10.0**self.decimals).astype(np.int64)
+            return found
         return values // self.step if self.step else values
 
     def points(self, values: np.ndarray) -> np.ndarray:
         """Storage values -> points, clipped to [low, high]."""
-        return np.clip(self.places(values), self.low, self.high)
+        found: np.ndarray = np.clip(self.places(values), self.low, self.high)
+        return found
 
     def arrow(self, points: np.ndarray, missing: np.ndarray | None) -> pa.Array:
         points = np.clip(points, self.low, self.high)
@@ -107,7 +109,8 @@ class Cells:
             return coordinates
         nth = np.maximum(np.rint(coordinates), 0).astype(np.int64)
         free = self.atoms - self.origin - np.arange(len(self.atoms))
-        return nth + self.origin + np.searchsorted(free, nth, side="right")
+        found: np.ndarray = nth + self.origin + np.searchsorted(free, nth, side="right")
+        return found
 
     @cached_property
     def order(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -125,7 +128,8 @@ class Cells:
     def encode(self, points: np.ndarray) -> np.ndarray:
         of_atom, of_bin, _, _ = self.order
         if not len(self.edges):
-            return of_atom[nearest(self.atoms, points)]
+            found: np.ndarray = of_atom[nearest(self.atoms, points)]
+            return found
         which = np.searchsorted(self.edges[1:, 0], self.coordinate(points), side="right")
         codes = of_bin[which]
         if len(self.atoms):
@@ -139,7 +143,8 @@ class Cells:
         codes = np.clip(codes, 0, self.size - 1)
         uniform = rng.random(len(codes))
         if not len(self.edges):
-            return self.atoms[index[codes]]
+            found: np.ndarray = self.atoms[index[codes]]
+            return found
         which = np.where(is_atom[codes], 0, index[codes])
         piece, inside = _pieces(which, uniform, len(self.edges), self.pieces)
         left, right = self.edges[which, piece], self.edges[which, piece + 1]
@@ -188,10 +193,12 @@ class Score:
     scores: np.ndarray
 
     def encode(self, points: np.ndarray) -> np.ndarray:
-        return np.interp(points, self.knots, self.scores)
+        found: np.ndarray = np.interp(points, self.knots, self.scores)
+        return found
 
     def decode(self, scores: np.ndarray) -> np.ndarray:
-        return np.interp(np.nan_to_num(scores), self.scores, self.knots)
+        found: np.ndarray = np.interp(np.nan_to_num(scores), self.scores, self.knots)
+        return found
 
     def error(self) -> float:
         """Largest error of a float32 round trip."""

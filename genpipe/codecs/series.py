@@ -43,7 +43,8 @@ class SeriesStats(Stats):
 
     def merge(self, other: SeriesStats) -> SeriesStats:
         def both(a: float | None, b: float | None, pick: Any) -> float | None:
-            return pick((v for v in (a, b) if v is not None), default=None)
+            found: float | None = pick((v for v in (a, b) if v is not None), default=None)
+            return found
 
         return SeriesStats(
             self.rows.merge(other.rows),

@@ -10,6 +10,7 @@ occurs in, so nothing depends on the order of merging. No floating-point sum is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +26,8 @@ def mix(h: np.ndarray) -> np.ndarray:
     """The finalizer of SplitMix64: every input bit reaches every output bit."""
     h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return h ^ (h >> np.uint64(31))
+    found: np.ndarray = h ^ (h >> np.uint64(31))
+    return found
 
 
 def hash_rows(columns: list[pa.Array], rows: int) -> np.ndarray:
@@ -160,10 +162,11 @@ def quantiles(values: np.ndarray, counts: np.ndarray, levels: np.ndarray) -> np.
     """Quantiles of ascending `values` that occur `counts` times, linear between the middles of ranks."""
     upto = np.cumsum(counts)
     middle = (upto - 0.5 * counts) / upto[-1]
-    return np.interp(levels, middle, values)
+    found: np.ndarray = np.interp(levels, middle, values)
+    return found
 
 
-def add_counts(a: dict, b: dict) -> dict:
+def add_counts(a: dict[Any, int], b: dict[Any, int]) -> dict[Any, int]:
     """The counts of both dictionaries together."""
     out = dict(a)
     for key, n in b.items():

@@ -57,7 +57,8 @@ def columns(x: Tensor, logits: Sequence[Tensor], groups: Sequence[Sequence[int]]
     """
     order = torch.tensor([t for group in groups for t in group], device=x.device)
     targets = x.t().index_select(0, order).split([len(group) for group in groups])
-    return torch.cat([_Nats.apply(each.float(), own) for each, own in zip(logits, targets, strict=True)])
+    apply: Any = _Nats.apply  # torch does not say what it takes
+    return torch.cat([apply(each.float(), own) for each, own in zip(logits, targets, strict=True)])
 
 
 class _Nats(torch.autograd.Function):

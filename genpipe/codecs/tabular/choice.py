@@ -81,7 +81,7 @@ class Choice(Learnt):
             codes = pc.index_in(column.cast(pa.int8()), self.known.cast(pa.int8()))
         else:
             codes = pc.index_in(column, self.known)
-        out = codes.fill_null(self.unseen).to_numpy(zero_copy_only=False).astype(np.int32)
+        out: np.ndarray = codes.fill_null(self.unseen).to_numpy(zero_copy_only=False).astype(np.int32)
         if self.missing and column.null_count:
             out[column.is_null().to_numpy(zero_copy_only=False)] = self.vocabulary - 1
         return out

@@ -202,7 +202,8 @@ class TabularCodec(Codec):
             for column in self.learnt:
                 if column.field.name == tied.field.name:
                     held.append(column.legal(tied.reduce(columns)[column.field.name]))
-        return np.all(held, axis=0)
+        found: np.ndarray = np.all(held, axis=0)
+        return found
 
     def known(self, batch: pa.RecordBatch, *, fill: bool) -> np.ndarray:
         """(B, T) tokens that follow from the columns a batch has; FREE where there is none.

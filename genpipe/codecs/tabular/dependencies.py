@@ -56,7 +56,8 @@ def _decided(key: np.ndarray, others: np.ndarray) -> np.ndarray:
     order = np.argsort(key, kind="stable")
     same = np.flatnonzero(np.diff(key[order]) == 0)
     before, after = others[order[same]], others[order[same + 1]]
-    return ~(before != after).any(0)
+    found: np.ndarray = ~(before != after).any(0)
+    return found
 
 
 def merge_dependencies(one: Found, other: Found) -> Found:

@@ -164,7 +164,7 @@ class Lookup:
         if pa.types.is_boolean(keys.type):  # index_in knows no booleans
             keys, known = keys.cast(pa.int8()), known.cast(pa.int8())
         index = pc.index_in(keys, known)
-        out = index.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+        out: np.ndarray = index.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
         if index.null_count and self.sources[0].kind in NUMBERS and len(self.sources) == 1:
             points, there = to_numpy(known)
             order = np.flatnonzero(there)[np.argsort(points[there], kind="stable")]
@@ -194,13 +194,15 @@ class Lookup:
     def holds(self, columns: Columns) -> np.ndarray:
         """(B,) whether each row has the partner that would be looked up."""
         made = self.restore(columns)
-        return np.all([_same(columns[name], values) for name, values in made.items()], axis=0)
+        found: np.ndarray = np.all([_same(columns[name], values) for name, values in made.items()], axis=0)
+        return found
 
 
 def _same(one: pa.Array, other: pa.Array) -> np.ndarray:
     equal = pc.fill_null(pc.equal(one, other), False)
     both = pc.and_(pc.is_null(one), pc.is_null(other))
-    return pc.or_(equal, both).to_numpy(zero_copy_only=False)
+    found: np.ndarray = pc.or_(equal, both).to_numpy(zero_copy_only=False)
+    return found
 
 
 def fit_lookup(

@@ -158,4 +158,5 @@ class Offset:
             fine = np.isclose(values, base, rtol=1e-9, atol=1e-9)
         else:
             fine = self._settled(values) == self._settled(base)
-        return fine | ~(has & there)
+        found: np.ndarray = fine | ~(has & there)
+        return found

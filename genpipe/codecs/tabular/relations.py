@@ -133,7 +133,10 @@ class Relations:
         spoken |= {n for k in self.lookups for n in (k.field.name, *(s.name for s in k.sources))}
         if not spoken <= set(batch.schema.names):
             return np.zeros(batch.num_rows, dtype=bool)
-        return np.all([np.ones(batch.num_rows, bool), *(_there(batch.column(n)) for n in spoken)], axis=0)
+        found: np.ndarray = np.all(
+            [np.ones(batch.num_rows, bool), *(_there(batch.column(n)) for n in spoken)], axis=0
+        )
+        return found
 
     def restore(self, columns: Columns) -> Columns:
         # twice: a lookup may put its source right after another has looked there
@@ -257,7 +260,8 @@ class Relations:
 
 
 def _there(column: pa.Array) -> np.ndarray:
-    return column.is_valid().to_numpy(zero_copy_only=False)
+    found: np.ndarray = column.is_valid().to_numpy(zero_copy_only=False)
+    return found
 
 
 def _extremes(column: Column) -> tuple[Any, Any] | None:

@@ -17,7 +17,7 @@ from genpipe.codecs.sketch import EXACT_DISTINCT, Sample, add_counts, combine, h
 from genpipe.codecs.tabular.choice import MOST_CATEGORIES, Counted, make_choice
 from genpipe.codecs.tabular.lookups import plain
 from genpipe.codecs.tabular.numeric import NumberStats, make_scale
-from genpipe.codecs.tabular.relations import RelationStats
+from genpipe.codecs.tabular.relation_stats import RelationStats
 from genpipe.constraints import CHOICES, NUMBERS, SCALARS
 from genpipe.errors import DataError, UsageError
 from genpipe.fields import AnyField
