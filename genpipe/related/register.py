@@ -51,6 +51,6 @@ def register_tables(
         holdout=str(report.lineage["dataset fingerprint"]),
         rescore=rescore,
         terms=terms,
-        code=Path(__file__).with_name("pyfunc_model.py"),
+        code=Path(__file__).with_name("pyfunc_tables.py"),
     )
     return told(registered, progress)

@@ -312,7 +312,7 @@ TABLES = [
 def tables(serving_home: Path, table_bundle: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A registered set of one table."""
     where = tables_of(table_bundle, tmp_path_factory.mktemp("tables"))
-    code = ROOT / "genpipe" / "stages" / "pyfunc_tables.py"
+    code = ROOT / "genpipe" / "related" / "pyfunc_tables.py"
     return str(publish(where, name="tables", metrics={"fidelity": 0.5}, holdout="h", code=code))
 
 

@@ -197,7 +197,7 @@ def test_nothing_stays_with_those_who_ask_the_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from genpipe.registry.package import pack
-    from genpipe.related.pyfunc_model import Generator
+    from genpipe.related.pyfunc_tables import Generator
 
     published = pack(trained.uri, tmp_path_factory.mktemp("published")).folder
 
