@@ -9,6 +9,7 @@ With PREFECT_API_URL set, nothing is started and that server is used.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import secrets
 import socket
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from genpipe.pipeline import PipelineSpec
     from genpipe.related.spec import TablesSpec
 
+log = logging.getLogger("genpipe.flows")
 STARTUP_SECONDS = 90
 PASSWORDS = ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING")
 SERVICES = (
@@ -72,7 +74,6 @@ class Server:
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}/api"
         self.log = settings.logs / "prefect-server.log"
-        self.began = time.monotonic()
         environment = {**os.environ, **SILENCE, **SLIM, "PREFECT_HOME": str(home)}
         environment.pop("PREFECT_API_URL", None)
         # its API tells whole specs, and loopback is open to every user of this machine
@@ -80,31 +81,49 @@ class Server:
         environment |= dict.fromkeys(PASSWORDS, self.password)
         self.lock = open(home / "lock", "w")  # noqa: SIM115 - held as long as this process lives
         self.scratch = Scratch("prefect")
+        self.database = home / "prefect.db"
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             # another run has the database, and SQLite serves one server: this run's history is not kept
-            database = f"sqlite+aiosqlite:///{self.scratch.path}/prefect.db"
-            environment.setdefault("PREFECT_API_DATABASE_CONNECTION_URL", database)
+            self.database = self.scratch.path / "prefect.db"
+        url = f"sqlite+aiosqlite:///{self.database}"
+        self.own = environment.setdefault("PREFECT_API_DATABASE_CONNECTION_URL", url) == url
+        self.command, self.environment = (
+            [sys.executable, "-m", "genpipe.flows.embedded", str(port)],
+            environment,
+        )
+        self._start()
+
+    def _start(self) -> None:
+        self.began = time.monotonic()
         with open(self.log, "ab") as log:
             # its own session: Ctrl-C reaches us alone, and the flow can still record how it ended
             self.child = subprocess.Popen(
-                [sys.executable, "-m", "genpipe.flows.embedded", str(port)],
+                self.command,
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env=environment,
+                env=self.environment,
                 start_new_session=True,
                 cwd=Path(__file__).parents[2],
             )
 
     def wait(self) -> None:
-        while time.monotonic() - self.began < STARTUP_SECONDS and self.child.poll() is None:
-            try:
-                with urlopen(f"{self.url}/health", timeout=2):
-                    return
-            except (URLError, OSError):
-                time.sleep(0.1)
+        """Raises InfrastructureError where it does not answer. One that ends is started again; if it ends
+        again, its database, over which a process may have been killed, is put aside for a new one.
+        """
+        for put_aside in (False, True):
+            if self._answers():
+                return
+            if self.child.poll() is None or not self.own:
+                break
+            if put_aside:
+                self._put_aside()
+            self._start()
+        else:
+            if self._answers():
+                return
         self.stop()
         raise InfrastructureError(
             "PREFECT",
@@ -112,6 +131,22 @@ class Server:
             found="the embedded Prefect server did not start",
             fix="read that log, or set PREFECT_API_URL to a running server",
         )
+
+    def _put_aside(self) -> None:
+        aside = self.database.with_name(f"prefect.db.aside-{time.strftime('%Y%m%dT%H%M%S')}")
+        for end in ("", "-wal", "-shm", "-journal"):
+            with suppress(FileNotFoundError):
+                os.replace(f"{self.database}{end}", f"{aside}{end}")
+        log.warning("%s could not be served; it is now %s", self.database, aside.name)
+
+    def _answers(self) -> bool:
+        while time.monotonic() - self.began < STARTUP_SECONDS and self.child.poll() is None:
+            try:
+                with urlopen(f"{self.url}/health", timeout=2):
+                    return True
+            except (URLError, OSError):
+                time.sleep(0.1)
+        return False
 
     def stop(self) -> None:
         if self.child.stdin:

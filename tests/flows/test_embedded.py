@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -55,6 +57,21 @@ def test_a_server_that_cannot_start_says_where_to_look(home: Path, monkeypatch: 
     server = Server(read_settings())
     with pytest.raises(InfrastructureError, match=r"prefect-server\.log.*did not start; read that log"):
         server.wait()
+
+
+def test_a_database_that_a_process_was_killed_over_is_put_aside(home: Path) -> None:
+    folder = home / "prefect"
+    folder.mkdir(parents=True)
+    with closing(sqlite3.connect(folder / "prefect.db")) as database:  # tables, and no word of their version
+        database.execute("CREATE TABLE flow (id)")
+    server = Server(read_settings())
+    try:
+        server.wait()
+        (aside,) = folder.glob("prefect.db.aside-*")
+        with closing(sqlite3.connect(aside)) as kept:
+            assert kept.execute("SELECT count(*) FROM flow").fetchone() == (0,)
+    finally:
+        server.stop()
 
 
 def test_it_answers(api: Path) -> None:
