@@ -15,17 +15,16 @@ import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import fsspec
 
 from genpipe.errors import ConflictError, DataError, InfrastructureError, UsageError, refuse_keys
+from genpipe.remote import answering, s3, unreachable
 from genpipe.settings import make_folder
 
 SCHEMES = ("file", "s3")
-MAX_ATTEMPTS = 7  # with growing pauses: a server may be away for some 25 seconds
 NAME, RESERVED = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}"), ("latest", "con", "nul")
 
 
@@ -63,49 +62,17 @@ def scheme_of(uri: str) -> str:
     return scheme
 
 
-def filesystem(uri: str) -> fsspec.AbstractFileSystem:
-    """The fsspec file system of a URI. S3 takes AWS_* variables; timeouts are explicit and short."""
+def filesystem(uri: str) -> Any:
+    """The fsspec file system of a URI. S3 takes AWS_* variables, and its operations have deadlines."""
     scheme = scheme_of(uri)
     if scheme == "file":
         return fsspec.filesystem("file")
-    return _s3(os.environ.get("AWS_ENDPOINT_URL"), os.environ.get("AWS_ACCESS_KEY_ID"), os.getpid())
-
-
-@lru_cache(maxsize=4)
-def _s3(endpoint: str | None, key: str | None, pid: int) -> fsspec.AbstractFileSystem:
-    import s3fs
-
-    return s3fs.S3FileSystem(
-        endpoint_url=endpoint,
-        use_listings_cache=False,  # what another worker committed a moment ago must be visible
-        skip_instance_cache=True,
-        config_kwargs={
-            "connect_timeout": 5,
-            "read_timeout": 60,
-            "retries": {"max_attempts": MAX_ATTEMPTS, "mode": "standard"},
-        },
-    )
+    return s3(os.environ.get("AWS_ENDPOINT_URL"), os.environ.get("AWS_ACCESS_KEY_ID"), os.getpid())
 
 
 def path_of(uri: str) -> str:
     """The path the file system of `uri` understands."""
     return uri.split("://", 1)[1] if "://" in uri else uri
-
-
-@contextmanager
-def answering(uri: str) -> Iterator[None]:
-    """A store that does not answer, or refuses, is an InfrastructureError; absence and presence pass."""
-    try:
-        yield
-    except (FileNotFoundError, FileExistsError):
-        raise
-    except OSError as error:
-        raise unreachable(uri, error) from error
-    except Exception as error:
-        # s3fs lets its client's own errors through, and those are no OSError
-        if type(error).__module__.split(".")[0] not in ("botocore", "aiobotocore", "aiohttp"):
-            raise
-        raise unreachable(uri, error) from error
 
 
 def read_bytes(uri: str) -> bytes:
@@ -255,11 +222,10 @@ def listing(uri: str) -> dict[str, float]:
     """
     fs, root = filesystem(uri), path_of(uri).rstrip("/")
     try:
-        found = fs.find(root, detail=True)
+        with answering(uri):
+            found = fs.find(root, detail=True)
     except FileNotFoundError:
         return {}
-    except OSError as error:
-        raise unreachable(uri, error) from error
     written = {  # a folder of which all was removed is still listed by some servers
         name: info.get("mtime", info.get("LastModified"))
         for name, info in found.items()
@@ -275,16 +241,6 @@ def remove(uri: str) -> None:
     """Delete an object or a tree that no manifest names."""
     with answering(uri), suppress(FileNotFoundError):
         filesystem(uri).rm(path_of(uri), recursive=True)
-
-
-def unreachable(uri: str, error: Exception) -> InfrastructureError:
-    return InfrastructureError(
-        "STORE",
-        where=uri,
-        found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no answer'}",
-        expected="a store that answers, exists and may be written",
-        fix="check the path or bucket, AWS_ENDPOINT_URL and the keys, then run the same command again",
-    )
 
 
 def canonical(value: Any) -> bytes:

@@ -35,7 +35,7 @@ LAYERS: list[set[str]] = [
         "keys",
         "yaml_file",
     },
-    {"store", "dataset", "parts", "media"},
+    {"store", "remote", "dataset", "parts", "media"},
     {"sources", "codecs"},
     {"draws", "batch", "objectives", "networks", "evaluation"},
     {"families"},
@@ -54,7 +54,7 @@ EARLIER = {f"genpipe/stages/{name}.py" for name in ("generate_tables", "sample_t
 # single modules of one layer that are one topic in several files; packages stay apart
 SAME_TOPIC = [
     LAYERS[0],
-    {"store", "dataset", "parts"},
+    {"store", "remote", "dataset", "parts"},
     {"draws", "batch", "networks"},
     {"draws", "batch", "objectives"},
     {"recipe", "recipes", "search_space", "bundle", "pipeline"},

@@ -213,23 +213,23 @@ def regular(path: str, info: os.stat_result | None = None) -> None:
 
 
 def _remote(uri: str, root: str) -> File:
-    info = store.filesystem(uri).info(store.path_of(uri))
+    with store.answering(uri):
+        info = store.filesystem(uri).info(store.path_of(uri))
     return File(uri, int(info["size"]), str(info.get("ETag", "")).strip('"'), root)
 
 
 def _list_remote(item: str) -> list[File]:
     fs, path = store.filesystem(item), store.path_of(item)
     try:
-        if globbing.has_magic(path):
-            found, root = fs.glob(path, detail=True), "s3://" + "/".join(_plain_parts(path.split("/")))
-        elif fs.isfile(path):
-            return [_remote(item, "")]
-        else:
-            found, root = fs.find(path, detail=True), item.rstrip("/")
+        with store.answering(item):
+            if globbing.has_magic(path):
+                found, root = fs.glob(path, detail=True), "s3://" + "/".join(_plain_parts(path.split("/")))
+            elif fs.isfile(path):
+                return [_remote(item, "")]
+            else:
+                found, root = fs.find(path, detail=True), item.rstrip("/")
     except FileNotFoundError:
         found, root = {}, ""
-    except OSError as error:
-        raise store.unreachable(item, error) from error
     entries: list[dict[str, Any]] = [info for info in found.values() if info["type"] == "file"]
     if not entries:
         raise DataError(
@@ -260,9 +260,7 @@ def open_stream(file: File) -> pa.NativeFile:
             regular(file.uri)  # what was a file when it was listed may be a pipe by now
             raw: Any = pa.OSFile(file.uri, "rb")
         else:
-            raw = pa.PythonFile(
-                store.filesystem(file.uri).open(store.path_of(file.uri), "rb", block_size=8 * 2**20), mode="r"
-            )
+            raw = pa.PythonFile(store.filesystem(file.uri).open(store.path_of(file.uri)), mode="r")
     except FileNotFoundError:
         raise DataError("MISSING", where=file.uri, found="the file is gone", fix="ingest again") from None
     except PermissionError:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import genpipe
-from genpipe import store
+from genpipe import remote, store
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError, InfrastructureError
 from genpipe.progress import Event
@@ -183,8 +183,8 @@ def test_a_store_that_is_away_is_one_clear_line(
 ) -> None:
     for name, value in {**s3_address, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(store, "MAX_ATTEMPTS", 3)
-    store._s3.cache_clear()
+    monkeypatch.setattr(remote, "MAX_ATTEMPTS", 3)
+    remote.s3.cache_clear()
     began = time.monotonic()
     with pytest.raises(InfrastructureError, match=r"s3://lake/away.*AWS_ENDPOINT_URL and the keys") as caught:
         generate(table_bundle, rows=10, output="s3://lake/away")

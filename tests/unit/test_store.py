@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from genpipe import store
+from genpipe import remote, store
 from genpipe.errors import ConflictError, InfrastructureError, UsageError
 
 
@@ -88,8 +88,8 @@ def test_wrong_keys_are_one_clear_line(s3_store: str, monkeypatch: pytest.Monkey
 def test_a_server_that_does_not_answer_is_given_up(s3_address: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {**s3_address, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(store, "MAX_ATTEMPTS", 2)
-    store._s3.cache_clear()
+    monkeypatch.setattr(remote, "MAX_ATTEMPTS", 2)
+    remote.s3.cache_clear()
     began = time.monotonic()
     with pytest.raises(InfrastructureError, match=r"Could not connect to the endpoint.*AWS_ENDPOINT_URL"):
         store.exists("s3://lake/x")

@@ -138,9 +138,9 @@ def _frames(
             regular(file.uri)
             asked: dict[str, Any] = request | {"path": file.uri}
         else:
-            remote = store.filesystem(file.uri).open(store.path_of(file.uri), "rb")
+            remote = store.filesystem(file.uri).open(store.path_of(file.uri))
             stack.callback(remote.close)
-            asked = request | {"size": remote.size}
+            asked = request | {"size": remote.raw.size()}
         _tell(child, json.dumps(asked).encode() + b"\n")
         while True:
             head = child.stdout.read(HEAD.size)
