@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS: list[set[str]] = [
     {
         "redaction",
+        "entries",
         "errors",
         "private",
         "settings",
@@ -33,7 +34,7 @@ LAYERS: list[set[str]] = [
     {"store", "dataset", "parts", "sources", "codecs"},
     {"batch", "objectives", "networks", "evaluation"},
     {"families"},
-    {"recipe", "recipes", "search_space", "bundle", "pipeline"},
+    {"recipe", "recipes", "ranges", "search_space", "bundle", "pipeline"},
     {"training", "related"},
     {"registry"},
     {"stages"},

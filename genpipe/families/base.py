@@ -11,12 +11,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from genpipe.batch import Batch, Draws
 from genpipe.spec import FREE, TensorSpec
 
 Nets = Mapping[str, nn.Module]
+
+
+class FamilyConfig(BaseModel):
+    """Subclasses set `family: Literal["x"] = "x"`, the key of FAMILIES, and add what a user may set, with
+    search ranges beside it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    family: str
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,17 @@ In tables, choices are Gumbel-softmax draws while training and exact draws when 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from genpipe.batch import Batch, Draws, one_hot
+from genpipe.entries import NameIn
 from genpipe.errors import UsageError
 from genpipe.families import calibrate
-from genpipe.families.base import Nets, Phase
+from genpipe.families.base import FamilyConfig, Nets, Phase
 from genpipe.networks import AnyNetwork, build_network
 from genpipe.networks.head import Head, gumbel
 from genpipe.networks.mlp import MLPConfig
@@ -26,7 +27,7 @@ from genpipe.objectives import ADVERSARIAL, PENALTIES
 from genpipe.spec import TensorSpec
 
 
-class GANConfig(BaseModel):
+class GANConfig(FamilyConfig):
     """temperature: of the Gumbel-softmax of a table's choices; small = nearly one-hot.
 
     critic_steps: critic updates a generator update. penalty_every: steps between two penalties.
@@ -34,17 +35,9 @@ class GANConfig(BaseModel):
     arXiv:1712.04086); each worker's rows of a batch must be a multiple of it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     family: Literal["gan"] = "gan"
-    adversarial: Literal["bce", "non_saturating", "least_squares", "hinge", "wasserstein"] = Field(
-        default="non_saturating",
-        json_schema_extra={
-            "search": {"choices": ["bce", "non_saturating", "least_squares", "hinge", "wasserstein"]}
-        },
-    )
-    penalty: Literal["none", "gradient_penalty", "r1"] = Field(
-        default="r1", json_schema_extra={"search": {"choices": ["gradient_penalty", "r1"]}}
-    )
+    adversarial: Annotated[str, NameIn(ADVERSARIAL)] = "non_saturating"
+    penalty: Annotated[str, NameIn(PENALTIES, "none")] = "r1"
     penalty_weight: float = Field(
         default=1.0, gt=0, le=1e6, json_schema_extra={"search": {"low": 0.1, "high": 10.0, "log": True}}
     )
@@ -58,8 +51,11 @@ class GANConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> GANConfig:
-        if self.adversarial == "wasserstein" and self.penalty == "none":
-            raise ValueError("adversarial 'wasserstein' needs a penalty: 'gradient_penalty' (or 'r1')")
+        loss = ADVERSARIAL[self.adversarial]
+        if loss.needs_penalty and self.penalty == "none":
+            first = loss.settings["penalty"]
+            others = " or ".join(repr(name) for name in PENALTIES if name != first)
+            raise ValueError(f"adversarial {self.adversarial!r} needs a penalty: {first!r} (or {others})")
         return self
 
 

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from genpipe.batch import Batch, Draws, cumulated, one_hot
 from genpipe.errors import QualityError
-from genpipe.families.base import Nets, Phase, barred
+from genpipe.families.base import FamilyConfig, Nets, Phase, barred
 from genpipe.families.calibrate import shift_to
 from genpipe.networks import AnyNetwork, build_network
 from genpipe.networks.base import form
@@ -32,10 +32,9 @@ LEVELS = 2**14  # of expected tokens: as fine as their ranks
 RANDOM_ORDERS = 0.5  # of the steps of a network that learns any order; the others keep the columns' own
 
 
-class SequenceConfig(BaseModel):
+class SequenceConfig(FamilyConfig):
     """temperature: of sampling; 1 draws from the learnt distribution, less is safer and less varied."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     family: Literal["sequence"] = "sequence"
     temperature: float = Field(default=1.0, gt=0, le=100)
     model: AnyNetwork = RecurrentConfig()

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from genpipe.batch import Batch, Draws, one_hot
 from genpipe.families import calibrate
-from genpipe.families.base import Nets, Phase
+from genpipe.families.base import FamilyConfig, Nets, Phase
 from genpipe.networks import AnyNetwork, build_network
 from genpipe.networks.head import Head, gumbel
 from genpipe.networks.mlp import MLPConfig
@@ -24,10 +24,9 @@ from genpipe.objectives import elbo, likelihood
 from genpipe.spec import TensorSpec
 
 
-class VAEConfig(BaseModel):
+class VAEConfig(FamilyConfig):
     """beta: weight of the KL term. likelihood: of values; bernoulli is for images between black and white."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     family: Literal["vae"] = "vae"
     beta: float = Field(
         default=1.0, gt=0, le=1e6, json_schema_extra={"search": {"low": 0.2, "high": 2.0, "log": True}}

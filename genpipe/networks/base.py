@@ -33,9 +33,12 @@ FORMS: tuple[str, ...] = ("vector", "grid", "sequence", "tokens", "columns")
 
 
 class NetworkConfig(BaseModel):
-    """Subclasses add `network: Literal["..."]`, their sizes within limits, and search ranges beside them."""
+    """Subclasses set `network: Literal["x"] = "x"`, the key of NETWORKS, and add their sizes within limits,
+    with search ranges beside them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    network: str
 
     def held(self, spec: TensorSpec, rows: int) -> int:
         """How many numbers, about, sampling so many rows holds at once beside what it is given and makes."""

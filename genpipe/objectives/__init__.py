@@ -22,7 +22,12 @@ ADVERSARIAL: dict[str, Adversarial] = {
     "non_saturating": Adversarial(bce_critic, non_saturating_generator),
     "least_squares": Adversarial(least_squares_critic, least_squares_generator),
     "hinge": Adversarial(hinge_critic, raise_scores),
-    "wasserstein": Adversarial(wasserstein_critic, raise_scores),
+    "wasserstein": Adversarial(
+        wasserstein_critic,
+        raise_scores,
+        needs_penalty=True,  # its scores are a distance only under a critic of slope 1
+        settings={"penalty": "gradient_penalty", "penalty_weight": 10.0, "penalty_every": 1},  # of WGAN-GP
+    ),
 }
 PENALTIES = {"gradient_penalty": gradient_penalty, "r1": r1}
 

@@ -14,18 +14,30 @@ mean over its rows, so averaging over equal shards of a batch gives the loss of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
 
-class Adversarial(NamedTuple):
-    """critic(real_scores, fake_scores) and generator(fake_scores), both to be minimised."""
+@dataclass(frozen=True)
+class Adversarial:
+    """critic(real_scores, fake_scores) and generator(fake_scores), both to be minimised.
+
+    needs_penalty: it means nothing unless a penalty bounds the critic's slope.
+    settings: what a search sets together with this loss: a field of GANConfig -> its value in the paper.
+    """
 
     critic: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor], Tensor]
+    needs_penalty: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.needs_penalty and "penalty" not in self.settings:
+            raise ValueError("a loss that needs a penalty must name one in its settings")
 
 
 def bce_critic(real: Tensor, fake: Tensor) -> Tensor:
