@@ -113,11 +113,7 @@ class GAN:
     def loss(self, phase: str, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
         condition = one_hot(batch.condition, self.spec.conditions)
         if phase == "generator":
-            return {
-                "generator": self.adversarial.generator(
-                    nets["critic"](*self._packs(self._fake(nets, condition, rng), condition))
-                )
-            }
+            return {"generator": self._generator_loss(nets, batch.x, condition, rng)}
         with torch.no_grad():
             fake, _ = self._packs(self._fake(nets, condition, rng), condition)
         real, condition = self._packs(batch.x, condition)
@@ -127,6 +123,14 @@ class GAN:
         if phase == "penalty" or self.config.penalty_every == 1:
             terms |= self._penalty(nets, real, fake, condition, rng)
         return terms
+
+    def _generator_loss(self, nets: Nets, real: Tensor, condition: Tensor, rng: Draws) -> Tensor:
+        fake = nets["critic"](*self._packs(self._fake(nets, condition, rng), condition))
+        if not self.adversarial.sees_real:
+            return self.adversarial.generator(fake)
+        with torch.no_grad():  # nothing the generator could change
+            scores = nets["critic"](*self._packs(real, condition))
+        return self.adversarial.generator(scores, fake)
 
     def _packs(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """The critic's two inputs, `pack` rows at once."""

@@ -13,9 +13,11 @@ from genpipe.objectives.adversarial import (
     minimax_generator,
     non_saturating_generator,
     raise_scores,
+    relativistic_critic,
+    relativistic_generator,
     wasserstein_critic,
 )
-from genpipe.objectives.penalties import gradient_penalty, r1
+from genpipe.objectives.penalties import Penalty, gradient_penalty, r1, r1_r2
 
 ADVERSARIAL: dict[str, Adversarial] = {
     "bce": Adversarial(bce_critic, minimax_generator),
@@ -28,7 +30,12 @@ ADVERSARIAL: dict[str, Adversarial] = {
         needs_penalty=True,  # its scores are a distance only under a critic of slope 1
         settings={"penalty": "gradient_penalty", "penalty_weight": 10.0, "penalty_every": 1},  # of WGAN-GP
     ),
+    "relativistic": Adversarial(
+        relativistic_critic,
+        relativistic_generator,
+        settings={"penalty": "r1_r2"},  # of R3GAN: with one side's slope alone it need not converge
+    ),
 }
-PENALTIES = {"gradient_penalty": gradient_penalty, "r1": r1}
+PENALTIES: dict[str, Penalty] = {"gradient_penalty": gradient_penalty, "r1": r1, "r1_r2": r1_r2}
 
 __all__ = ["ADVERSARIAL", "PENALTIES", "Adversarial"]

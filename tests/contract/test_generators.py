@@ -206,6 +206,7 @@ def games() -> Iterator[Any]:
                         options = [{"adversarial": a, "penalty": "r1"} for a in ADVERSARIAL] + options
                         options += [
                             {"penalty": "none"},
+                            {"adversarial": "relativistic", "penalty": "r1_r2"},
                             {"penalty": "gradient_penalty", "penalty_every": 2, "critic_steps": 2},
                         ]
                 if name == "vae" and spec.layout == "grid":
