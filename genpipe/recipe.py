@@ -81,6 +81,11 @@ class Recipe(BaseModel):
     training: Training = Training()
     codec: CodecConfig = CodecConfig()
 
+    @property
+    def form(self) -> str:
+        """The form of the tensors it learns from (networks/base.py)."""
+        return CODECS[self.kind].form(self.layout)
+
 
 MANY = 16_000  # training rows from which nothing is made stronger
 # times as large leaves, as much smoothing and as strong a decay, at most
@@ -165,15 +170,10 @@ def make_family(recipe: Recipe, spec: TensorSpec) -> Family:
     return FAMILIES[recipe.family.family](recipe.family, spec)
 
 
-def tensor_form(kind: str, layout: str) -> str:
-    """What `networks.base.form` will say of this kind's tensors, known before there are any."""
-    return "columns" if kind == "tabular" and layout == "tokens" else layout
-
-
 def layouts(kind: str, family: str) -> tuple[str, ...]:
     """Layouts in which this family can learn this kind of data, the codec's favourite first."""
     accepts = FAMILIES[family].accepts
-    return tuple(name for name in CODECS[kind].layouts if tensor_form(kind, name) in accepts)
+    return tuple(name for name in CODECS[kind].layouts if CODECS[kind].form(name) in accepts)
 
 
 def check_parts(recipe: Recipe) -> None:
@@ -196,8 +196,8 @@ def check_parts(recipe: Recipe) -> None:
             expected=" or ".join(allowed),
         )
     for field, role in FAMILIES[family].network_roles.items():
-        config, form = getattr(recipe.family, field), tensor_form(recipe.kind, recipe.layout)
-        check_network(config, role, form, where=f"family.{field}.network")
+        config = getattr(recipe.family, field)
+        check_network(config, role, recipe.form, where=f"family.{field}.network")
 
 
 def check(recipe: Recipe, schema: Schema) -> None:

@@ -23,7 +23,7 @@ from genpipe.errors import UsageError, closest, unknown
 from genpipe.networks import NETWORKS, fitting
 from genpipe.objectives import ADVERSARIAL
 from genpipe.ranges import Range
-from genpipe.recipe import FAMILIES, Recipe, tensor_form
+from genpipe.recipe import FAMILIES, Recipe
 from genpipe.recipes import parse_recipe, recipes_for
 
 
@@ -38,7 +38,7 @@ class Parameter:
 
 def _network_choice(recipe: Recipe, role_field: str) -> Parameter:
     role = FAMILIES[recipe.family.family].network_roles[role_field]
-    among = fitting(role, tensor_form(recipe.kind, recipe.layout))
+    among = fitting(role, recipe.form)
     value = getattr(recipe.family, role_field).network
     # the starting recipes of the sequence family are told apart by their network: there it varies by recipe
     declared = Range(among) if len(among) > 1 and role != "model" else None
@@ -83,7 +83,7 @@ def _implied(recipe: Recipe, name: str, point: Mapping[str, Any]) -> Any:
     roles = FAMILIES[recipe.family.family].network_roles
     first = f"family.{next(iter(roles), '')}.network"
     if name.endswith(".network") and name != first and first in point:  # both sides of a game are built alike
-        alike = point[first] in fitting(roles[name.split(".")[1]], tensor_form(recipe.kind, recipe.layout))
+        alike = point[first] in fitting(roles[name.split(".")[1]], recipe.form)
         return point[first] if alike else None
     return None
 
@@ -188,7 +188,7 @@ def space(
 def _every_parameter(recipe: Recipe) -> dict[str, Parameter]:
     """Parameters of a recipe with each of the networks that fit."""
     found = {p.name: p for p in _parameters(recipe, {})}
-    form = tensor_form(recipe.kind, recipe.layout)
+    form = recipe.form
     for field, role in FAMILIES[recipe.family.family].network_roles.items():
         for network in fitting(role, form):
             found |= {p.name: p for p in _parameters(recipe, {f"family.{field}.network": network})}
@@ -229,7 +229,7 @@ def _refusal(recipe: Recipe, name: str, value: Any) -> UsageError | None:
     points = [point]
     role = FAMILIES[recipe.family.family].network_roles.get(part[1])
     if role and part[-1] != "network":
-        networks = fitting(role, tensor_form(recipe.kind, recipe.layout))
+        networks = fitting(role, recipe.form)
         owners = [n for n in networks if part[-1] in NETWORKS[n].Config.model_fields]
         points = [{f"family.{part[1]}.network": n, **point} for n in owners]
     errors = []

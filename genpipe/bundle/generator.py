@@ -28,14 +28,13 @@ from genpipe.codecs.base import Codec
 from genpipe.codecs.stored import UNREADABLE
 from genpipe.documents import first_line, parse_json
 from genpipe.errors import DataError, QualityError, UsageError
-from genpipe.recipe import Recipe, check, make_family
+from genpipe.recipe import FAMILIES, Recipe, check, make_family
 from genpipe.schema import Schema
 from genpipe.seeds import numpy_rng
 
 BLOCK_VALUES = 2**18  # in one block: enough to keep a core busy, few enough to hold several
 BLOCK_ROWS = {"text": 128, "tabular": 16384}
 FEWEST_ROWS = 256  # of a table's block
-WARMED = ("sequence", "trees")  # families that sample at a temperature
 MAX_DRAWS = 100  # blocks drawn to fill one block of tested rows: 1 % of them or more must fit
 FIRST_DRAWS = 10  # after so many it is seen whether that can be: a fourth of what is needed by then is there
 
@@ -245,12 +244,13 @@ def warmed(recipe: Recipe, temperature: float | None) -> Recipe:
     """The recipe at another temperature of sampling."""
     if temperature is None:
         return recipe
-    if recipe.family.family not in WARMED or not 0 < temperature <= 100:
+    able = [name for name, family in FAMILIES.items() if family.has_temperature]
+    if recipe.family.family not in able or not 0 < temperature <= 100:
         raise UsageError(
             "TEMPERATURE",
             where="temperature",
             found=f"{temperature} for a generator of family {recipe.family.family}",
-            expected="a number above 0, for the families " + " and ".join(WARMED),
+            expected="a number above 0, for the families " + " and ".join(able),
         )
     family = recipe.family.model_copy(update={"temperature": temperature})
     return recipe.model_copy(update={"family": family})

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from genpipe.bundle.folder import read_document
 from genpipe.bundle.generator import Bundle
-from genpipe.codecs.base import Codec
+from genpipe.codecs.base import Codec, ColumnCodec
 from genpipe.codecs.columns import Fixed
 from genpipe.codecs.holders import Holders, entities, hash_values
 from genpipe.codecs.lookups import from_plain, plain, together
@@ -23,7 +23,6 @@ from genpipe.codecs.numeric import Scale
 from genpipe.codecs.scale import Axis, Score
 from genpipe.codecs.series import SeriesCodec, channel_values
 from genpipe.codecs.sketch import hash_column, hash_rows, to_numpy
-from genpipe.codecs.tabular import TabularCodec
 from genpipe.codecs.text import TextCodec, text_points
 from genpipe.dataset import Dataset
 from genpipe.errors import PrivacyError
@@ -67,7 +66,7 @@ def few_held(bundle: Bundle, dataset: Dataset, k: int) -> dict[tuple[str, str], 
         if who is None:
             who = np.arange(rows, rows + batch.num_rows).astype(np.uint64)
         rows += batch.num_rows
-        seen = codec.relations.reduce(batch) if isinstance(codec, TabularCodec) else batch
+        seen = codec.relations.reduce(batch) if isinstance(codec, ColumnCodec) else batch
         for claim in claims:
             claim.see(seen, who)
     found: dict[tuple[str, str], int] = {}
@@ -163,7 +162,7 @@ def _words(bundle: Bundle, k: int) -> Iterator[_Words]:
     reasons = [f.reason for f in schema.fields]
     texts = set(_texts([codec, *metrics.values(), origin, reasons])) - STRUCTURE - set(schema.names)
     fields = [f for f in schema.fields if f.arrow() == pa.string()]
-    if isinstance(bundle.codec, TabularCodec):
+    if isinstance(bundle.codec, ColumnCodec):
         fields += [t.field for t in bundle.codec.relations.tied]
     for field in fields:
         public = {*(getattr(field, "values", None) or ()), bundle.recipe.codec.label}
@@ -185,7 +184,7 @@ def _texts(document: Any) -> Iterator[str]:
 
 
 def _pairs(codec: Codec, k: int) -> Iterator[_Pairs]:
-    for lookup in codec.relations.lookups if isinstance(codec, TabularCodec) else ():
+    for lookup in codec.relations.lookups if isinstance(codec, ColumnCodec) else ():
         keys, partners = zip(*lookup.pairs, strict=True)
         one = len(lookup.sources) == 1
         key = plain(from_plain(list(keys), lookup.sources[0])) if one else pa.array(keys, pa.string())
@@ -202,7 +201,7 @@ def _marks(codec: Codec, k: int) -> Iterator[_Marks]:
             places = _Places(channel.axis, series=True)
             yield _Marks(channel.field.name, places, _ends(channel.axis), k)
             yield _Marks(channel.field.name, places, _knots(channel.axis, channel.score), k)
-    for column in codec.columns if isinstance(codec, TabularCodec) else ():
+    for column in codec.columns if isinstance(codec, ColumnCodec) else ():
         name = column.field.name
         if isinstance(column, Fixed) and isinstance(column.value, int | float):
             yield _Marks(name, _storage, [(column.value, column.value)], k)

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from genpipe.batch import Draws, cumulated
-from genpipe.codecs.base import Codec
+from genpipe.codecs.base import Codec, ColumnCodec
 from genpipe.codecs.conditions import ConditionTable
-from genpipe.codecs.tabular import TabularCodec
 from genpipe.errors import UsageError
 from genpipe.families.base import Family, Knowing, Nets
 from genpipe.spec import FREE
@@ -25,9 +24,9 @@ from genpipe.spec import FREE
 CHUNK = 8192  # rows given to a network at a time
 
 
-def knowing(family: Family, codec: Codec) -> tuple[Knowing, TabularCodec]:
+def knowing(family: Family, codec: Codec) -> tuple[Knowing, ColumnCodec]:
     """Both, if they are of the kind that can be given some of a row."""
-    if isinstance(family, Knowing) and isinstance(codec, TabularCodec):
+    if isinstance(family, Knowing) and isinstance(codec, ColumnCodec):
         return family, codec
     raise UsageError(
         "KNOWN",

@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,10 @@ from genpipe.codecs.sketch import add_counts, hash_rows
 from genpipe.errors import DataError, UsageError
 from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
+
+if TYPE_CHECKING:
+    from genpipe.codecs.columns import Column, Learnt
+    from genpipe.codecs.relations import Relations
 
 Arrays = dict[str, np.ndarray]
 VERSION = 3  # of codec.json and of what fits it; raise it where the same request is no longer the same codec
@@ -123,6 +127,11 @@ class Codec(ABC):
     @abstractmethod
     def decode(self, arrays: Arrays, layout: str, rng: np.random.Generator) -> pa.RecordBatch: ...
 
+    @classmethod
+    def form(cls, layout: str) -> str:
+        """`networks.base.form` of the tensors in this layout, known before there are any."""
+        return layout
+
     def identify(self, batch: pa.RecordBatch, start: int, seed: int) -> pa.RecordBatch:
         """Rows start, start + 1, .. of the stream `seed` names, with identifiers that no other row has."""
         return identify(self.schema, batch, start, seed)
@@ -154,6 +163,36 @@ class Codec(ABC):
 
     def draw_conditions(self, rows: int, rng: np.random.Generator) -> np.ndarray:
         return self.conditions.draw(rows, rng)
+
+
+class ColumnCodec(Codec):
+    """A codec that learns a record column by column, so that some of it may be given and the rest be made.
+
+    columns: all, in order; learnt: those that take positions. relations: what holds between them.
+    """
+
+    columns: tuple[Column, ...]
+    learnt: tuple[Learnt, ...]
+    relations: Relations
+
+    @property
+    @abstractmethod
+    def positions(self) -> list[tuple[Learnt, int, int]]:
+        """(column, first, last + 1) of each learnt column's positions as tokens."""
+
+    @abstractmethod
+    def known(self, batch: pa.RecordBatch, *, fill: bool) -> np.ndarray:
+        """(B, T) tokens that follow from the columns a batch has; FREE where there is none."""
+
+    @abstractmethod
+    def holds(self, batch: pa.RecordBatch) -> np.ndarray:
+        """(B,) whether each row of the schema holds its constraints and dependencies."""
+
+    @abstractmethod
+    def decode(
+        self, arrays: Arrays, layout: str, rng: np.random.Generator, given: pa.RecordBatch | None = None
+    ) -> pa.RecordBatch:
+        """given: values of some columns that stay as they are; what follows from them is made from them."""
 
 
 def check_version(kind: str, data: dict[str, Any]) -> None:

@@ -31,6 +31,7 @@ class GANConfig(FamilyConfig):
     """temperature: of the Gumbel-softmax of a table's choices; small = nearly one-hot.
 
     critic_steps: critic updates a generator update. penalty_every: steps between two penalties.
+    critic_rate: factor of the critic's learning rate (two time scales, Heusel et al. 2017).
     pack: rows the critic sees at once, which shows it samples that are all alike (PacGAN, Lin et al. 2018,
     arXiv:1712.04086); each worker's rows of a batch must be a multiple of it.
     """
@@ -43,6 +44,8 @@ class GANConfig(FamilyConfig):
     )
     penalty_every: int = Field(default=1, ge=1, le=1_000_000)
     critic_steps: int = Field(default=1, ge=1, le=1000)
+    # left out where it changes nothing, so that the recipe, and each id made of it, is as it was before
+    critic_rate: float = Field(default=1.0, gt=0, le=1000, exclude_if=lambda rate: rate == 1.0)
     latent: int = Field(default=64, ge=1, le=16_384, json_schema_extra={"search": {"choices": [32, 64, 128]}})
     temperature: float = Field(default=0.5, gt=0, le=100)
     pack: int = Field(default=1, ge=1, le=128)
@@ -89,6 +92,9 @@ class GAN:
     network_roles: ClassVar[Mapping[str, str]] = {"generator": "generator", "critic": "critic"}
     roles: ClassVar[tuple[str, ...]] = ("generator", "critic")
     sample_roles: ClassVar[tuple[str, ...]] = ("generator",)
+    publishes: ClassVar[tuple[str, ...]] = ("generator",)
+    metrics: ClassVar[tuple[str, ...]] = ("critic", "gap")
+    has_temperature: ClassVar[bool] = False  # the config's is of training
     takes_known = "none"
 
     def __init__(self, config: GANConfig, spec: TensorSpec) -> None:
@@ -96,9 +102,10 @@ class GAN:
         self.adversarial = ADVERSARIAL[config.adversarial]
         self.penalty = PENALTIES.get(config.penalty)
         lazy = self.penalty is not None and config.penalty_every > 1
-        penalty = (Phase("penalty", ("critic",), config.penalty_every),) if lazy else ()
+        rate = config.critic_rate
+        penalty = (Phase("penalty", ("critic",), config.penalty_every, rate=rate),) if lazy else ()
         self.phases = (
-            Phase("critic", ("critic",)),
+            Phase("critic", ("critic",), rate=rate),
             *penalty,
             Phase("generator", ("generator",), config.critic_steps),
         )

@@ -46,6 +46,9 @@ class SequenceModel:
     network_roles: ClassVar[Mapping[str, str]] = {"model": "model"}
     roles: ClassVar[tuple[str, ...]] = ("model",)
     sample_roles: ClassVar[tuple[str, ...]] = ("model",)
+    publishes: ClassVar[tuple[str, ...]] = ("model",)
+    metrics: ClassVar[tuple[str, ...]] = ("nats", "nats_per_position")
+    has_temperature: ClassVar[bool] = True
     phases: tuple[Phase, ...] = (Phase("likelihood", ("model",)),)
 
     def __init__(self, config: SequenceConfig, spec: TensorSpec) -> None:

@@ -151,6 +151,9 @@ class Trees:
     network_roles: ClassVar[Mapping[str, str]] = {}
     roles: ClassVar[tuple[str, ...]] = ("model",)
     sample_roles: ClassVar[tuple[str, ...]] = ("model",)
+    publishes: ClassVar[tuple[str, ...]] = ("model",)
+    metrics: ClassVar[tuple[str, ...]] = ("nats", "nats_per_position")
+    has_temperature: ClassVar[bool] = True
     phases: tuple[Phase, ...] = ()
     takes_known = "first"
 

@@ -38,18 +38,22 @@ class VAEConfig(FamilyConfig):
 
 
 class Decoder(nn.Module):
-    """A network and the learnt log-width of the values it predicts: one a column or channel."""
+    """A network and the learnt log-width of the values it predicts: one a column or channel.
+
+    x: what is to be predicted, for a network that takes it while training (`networks/base.py`).
+    """
 
     def __init__(self, net: nn.Module, scales: tuple[int, ...]) -> None:
         super().__init__()
         self.net, self.log_scale = net, nn.Parameter(torch.full(scales, -1.0))
+        self.takes_x = bool(getattr(net, "takes_x", False))
 
     @property
     def bias(self) -> Tensor:
         return cast(Tensor, self.net.bias)
 
-    def forward(self, z: Tensor, c: Tensor) -> Tensor:
-        return self.net(z, c)
+    def forward(self, z: Tensor, c: Tensor, x: Tensor | None = None) -> Tensor:
+        return self.net(z, c, x) if self.takes_x and x is not None else self.net(z, c)
 
 
 class VAE:
@@ -58,11 +62,14 @@ class VAE:
     network_roles: ClassVar[Mapping[str, str]] = {"encoder": "encoder", "decoder": "decoder"}
     roles: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
     sample_roles: ClassVar[tuple[str, ...]] = ("decoder",)
+    publishes: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
+    metrics: ClassVar[tuple[str, ...]] = ("bound", "reconstruction", "kl")
+    has_temperature: ClassVar[bool] = False
     takes_known = "none"
     phases: tuple[Phase, ...] = (Phase("elbo", ("encoder", "decoder")),)
 
     def __init__(self, config: VAEConfig, spec: TensorSpec) -> None:
-        self.config, self.spec, self.head = config, spec, Head(spec)
+        self.config, self.spec, self.head, self.latent = config, spec, Head(spec), config.latent
 
     def build(self) -> dict[str, nn.Module]:
         config, spec = self.config, self.spec
@@ -77,13 +84,17 @@ class VAE:
             "decoder": Decoder(net, (1,) if config.likelihood == "bernoulli" else scales[spec.layout]),
         }
 
+    def _posterior(self, nets: Nets, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of q(z | x, c), (B, Z) each. c: one-hot."""
+        mean, log_variance = nets["encoder"](x, c).chunk(2, 1)
+        return mean, log_variance.clamp(-10, 10)
+
     def _terms(self, nets: Nets, batch: Batch, rng: Draws, *, beta: float) -> dict[str, Tensor]:
         c = one_hot(batch.condition, self.spec.conditions)
-        mean, log_variance = nets["encoder"](batch.x, c).chunk(2, 1)
-        log_variance = log_variance.clamp(-10, 10)
+        mean, log_variance = self._posterior(nets, batch.x, c)
         z = mean + (0.5 * log_variance).exp() * rng.normal(self.config.latent)
         reconstruction = self._reconstruction(
-            batch.x, nets["decoder"](z, c), cast(Tensor, nets["decoder"].log_scale)
+            batch.x, nets["decoder"](z, c, batch.x), cast(Tensor, nets["decoder"].log_scale)
         )
         return {"reconstruction": reconstruction, "kl": beta * elbo.gaussian_kl(mean, log_variance)}
 
@@ -100,13 +111,17 @@ class VAE:
     def loss(self, phase: str, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
         return self._terms(nets, batch, rng, beta=self.config.beta)
 
-    @torch.no_grad()
     def sample(self, nets: Nets, condition: Tensor, rng: Draws) -> Tensor:
-        """Decode z ~ N(0, I). Tables and series get the predicted noise too; images show their mean, as is
-        usual.
-        """
-        c = one_hot(condition, self.spec.conditions)
-        raw = nets["decoder"](rng.normal(self.config.latent), c)
+        return self.decode(nets, rng.normal(self.latent), condition, rng)
+
+    @torch.no_grad()
+    def encode(self, nets: Nets, batch: Batch) -> Tensor:
+        return self._posterior(nets, batch.x, one_hot(batch.condition, self.spec.conditions))[0]
+
+    @torch.no_grad()
+    def decode(self, nets: Nets, z: Tensor, condition: Tensor, rng: Draws) -> Tensor:
+        """Tables and series get the predicted noise too; images show their mean, as is usual."""
+        raw = nets["decoder"](z, one_hot(condition, self.spec.conditions))
         if self.spec.layout == "grid":
             return torch.tanh(raw)
         head, log_scale = self.head.to(raw.device), cast(Tensor, nets["decoder"].log_scale)

@@ -175,7 +175,7 @@ def _recipe_problems(data: Mapping[str, Any], kind: str) -> list[tuple[Path_, st
     if isinstance(recipe, str | Mapping):
         for error in recipe_problems(recipe, kind):
             found.append((("recipe", *_split(error.where)), _without_place(error)))
-    if isinstance(recipe, str) and not found and not recipe.startswith(kind):
+    if isinstance(recipe, str) and not found and recipe not in recipes_for(kind):
         error = unknown(f"recipe for {kind} data", recipe, recipes_for(kind))
         found.append((("recipe",), _without_place(error)))
     if isinstance(search, Mapping):

@@ -249,7 +249,8 @@ def recipes_for(kind: str) -> dict[str, Recipe]:
     """Starting recipes of one data kind, the default first."""
     if kind not in KINDS:
         raise unknown("data kind", kind, KINDS)
-    return {name: build() for name, build in RECIPES.items() if name.startswith(f"{kind}_")}
+    built = {name: build() for name, build in RECIPES.items()}
+    return {name: recipe for name, recipe in built.items() if recipe.kind == kind}
 
 
 def default_recipe(kind: str) -> Recipe:

@@ -18,6 +18,7 @@ from genpipe.codecs import CODECS
 from genpipe.codecs.audio import write_wave
 from genpipe.codecs.base import VERSION, Codec, CodecConfig, fit
 from genpipe.errors import UsageError
+from genpipe.networks.base import form
 from genpipe.schema import (
     BLOB,
     KINDS,
@@ -208,6 +209,7 @@ def test_every_kind_has_a_codec_and_known_layouts() -> None:
 def test_arrays_are_what_the_spec_says(kind: str, layout: str) -> None:
     _, batch, codec = example(kind)
     spec = codec.spec(layout)
+    assert form(spec) == CODECS[kind].form(layout), "what a recipe is checked by, before there are data"
     for part in (batch, batch.slice(3, 5), batch.slice(0, 0)):
         arrays = codec.encode(part, layout)
         assert arrays["x"].shape == (len(part), *spec.shape)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from genpipe.batch import Batch, Draws, one_hot
 from genpipe.errors import UsageError
 from genpipe.families import FAMILIES
-from genpipe.families.base import Family, Phase
+from genpipe.families.base import Family, Latent, Phase
 from genpipe.networks import NETWORKS, build_network, fitting
 from genpipe.networks.base import FORMS, form
 from genpipe.networks.head import alike
@@ -110,7 +110,8 @@ def by_position(out: Any, spec: TensorSpec) -> torch.Tensor:
 def call(net: nn.Module, role: str, spec: TensorSpec, batch: Batch) -> Tensor:
     c = one_hot(batch.condition, spec.conditions)
     if role in ("generator", "decoder"):
-        return net(torch.randn(batch.size, LATENT), c)
+        z = torch.randn(batch.size, LATENT)
+        return net(z, c, batch.x) if getattr(net, "takes_x", False) else net(z, c)
     return by_position(net(batch.x, c), spec)
 
 
@@ -247,7 +248,9 @@ def test_families(name: str, key: str, options: dict[str, Any]) -> None:
     """
     spec, batch = SPECS[key], batch_of(SPECS[key])
     family, nets = make(name, key, options)
-    assert set(family.roles) == set(nets) and set(family.sample_roles) <= set(nets)
+    assert set(family.roles) == set(nets)
+    assert set(family.sample_roles) <= set(family.publishes) <= set(family.roles)
+    assert not family.has_temperature or "temperature" in family.Config.model_fields
     for phase in family.phases:
         whole = gradients(family, nets, phase, batch, Draws(1, phase.name, total=ROWS))
         assert whole, f"phase {phase.name} trains nothing"
@@ -284,7 +287,14 @@ def samples_and_scores(family: Family, nets: dict[str, nn.Module], spec: TensorS
         if span.kind == "categorical":
             assert (x[:, span.start : span.start + span.size].sort(1).values[:, -1] == 1).all()
     scores = family.holdout_loss(nets, batch, Draws(3, total=ROWS))
-    assert scores and all(torch.isfinite(v) and not v.requires_grad for v in scores.values())
+    assert tuple(scores) == family.metrics, "its metrics, the one to monitor first"
+    assert all(torch.isfinite(v) and not v.requires_grad for v in scores.values())
+    if isinstance(family, Latent):
+        published = {role: nets[role] for role in family.publishes}
+        codes = family.encode(published, batch)
+        assert codes.shape == (ROWS, family.latent) and torch.equal(codes, family.encode(published, batch))
+        draws = Draws(2, total=ROWS)
+        assert torch.equal(family.decode(published, draws.normal(family.latent), condition, draws), x)
 
 
 def lower_by_one_step(family: Family, nets: dict[str, nn.Module], phase: Phase, batch: Batch) -> None:
