@@ -14,11 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from genpipe.codecs import CODECS
 from genpipe.codecs.base import CodecConfig
+from genpipe.entries import entries_of
 from genpipe.errors import UsageError
 from genpipe.families import FAMILIES, AnyFamily
 from genpipe.families.base import Family
 from genpipe.families.trees import LEAF, SMOOTHING, TreesConfig
 from genpipe.networks import NETWORKS, check_network
+from genpipe.plugins import needed_by
 from genpipe.schema import DataKind, Schema
 from genpipe.spec import Layout, TensorSpec
 
@@ -163,6 +165,11 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
     if training.weight_decay is None:
         changes["weight_decay"] = DECAY * fewness(rows, power=1.5, most=STRONGEST)
     return recipe.model_copy(update={"training": training.model_copy(update=changes)})
+
+
+def plugins_of(recipe: Recipe) -> dict[str, dict[str, str]]:
+    """The plug-ins that a recipe's parts come from, as a bundle's origin.json names them."""
+    return needed_by(entries_of(recipe))
 
 
 def make_family(recipe: Recipe, spec: TensorSpec) -> Family:

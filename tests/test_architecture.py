@@ -23,12 +23,14 @@ LAYERS: list[set[str]] = [
         "settings",
         "seeds",
         "progress",
+        "plugins",
         "pattern",
         "constraints",
         "schema",
         "spec",
         "documents",
         "keys",
+        "kinds",
         "yaml_file",
     },
     {"store", "dataset", "parts", "sources", "codecs"},
@@ -38,7 +40,7 @@ LAYERS: list[set[str]] = [
     {"training", "related"},
     {"registry"},
     {"stages"},
-    {"flows", "cli", "console", "demo"},
+    {"flows", "cli", "console", "demo", "testing"},
 ]
 # single modules of one layer that are one topic in several files; packages stay apart
 SAME_TOPIC = [

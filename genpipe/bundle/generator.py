@@ -79,16 +79,23 @@ class Bundle:
         try:
             self.metrics: dict[str, float] = METRICS.validate_python(read["metrics.json"])
             self.origin: dict[str, Any] = read["origin.json"]
-            Origin.model_validate(self.origin)
+            origin = Origin.model_validate(self.origin)
+        except UNREADABLE as error:
+            raise DataError("BUNDLE", where=uri, found=first_line(error), expected=expected) from error
+        origin.check_plugins(where=uri)
+        fix = origin.other_versions
+        try:
             self.recipe = Recipe.model_validate(read["recipe.json"])
             self.schema = Schema.model_validate(read["schema.json"])
             check(self.recipe, self.schema)
             self.codec: Codec = CODECS[self.recipe.kind].from_json(self.schema, read["codec.json"])
             self.spec = self.codec.spec(self.recipe.layout)
         except UNREADABLE as error:
-            raise DataError("BUNDLE", where=uri, found=first_line(error), expected=expected) from error
+            found = first_line(error)
+            raise DataError("BUNDLE", where=uri, found=found, expected=expected, fix=fix) from error
         except (UsageError, DataError) as error:  # of a stranger's documents, not of an argument
-            raise DataError(error.code, where=uri, found=first_line(error), expected=expected) from error
+            found = first_line(error)
+            raise DataError(error.code, where=uri, found=found, expected=expected, fix=fix) from error
         self.recipe = warmed(self.recipe, temperature)
         check_block(self.recipe, self.spec, self.block_rows, weights=len(self._weights), where=uri)
         self.family = make_family(self.recipe, self.spec)

@@ -34,7 +34,7 @@ cells atoms edges pieces modes score knots scores value names lookups made pairs
 channels gaps points context unknown peak frames choice scale fixed placeholder
 tabular image series text audio"""
 _ORIGIN = """
-stage name dataset_fingerprint seed minutes tag code codec run_id dataset_uri rows protected step"""
+stage name dataset_fingerprint seed minutes tag code codec run_id dataset_uri rows protected step plugins"""
 STRUCTURE, ORIGIN = frozenset(_STRUCTURE.split()), frozenset(_ORIGIN.split())
 
 

@@ -10,6 +10,9 @@ from genpipe.families.gan import GAN
 from genpipe.families.sequence import SequenceModel
 from genpipe.families.trees import Trees
 from genpipe.families.vae import VAE
+from genpipe.plugins import Registry
 
-FAMILIES: dict[str, type[Family]] = {"gan": GAN, "vae": VAE, "sequence": SequenceModel, "trees": Trees}
+FAMILIES: Registry[type[Family]] = Registry(
+    "families", {"gan": GAN, "vae": VAE, "sequence": SequenceModel, "trees": Trees}
+)
 AnyFamily = Annotated[FamilyConfig, ConfigIn(FAMILIES, "family")]

@@ -14,16 +14,20 @@ from genpipe.networks.convolutional import Conv1d, Conv2d
 from genpipe.networks.mlp import MLP
 from genpipe.networks.recurrent import Recurrent
 from genpipe.networks.transformer import GPT
+from genpipe.plugins import Registry
 from genpipe.spec import TensorSpec
 
-NETWORKS: dict[str, type[NetworkKind]] = {
-    "mlp": MLP,
-    "conv2d": Conv2d,
-    "conv1d": Conv1d,
-    "recurrent": Recurrent,
-    "transformer": GPT,
-    "autoregressive": Autoregressive,
-}
+NETWORKS: Registry[type[NetworkKind]] = Registry(
+    "networks",
+    {
+        "mlp": MLP,
+        "conv2d": Conv2d,
+        "conv1d": Conv1d,
+        "recurrent": Recurrent,
+        "transformer": GPT,
+        "autoregressive": Autoregressive,
+    },
+)
 AnyNetwork = Annotated[NetworkConfig, ConfigIn(NETWORKS, "network")]
 
 

@@ -201,7 +201,7 @@ def numbers(column: pa.Array) -> np.ndarray:
 
 
 def test_every_kind_has_a_codec_and_known_layouts() -> None:
-    assert tuple(CODECS) == KINDS
+    assert tuple(CODECS) == tuple(KINDS)
     assert {layout for _, layout in PAIRS} <= set(LAYOUTS)
 
 

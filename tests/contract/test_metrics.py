@@ -30,7 +30,7 @@ def report(kind: str, which: str) -> Report:
 
 
 def test_every_kind_has_a_judge() -> None:
-    assert tuple(JUDGES) == KINDS
+    assert tuple(JUDGES) == tuple(KINDS)
     assert all(judge.kind == kind for kind, judge in JUDGES.items())
 
 
