@@ -5,6 +5,7 @@ Roles and their calls (c is the one-hot condition, (B, S), S may be 0; Z the lat
 | role | call | returns |
 |---|---|---|
 | generator, decoder | net(z: (B, Z), c) | raw output (B, *shape); `head.Head` turns it into x in [-1, 1] |
+| the same, of a vector | net.bias | (D,) the last bias, which a family may shift in place |
 | decoder that says `takes_x = True` | net(z, c, x) in training | the same, each position given x before it |
 | critic | net(x, c) | (B,) scores |
 | encoder | net(x, c) | (B, 2 * Z): mean and log-variance |
