@@ -55,6 +55,10 @@ class ConfigIn:
         """All configs that are in the registry now."""
         configs = tuple(entry.Config for entry in self.registry.values())
         if self._union is None or configs != self._configs:
+            for name, entry in self.registry.items():
+                if (tag := entry.Config.model_fields.get(self.tag)) is None or tag.default != name:
+                    wanted = f"{self.tag}: Literal[{name!r}] = {name!r}"
+                    raise TypeError(f"{entry.__name__}.Config, the entry {name!r}, must have `{wanted}`")
             union = Annotated[Union[configs], Field(discriminator=self.tag)]  # type: ignore[valid-type] # noqa: UP007
             self._configs, self._union = configs, TypeAdapter(union)
         return self._union

@@ -65,7 +65,7 @@ def _parameters(recipe: Recipe, point: Mapping[str, Any]) -> Iterator[Parameter]
         drawn = point.get(choice.name, choice.value)
         own = getattr(recipe.family, role_field)
         yield from _leaves(own if drawn == choice.value else NETWORKS[drawn].Config(), f"family.{role_field}")
-    if FAMILIES[recipe.family.family].network_roles:  # what has no networks takes no steps
+    if getattr(FAMILIES[recipe.family.family], "phases", None) != ():  # what has none takes no steps
         yield from _leaves(recipe.training, "training")
     yield from _leaves(recipe.codec, "codec")
 

@@ -53,7 +53,7 @@ class Decoder(nn.Module):
         return cast(Tensor, self.net.bias)
 
     def forward(self, z: Tensor, c: Tensor, x: Tensor | None = None) -> Tensor:
-        return self.net(z, c, x) if self.takes_x and x is not None else self.net(z, c)
+        return self.net(z, c) if x is None else self.net(z, c, x)
 
 
 class VAE:
@@ -93,9 +93,9 @@ class VAE:
         c = one_hot(batch.condition, self.spec.conditions)
         mean, log_variance = self._posterior(nets, batch.x, c)
         z = mean + (0.5 * log_variance).exp() * rng.normal(self.config.latent)
-        reconstruction = self._reconstruction(
-            batch.x, nets["decoder"](z, c, batch.x), cast(Tensor, nets["decoder"].log_scale)
-        )
+        decoder = nets["decoder"]
+        raw = decoder(z, c, batch.x) if getattr(decoder, "takes_x", False) else decoder(z, c)
+        reconstruction = self._reconstruction(batch.x, raw, cast(Tensor, decoder.log_scale))
         return {"reconstruction": reconstruction, "kl": beta * elbo.gaussian_kl(mean, log_variance)}
 
     def _reconstruction(self, x: Tensor, raw: Tensor, log_scale: Tensor) -> Tensor:

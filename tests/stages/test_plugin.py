@@ -49,7 +49,7 @@ def child(site: Path, home: Path, tmp_path: Path) -> Callable[[str], Any]:
     def run(code: str) -> Any:
         env = {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{ROOT}", "GENPIPE_HOME": str(home)}
         done = subprocess.run(
-            [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=280
+            [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=580
         )
         assert done.returncode == 0, done.stderr[-3000:]
         return json.loads(done.stdout.splitlines()[-1])
@@ -106,6 +106,7 @@ print(int(pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir=.", "{EXAMPLE 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_plugin_is_searched_and_trained_on_ray(child: Callable[[str], Any]) -> None:
     """Ray's workers are fresh processes, which find the plug-in by themselves."""
     networks, state, alike = child(

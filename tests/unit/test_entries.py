@@ -81,6 +81,12 @@ def test_what_is_gone_is_refused_again() -> None:
     assert "fake" not in str(Recipe.model_json_schema())
 
 
+def test_an_entry_under_another_name_than_its_config_says_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NETWORKS, "fakes", Fake)
+    with pytest.raises(TypeError, match=r"'fakes', must have `network: Literal\['fakes'\] = 'fakes'`"):
+        parse_recipe(GAN, "tabular")
+
+
 def test_a_loss_that_needs_a_penalty_names_one() -> None:
     with pytest.raises(ValueError, match="must name one"):
         Adversarial(ADVERSARIAL["hinge"].critic, ADVERSARIAL["hinge"].generator, needs_penalty=True)
