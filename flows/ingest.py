@@ -7,9 +7,9 @@ from typing import Any
 from prefect import flow
 
 from genpipe.dataset import Dataset
-from genpipe.fields import DataKind
 from genpipe.flows.artifacts import show_dataset
 from genpipe.flows.policy import listening, step, tell
+from genpipe.kinds import DataKind
 from genpipe.progress import Progress
 
 

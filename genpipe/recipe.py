@@ -14,12 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from genpipe.codecs import CODECS
 from genpipe.codecs.base import CodecConfig
+from genpipe.entries import entries_of
 from genpipe.errors import UsageError
 from genpipe.families import FAMILIES, AnyFamily
 from genpipe.families.base import Family
 from genpipe.families.trees import LEAF, SMOOTHING, TreesConfig
-from genpipe.fields import DataKind
+from genpipe.kinds import DataKind
 from genpipe.networks import NETWORKS, check_network
+from genpipe.plugins import needed_by
 from genpipe.schema import Schema
 from genpipe.spec import Layout, TensorSpec
 
@@ -81,6 +83,11 @@ class Recipe(BaseModel):
     family: AnyFamily
     training: Training = Training()
     codec: CodecConfig = CodecConfig()
+
+    @property
+    def form(self) -> str:
+        """The form of the tensors it learns from (networks/base.py)."""
+        return CODECS[self.kind].form(self.layout)
 
 
 MANY = 16_000  # training rows from which nothing is made stronger
@@ -161,20 +168,20 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
     return recipe.model_copy(update={"training": training.model_copy(update=changes)})
 
 
+def plugins_of(recipe: Recipe) -> dict[str, dict[str, str]]:
+    """The plug-ins that a recipe's parts come from, as a bundle's origin.json names them."""
+    return needed_by(entries_of(recipe))
+
+
 def make_family(recipe: Recipe, spec: TensorSpec) -> Family:
     """The recipe's game, for tensors of this spec."""
     return FAMILIES[recipe.family.family](recipe.family, spec)
 
 
-def tensor_form(kind: str, layout: str) -> str:
-    """What `networks.base.form` will say of this kind's tensors, known before there are any."""
-    return "columns" if kind == "tabular" and layout == "tokens" else layout
-
-
 def layouts(kind: str, family: str) -> tuple[str, ...]:
     """Layouts in which this family can learn this kind of data, the codec's favourite first."""
     accepts = FAMILIES[family].accepts
-    return tuple(name for name in CODECS[kind].layouts if tensor_form(kind, name) in accepts)
+    return tuple(name for name in CODECS[kind].layouts if CODECS[kind].form(name) in accepts)
 
 
 def check_parts(recipe: Recipe) -> None:
@@ -197,8 +204,8 @@ def check_parts(recipe: Recipe) -> None:
             expected=" or ".join(allowed),
         )
     for field, role in FAMILIES[family].network_roles.items():
-        config, form = getattr(recipe.family, field), tensor_form(recipe.kind, recipe.layout)
-        check_network(config, role, form, where=f"family.{field}.network")
+        config = getattr(recipe.family, field)
+        check_network(config, role, recipe.form, where=f"family.{field}.network")
 
 
 def check(recipe: Recipe, schema: Schema) -> None:

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 
 from genpipe.constraints import AnyConstraint, derivations
 from genpipe.errors import DataError, few
-from genpipe.fields import AnyField, DataKind, Text
+from genpipe.fields import AnyField, Text
+from genpipe.kinds import DataKind
 from genpipe.pattern import MOST_PATTERNS
 
 

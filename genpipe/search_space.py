@@ -3,13 +3,13 @@
 A field declares `json_schema_extra={"search": {"choices": [...]}}` or `{"low", "high"[, "log"]}`; which
 network plays a role is a choice among those that fit the data's form. Names are those of a spec file
 (``family.adversarial``, ``training.learning_rate``); a point is a flat mapping of them, plus ``recipe``.
-Every point is valid: what depends on another choice is drawn after it. A Wasserstein critic gets its
-penalty, a penalty's weight exists where there is a penalty, a network's sizes where that network was drawn.
+A field whose names are those of a registry (`NameIn`) varies over it. Every point is valid: what depends on
+another choice is drawn after it. A loss brings its settings, a penalty's weight exists where there is a
+penalty, a network's sizes where that network was drawn.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -18,77 +18,13 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
+from genpipe.entries import name_in
 from genpipe.errors import UsageError, closest, unknown
 from genpipe.networks import NETWORKS, fitting
-from genpipe.recipe import FAMILIES, Recipe, tensor_form
+from genpipe.objectives import ADVERSARIAL
+from genpipe.ranges import Range
+from genpipe.recipe import FAMILIES, Recipe
 from genpipe.recipes import parse_recipe, recipes_for
-
-# what a Wasserstein critic implies: the setting of Gulrajani et al. 2017
-WASSERSTEIN: dict[str, Any] = {
-    "family.penalty": "gradient_penalty",
-    "family.penalty_weight": 10.0,
-    "family.penalty_every": 1,
-}
-
-
-@dataclass(frozen=True)
-class Range:
-    """Either `choices`, or numbers from low to high: whole ones if `whole`, evenly by ratio if `log`."""
-
-    choices: tuple[Any, ...] = ()
-    low: float = 0.0
-    high: float = 0.0
-    log: bool = False
-    whole: bool = False
-
-    @classmethod
-    def read(cls, value: Any, where: str) -> Range:
-        """From a declaration or a user's `vary`: a list of values, or a mapping with low and high."""
-
-        def refuse(found: str, expected: str) -> UsageError:
-            return UsageError("SPACE", where=where, found=found, expected=expected)
-
-        if isinstance(value, Mapping) and set(value) == {"choices"}:
-            value = value["choices"]
-        if isinstance(value, list | tuple):
-            if not 1 <= len(value) <= 100:  # each is tried in every recipe
-                raise refuse(f"{len(value) or 'an empty list'}", "at least one value, at most 100")
-            if any(v in value[:i] for i, v in enumerate(value)):
-                raise refuse(f"a value twice in {list(value)}", "different values")
-            return cls(choices=tuple(value))
-        if not isinstance(value, Mapping) or not {"low", "high"} <= set(value) <= {"low", "high", "log"}:
-            raise refuse(repr(value), "a list of values, or {low, high} with an optional log: true")
-        low, high, log = value["low"], value["high"], value.get("log", False)
-        for bound in (low, high):
-            if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
-                raise refuse(repr(bound), "a finite number")
-        if low > high:
-            raise refuse(f"low {low} > high {high}", "low <= high")
-        if log and low <= 0:
-            raise refuse(f"low {low} with log", "a number above 0")
-        return cls(low=low, high=high, log=bool(log), whole=isinstance(low, int) and isinstance(high, int))
-
-    def __contains__(self, value: Any) -> bool:
-        if self.choices:
-            return value in self.choices
-        return isinstance(value, int | float) and self.low <= value <= self.high
-
-    def draw(self, rng: np.random.Generator) -> Any:
-        if self.choices:
-            return self.choices[int(rng.integers(len(self.choices)))]
-        u, width = rng.random(), self.high - self.low
-        value = self.low * (self.high / self.low) ** u if self.log else self.low + u * (width + self.whole)
-        return min(int(value), int(self.high)) if self.whole else float(f"{value:.4g}")
-
-    def turn(self, number: int, first: Any) -> Any:
-        """The choices in turn, `first` first."""
-        at = self.choices.index(first) if first in self.choices else 0
-        return self.choices[(at + number) % len(self.choices)]
-
-    def __str__(self) -> str:
-        if self.choices:
-            return " | ".join(map(str, self.choices))
-        return f"{self.low:g} to {self.high:g}{' (log)' if self.log else ''}"
 
 
 @dataclass(frozen=True)
@@ -102,7 +38,7 @@ class Parameter:
 
 def _network_choice(recipe: Recipe, role_field: str) -> Parameter:
     role = FAMILIES[recipe.family.family].network_roles[role_field]
-    among = fitting(role, tensor_form(recipe.kind, recipe.layout))
+    among = fitting(role, recipe.form)
     value = getattr(recipe.family, role_field).network
     # the starting recipes of the sequence family are told apart by their network: there it varies by recipe
     declared = Range(among) if len(among) > 1 and role != "model" else None
@@ -112,9 +48,11 @@ def _network_choice(recipe: Recipe, role_field: str) -> Parameter:
 def _leaves(config: BaseModel, path: str) -> Iterator[Parameter]:
     """The plain fields of one config; tags and nested configs apart."""
     for name, field in type(config).model_fields.items():
-        value, extra = getattr(config, name), field.json_schema_extra
+        value, extra, named = getattr(config, name), field.json_schema_extra, name_in(field)
         if name not in ("family", "network") and not isinstance(value, BaseModel):
             where, declared = f"{path}.{name}", extra.get("search") if isinstance(extra, dict) else None
+            if named and named.searched:
+                declared = list(named.registry)
             yield Parameter(where, value, Range.read(declared, where) if declared else None)
 
 
@@ -127,19 +65,25 @@ def _parameters(recipe: Recipe, point: Mapping[str, Any]) -> Iterator[Parameter]
         drawn = point.get(choice.name, choice.value)
         own = getattr(recipe.family, role_field)
         yield from _leaves(own if drawn == choice.value else NETWORKS[drawn].Config(), f"family.{role_field}")
-    if FAMILIES[recipe.family.family].network_roles:  # what has no networks takes no steps
+    if getattr(FAMILIES[recipe.family.family], "phases", None) != ():  # what has none takes no steps
         yield from _leaves(recipe.training, "training")
     yield from _leaves(recipe.codec, "codec")
 
 
+def _settings(point: Mapping[str, Any]) -> dict[str, Any]:
+    """What the loss of a point brings with it."""
+    loss = ADVERSARIAL.get(str(point.get("family.adversarial")))
+    return {f"family.{name}": value for name, value in loss.settings.items()} if loss else {}
+
+
 def _implied(recipe: Recipe, name: str, point: Mapping[str, Any]) -> Any:
     """The value earlier choices leave for a parameter, or None where it is free."""
-    if point.get("family.adversarial") == "wasserstein" and name in WASSERSTEIN:
-        return WASSERSTEIN[name]
+    if name in (settings := _settings(point)):
+        return settings[name]
     roles = FAMILIES[recipe.family.family].network_roles
     first = f"family.{next(iter(roles), '')}.network"
     if name.endswith(".network") and name != first and first in point:  # both sides of a game are built alike
-        alike = point[first] in fitting(roles[name.split(".")[1]], tensor_form(recipe.kind, recipe.layout))
+        alike = point[first] in fitting(roles[name.split(".")[1]], recipe.form)
         return point[first] if alike else None
     return None
 
@@ -244,7 +188,7 @@ def space(
 def _every_parameter(recipe: Recipe) -> dict[str, Parameter]:
     """Parameters of a recipe with each of the networks that fit."""
     found = {p.name: p for p in _parameters(recipe, {})}
-    form = tensor_form(recipe.kind, recipe.layout)
+    form = recipe.form
     for field, role in FAMILIES[recipe.family.family].network_roles.items():
         for network in fitting(role, form):
             found |= {p.name: p for p in _parameters(recipe, {f"family.{field}.network": network})}
@@ -281,12 +225,11 @@ def _check_values(name: str, among: Range, recipes: Mapping[str, Recipe]) -> Non
 def _refusal(recipe: Recipe, name: str, value: Any) -> UsageError | None:
     """Why this recipe cannot take the value, with any network that has such a parameter; None if it can."""
     part, point = name.split("."), {name: value}
-    if value == "wasserstein":
-        point["family.penalty"] = "gradient_penalty"
+    point = _settings(point) | point
     points = [point]
     role = FAMILIES[recipe.family.family].network_roles.get(part[1])
     if role and part[-1] != "network":
-        networks = fitting(role, tensor_form(recipe.kind, recipe.layout))
+        networks = fitting(role, recipe.form)
         owners = [n for n in networks if part[-1] in NETWORKS[n].Config.model_fields]
         points = [{f"family.{part[1]}.network": n, **point} for n in owners]
     errors = []

@@ -10,7 +10,7 @@ from torch import Tensor
 from genpipe.bundle.generator import Bundle, one_thread
 from genpipe.bundle.known import by_class, free, knowing, log_probability, log_share, put, replaced
 from genpipe.codecs.columns import Fixed
-from genpipe.codecs.tabular.codec import TabularCodec
+from genpipe.codecs.tabular.base import ColumnCodec
 from genpipe.draws import Draws
 from genpipe.errors import UsageError
 from genpipe.seeds import numpy_rng
@@ -49,7 +49,7 @@ def complete(
     return replaced(bundle.codec.identify(made, block * bundle.block_rows, seed), batch)
 
 
-def _gaps(codec: TabularCodec, batch: pa.RecordBatch) -> list[str]:
+def _gaps(codec: ColumnCodec, batch: pa.RecordBatch) -> list[str]:
     """Columns with missing values for which the generator has others."""
     empty = {c.field.name for c in codec.columns if isinstance(c, Fixed) and c.value is None}
     return [name for name in batch.schema.names if batch.column(name).null_count and name not in empty]
@@ -92,7 +92,7 @@ def _nats(bundle: Bundle, tokens: Tensor, classes: Tensor, untold: Tensor) -> Te
     return nats.double().index_put((rows,), upto.diff(dim=1, prepend=torch.zeros_like(upto[:, :1])))
 
 
-def _classes(codec: TabularCodec, batch: pa.RecordBatch, *, fill: bool) -> np.ndarray:
+def _classes(codec: ColumnCodec, batch: pa.RecordBatch, *, fill: bool) -> np.ndarray:
     """(B, K) classes that a batch has, FREE where it has none; a missing one may be a class unless filled."""
     table = codec.conditions
     told = free(batch.num_rows, len(table.names))

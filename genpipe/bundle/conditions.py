@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from genpipe.codecs.base import Codec
 from genpipe.codecs.conditions import spread_draws
-from genpipe.codecs.tabular.codec import TabularCodec
+from genpipe.codecs.tabular.base import ColumnCodec
 from genpipe.constraints import SCALARS
 from genpipe.errors import UsageError, closest, unknown
 from genpipe.spec import FREE
@@ -125,7 +125,7 @@ def parse_conditions(codec: Codec, conditions: Mapping[str, Any] | None, takes_k
 
 def _knowable(codec: Codec, names: Mapping[str, Any], takes_known: str) -> Sequence[str]:
     """Of the table's columns those that can be given before the first draw."""
-    if takes_known == "none" or not isinstance(codec, TabularCodec):
+    if takes_known == "none" or not isinstance(codec, ColumnCodec):
         return ()
     learnt = [c.field.name for c in codec.learnt]
     if takes_known == "any":
@@ -148,7 +148,7 @@ def _mix(value: Any, kind: pa.DataType, *, where: str) -> Mix:
 
 
 def _check_legal(codec: Codec, name: str, mix: Mix, where: str) -> None:
-    assert isinstance(codec, TabularCodec)
+    assert isinstance(codec, ColumnCodec)
     column = next(c for c in codec.learnt if c.field.name == name)
     legal = column.legal(mix.values)
     if not legal.all():

@@ -13,6 +13,7 @@ from torch import Tensor
 from genpipe import store
 from genpipe.documents import MAX_DOCUMENT, parse_json
 from genpipe.errors import DataError
+from genpipe.plugins import installed_plugins
 
 FORMAT = 1
 AGAIN = "train again, or copy the whole folder"
@@ -32,12 +33,43 @@ Name = Annotated[str, Field(max_length=1000)]
 Scalar = Annotated[str, Field(max_length=10_000)] | bool | int | float | None
 
 
+class Needed(BaseModel):
+    """The package of a plug-in, named so that pip takes it for a name and a version and for nothing else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    distribution: str = Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?$")
+    version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+!_-]{0,98}$")
+
+    def __str__(self) -> str:
+        return f"{self.distribution}=={self.version}"
+
+
 class Origin(BaseModel):
-    """Where a bundle comes from: plain values, of which `rows` alone is reckoned with."""
+    """Where a bundle comes from: plain values, of which `rows` and `plugins` alone are reckoned with.
+
+    plugins: those whose entries the recipe names, by the name of their entry point.
+    """
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Scalar | dict[Name, Scalar | dict[Name, Scalar]]]
     rows: int = Field(default=0, ge=0, le=2**62, strict=True)
+    plugins: dict[Annotated[str, Field(pattern=r"^[\w.-]{1,100}$")], Needed] = Field({}, max_length=100)
+
+    def check_plugins(self, *, where: str) -> None:
+        """Raise a DataError that says what to install for a bundle whose plug-ins are not all here."""
+        here = {installed.name for installed in installed_plugins()} if self.plugins else set()
+        for name, needed in self.plugins.items():
+            if name not in here:
+                found = f"made with plug-in {name!r} of {needed.distribution}, which is not installed"
+                fix = f"if you trust who made it: pip install {needed}"
+                raise DataError("PLUGIN", where=where, found=found, fix=fix)
+
+    @property
+    def other_versions(self) -> str:
+        """What to install for exactly the plug-ins it was made with; empty where they are here."""
+        here = {i.name: i.version for i in installed_plugins()} if self.plugins else {}
+        other = [str(needed) for name, needed in self.plugins.items() if here.get(name) != needed.version]
+        return f"it was made with other versions of plug-ins: pip install {' '.join(other)}" if other else ""
 
 
 METRICS = TypeAdapter(Annotated[dict[Name, FiniteFloat], Field(max_length=10_000)])

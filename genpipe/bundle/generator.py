@@ -29,14 +29,13 @@ from genpipe.codecs.stored import UNREADABLE
 from genpipe.documents import first_line, parse_json
 from genpipe.draws import Draws
 from genpipe.errors import DataError, QualityError, UsageError
-from genpipe.recipe import Recipe, check, make_family
+from genpipe.recipe import FAMILIES, Recipe, check, make_family
 from genpipe.schema import Schema
 from genpipe.seeds import numpy_rng
 
 BLOCK_VALUES = 2**18  # in one block: enough to keep a core busy, few enough to hold several
 BLOCK_ROWS = {"text": 128, "tabular": 16384}
 FEWEST_ROWS = 256  # of a table's block
-WARMED = ("sequence", "trees")  # families that sample at a temperature
 MAX_DRAWS = 100  # blocks drawn to fill one block of tested rows: 1 % of them or more must fit
 FIRST_DRAWS = 10  # after so many it is seen whether that can be: a fourth of what is needed by then is there
 
@@ -81,16 +80,23 @@ class Bundle:
         try:
             self.metrics: dict[str, float] = METRICS.validate_python(read["metrics.json"])
             self.origin: dict[str, Any] = read["origin.json"]
-            Origin.model_validate(self.origin)
+            origin = Origin.model_validate(self.origin)
+        except UNREADABLE as error:
+            raise DataError("BUNDLE", where=uri, found=first_line(error), expected=expected) from error
+        origin.check_plugins(where=uri)
+        fix = origin.other_versions
+        try:
             self.recipe = Recipe.model_validate(read["recipe.json"])
             self.schema = Schema.model_validate(read["schema.json"])
             check(self.recipe, self.schema)
             self.codec: Codec = CODECS[self.recipe.kind].from_json(self.schema, read["codec.json"])
             self.spec = self.codec.spec(self.recipe.layout)
         except UNREADABLE as error:
-            raise DataError("BUNDLE", where=uri, found=first_line(error), expected=expected) from error
+            found = first_line(error)
+            raise DataError("BUNDLE", where=uri, found=found, expected=expected, fix=fix) from error
         except (UsageError, DataError) as error:  # of a stranger's documents, not of an argument
-            raise DataError(error.code, where=uri, found=first_line(error), expected=expected) from error
+            found = first_line(error)
+            raise DataError(error.code, where=uri, found=found, expected=expected, fix=fix) from error
         self.recipe = warmed(self.recipe, temperature)
         check_block(self.recipe, self.spec, self.block_rows, weights=len(self._weights), where=uri)
         self.family = make_family(self.recipe, self.spec)
@@ -246,12 +252,13 @@ def warmed(recipe: Recipe, temperature: float | None) -> Recipe:
     """The recipe at another temperature of sampling."""
     if temperature is None:
         return recipe
-    if recipe.family.family not in WARMED or not 0 < temperature <= 100:
+    able = [name for name, family in FAMILIES.items() if family.has_temperature]
+    if recipe.family.family not in able or not 0 < temperature <= 100:
         raise UsageError(
             "TEMPERATURE",
             where="temperature",
             found=f"{temperature} for a generator of family {recipe.family.family}",
-            expected="a number above 0, for the families " + " and ".join(WARMED),
+            expected="a number above 0, for the families " + " and ".join(able),
         )
     family = recipe.family.model_copy(update={"temperature": temperature})
     return recipe.model_copy(update={"family": family})

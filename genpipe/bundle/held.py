@@ -21,7 +21,7 @@ from genpipe.codecs.holders import Holders, entities, hash_values
 from genpipe.codecs.scale import Axis, Score
 from genpipe.codecs.series import SeriesCodec, channel_values
 from genpipe.codecs.sketch import hash_column, hash_rows, to_numpy
-from genpipe.codecs.tabular.codec import TabularCodec
+from genpipe.codecs.tabular.base import ColumnCodec
 from genpipe.codecs.tabular.lookups import from_plain, plain, together
 from genpipe.codecs.tabular.numeric import Scale
 from genpipe.codecs.text import TextCodec, text_points
@@ -35,7 +35,7 @@ cells atoms edges pieces modes score knots scores value names lookups made pairs
 channels gaps points context unknown peak frames choice scale fixed placeholder
 tabular image series text audio"""
 _ORIGIN = """
-stage name dataset_fingerprint seed minutes tag code codec run_id dataset_uri rows protected step"""
+stage name dataset_fingerprint seed minutes tag code codec run_id dataset_uri rows protected step plugins"""
 STRUCTURE, ORIGIN = frozenset(_STRUCTURE.split()), frozenset(_ORIGIN.split())
 
 
@@ -67,7 +67,7 @@ def few_held(bundle: Bundle, dataset: Dataset, k: int) -> dict[tuple[str, str], 
         if who is None:
             who = np.arange(rows, rows + batch.num_rows).astype(np.uint64)
         rows += batch.num_rows
-        seen = codec.relations.reduce(batch) if isinstance(codec, TabularCodec) else batch
+        seen = codec.relations.reduce(batch) if isinstance(codec, ColumnCodec) else batch
         for claim in claims:
             claim.see(seen, who)
     found: dict[tuple[str, str], int] = {}
@@ -163,7 +163,7 @@ def _words(bundle: Bundle, k: int) -> Iterator[_Words]:
     reasons = [f.reason for f in schema.fields]
     texts = set(_texts([codec, *metrics.values(), origin, reasons])) - STRUCTURE - set(schema.names)
     fields = [f for f in schema.fields if f.arrow() == pa.string()]
-    if isinstance(bundle.codec, TabularCodec):
+    if isinstance(bundle.codec, ColumnCodec):
         fields += [t.field for t in bundle.codec.relations.tied]
     for field in fields:
         public = {*(getattr(field, "values", None) or ()), bundle.recipe.codec.label}
@@ -185,7 +185,7 @@ def _texts(document: Any) -> Iterator[str]:
 
 
 def _pairs(codec: Codec, k: int) -> Iterator[_Pairs]:
-    for lookup in codec.relations.lookups if isinstance(codec, TabularCodec) else ():
+    for lookup in codec.relations.lookups if isinstance(codec, ColumnCodec) else ():
         keys, partners = zip(*lookup.pairs, strict=True)
         one = len(lookup.sources) == 1
         key = plain(from_plain(list(keys), lookup.sources[0])) if one else pa.array(keys, pa.string())
@@ -202,7 +202,7 @@ def _marks(codec: Codec, k: int) -> Iterator[_Marks]:
             places = _Places(channel.axis, series=True)
             yield _Marks(channel.field.name, places, _ends(channel.axis), k)
             yield _Marks(channel.field.name, places, _knots(channel.axis, channel.score), k)
-    for column in codec.columns if isinstance(codec, TabularCodec) else ():
+    for column in codec.columns if isinstance(codec, ColumnCodec) else ():
         name = column.field.name
         if isinstance(column, Fixed) and isinstance(column.value, int | float):
             yield _Marks(name, _storage, [(column.value, column.value)], k)

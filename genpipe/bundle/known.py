@@ -16,7 +16,7 @@ from torch import Tensor
 
 from genpipe.codecs.base import Codec
 from genpipe.codecs.conditions import ConditionTable
-from genpipe.codecs.tabular.codec import TabularCodec
+from genpipe.codecs.tabular.base import ColumnCodec
 from genpipe.draws import Draws, cumulated
 from genpipe.errors import UsageError
 from genpipe.families.base import Family, Knowing, Nets
@@ -25,9 +25,9 @@ from genpipe.spec import FREE
 CHUNK = 8192  # rows given to a network at a time
 
 
-def knowing(family: Family, codec: Codec) -> tuple[Knowing, TabularCodec]:
+def knowing(family: Family, codec: Codec) -> tuple[Knowing, ColumnCodec]:
     """Both, if they are of the kind that can be given some of a row."""
-    if isinstance(family, Knowing) and isinstance(codec, TabularCodec):
+    if isinstance(family, Knowing) and isinstance(codec, ColumnCodec):
         return family, codec
     raise UsageError(
         "KNOWN",

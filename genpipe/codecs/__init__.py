@@ -8,11 +8,15 @@ from genpipe.codecs.image import ImageCodec
 from genpipe.codecs.series import SeriesCodec
 from genpipe.codecs.tabular.codec import TabularCodec
 from genpipe.codecs.text import TextCodec
+from genpipe.plugins import Registry
 
-CODECS: dict[str, type[Codec]] = {
-    "tabular": TabularCodec,
-    "image": ImageCodec,
-    "series": SeriesCodec,
-    "text": TextCodec,
-    "audio": AudioCodec,
-}
+CODECS: Registry[type[Codec]] = Registry(
+    "codecs",
+    {
+        "tabular": TabularCodec,
+        "image": ImageCodec,
+        "series": SeriesCodec,
+        "text": TextCodec,
+        "audio": AudioCodec,
+    },
+)

@@ -123,6 +123,11 @@ class Codec(ABC):
     @abstractmethod
     def decode(self, arrays: Arrays, layout: str, rng: np.random.Generator) -> pa.RecordBatch: ...
 
+    @classmethod
+    def form(cls, layout: str) -> str:
+        """`networks.base.form` of the tensors in this layout, known before there are any."""
+        return layout
+
     def identify(self, batch: pa.RecordBatch, start: int, seed: int) -> pa.RecordBatch:
         """Rows start, start + 1, .. of the stream `seed` names, with identifiers that no other row has."""
         return identify(self.schema, batch, start, seed)

@@ -19,19 +19,23 @@ from genpipe.evaluation.image import ImageJudge
 from genpipe.evaluation.series import SeriesJudge
 from genpipe.evaluation.tabular import TabularJudge
 from genpipe.evaluation.text import TextJudge
+from genpipe.plugins import Registry
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from genpipe.schema import Schema
 
-JUDGES: dict[str, type[Judge]] = {
-    "tabular": TabularJudge,
-    "image": ImageJudge,
-    "series": SeriesJudge,
-    "text": TextJudge,
-    "audio": AudioJudge,
-}
+JUDGES: Registry[type[Judge]] = Registry(
+    "judges",
+    {
+        "tabular": TabularJudge,
+        "image": ImageJudge,
+        "series": SeriesJudge,
+        "text": TextJudge,
+        "audio": AudioJudge,
+    },
+)
 
 
 class Fidelity:

@@ -1,18 +1,18 @@
-"""How generators are trained and sampled, by name. A new family is a file, one line here and one in
-AnyFamily.
-"""
+"""How generators are trained and sampled, by name. A new family is a file and one line in FAMILIES."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from genpipe.entries import ConfigIn
+from genpipe.families.base import Family, FamilyConfig
+from genpipe.families.gan import GAN
+from genpipe.families.sequence import SequenceModel
+from genpipe.families.trees import Trees
+from genpipe.families.vae import VAE
+from genpipe.plugins import Registry
 
-from genpipe.families.base import Family
-from genpipe.families.gan import GAN, GANConfig
-from genpipe.families.sequence import SequenceConfig, SequenceModel
-from genpipe.families.trees import Trees, TreesConfig
-from genpipe.families.vae import VAE, VAEConfig
-
-FAMILIES: dict[str, type[Family]] = {"gan": GAN, "vae": VAE, "sequence": SequenceModel, "trees": Trees}
-AnyFamily = Annotated[GANConfig | VAEConfig | SequenceConfig | TreesConfig, Field(discriminator="family")]
+FAMILIES: Registry[type[Family]] = Registry(
+    "families", {"gan": GAN, "vae": VAE, "sequence": SequenceModel, "trees": Trees}
+)
+AnyFamily = Annotated[FamilyConfig, ConfigIn(FAMILIES, "family")]

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from genpipe.batch import Batch
@@ -20,13 +21,37 @@ from genpipe.spec import FREE, TensorSpec
 Nets = Mapping[str, nn.Module]
 
 
+class FamilyConfig(BaseModel):
+    """Subclasses set `family: Literal["x"] = "x"`, the key of FAMILIES, and add what a user may set, with
+    search ranges beside it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    family: str
+
+
 @dataclass(frozen=True)
 class Phase:
-    """Train `trains` with this phase's loss every `every` steps."""
+    """Train `trains` with this phase's loss every `every` steps, from the share `begin` of the run's steps to
+    the share `end`.
+
+    rate: factor of the run's learning rate (two time scales: Heusel et al. 2017, "TTUR", arXiv:1706.08500).
+    """
 
     name: str
     trains: tuple[str, ...]
     every: int = 1
+    begin: float = 0.0
+    end: float = 1.0
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.begin < self.end <= 1 and self.every >= 1 and self.rate > 0):
+            raise ValueError(f"{self}: expected 0 <= begin < end <= 1, every >= 1 and rate > 0")
+
+    def played(self, step: int, steps: int) -> bool:
+        """Whether it is this phase's turn at a step, counted from 0, of a run of so many."""
+        return step % self.every == 0 and self.begin * steps <= step < self.end * steps
 
 
 class Family(Protocol):
@@ -35,8 +60,14 @@ class Family(Protocol):
     accepts: forms of tensors it can learn (`networks.base.FORMS`).
     network_roles: the config's network fields and the role each plays.
     takes_known: which tokens `sample` may be given beforehand: none, a row's first ones, or any.
-    sample_roles: the roles `sample` needs: they alone go into the published bundle.
+    sample_roles: the roles `sample` needs, without which no bundle opens.
+    publishes: the roles that go into the bundle: those, and what else users of the generator need.
+    metrics: the names of what `holdout_loss` returns; the first is the `loss` that a recipe may monitor.
+        `nats` and `nats_per_position` are exact negative log-likelihoods, of a row and of a position of it.
+    has_temperature: its config's `temperature` is that of sampling, which may be changed after training.
     phases: those of a training step; without any, no step is made and `finish` does it all.
+
+    A family that also has the methods of `Latent` or `Knowing` can do what these say.
     """
 
     Config: ClassVar[type[Any]]
@@ -44,6 +75,9 @@ class Family(Protocol):
     network_roles: ClassVar[Mapping[str, str]]
     roles: ClassVar[tuple[str, ...]]
     sample_roles: ClassVar[tuple[str, ...]]
+    publishes: ClassVar[tuple[str, ...]]
+    metrics: ClassVar[tuple[str, ...]]
+    has_temperature: ClassVar[bool]
     phases: tuple[Phase, ...]
     takes_known: str
 
@@ -65,7 +99,24 @@ class Family(Protocol):
         """Fit or adjust what is to be published, in place, once, after the last phase; then it is scored."""
 
     def holdout_loss(self, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
-        """Named scalars on held-out data (nats, bound, critic gap); no gradient is taken."""
+        """The scalars named in `metrics` on held-out data; no gradient is taken."""
+
+
+@runtime_checkable
+class Latent(Protocol):
+    """A family with a latent code of every row: rows near a row, and rows between two, are decoded codes.
+
+    latent: Z, the numbers of a code. `sample` decodes standard normal codes. Both methods need the roles in
+    `publishes` alone.
+    """
+
+    latent: int
+
+    def encode(self, nets: Nets, batch: Batch) -> Tensor:
+        """(B, Z) the code of each row; where codes are random, their mean."""
+
+    def decode(self, nets: Nets, z: Tensor, condition: Tensor, rng: Draws) -> Tensor:
+        """x of rng's rows, scaled as Batch.x, from codes z (B, Z) and condition (B, K)."""
 
 
 @runtime_checkable

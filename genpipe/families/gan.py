@@ -9,17 +9,18 @@ In tables, choices are Gumbel-softmax draws while training and exact draws when 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from genpipe.batch import Batch, one_hot
 from genpipe.draws import Draws
+from genpipe.entries import NameIn
 from genpipe.errors import UsageError
 from genpipe.families import calibrate
-from genpipe.families.base import Nets, Phase
+from genpipe.families.base import FamilyConfig, Nets, Phase
 from genpipe.networks import AnyNetwork, build_network
 from genpipe.networks.head import Head, gumbel
 from genpipe.networks.mlp import MLPConfig
@@ -27,30 +28,25 @@ from genpipe.objectives import ADVERSARIAL, PENALTIES
 from genpipe.spec import TensorSpec
 
 
-class GANConfig(BaseModel):
+class GANConfig(FamilyConfig):
     """temperature: of the Gumbel-softmax of a table's choices; small = nearly one-hot.
 
     critic_steps: critic updates a generator update. penalty_every: steps between two penalties.
+    critic_rate: factor of the critic's learning rate (two time scales, Heusel et al. 2017).
     pack: rows the critic sees at once, which shows it samples that are all alike (PacGAN, Lin et al. 2018,
     arXiv:1712.04086); each worker's rows of a batch must be a multiple of it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     family: Literal["gan"] = "gan"
-    adversarial: Literal["bce", "non_saturating", "least_squares", "hinge", "wasserstein"] = Field(
-        default="non_saturating",
-        json_schema_extra={
-            "search": {"choices": ["bce", "non_saturating", "least_squares", "hinge", "wasserstein"]}
-        },
-    )
-    penalty: Literal["none", "gradient_penalty", "r1"] = Field(
-        default="r1", json_schema_extra={"search": {"choices": ["gradient_penalty", "r1"]}}
-    )
+    adversarial: Annotated[str, NameIn(ADVERSARIAL)] = "non_saturating"
+    penalty: Annotated[str, NameIn(PENALTIES, "none")] = "r1"
     penalty_weight: float = Field(
         default=1.0, gt=0, le=1e6, json_schema_extra={"search": {"low": 0.1, "high": 10.0, "log": True}}
     )
     penalty_every: int = Field(default=1, ge=1, le=1_000_000)
     critic_steps: int = Field(default=1, ge=1, le=1000)
+    # left out where it changes nothing, so that the recipe, and each id made of it, is as it was before
+    critic_rate: float = Field(default=1.0, gt=0, le=1000, exclude_if=lambda rate: rate == 1.0)
     latent: int = Field(default=64, ge=1, le=16_384, json_schema_extra={"search": {"choices": [32, 64, 128]}})
     temperature: float = Field(default=0.5, gt=0, le=100)
     pack: int = Field(default=1, ge=1, le=128)
@@ -59,8 +55,11 @@ class GANConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> GANConfig:
-        if self.adversarial == "wasserstein" and self.penalty == "none":
-            raise ValueError("adversarial 'wasserstein' needs a penalty: 'gradient_penalty' (or 'r1')")
+        loss = ADVERSARIAL[self.adversarial]
+        if loss.needs_penalty and self.penalty == "none":
+            first = loss.settings["penalty"]
+            others = " or ".join(repr(name) for name in PENALTIES if name != first)
+            raise ValueError(f"adversarial {self.adversarial!r} needs a penalty: {first!r} (or {others})")
         return self
 
 
@@ -94,6 +93,9 @@ class GAN:
     network_roles: ClassVar[Mapping[str, str]] = {"generator": "generator", "critic": "critic"}
     roles: ClassVar[tuple[str, ...]] = ("generator", "critic")
     sample_roles: ClassVar[tuple[str, ...]] = ("generator",)
+    publishes: ClassVar[tuple[str, ...]] = ("generator",)
+    metrics: ClassVar[tuple[str, ...]] = ("critic", "gap")
+    has_temperature: ClassVar[bool] = False  # the config's is of training
     takes_known = "none"
 
     def __init__(self, config: GANConfig, spec: TensorSpec) -> None:
@@ -101,9 +103,10 @@ class GAN:
         self.adversarial = ADVERSARIAL[config.adversarial]
         self.penalty = PENALTIES.get(config.penalty)
         lazy = self.penalty is not None and config.penalty_every > 1
-        penalty = (Phase("penalty", ("critic",), config.penalty_every),) if lazy else ()
+        rate = config.critic_rate
+        penalty = (Phase("penalty", ("critic",), config.penalty_every, rate=rate),) if lazy else ()
         self.phases = (
-            Phase("critic", ("critic",)),
+            Phase("critic", ("critic",), rate=rate),
             *penalty,
             Phase("generator", ("generator",), config.critic_steps),
         )
@@ -118,11 +121,7 @@ class GAN:
     def loss(self, phase: str, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
         condition = one_hot(batch.condition, self.spec.conditions)
         if phase == "generator":
-            return {
-                "generator": self.adversarial.generator(
-                    nets["critic"](*self._packs(self._fake(nets, condition, rng), condition))
-                )
-            }
+            return {"generator": self._generator_loss(nets, batch.x, condition, rng)}
         with torch.no_grad():
             fake, _ = self._packs(self._fake(nets, condition, rng), condition)
         real, condition = self._packs(batch.x, condition)
@@ -132,6 +131,14 @@ class GAN:
         if phase == "penalty" or self.config.penalty_every == 1:
             terms |= self._penalty(nets, real, fake, condition, rng)
         return terms
+
+    def _generator_loss(self, nets: Nets, real: Tensor, condition: Tensor, rng: Draws) -> Tensor:
+        fake = nets["critic"](*self._packs(self._fake(nets, condition, rng), condition))
+        if not self.adversarial.sees_real:
+            return self.adversarial.generator(fake)
+        with torch.no_grad():  # nothing the generator could change
+            scores = nets["critic"](*self._packs(real, condition))
+        return self.adversarial.generator(scores, fake)
 
     def _packs(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """The critic's two inputs, `pack` rows at once."""

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from genpipe.batch import Batch, one_hot
 from genpipe.draws import Draws, cumulated
 from genpipe.errors import QualityError
-from genpipe.families.base import Nets, Phase, barred
+from genpipe.families.base import FamilyConfig, Nets, Phase, barred
 from genpipe.families.calibrate import shift_to
 from genpipe.networks import AnyNetwork, build_network
 from genpipe.networks.base import form
@@ -33,10 +33,9 @@ LEVELS = 2**14  # of expected tokens: as fine as their ranks
 RANDOM_ORDERS = 0.5  # of the steps of a network that learns any order; the others keep the columns' own
 
 
-class SequenceConfig(BaseModel):
+class SequenceConfig(FamilyConfig):
     """temperature: of sampling; 1 draws from the learnt distribution, less is safer and less varied."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     family: Literal["sequence"] = "sequence"
     temperature: float = Field(default=1.0, gt=0, le=100)
     model: AnyNetwork = RecurrentConfig()
@@ -48,6 +47,9 @@ class SequenceModel:
     network_roles: ClassVar[Mapping[str, str]] = {"model": "model"}
     roles: ClassVar[tuple[str, ...]] = ("model",)
     sample_roles: ClassVar[tuple[str, ...]] = ("model",)
+    publishes: ClassVar[tuple[str, ...]] = ("model",)
+    metrics: ClassVar[tuple[str, ...]] = ("nats", "nats_per_position")
+    has_temperature: ClassVar[bool] = True
     phases: tuple[Phase, ...] = (Phase("likelihood", ("model",)),)
 
     def __init__(self, config: SequenceConfig, spec: TensorSpec) -> None:

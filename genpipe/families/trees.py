@@ -18,12 +18,12 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from genpipe.batch import Batch
 from genpipe.draws import Draws, cumulated
-from genpipe.families.base import Nets, Phase, barred
+from genpipe.families.base import FamilyConfig, Nets, Phase, barred
 from genpipe.spec import TensorSpec
 
 CELLS = 2**24  # leaves x codes of a forest: 64 MB
@@ -34,7 +34,7 @@ SMALLEST = 1e-9
 LEAF, SMOOTHING = 20, 20.0  # where nothing else is asked for, of many rows
 
 
-class TreesConfig(BaseModel):
+class TreesConfig(FamilyConfig):
     """leaf_minimum: training rows in a leaf, at least. leaves: of a tree, at most (fewer where columns have
     more codes than `CELLS` would hold).
 
@@ -45,7 +45,6 @@ class TreesConfig(BaseModel):
     temperature: of sampling; 1 draws from the fitted shares, less is safer and less varied.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     family: Literal["trees"] = "trees"
     leaf_minimum: int | None = Field(
         default=None, ge=2, le=1_000_000, json_schema_extra={"search": {"choices": [10, 20, 50, 100]}}
@@ -153,6 +152,9 @@ class Trees:
     network_roles: ClassVar[Mapping[str, str]] = {}
     roles: ClassVar[tuple[str, ...]] = ("model",)
     sample_roles: ClassVar[tuple[str, ...]] = ("model",)
+    publishes: ClassVar[tuple[str, ...]] = ("model",)
+    metrics: ClassVar[tuple[str, ...]] = ("nats", "nats_per_position")
+    has_temperature: ClassVar[bool] = True
     phases: tuple[Phase, ...] = ()
     takes_known = "first"
 

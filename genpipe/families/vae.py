@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from genpipe.batch import Batch, one_hot
 from genpipe.draws import Draws
 from genpipe.families import calibrate
-from genpipe.families.base import Nets, Phase
+from genpipe.families.base import FamilyConfig, Nets, Phase
 from genpipe.networks import AnyNetwork, build_network
 from genpipe.networks.head import Head, gumbel
 from genpipe.networks.mlp import MLPConfig
@@ -25,10 +25,9 @@ from genpipe.objectives import elbo, likelihood
 from genpipe.spec import TensorSpec
 
 
-class VAEConfig(BaseModel):
+class VAEConfig(FamilyConfig):
     """beta: weight of the KL term. likelihood: of values; bernoulli is for images between black and white."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     family: Literal["vae"] = "vae"
     beta: float = Field(
         default=1.0, gt=0, le=1e6, json_schema_extra={"search": {"low": 0.2, "high": 2.0, "log": True}}
@@ -40,18 +39,22 @@ class VAEConfig(BaseModel):
 
 
 class Decoder(nn.Module):
-    """A network and the learnt log-width of the values it predicts: one a column or channel."""
+    """A network and the learnt log-width of the values it predicts: one a column or channel.
+
+    x: what is to be predicted, for a network that takes it while training (`networks/base.py`).
+    """
 
     def __init__(self, net: nn.Module, scales: tuple[int, ...]) -> None:
         super().__init__()
         self.net, self.log_scale = net, nn.Parameter(torch.full(scales, -1.0))
+        self.takes_x = bool(getattr(net, "takes_x", False))
 
     @property
     def bias(self) -> Tensor:
         return cast(Tensor, self.net.bias)
 
-    def forward(self, z: Tensor, c: Tensor) -> Tensor:
-        return self.net(z, c)
+    def forward(self, z: Tensor, c: Tensor, x: Tensor | None = None) -> Tensor:
+        return self.net(z, c) if x is None else self.net(z, c, x)
 
 
 class VAE:
@@ -60,11 +63,14 @@ class VAE:
     network_roles: ClassVar[Mapping[str, str]] = {"encoder": "encoder", "decoder": "decoder"}
     roles: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
     sample_roles: ClassVar[tuple[str, ...]] = ("decoder",)
+    publishes: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
+    metrics: ClassVar[tuple[str, ...]] = ("bound", "reconstruction", "kl")
+    has_temperature: ClassVar[bool] = False
     takes_known = "none"
     phases: tuple[Phase, ...] = (Phase("elbo", ("encoder", "decoder")),)
 
     def __init__(self, config: VAEConfig, spec: TensorSpec) -> None:
-        self.config, self.spec, self.head = config, spec, Head(spec)
+        self.config, self.spec, self.head, self.latent = config, spec, Head(spec), config.latent
 
     def build(self) -> dict[str, nn.Module]:
         config, spec = self.config, self.spec
@@ -79,14 +85,18 @@ class VAE:
             "decoder": Decoder(net, (1,) if config.likelihood == "bernoulli" else scales[spec.layout]),
         }
 
+    def _posterior(self, nets: Nets, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of q(z | x, c), (B, Z) each. c: one-hot."""
+        mean, log_variance = nets["encoder"](x, c).chunk(2, 1)
+        return mean, log_variance.clamp(-10, 10)
+
     def _terms(self, nets: Nets, batch: Batch, rng: Draws, *, beta: float) -> dict[str, Tensor]:
         c = one_hot(batch.condition, self.spec.conditions)
-        mean, log_variance = nets["encoder"](batch.x, c).chunk(2, 1)
-        log_variance = log_variance.clamp(-10, 10)
+        mean, log_variance = self._posterior(nets, batch.x, c)
         z = mean + (0.5 * log_variance).exp() * rng.normal(self.config.latent)
-        reconstruction = self._reconstruction(
-            batch.x, nets["decoder"](z, c), cast(Tensor, nets["decoder"].log_scale)
-        )
+        decoder = nets["decoder"]
+        raw = decoder(z, c, batch.x) if getattr(decoder, "takes_x", False) else decoder(z, c)
+        reconstruction = self._reconstruction(batch.x, raw, cast(Tensor, decoder.log_scale))
         return {"reconstruction": reconstruction, "kl": beta * elbo.gaussian_kl(mean, log_variance)}
 
     def _reconstruction(self, x: Tensor, raw: Tensor, log_scale: Tensor) -> Tensor:
@@ -102,13 +112,17 @@ class VAE:
     def loss(self, phase: str, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
         return self._terms(nets, batch, rng, beta=self.config.beta)
 
-    @torch.no_grad()
     def sample(self, nets: Nets, condition: Tensor, rng: Draws) -> Tensor:
-        """Decode z ~ N(0, I). Tables and series get the predicted noise too; images show their mean, as is
-        usual.
-        """
-        c = one_hot(condition, self.spec.conditions)
-        raw = nets["decoder"](rng.normal(self.config.latent), c)
+        return self.decode(nets, rng.normal(self.latent), condition, rng)
+
+    @torch.no_grad()
+    def encode(self, nets: Nets, batch: Batch) -> Tensor:
+        return self._posterior(nets, batch.x, one_hot(batch.condition, self.spec.conditions))[0]
+
+    @torch.no_grad()
+    def decode(self, nets: Nets, z: Tensor, condition: Tensor, rng: Draws) -> Tensor:
+        """Tables and series get the predicted noise too; images show their mean, as is usual."""
+        raw = nets["decoder"](z, one_hot(condition, self.spec.conditions))
         if self.spec.layout == "grid":
             return torch.tanh(raw)
         head, log_scale = self.head.to(raw.device), cast(Tensor, nets["decoder"].log_scale)

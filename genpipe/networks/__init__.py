@@ -1,35 +1,34 @@
-"""Architectures, by name. A new one is a file with a Config and a build, one line in NETWORKS, one in
-AnyNetwork.
-"""
+"""Architectures, by name. A new one is a file with a Config and a build, and one line in NETWORKS."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
 from torch import nn
 
+from genpipe.entries import ConfigIn
 from genpipe.errors import UsageError
-from genpipe.networks.autoregressive import Autoregressive, AutoregressiveConfig
+from genpipe.networks.autoregressive import Autoregressive
 from genpipe.networks.base import NetworkConfig, NetworkKind, form
-from genpipe.networks.convolutional import Conv1d, Conv1dConfig, Conv2d, Conv2dConfig
-from genpipe.networks.mlp import MLP, MLPConfig
-from genpipe.networks.recurrent import Recurrent, RecurrentConfig
-from genpipe.networks.transformer import GPT, TransformerConfig
+from genpipe.networks.convolutional import Conv1d, Conv2d
+from genpipe.networks.mlp import MLP
+from genpipe.networks.recurrent import Recurrent
+from genpipe.networks.transformer import GPT
+from genpipe.plugins import Registry
 from genpipe.spec import TensorSpec
 
-NETWORKS: dict[str, type[NetworkKind]] = {
-    "mlp": MLP,
-    "conv2d": Conv2d,
-    "conv1d": Conv1d,
-    "recurrent": Recurrent,
-    "transformer": GPT,
-    "autoregressive": Autoregressive,
-}
-AnyNetwork = Annotated[
-    MLPConfig | Conv2dConfig | Conv1dConfig | RecurrentConfig | TransformerConfig | AutoregressiveConfig,
-    Field(discriminator="network"),
-]
+NETWORKS: Registry[type[NetworkKind]] = Registry(
+    "networks",
+    {
+        "mlp": MLP,
+        "conv2d": Conv2d,
+        "conv1d": Conv1d,
+        "recurrent": Recurrent,
+        "transformer": GPT,
+        "autoregressive": Autoregressive,
+    },
+)
+AnyNetwork = Annotated[NetworkConfig, ConfigIn(NETWORKS, "network")]
 
 
 def fitting(role: str, form: str) -> tuple[str, ...]:
@@ -38,7 +37,7 @@ def fitting(role: str, form: str) -> tuple[str, ...]:
 
 
 def check_network(config: NetworkConfig, role: str, form: str, *, where: str = "") -> None:
-    name, allowed = config.network, fitting(role, form)  # type: ignore[attr-defined]
+    name, allowed = config.network, fitting(role, form)
     if name not in allowed:
         raise UsageError(
             "NETWORK",
@@ -51,4 +50,4 @@ def check_network(config: NetworkConfig, role: str, form: str, *, where: str = "
 def build_network(role: str, spec: TensorSpec, config: NetworkConfig, *, latent: int = 0) -> nn.Module:
     """A fresh network, initialised from torch's default generator."""
     check_network(config, role, form(spec))
-    return NETWORKS[config.network].build(role, spec, config, latent=latent)  # type: ignore[attr-defined]
+    return NETWORKS[config.network].build(role, spec, config, latent=latent)

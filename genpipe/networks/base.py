@@ -5,6 +5,8 @@ Roles and their calls (c is the one-hot condition, (B, S), S may be 0; Z the lat
 | role | call | returns |
 |---|---|---|
 | generator, decoder | net(z: (B, Z), c) | raw output (B, *shape); `head.Head` turns it into x in [-1, 1] |
+| the same, of a vector | net.bias | (D,) the last bias, which a family may shift in place |
+| decoder that says `takes_x = True` | net(z, c, x) in training | the same, each position given x before it |
 | critic | net(x, c) | (B,) scores |
 | encoder | net(x, c) | (B, 2 * Z): mean and log-variance |
 | model | net(x, c) | what `head.make_outlet` predicts of each position from those before it |
@@ -13,6 +15,10 @@ A model also samples one position at a time: `state = net.begin(c)`, then `net.s
 (B, P) for the next position, equal to what the whole call returns there. `previous` is None at the first.
 One that learns any order of columns (`any_order`) takes the order and what is known beforehand, too:
 `net(x, c, order, there)` and `net.begin(c, known)`.
+
+A decoder that predicts one position after the other takes x while training (teacher forcing: Williams &
+Zipser 1989, "A learning algorithm for continually running fully recurrent neural networks"). Its module has
+the attribute `takes_x = True`; without x, as in sampling, it goes on from what it predicted itself.
 
 What a network accepts is named by the tensors' form: the layout, except that tokens with a vocabulary of
 their own at each position (a table) are `columns`, and those with one shared vocabulary (text) `tokens`.
@@ -33,9 +39,12 @@ FORMS: tuple[str, ...] = ("vector", "grid", "sequence", "tokens", "columns")
 
 
 class NetworkConfig(BaseModel):
-    """Subclasses add `network: Literal["..."]`, their sizes within limits, and search ranges beside them."""
+    """Subclasses set `network: Literal["x"] = "x"`, the key of NETWORKS, and add their sizes within limits,
+    with search ranges beside them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    network: str
 
     def held(self, spec: TensorSpec, rows: int) -> int:
         """How many numbers, about, sampling so many rows holds at once beside what it is given and makes."""

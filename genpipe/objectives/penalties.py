@@ -1,6 +1,6 @@
 """Penalties on the critic's slope; they keep the game stable (and make Wasserstein scores a distance).
 
-Both have one signature, `penalty(critic, real, fake, mix)`, and return a mean over rows, without a weight.
+All have one signature, `penalty(critic, real, fake, mix)`, and return a mean over rows, without a weight.
 critic: x -> scores (B,), the condition already bound. mix: (B,) uniform numbers in [0, 1).
 """
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 Critic = Callable[[Tensor], Tensor]
+Penalty = Callable[[Critic, Tensor, Tensor, Tensor], Tensor]
 
 
 def slopes(critic: Critic, x: Tensor) -> Tensor:
@@ -34,3 +35,13 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) ->
 def r1(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
     """mean ‖∇D(real)‖² / 2. Mescheder et al. 2018, eq. 9; weights from 0.1 to 10 are common."""
     return 0.5 * slopes(critic, real).square().sum(1).mean()
+
+
+def r2(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+    """mean ‖∇D(fake)‖² / 2. Mescheder et al. 2018, eq. 10."""
+    return 0.5 * slopes(critic, fake).square().sum(1).mean()
+
+
+def r1_r2(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+    """R1 + R2, under which the relativistic game converges. Huang et al. 2024 (R3GAN, arXiv:2501.05441)."""
+    return r1(critic, real, fake, mix) + r2(critic, real, fake, mix)

@@ -136,7 +136,7 @@ def _keys_at(path: Path_, model: Any) -> list[str]:
 
 def _open_source(data: Mapping[str, Any]) -> tuple[str | None, list[tuple[Path_, str]]]:
     """The data kind as far as names and options tell it, and what is wrong with them. Only names are read."""
-    from genpipe.fields import KINDS
+    from genpipe.kinds import KINDS
     from genpipe.sources import open_source
 
     source = data.get("source")
@@ -175,7 +175,7 @@ def _recipe_problems(data: Mapping[str, Any], kind: str) -> list[tuple[Path_, st
     if isinstance(recipe, str | Mapping):
         for error in recipe_problems(recipe, kind):
             found.append((("recipe", *_split(error.where)), _without_place(error)))
-    if isinstance(recipe, str) and not found and not recipe.startswith(kind):
+    if isinstance(recipe, str) and not found and recipe not in recipes_for(kind):
         error = unknown(f"recipe for {kind} data", recipe, recipes_for(kind))
         found.append((("recipe",), _without_place(error)))
     if isinstance(search, Mapping):

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from genpipe.errors import UsageError, refuse_keys
-from genpipe.fields import DataKind
+from genpipe.kinds import DataKind
 from genpipe.store import check_name
 
 

@@ -67,7 +67,7 @@ def _merged(changes: Mapping[str, Any], kind: str) -> dict[str, Any]:
     family = wanted.get("family") if isinstance(wanted, Mapping) else wanted
     name = changes.pop("base", None)
     base = _named(name, kind) if name is not None else default_recipe(kind)
-    if family in FAMILIES and base.family.family != family:
+    if isinstance(family, str) and family in FAMILIES and base.family.family != family:
         # another family: its own starting recipe knows better values than the base of a different game
         same = (r for r in recipes_for(base.kind).values() if r.family.family == family)
         base = next(same, None) or base.model_copy(update={"family": FAMILIES[family].Config()})

@@ -14,12 +14,13 @@ from genpipe.families.gan import GANConfig
 from genpipe.families.sequence import SequenceConfig
 from genpipe.families.trees import TreesConfig
 from genpipe.families.vae import VAEConfig
-from genpipe.fields import KINDS
+from genpipe.kinds import KINDS
 from genpipe.networks.autoregressive import AutoregressiveConfig
 from genpipe.networks.convolutional import Conv1dConfig, Conv2dConfig
 from genpipe.networks.mlp import MLPConfig
 from genpipe.networks.recurrent import RecurrentConfig
 from genpipe.networks.transformer import TransformerConfig
+from genpipe.plugins import Registry
 from genpipe.recipe import Recipe, Training
 
 
@@ -224,24 +225,27 @@ def audio_recurrent() -> Recipe:
     return derived(series_recurrent(), "audio_recurrent", kind="audio", training={"batch_size": 64})
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {
-    "tabular_autoregressive": tabular_autoregressive,
-    "tabular_any_order": tabular_any_order,
-    "tabular_gan": tabular_gan,
-    "tabular_vae": tabular_vae,
-    "tabular_trees": tabular_trees,
-    "image_gan": image_gan,
-    "image_vae": image_vae,
-    "series_recurrent": series_recurrent,
-    "series_gan": series_gan,
-    "series_vae": series_vae,
-    "text_lstm": text_lstm,
-    "text_gru": text_gru,
-    "text_gpt": text_gpt,
-    "audio_gan": audio_gan,
-    "audio_vae": audio_vae,
-    "audio_recurrent": audio_recurrent,
-}
+RECIPES: Registry[Callable[[], Recipe]] = Registry(
+    "recipes",
+    {
+        "tabular_autoregressive": tabular_autoregressive,
+        "tabular_any_order": tabular_any_order,
+        "tabular_gan": tabular_gan,
+        "tabular_vae": tabular_vae,
+        "tabular_trees": tabular_trees,
+        "image_gan": image_gan,
+        "image_vae": image_vae,
+        "series_recurrent": series_recurrent,
+        "series_gan": series_gan,
+        "series_vae": series_vae,
+        "text_lstm": text_lstm,
+        "text_gru": text_gru,
+        "text_gpt": text_gpt,
+        "audio_gan": audio_gan,
+        "audio_vae": audio_vae,
+        "audio_recurrent": audio_recurrent,
+    },
+)
 # the first recipe of a kind is its default
 
 
@@ -249,7 +253,8 @@ def recipes_for(kind: str) -> dict[str, Recipe]:
     """Starting recipes of one data kind, the default first."""
     if kind not in KINDS:
         raise unknown("data kind", kind, KINDS)
-    return {name: build() for name, build in RECIPES.items() if name.startswith(f"{kind}_")}
+    built = {name: build() for name, build in RECIPES.items()}
+    return {name: recipe for name, recipe in built.items() if recipe.kind == kind}
 
 
 def default_recipe(kind: str) -> Recipe:

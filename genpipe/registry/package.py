@@ -15,7 +15,7 @@ from typing import Any
 
 from genpipe import store
 from genpipe.bundle import Bundle
-from genpipe.bundle.folder import parse_json, read_folder, sha256, write_content
+from genpipe.bundle.folder import Origin, parse_json, read_folder, sha256, write_content
 from genpipe.errors import DataError
 from genpipe.registry.tracking import portable
 from genpipe.schema import Schema
@@ -33,6 +33,7 @@ BUNDLE_CODE = Path(__file__).with_name("pyfunc_model.py")
 class Package:
     """artifact: its name among MLflow's artifacts. lineage: tags. params: of the run that registers it.
     schema: of what predict returns. asked: the parameters of predict, with their defaults.
+    plugins: requirements of the plug-ins whose entries it uses, such as `genpipe-spectral==0.2`.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class Package:
     params: dict[str, Any]
     schema: Schema
     asked: dict[str, Any] = field(default_factory=dict)
+    plugins: tuple[str, ...] = ()
 
 
 def holds_tables(uri: str) -> bool:
@@ -114,7 +116,12 @@ def _pack_bundle(uri: str, target: Path) -> Package:
         params=bundle.recipe.model_dump(mode="json"),
         schema=bundle.schema,
         asked={"rows": 100, "seed": 0, "conditions": "{}"},
+        plugins=_plugins(bundle),
     )
+
+
+def _plugins(bundle: Bundle) -> tuple[str, ...]:
+    return tuple(map(str, Origin.model_validate(bundle.origin).plugins.values()))
 
 
 def _pack_tables(uri: str, target: Path) -> Package:
@@ -124,11 +131,12 @@ def _pack_tables(uri: str, target: Path) -> Package:
         first = next(iter(tables))
     except (ValueError, KeyError, TypeError, StopIteration) as error:
         raise _wrong(store.join(uri, RELATIONS), "no tables with their columns", "nodes") from error
-    bundles, recipes = dict[str, str](), dict[str, str]()
+    bundles, recipes, plugins = dict[str, str](), dict[str, str](), dict[str, None]()
     for number, (name, where) in enumerate(told["models"].items()):
         bundles[name] = f"models/{number:02d}-{store.plain_name(name)}"
         where = store.join(uri, where) if not told["uri"] else where
-        recipes[name] = _without_paths(where, str(target / bundles[name])).recipe.name
+        bundle = _without_paths(where, str(target / bundles[name]))
+        recipes[name], plugins = bundle.recipe.name, plugins | dict.fromkeys(_plugins(bundle))
     store.create(str(target / RELATIONS), store.canonical({**told, "uri": "", "models": bundles}))
     fingerprint = fingerprint_of(str(target))
     return Package(
@@ -147,6 +155,7 @@ def _pack_tables(uri: str, target: Path) -> Package:
         params={"tables": recipes},
         schema=tables[first],
         asked={"table": first, "rows": 100, "seed": 0},
+        plugins=tuple(plugins),
     )
 
 

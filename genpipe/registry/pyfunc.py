@@ -49,7 +49,7 @@ def save_pyfunc(folder: Path, package: Package, code: Path, *, model_id: str, al
             python_model=str(code),
             artifacts={package.artifact: str(package.folder)},
             signature=signature(package.schema, package.asked),
-            pip_requirements=requirements(),
+            pip_requirements=[*requirements(), *package.plugins],
             mlflow_model=Model(model_id=model_id),
             model_config={"bundle_fingerprint": package.fingerprint, "model_id": model_id, "allow": allow},
             metadata={"genpipe": __version__},

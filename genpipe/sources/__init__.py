@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from genpipe.errors import UsageError, unknown
+from genpipe.plugins import Registry
 from genpipe.sources.audio import SUFFIXES as WAVES
 from genpipe.sources.audio import AudioOptions, AudioSource
 from genpipe.sources.base import Options, Source
@@ -23,13 +24,16 @@ from genpipe.sources.text import SUFFIXES as TEXTS
 from genpipe.sources.text import TextOptions, TextSource
 
 # kind -> what reads it, what a user may set, the names it takes from a folder
-SOURCES: dict[str, tuple[type[Source], type[Options], tuple[str, ...]]] = {
-    "tabular": (TableSource, TableOptions, TABLES),
-    "image": (ImageSource, ImageOptions, PICTURES),
-    "series": (SeriesSource, SeriesOptions, TABLES),
-    "text": (TextSource, TextOptions, TEXTS),
-    "audio": (AudioSource, AudioOptions, WAVES),
-}
+SOURCES: Registry[tuple[type[Source], type[Options], tuple[str, ...]]] = Registry(
+    "sources",
+    {
+        "tabular": (TableSource, TableOptions, TABLES),
+        "image": (ImageSource, ImageOptions, PICTURES),
+        "series": (SeriesSource, SeriesOptions, TABLES),
+        "text": (TextSource, TextOptions, TEXTS),
+        "audio": (AudioSource, AudioOptions, WAVES),
+    },
+)
 
 
 def open_source(

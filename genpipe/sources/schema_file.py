@@ -14,7 +14,7 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from genpipe import store
 from genpipe.constraints import TYPES
 from genpipe.errors import DataError, SpecError, closest
-from genpipe.fields import KINDS
+from genpipe.kinds import KINDS
 from genpipe.redaction import visible
 from genpipe.schema import Schema
 from genpipe.sources.files import File

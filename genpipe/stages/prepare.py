@@ -18,7 +18,7 @@ import numpy as np
 from genpipe import store
 from genpipe.codecs import CODECS
 from genpipe.codecs.base import VERSION, Codec, CodecConfig, Stats
-from genpipe.codecs.tabular.codec import TabularCodec
+from genpipe.codecs.tabular.base import ColumnCodec
 from genpipe.codecs.tabular.protect import Summary, hidden_values, hidden_words, summary
 from genpipe.codecs.tabular.relations import Relations
 from genpipe.dataset import Dataset, Part
@@ -38,7 +38,7 @@ def prepare(dataset: Dataset, config: CodecConfig | None = None, *, progress: Pr
         codec = _read(kind, dataset, where)
     except FileNotFoundError:
         codec = _fit(kind, dataset, config, where, progress)
-    if isinstance(codec, TabularCodec) and codec.relations.broken:
+    if isinstance(codec, ColumnCodec) and codec.relations.broken:
         rows, told = dataset.rows("train"), store.read_json(where)["broken"]
         notes = [f"{label}: {b['rows']} rows, first {b['first']}" for label, b in sorted(told.items())]
         note = "constraints broken in training, learnt as repaired: " + "; ".join(notes)
@@ -75,7 +75,7 @@ def _fit(
         store.write_bytes(_place(dataset, config, "protected.json"), store.canonical(hidden))
         told = f"protected {hidden_words(summary(hidden))}" if hidden else ""
         progress(Event("prepare", done=done, total=done, unit="rows", note=told))
-    broken = _broken(codec.relations, dataset) if isinstance(codec, TabularCodec) else {}
+    broken = _broken(codec.relations, dataset) if isinstance(codec, ColumnCodec) else {}
     content = {"codec": codec.to_json(), "broken": broken}
     store.create(where, store.canonical(_request(dataset, config) | content))
     return codec

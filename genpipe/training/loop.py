@@ -128,7 +128,7 @@ def play(
         arrays = source.batch(state.step, size=size, start=start, stop=stop)
         batch = to_batch(arrays, spec, device)
         for phase in family.phases:
-            if state.step % phase.every:
+            if not phase.played(state.step, training.steps):
                 continue
             draws = Draws(
                 seed, "train", state.step, phase.name, total=size, start=start, stop=stop, device=device
@@ -179,7 +179,7 @@ def take_step(
         window.gradient(f"{phase.name}.gradient", norm)
         if clip is not None:
             clip_gradients(parameters, norm, clip)
-    state.update(phase.trains)
+    state.update(phase.trains, phase.rate)
     window.add(phase.name, terms)
 
 

@@ -22,11 +22,6 @@ NOISE = 0.01  # of a fidelity to some hundred holdout rows
 MEMORY = 0.01  # of nats a row
 
 
-def published_roles(family: Family) -> tuple[str, ...]:
-    """What a bundle keeps: all that sampling needs, and the encoder, which latent jobs need."""
-    return tuple(r for r in family.roles if r in family.sample_roles or r == "encoder")
-
-
 class State:
     """Fresh from the seed; `tensors` and `values` are the whole of it, `restore` puts them back."""
 
@@ -39,7 +34,7 @@ class State:
             role: AdamW(net, betas=training.betas, weight_decay=training.weight_decay or 0.0)
             for role, net in self.nets.items()
         }
-        self.published = published_roles(family)
+        self.published = family.publishes
         self.average: Average | None = None
         if training.ema is not None:
             copies = {role: copy.deepcopy(self.nets[role]) for role in self.published}
@@ -72,9 +67,9 @@ class State:
         for role in roles:
             self.optimizers[role].zero_grad()
 
-    def update(self, roles: tuple[str, ...]) -> None:
-        """Step the roles' optimizers at this step's learning rate, then their averages."""
-        rate = self.rate_scale * rate_at(self.step, self.training)
+    def update(self, roles: tuple[str, ...], factor: float = 1.0) -> None:
+        """Step the roles' optimizers at this step's learning rate times a factor, then their averages."""
+        rate = factor * self.rate_scale * rate_at(self.step, self.training)
         for role in roles:
             self.optimizers[role].step(rate)
         if self.average is not None:

@@ -19,7 +19,6 @@ from genpipe.codecs.base import VERSION, Codec, CodecConfig, fit
 from genpipe.errors import UsageError
 from genpipe.fields import (
     BLOB,
-    KINDS,
     Audio,
     Boolean,
     Category,
@@ -32,7 +31,9 @@ from genpipe.fields import (
     Text,
     Timestamp,
 )
+from genpipe.kinds import KINDS
 from genpipe.media.wav import write_clip
+from genpipe.networks.base import form
 from genpipe.schema import Schema
 from genpipe.spec import LAYOUTS
 
@@ -200,7 +201,7 @@ def numbers(column: pa.Array) -> np.ndarray:
 
 
 def test_every_kind_has_a_codec_and_known_layouts() -> None:
-    assert tuple(CODECS) == KINDS
+    assert tuple(CODECS) == tuple(KINDS)
     assert {layout for _, layout in PAIRS} <= set(LAYOUTS)
 
 
@@ -208,6 +209,7 @@ def test_every_kind_has_a_codec_and_known_layouts() -> None:
 def test_arrays_are_what_the_spec_says(kind: str, layout: str) -> None:
     _, batch, codec = example(kind)
     spec = codec.spec(layout)
+    assert form(spec) == CODECS[kind].form(layout), "what a recipe is checked by, before there are data"
     for part in (batch, batch.slice(3, 5), batch.slice(0, 0)):
         arrays = codec.encode(part, layout)
         assert arrays["x"].shape == (len(part), *spec.shape)

@@ -12,7 +12,7 @@ from evaluation_samples import Sample, sample
 
 from genpipe.errors import PrivacyError, QualityError
 from genpipe.evaluation import JUDGES, Fidelity, Report, evaluate_tables, fidelity
-from genpipe.fields import KINDS
+from genpipe.kinds import KINDS
 
 ROWS = 300
 
@@ -30,7 +30,7 @@ def report(kind: str, which: str) -> Report:
 
 
 def test_every_kind_has_a_judge() -> None:
-    assert tuple(JUDGES) == KINDS
+    assert tuple(JUDGES) == tuple(KINDS)
     assert all(judge.kind == kind for kind, judge in JUDGES.items())
 
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image as Pillow
 
 from genpipe.errors import GenpipeError
-from genpipe.fields import KINDS
+from genpipe.kinds import KINDS
 from genpipe.sources import SOURCES
 from genpipe.stages.ingest.verb import ingest
 

@@ -15,7 +15,7 @@ from small_dataset import small_dataset
 import genpipe
 from genpipe.bundle import Bundle
 from genpipe.dataset import Dataset
-from genpipe.fields import KINDS
+from genpipe.kinds import KINDS
 from genpipe.progress import Event
 from genpipe.recipes import RECIPES
 from genpipe.stages.train.verb import TrainedModel, train

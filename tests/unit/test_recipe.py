@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from genpipe.errors import UsageError
 from genpipe.families.trees import TreesConfig
-from genpipe.fields import KINDS, Category, Number
+from genpipe.fields import Category, Number
+from genpipe.kinds import KINDS
 from genpipe.recipe import MANY, Recipe, check, fitted_to, make_family, tied_to
 from genpipe.recipes import RECIPES, default_recipe, parse_recipe, recipe_problems, recipes_for
 from genpipe.schema import Schema

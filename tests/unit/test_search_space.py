@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from genpipe.errors import UsageError
-from genpipe.fields import KINDS
+from genpipe.kinds import KINDS
 from genpipe.objectives import ADVERSARIAL
 from genpipe.recipe import check_parts
 from genpipe.recipes import recipes_for
@@ -36,11 +36,11 @@ def test_every_point_is_a_valid_recipe(kind: str) -> None:
 
 def test_first_trials_are_the_recipes_as_they_stand_then_losses_take_turns() -> None:
     searched = space("image", recipes=["image_gan", "image_vae"])
-    points = [searched.sample(numpy_rng(0, n), number=n) for n in range(10)]
+    points = [searched.sample(numpy_rng(0, n), number=n) for n in range(2 * len(ADVERSARIAL))]
     starting = recipes_for("image")
     for point in points[:2]:
         assert searched.recipe(point) == starting[point["recipe"]]
-    assert [p["recipe"] for p in points] == ["image_gan", "image_vae"] * 5
+    assert [p["recipe"] for p in points] == ["image_gan", "image_vae"] * len(ADVERSARIAL)
     assert {p["family.adversarial"] for p in points[::2]} == set(ADVERSARIAL)
 
 

@@ -18,12 +18,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genpipe.codecs.base import Arrays, Codec, CodecConfig, RowStats, check_version
+from genpipe.codecs.base import Arrays, CodecConfig, RowStats, check_version
 from genpipe.codecs.columns import Column, Fixed, Learnt, Placeholder, assemble
 from genpipe.codecs.conditions import ConditionTable
 from genpipe.codecs.holders import WHO, entities
 from genpipe.codecs.sketch import SAMPLE_CELLS, SAMPLE_ROWS, Sample, hash_rows
 from genpipe.codecs.stored import UNREADABLE
+from genpipe.codecs.tabular.base import ColumnCodec
 from genpipe.codecs.tabular.choice import Choice
 from genpipe.codecs.tabular.numeric import Scale, observe_number
 from genpipe.codecs.tabular.relations import Relations
@@ -38,7 +39,7 @@ WIDEST_VECTOR = 20_000
 COLUMNS: dict[str, type[Column]] = {c.type: c for c in (Choice, Scale, Fixed, Placeholder)}
 
 
-class TabularCodec(Codec):
+class TabularCodec(ColumnCodec):
     kind = "tabular"
     layouts = ("tokens", "vector")
 
@@ -113,6 +114,10 @@ class TabularCodec(Codec):
             return cls.build(schema, stats, config.model_copy(update={"dependencies": False}))
         return cls(schema, columns, stats.rows.table(schema, config), relations.finish(made))
 
+    @classmethod
+    def form(cls, layout: str) -> str:
+        return "columns" if layout == "tokens" else layout
+
     def spec(self, layout: str) -> TensorSpec:
         self.check_layout(layout)
         return self._tokens if layout == "tokens" else self._vector
@@ -151,7 +156,7 @@ class TabularCodec(Codec):
         """(column, first, last + 1) of each learnt column's part of a vector."""
         return self._tile([_width(c.spans) for c in self.learnt])
 
-    @cached_property
+    @cached_property  # type: ignore[override]
     def positions(self) -> list[tuple[Learnt, int, int]]:
         """(column, first, last + 1) of each learnt column's positions as tokens."""
         return self._tile([len(c.digits) for c in self.learnt])

@@ -9,7 +9,7 @@ import numpy as np
 
 from genpipe.codecs.base import Codec, CodecConfig, RowStats, Stats
 from genpipe.codecs.columns import Fixed
-from genpipe.codecs.tabular.codec import TabularCodec
+from genpipe.codecs.tabular.base import ColumnCodec
 from genpipe.codecs.tabular.numeric import Scale
 from genpipe.codecs.tabular.stats import TabularStats
 
@@ -29,7 +29,7 @@ def hidden_values(codec: Codec, stats: Stats, config: CodecConfig) -> Hidden:
         if rows is not None and rows.together(codec.schema, [key]) < k:
             for name, value in zip(codec.schema.conditions, key, strict=True):
                 found.setdefault(name, {})[str(value)] = n
-    if isinstance(codec, TabularCodec) and isinstance(stats, TabularStats):
+    if isinstance(codec, ColumnCodec) and isinstance(stats, TabularStats):
         for field in codec.relations.observed:
             if (counts := stats.choices.get(field.name)) is not None:
                 values = [v for v in counts if v is not None]

@@ -13,15 +13,14 @@ from genpipe.batch import to_batch
 from genpipe.bundle import Bundle
 from genpipe.bundle.complete import explain_rows
 from genpipe.bundle.generator import one_thread
+from genpipe.codecs.tabular.base import ColumnCodec
 from genpipe.codecs.tabular.choice import Choice
-from genpipe.codecs.tabular.codec import TabularCodec
 from genpipe.codecs.tabular.numeric import Scale
 from genpipe.dataset import Dataset
 from genpipe.draws import Draws
 from genpipe.evaluation.privacy.attacks import Evidence
 from genpipe.evaluation.privacy.membership import Likelihoods
 from genpipe.families.base import Knowing
-from genpipe.families.sequence import SequenceModel
 from genpipe.keys import entity_keys
 from genpipe.schema import Schema
 from genpipe.stages.evaluate.read_off import read_off_guesses
@@ -34,7 +33,7 @@ PIECE = 4096
 def evidence(bundle: Bundle, dataset: Dataset, seed: int) -> Evidence:
     """Of rows of both splits; empty for a family without likelihood."""
     guesses = None
-    if isinstance(bundle.family, Knowing) and isinstance(bundle.codec, TabularCodec):
+    if isinstance(bundle.family, Knowing) and isinstance(bundle.codec, ColumnCodec):
         train, unseen = (_whole(bundle.codec, rows) for rows in _sides(dataset, MOST, seed))
         who = _entities(train, dataset.schema), _entities(unseen, dataset.schema)
         guesses = read_off_guesses(bundle, train, unseen, who, seed)
@@ -45,10 +44,10 @@ def likelihoods(bundle: Bundle, dataset: Dataset, seed: int) -> Likelihoods | No
     """Of rows of both splits, at most MOST each, FEW of texts and series; None for a family without
     likelihood, and for windows of series that nobody tells apart: they are not independent.
     """
-    if isinstance(bundle.family, Knowing) and isinstance(bundle.codec, TabularCodec):
+    if isinstance(bundle.family, Knowing) and isinstance(bundle.codec, ColumnCodec):
         train, unseen = (_whole(bundle.codec, rows) for rows in _sides(dataset, MOST, seed))
         nats = _nats(bundle, train), _nats(bundle, unseen)
-    elif isinstance(bundle.family, SequenceModel) and (
+    elif "nats_per_position" in bundle.family.metrics and (
         dataset.schema.kind == "text" or (dataset.schema.kind == "series" and dataset.schema.about)
     ):
         train, unseen = _sides(dataset, max(1, min(FEW, POSITIONS // bundle.spec.shape[0])), seed)
@@ -77,7 +76,7 @@ def _each(bundle: Bundle, table: pa.Table, seed: int) -> np.ndarray:
     return np.array(found)
 
 
-def _whole(codec: TabularCodec, rows: pa.Table) -> pa.Table:
+def _whole(codec: ColumnCodec, rows: pa.Table) -> pa.Table:
     """Rows without a gap where the codec knows of none, as too few had one: those have no likelihood."""
     for column in codec.columns:
         name = column.field.name

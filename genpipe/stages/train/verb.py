@@ -23,7 +23,7 @@ from genpipe.codecs.base import VERSION
 from genpipe.dataset import Dataset
 from genpipe.errors import UsageError
 from genpipe.progress import Event, Progress, silent
-from genpipe.recipe import Recipe, check, fitted_to
+from genpipe.recipe import Recipe, check, fitted_to, plugins_of
 from genpipe.recipes import parse_recipe
 from genpipe.settings import Settings, read_settings
 from genpipe.stages.checked import told
@@ -74,7 +74,7 @@ def train_as(
 ) -> TrainedModel:
     """`train` by a recipe that fits the data already, such as that of another bundle."""
     settings = read_settings()
-    origin = {
+    origin: dict[str, Any] = {
         "stage": "train",
         "name": store.check_name(name or dataset.name),
         "dataset_fingerprint": dataset.fingerprint,
@@ -84,6 +84,8 @@ def train_as(
         "code": __version__,
         "codec": VERSION,
     }
+    if plugins := plugins_of(chosen):
+        origin["plugins"] = plugins
     run_id = store.digest([origin, chosen.model_dump(mode="json")])
     run = store.join(settings.store, "runs", f"{origin['name']}-{run_id[:10]}")
     if (done := finished(run)) is not None:

@@ -16,7 +16,8 @@ from genpipe.codecs import CODECS
 from genpipe.codecs.audio import AudioCodec
 from genpipe.codecs.base import Codec, CodecConfig, fit
 from genpipe.errors import DataError, UsageError
-from genpipe.fields import AnyField, Audio, Category, DataKind, Image, Integer, Series, Text
+from genpipe.fields import AnyField, Audio, Category, Image, Integer, Series, Text
+from genpipe.kinds import DataKind
 from genpipe.media.png import SIGNATURE, _chunk, read_pngs, write_png
 from genpipe.media.wav import read_clips, write_clip
 from genpipe.schema import Schema

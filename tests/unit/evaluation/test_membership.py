@@ -10,7 +10,8 @@ from evaluation_samples import sample
 from genpipe.evaluation import evaluate_tables
 from genpipe.evaluation.base import Points
 from genpipe.evaluation.privacy.membership import Likelihoods, area, by_entity, distances, judged, membership
-from genpipe.fields import KINDS, Identifier, Series
+from genpipe.fields import Identifier, Series
+from genpipe.kinds import KINDS
 from genpipe.schema import Schema
 
 

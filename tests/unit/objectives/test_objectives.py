@@ -14,14 +14,22 @@ REAL, FAKE = torch.tensor([0.0, 2.0]), torch.tensor([0.0, -1.0])
 SP_2 = math.log1p(math.exp(-2))
 SP_1 = math.log1p(math.exp(-1))
 
-# name: critic(REAL, FAKE), generator(FAKE)
+SP_3 = math.log1p(math.exp(-3))
+
+# name: critic(REAL, FAKE), generator(FAKE), or of both
 EXPECTED = {
     "bce": ((LN2 + SP_2) / 2 + (LN2 + SP_1) / 2, -(LN2 + SP_1) / 2),
     "non_saturating": ((LN2 + SP_2) / 2 + (LN2 + SP_1) / 2, (LN2 + SP1) / 2),
     "least_squares": (0.5 * ((1 + 1) / 2 + (0 + 1) / 2), 0.5 * (1 + 4) / 2),
     "hinge": ((1 + 0) / 2 + (1 + 0) / 2, 0.5),
     "wasserstein": (-0.5 - 1.0, 0.5),
+    "relativistic": ((LN2 + SP_3) / 2, (LN2 + 3 + SP_3) / 2),  # differences 0 and 3
 }
+
+
+def generator_loss(name: str, fake: torch.Tensor) -> torch.Tensor:
+    loss = ADVERSARIAL[name]
+    return loss.generator(REAL, fake) if loss.sees_real else loss.generator(fake)
 
 
 def test_every_loss_has_hand_computed_values() -> None:
@@ -32,14 +40,14 @@ def test_every_loss_has_hand_computed_values() -> None:
 def test_adversarial_values(name: str) -> None:
     critic, generator = EXPECTED[name]
     assert ADVERSARIAL[name].critic(REAL, FAKE).item() == pytest.approx(critic, abs=1e-6)
-    assert ADVERSARIAL[name].generator(FAKE).item() == pytest.approx(generator, abs=1e-6)
+    assert generator_loss(name, FAKE).item() == pytest.approx(generator, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
 def test_both_sides_improve_in_their_own_direction(name: str) -> None:
     loss = ADVERSARIAL[name]
     assert loss.critic(REAL + 0.5, FAKE - 0.5) < loss.critic(REAL, FAKE) + 1e-6 or name == "least_squares"
-    assert loss.generator(FAKE + 0.5) < loss.generator(FAKE)
+    assert generator_loss(name, FAKE + 0.5) < generator_loss(name, FAKE)
 
 
 def test_penalties_of_a_linear_critic() -> None:
@@ -48,6 +56,7 @@ def test_penalties_of_a_linear_critic() -> None:
     real, fake, mix = torch.randn(6, 2), torch.randn(6, 2), torch.rand(6)
     assert PENALTIES["gradient_penalty"](critic, real, fake, mix).item() == pytest.approx(16.0, rel=1e-5)
     assert PENALTIES["r1"](critic, real, fake, mix).item() == pytest.approx(12.5, rel=1e-5)
+    assert PENALTIES["r1_r2"](critic, real, fake, mix).item() == pytest.approx(25.0, rel=1e-5)
 
 
 def test_gradient_penalty_is_taken_between_real_and_fake() -> None:
@@ -57,6 +66,14 @@ def test_gradient_penalty_is_taken_between_real_and_fake() -> None:
         critic, torch.ones(1, 1), torch.full((1, 1), 5.0), torch.tensor([0.5])
     )
     assert value.item() == pytest.approx(4.0, rel=1e-5)
+
+
+def test_r1_is_taken_at_real_rows_and_r2_at_generated_ones() -> None:
+    # D(x) = x²/2 has slope x: 1²/2 at the real row, 3²/2 at the generated one
+    critic = lambda x: 0.5 * x.square().sum(1)  # noqa: E731
+    real, fake, mix = torch.ones(1, 1), torch.full((1, 1), 3.0), torch.zeros(1)
+    assert PENALTIES["r1"](critic, real, fake, mix).item() == pytest.approx(0.5)
+    assert PENALTIES["r1_r2"](critic, real, fake, mix).item() == pytest.approx(5.0)
 
 
 def test_penalty_differentiates_to_the_critic() -> None:

@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_game import run
+from tiny_game import TinyFamily, run
 
 from genpipe.errors import QualityError
+from genpipe.families.base import Phase
 from genpipe.training.checkpoint import Checkpoints
 from genpipe.training.data import Resident
 from genpipe.training.loop import FitResult, Hooks, Status
+from genpipe.training.state import State
 
 
 def same(a: FitResult, b: FitResult) -> bool:
@@ -38,6 +40,34 @@ def test_a_skipped_phase_keeps_its_last_value(source: Resident) -> None:
     run(source, steps=40, hooks=Hooks(report=seen.append))
     assert all("mean.error" in s.metrics for s in seen[9:])
     assert seen[19].metrics["mean.error"] != seen[9].metrics["mean.error"]
+
+
+def test_phases_begin_and_end_at_shares_of_the_run(source: Resident, monkeypatch: pytest.MonkeyPatch) -> None:
+    played: list[tuple[str, int]] = []
+    phases = (Phase("fit", ("model",), end=0.5), Phase("mean", ("extra",), every=2, begin=0.25))
+    monkeypatch.setattr(TinyFamily, "phases", phases)
+    step = State.update
+
+    def update(self: State, roles: tuple[str, ...], factor: float = 1.0) -> None:
+        played.append((roles[0], self.step))
+        step(self, roles, factor)
+
+    monkeypatch.setattr(State, "update", update)
+    run(source, steps=12)
+    assert [at for role, at in played if role == "model"] == [0, 1, 2, 3, 4, 5]
+    assert [at for role, at in played if role == "extra"] == [4, 6, 8, 10]
+
+
+def test_a_phase_has_a_learning_rate_of_its_own(source: Resident, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = run(source, steps=10, learning_rate=1e-3)
+    monkeypatch.setattr(TinyFamily, "phases", (Phase("fit", ("model",), rate=0.1), TinyFamily.phases[1]))
+    assert same(run(source, steps=10, learning_rate=1e-2), slow)
+
+
+@pytest.mark.parametrize("wrong", [{"begin": 0.5, "end": 0.5}, {"end": 1.1}, {"every": 0}, {"rate": 0.0}])
+def test_a_phase_that_is_never_played_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="expected 0 <= begin < end <= 1"):
+        Phase("fit", ("model",), **wrong)
 
 
 def test_the_seed_decides_and_the_global_generator_does_not(source: Resident) -> None:

@@ -70,6 +70,19 @@ def test_the_average_follows_with_a_warm_up() -> None:
     assert copy.weight.item() == pytest.approx(0.5 * before)
 
 
+@pytest.mark.parametrize("buffer", [torch.tensor(1.0), torch.tensor(7)], ids=["float", "count"])
+def test_the_average_has_the_buffers_of_the_live_network(buffer: torch.Tensor) -> None:
+    net, copy = nn.Linear(1, 1), nn.Linear(1, 1)
+    for each in (net, copy):
+        each.register_buffer("seen", torch.zeros_like(buffer))
+        each.register_buffer("scratch", torch.zeros(1), persistent=False)
+    average = Average({"g": net}, {"g": copy}, 0.5)
+    net.seen.copy_(buffer)
+    net.scratch.add_(1)
+    average.update(["g"])
+    assert torch.equal(copy.seen, buffer) and copy.scratch.item() == 0  # type: ignore[arg-type]
+
+
 def test_clipping_scales_to_the_limit() -> None:
     net = nn.Linear(2, 1, bias=False)
     net.weight.grad = torch.tensor([[3.0, 4.0]])

@@ -28,7 +28,8 @@ class TinyFamily:
     """`model` learns x2 = x0 + x1 from noisy inputs; `extra` learns the mean of x2."""
 
     roles = ("model", "extra")
-    sample_roles = ("model",)
+    sample_roles = publishes = ("model",)
+    metrics = ()
     phases = (Phase("fit", ("model",)), Phase("mean", ("extra",), every=3))
 
     def build(self) -> dict[str, nn.Module]:
