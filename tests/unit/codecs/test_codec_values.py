@@ -264,18 +264,6 @@ def test_half_as_loud_is_six_decibels_less() -> None:
     assert x.min() == -1.0  # 60 dB below, and all that is softer
 
 
-def test_every_frequency_lies_in_two_neighbouring_bands_that_share_it() -> None:
-    """Triangles over each other's feet: what falls in one rises in the next, so their sum is 1. Only at the
-    two ends, and where a band is narrower than the frequencies lie apart, there is one alone.
-    """
-    codec, _ = tone_codec(1000.0, loud=0.5)
-    bank = codec._mel
-    wide = bank[:, 32:113]  # 1,000 to 3,500 Hz
-    np.testing.assert_allclose(wide.sum(0), 1.0, atol=1e-5)
-    assert ((wide > 0).sum(0) <= 2).all()
-    assert bank.min() == 0.0 and bank.max() <= 1.0 and (bank.sum(1) > 0.45).all()
-
-
 def test_a_wave_is_what_was_written() -> None:
     field = Audio(name="a", rate=RATE, frames=4)
     blob = write_wave(np.array([0.5, -0.5, 2.0, 0.0]), field)
