@@ -8,9 +8,10 @@ from statistics import NormalDist
 import numpy as np
 import pyarrow as pa
 import pytest
+from media_files import png, wav
 
 from genpipe.codecs import CODECS
-from genpipe.codecs.audio import AudioCodec, read_waves, write_wave
+from genpipe.codecs.audio import AudioCodec
 from genpipe.codecs.base import Codec, CodecConfig, fit
 from genpipe.codecs.choice import Choice
 from genpipe.codecs.fitting import make_score
@@ -21,7 +22,6 @@ from genpipe.codecs.scale import Axis, Cells, Score, bin_levels
 from genpipe.codecs.sketch import quantiles
 from genpipe.constraints import Inequality, Sum
 from genpipe.schema import (
-    BLOB,
     AnyField,
     Audio,
     Category,
@@ -193,13 +193,13 @@ def test_choices_are_coded_by_falling_count_with_their_shares() -> None:
 
 def test_gaps_of_a_series_hold_the_last_value_and_leading_ones_the_first() -> None:
     """Values 1 .. 4, so the scores are those of what fills the gaps."""
-    rows = [[None, 1.0, None, 4.0], [1.0, 2.0, 3.0, 4.0]]
+    rows = [[None, 1.0, 4.0, None], [1.0, 2.0, 3.0, 4.0]]
     codec, batch = fitted("series", (Series(name="v", length=4, nullable=True), rows))
     scores, gaps = np.moveaxis(codec.encode(batch, "sequence")["x"], -1, 0)
     one, four = scores[1, 0], scores[1, 3]
     assert (one, four) == (-1.0, 1.0)
-    assert scores[0].tolist() == [one, one, one, four]
-    assert gaps.tolist() == [[1, -1, 1, -1], [-1, -1, -1, -1]]
+    assert scores[0].tolist() == [one, one, four, four]
+    assert gaps.tolist() == [[1, -1, -1, 1], [-1, -1, -1, -1]]
 
 
 def test_a_text_ends_once_and_its_filling_is_masked() -> None:
@@ -211,12 +211,10 @@ def test_a_text_ends_once_and_its_filling_is_masked() -> None:
 
 
 def test_pixels_come_and_go_as_they_are() -> None:
-    from genpipe.codecs.png import write_png
-
-    pixels = np.array([[[0], [51]], [[204], [255]]], np.uint8)
+    pixels = np.array([[0, 51], [204, 255]], np.uint8)
     codec, batch = fitted(
         "image",
-        (Image(name="i", height=2, width=2, channels=1), [{"bytes": write_png(pixels), "path": None}]),
+        (Image(name="i", height=2, width=2, channels=1), [{"bytes": png(pixels), "path": None}]),
     )
     arrays = codec.encode(batch, "grid")
     assert arrays["x"].tolist() == [[[[0, 51], [204, 255]]]]
@@ -228,7 +226,7 @@ RATE = 8000  # windows of 256 samples, half of which is a hop; 31.25 Hz between 
 def tone_codec(hertz: float, *, loud: float) -> tuple[AudioCodec, np.ndarray]:
     field = Audio(name="a", rate=RATE, frames=2048)
     wave = loud * np.sin(2 * pi * hertz * np.arange(2048) / RATE)
-    blob = {"bytes": write_wave(wave, field), "path": None}
+    blob = {"bytes": wav(wave, RATE), "path": None}
     codec, batch = fitted("audio", (field, [blob]))
     assert isinstance(codec, AudioCodec)
     return codec, codec.encode(batch, "sequence")["x"][0]
@@ -257,15 +255,8 @@ def test_half_as_loud_is_six_decibels_less() -> None:
     """60 dB are two units of x, so 20 log10(2) = 6.0206 dB are .2007 of them."""
     field = Audio(name="a", rate=RATE, frames=2048)
     tone = np.sin(2 * pi * 1000 * np.arange(2048) / RATE)
-    blobs = [{"bytes": write_wave(loud * tone, field), "path": None} for loud in (0.5, 0.25)]
+    blobs = [{"bytes": wav(loud * tone, RATE), "path": None} for loud in (0.5, 0.25)]
     codec, batch = fitted("audio", (field, blobs))
     x = codec.encode(batch, "sequence")["x"]
     assert (x[0] - x[1])[8].max() == pytest.approx(2 * 20 * log10(2) / 60, abs=2e-3)
     assert x.min() == -1.0  # 60 dB below, and all that is softer
-
-
-def test_a_wave_is_what_was_written() -> None:
-    field = Audio(name="a", rate=RATE, frames=4)
-    blob = write_wave(np.array([0.5, -0.5, 2.0, 0.0]), field)
-    found = read_waves(pa.array([{"bytes": blob, "path": None}], BLOB), field)
-    assert found[0].tolist() == pytest.approx([0.5, -0.5, 32767 / 32768, 0.0])

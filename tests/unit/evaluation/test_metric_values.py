@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 
 from genpipe.evaluation import privacy
-from genpipe.evaluation.audio import log_mel, mel_bank
+from genpipe.evaluation.audio import log_mel
 from genpipe.evaluation.base import Points, total_variation
 from genpipe.evaluation.crowd import CROWD, bins, crowded
 from genpipe.evaluation.feature_space import FeatureSpace, frechet
-from genpipe.evaluation.findings import CERTAIN, Excess, told
+from genpipe.evaluation.findings import CERTAIN, Excess, Finding, told
 from genpipe.evaluation.inference import Guesses, read_off
 from genpipe.evaluation.learners import area_under_curve, classify, regress, tell_apart
 from genpipe.evaluation.membership import Likelihoods, area, by_entity, judged
@@ -22,6 +22,7 @@ from genpipe.evaluation.series import correlations
 from genpipe.evaluation.singling_out import Distinct, Shown
 from genpipe.evaluation.tabular import TabularJudge, associations
 from genpipe.evaluation.verbatim import RUN, names, runs
+from genpipe.evaluation.verdict import conclude
 from genpipe.schema import Category, Number, Schema
 
 
@@ -73,9 +74,11 @@ def test_coverage_reaches_as_far_as_the_kth_real_neighbour() -> None:
 
 
 def test_a_choice_that_differs_is_a_distance_of_one() -> None:
-    """To 0 with code 2 through codes: √(.25 + 1) and √(1.5² + 0)."""
-    found = privacy.nearest(points(0.0, codes=[2]), points(0.5, 1.5, codes=[1, 2]))
-    assert found.distance[0] == pytest.approx(sqrt(1.25)) and found.index[0] == 0
+    """From 0 with code 2 to .5 with code 1: √(.25 + 1). To 1 with code 2: 1, which is nearer."""
+    found = privacy.nearest(points(0.0, codes=[2]), points(0.5, 1.0, codes=[1, 2]))
+    assert found.distance[0] == pytest.approx(1.0) and found.index[0] == 1
+    other = privacy.nearest(points(0.0, codes=[2]), points(0.5, codes=[1]))
+    assert other.distance[0] == pytest.approx(sqrt(1.25))
 
 
 def test_the_share_nearer_to_train_is_balanced_for_the_sizes() -> None:
@@ -301,20 +304,13 @@ def test_autocorrelation_within_windows_and_correlation_across_channels() -> Non
     assert correlations(np.ones((1, 5, 1)))[0].tolist() == [[0.0]] * 4  # a constant has none
 
 
-def test_mel_bands_of_a_rate() -> None:
-    """24 triangles on 26 corners, even on 2595 log10(1 + f / 700) up to half the rate; each weighs 1 in
-    all.
+def test_a_click_is_as_loud_in_narrow_bands_as_in_wide_ones() -> None:
+    """A click in the middle of a window has power 1 at all frequencies; over 256 samples that is 1 / 256, on
+    average over every band.
     """
-    rate = 4000
-    bank = mel_bank(rate)
-    top = log10(1 + 2000 / 700)
-    corners = [700 * (10 ** (top * k / 25) - 1) for k in range(26)]
-    assert bank.shape == (129, 24)
-    np.testing.assert_allclose(bank.sum(0), 1.0, atol=1e-5)
-    hertz = np.arange(129) * rate / 256
-    for band in range(24):
-        inside = (hertz > corners[band]) & (hertz < corners[band + 2])
-        assert (bank[~inside, band] == 0).all() and (bank[inside, band] > 0).all()
+    click = np.zeros((1, 256), np.float32)
+    click[0, 128] = 1.0
+    assert np.exp(log_mel(click, 4000))[0, 0].tolist() == pytest.approx([1 / 256 + 1e-4] * 24, rel=1e-4)
 
 
 def test_a_tone_is_heard_in_its_band_and_silence_at_the_floor() -> None:
@@ -347,3 +343,39 @@ def test_chernoffs_bound_of_one_entity_is_its_chance() -> None:
     shown = Shown(many)
     shown.see(many, many, member=True)
     assert shown.excess("x", 10, 10).luck == pytest.approx(0.5**20, rel=0.05)
+
+
+def concluded(
+    fidelity: float, useful: float | None = None, *, near: float = 0.5, same: float = 0.0, collapse: str = "",
+    leak: str = "",
+) -> str:  # fmt: skip
+    """The verdict on scores at these positions between floor 0 and ceiling 1. near: share nearer to training
+    rows, with an error of .02.
+    """
+    ends = {"ceiling": 1.0, "floor": 0.0, "meaning": "m", "title": "t", "goal": "max"}
+    least = ends | {"ceiling": 0.0, "floor": 1.0, "goal": "min"}
+    scores = [
+        Score.model_validate({"name": "fidelity", "value": fidelity, **ends}),
+        Score.model_validate({"name": "usefulness", "value": useful, **ends}),
+        Score.model_validate({"name": "privacy", "value": near, **least, "ceiling": 0.5}),
+        Score.model_validate({"name": "copies", "value": same, **least}),
+    ]
+    findings = [Finding(scores[0], leak)]
+    return conclude(scores, privacy.Share(near, 0.02), collapse, findings)[0]
+
+
+def test_a_grade_is_fidelity_or_half_of_it_and_of_usefulness_if_that_is_less() -> None:
+    assert [concluded(f) for f in (0.95, 0.89, 0.69, 0.39)] == ["excellent", "good", "fair", "poor"]
+    assert concluded(0.95, 0.8) == "good"  # .875
+    assert concluded(0.6, 1.0) == "fair"  # no better than its fidelity
+
+
+def test_copies_come_before_leaks_before_collapse_before_any_grade() -> None:
+    """Copying is a share .1 above chance beyond three errors (.5 + .1 + .06), or a tenth of rows that are
+    equal.
+    """
+    assert concluded(0.95, near=0.65) == "excellent" and concluded(0.95, near=0.67) == "copies"
+    assert concluded(0.95, same=0.09) == "excellent" and concluded(0.95, same=0.11) == "copies"
+    assert concluded(0.95, near=0.9, leak="It tells") == "copies"
+    assert concluded(0.95, leak="It tells", collapse="it repeats") == "leaks"
+    assert concluded(0.95, near=0.9, collapse="it repeats") == "collapsed"

@@ -53,7 +53,7 @@ def game(**config: Any) -> GAN:
 
 
 def terms(family: GAN, phase: str, nets: dict = NETS, **told: Any) -> dict[str, float]:
-    rng = Told(normal=[Z], uniform=[[0.5, 0.0]], **told)
+    rng = Told(normal=[Z], uniform=[[0.5, 0.25]], **told)
     return {name: term.item() for name, term in family.loss(phase, nets, BATCH, rng).items()}
 
 
@@ -82,12 +82,12 @@ def test_r1_has_its_weight(weight: float) -> None:
 
 
 def test_the_gradient_penalty_is_taken_between_real_and_fake() -> None:
-    """D(x) = x² rises by 2 x. With shares .5 and 0 of the real value, x = .375 and -.25, the slopes are .75
-    and -.5, and ((.75 - 1)² + (.5 - 1)²) / 2 = .15625; times a weight of 10.
+    """D(x) = x² rises by 2 x. With shares .5 and .25 of the real value, x = .375 and 0, the slopes are .75
+    and 0, and ((.75 - 1)² + (0 - 1)²) / 2 = .53125; times a weight of 10.
     """
     nets = NETS | {"critic": Given(lambda x, c: x[:, 0] ** 2)}
     family = game(adversarial="wasserstein", penalty="gradient_penalty", penalty_weight=10.0)
-    assert terms(family, "critic", nets)["penalty"] == pytest.approx(1.5625, rel=1e-4)
+    assert terms(family, "critic", nets)["penalty"] == pytest.approx(5.3125, rel=1e-4)
 
 
 def test_r1_is_taken_at_real_rows() -> None:

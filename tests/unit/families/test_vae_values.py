@@ -1,7 +1,7 @@
 """The evidence lower bound and the samples of the VAE against numbers worked out by hand.
 
 One row of one value x = .5 and a class. The encoder says mean x and log-variance 2 ln 2 (σ = 2), the draw is
-.25, so z = .5 + 2 * .25 = 1. The decoder says z / 4 = .25 (class 0) or z / 4 + .5 (class 1), of width 1:
+.25, so z = .5 + 2 * .25 = 1. The decoder says z / 4 = .25 (class 0) or z / 4 + ¼ (class 1), of width 1:
 
     reconstruction  ½ (.5 - .25)² + ½ ln 2π  =  .03125 + .918939
     KL              ½ (.5² + 2² - 1 - 2 ln 2)  =  .931853
@@ -30,7 +30,7 @@ KL = 0.5 * (0.25 + 4 - 1 - 2 * log(2))
 def nets(*, log_scale: float = 0.0, log_variance: float = 2 * log(2)) -> dict[str, Given]:
     return {
         "encoder": Given(lambda x, c: torch.cat([x, torch.full_like(x, log_variance)], 1)),
-        "decoder": Given(lambda z, c: torch.atanh(0.25 * z + 0.5 * c[:, 1:2]), log_scale=log_scale),
+        "decoder": Given(lambda z, c: torch.atanh(0.25 * z + 0.25 * c[:, 1:2]), log_scale=log_scale),
     }
 
 
@@ -46,6 +46,13 @@ def numbers(found: dict[str, torch.Tensor]) -> dict[str, float]:
 def test_the_divergence_weighs_beta(beta: float) -> None:
     found = numbers(model(beta=beta).loss("elbo", nets(), ROW, Told(normal=[[[0.25]]])))
     assert found == pytest.approx({"reconstruction": RECONSTRUCTION, "kl": beta * KL}, rel=1e-5)
+
+
+def test_the_decoder_is_told_the_class() -> None:
+    """Class 1: the decoder says .5, just the value."""
+    row = Batch(ROW.x, torch.tensor([[1]]))
+    found = numbers(model().loss("elbo", nets(), row, Told(normal=[[[0.25]]])))
+    assert found == pytest.approx({"reconstruction": 0.5 * log(2 * pi), "kl": KL}, rel=1e-5)
 
 
 def test_the_bound_of_the_holdout_has_beta_one() -> None:
@@ -72,9 +79,9 @@ def test_no_variance_is_beyond_e_to_the_ten() -> None:
 
 
 def test_a_sample_is_the_decoders_value_with_noise_of_its_width() -> None:
-    """z = 1 and noise -1 of width ¼: .25 - .25 = 0, for class 1 .75 - .25; and nothing beyond 1."""
+    """z = 1 and noise -1 of width ¼: .25 - .25 = 0, for class 1 .5 - .25; and nothing beyond 1."""
     decoder = nets(log_scale=-log(4))
-    for asked, noise, value in ((0, -1.0, 0.0), (1, -1.0, 0.5), (1, 2.0, 1.0)):
+    for asked, noise, value in ((0, -1.0, 0.0), (1, -1.0, 0.25), (1, 3.0, 1.0)):
         told = Told(normal=[[[1.0]], [[noise]]])
         x = model().sample(decoder, torch.tensor([[asked]]), told)
         assert x.item() == pytest.approx(value, abs=1e-6)

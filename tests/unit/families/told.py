@@ -35,12 +35,12 @@ class Told(Draws):
 
 
 class Given(nn.Module):
-    """A network that is the function given. bias, log_scale: what a family reads besides calling it."""
+    """A network that is the function given, of its first two inputs. log_scale: what a VAE reads besides."""
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor], *, log_scale: float = 0.0) -> None:
         super().__init__()
         self.function = function
         self.log_scale = nn.Parameter(torch.tensor([log_scale]))
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor, *more: Tensor) -> Tensor:
         return self.function(x, c)

@@ -43,8 +43,8 @@ class Weights(nn.Module):
 class Slope:
     """One role, one phase, two terms whose gradients are `slopes` and `more`."""
 
-    roles = ("model",)
-    sample_roles = ("model",)
+    roles = sample_roles = publishes = ("model",)
+    metrics = ("loss",)
 
     def __init__(self, *slopes: float, more: float = 0.0, start: float = 0.0, every: int = 1) -> None:
         self.slopes, self.more, self.start = torch.tensor([slopes]), more, start
