@@ -2,7 +2,7 @@
 
     python tests/mutants/mutants.py                 all of them; exits with 1 unless each is killed
     python tests/mutants/mutants.py beta lazy       those with one of these words in their names
-    python tests/mutants/mutants.py --table         and write the table in docs/testing.md
+    python tests/mutants/mutants.py --table         and write them into the table of docs/testing.md
 
 Every mutant edits a copy of the tree, never this one. First the unchanged tree must pass all tests that the
 mutants name. A mutant is killed when one of its tests *fails*; one that cannot be imported, hangs, or whose
@@ -38,7 +38,8 @@ LIST, PAGE = Path("tests/mutants/list.toml"), Path("docs/testing.md")
 COPIED = ("genpipe", "flows", "benchmarks", "examples", "tests", "pyproject.toml")
 BEGIN, END = "<!-- mutants: written by `make mutants ARGS=--table` -->", "<!-- end of mutants -->"
 PYTEST = ("-q", "-x", "-rfE", "--tb=short", "-p", "no:cacheprovider")
-# other people's packages, imported once before workers fork from this process: most of a test's seconds
+# other people's packages, imported once before workers fork from this process: most of a test's seconds. On
+# a Mac some of them do not survive a fork
 HEAVY = (
     "torch",
     "pytest",
@@ -47,7 +48,6 @@ HEAVY = (
     "scipy.stats",
     "sklearn.ensemble",
     "pydantic",
-    "hypothesis",
 )
 SECONDS = 300.0  # one worker may take
 PASSED, FAILED, ELSEWHERE = 0, 1, 90  # the first two are pytest's
@@ -169,16 +169,20 @@ def played(
 ) -> Iterator[tuple[Mutant | None, int | None, str]]:
     """The end of each job, as they come; as many at once as there are trees."""
     left, running = list(jobs), list[Work]()
-    while left or running:
-        while left and trees:
-            mutant, tests = left.pop(0)
-            running.append(begin(mutant, tests, trees.pop(), seconds))
-        wait([work.process.sentinel for work in running], timeout=1.0)
-        for work in list(running):
-            if not work.process.is_alive() or time.monotonic() > work.end:
-                running.remove(work)
-                yield work.mutant, *ended(work, root)
-                trees.append(work.tree)
+    try:
+        while left or running:
+            while left and trees:
+                mutant, tests = left.pop(0)
+                running.append(begin(mutant, tests, trees.pop(), seconds))
+            wait([work.process.sentinel for work in running], timeout=1.0)
+            for work in list(running):
+                if not work.process.is_alive() or time.monotonic() > work.end:
+                    running.remove(work)
+                    yield work.mutant, *ended(work, root)
+                    trees.append(work.tree)
+    finally:  # whoever asked may stop asking
+        for work in running:
+            ended(work, root)
 
 
 def verdict(mutant: Mutant, code: int | None, said: str, seconds: float) -> Verdict:
@@ -197,7 +201,7 @@ def judged(
 ) -> list[Verdict]:
     """A verdict on each, in order. A SystemExit where the unchanged tree does not pass their tests."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    for name in HEAVY if root == ROOT else ():
+    for name in HEAVY if root == ROOT and sys.platform == "linux" else ():
         with suppress(ImportError):
             importlib.import_module(name)
     with tempfile.TemporaryDirectory() as folder:
@@ -215,19 +219,19 @@ def judged(
         return [found[mutant.name] for mutant in mutants]
 
 
-def table(verdicts: Sequence[Verdict]) -> str:
-    rows = [
-        f"| {v.mutant.name}: {v.mutant.why} | `{v.mutant.file}` | `{v.by.removeprefix('tests/')}` |"
-        for v in verdicts
-    ]
-    return "\n".join([BEGIN, "", "| mutant | file | killed by |", "|---|---|---|", *rows, "", END])
+def killers(root: Path) -> dict[str, str]:
+    """Mutant -> the test that killed it, as the table on the page has it."""
+    page = (root / PAGE).read_text().partition(BEGIN)[2].partition(END)[0]
+    return dict(re.findall(r"^\| (.+?): .* \| `.+?` \| `(.+?)` \|$", page, re.MULTILINE))
 
 
 def write_table(verdicts: Sequence[Verdict], root: Path) -> None:
-    """Put the table in the place of the one on the page."""
-    page = root / PAGE
-    before, _, rest = page.read_text().partition(BEGIN)
-    page.write_text(before + table(verdicts) + rest.partition(END)[2])
+    """Put the table in the place of the one on the page; mutants that were not run keep their tests."""
+    by = killers(root) | {v.mutant.name: v.by.removeprefix("tests/") for v in verdicts}
+    rows = [f"| {m.name}: {m.why} | `{m.file}` | `{by[m.name]}` |" for m in read_list(root) if m.name in by]
+    text = "\n".join([BEGIN, "", "| mutant | file | killed by |", "|---|---|---|", *rows, "", END])
+    before, _, rest = (root / PAGE).read_text().partition(BEGIN)
+    (root / PAGE).write_text(before + text + rest.partition(END)[2])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -245,8 +249,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     if not mutants:
         parser.error("no mutant has such a name")
-    if args.table and args.words:
-        parser.error("the table is of all mutants: leave the words out")
     verdicts = judged(mutants, root, args.workers, args.seconds, lambda text: print(text, flush=True))
     alive = [v for v in verdicts if not v.killed]
     print(f"{len(verdicts) - len(alive)} of {len(verdicts)} mutants killed")
