@@ -1,7 +1,7 @@
 # genpipe: `make` or `make help` lists the targets. Settings: PYTHON=python3.12 VENV=.venv DEVICE=cpu|cuda
 # A set-up runs before each target that needs one and costs milliseconds when nothing changed.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check audit fuzz bench setup setup-dev lock format clean
+.PHONY: help demo test test-all mutants check audit fuzz bench setup setup-dev lock format clean
 MAKEFLAGS += --no-print-directory
 
 export VENV ?= .venv
@@ -27,6 +27,9 @@ test: setup-dev ## set up if needed, then lint and run all tests but the slow on
 
 test-all: setup-dev ## all tests, the slow ones too
 	@$(PY) -m pytest -q $(ARGS) tests
+
+mutants: setup-dev ## small wrong edits to copies of the code, each of which a test must notice (see docs/testing.md)
+	@$(PY) tests/mutants/mutants.py $(ARGS)
 
 check: setup-dev ## ruff, formatting, mypy, the architecture test, infra/ offline
 	@$(PY) -m ruff check --quiet $(CODE)

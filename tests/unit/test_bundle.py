@@ -48,6 +48,16 @@ def test_a_slice_is_the_same_rows_whoever_asks(table_bundle: str) -> None:
     assert not other.sample(10, seed=4).equals(table.slice(0, 10))
 
 
+def test_blocks_and_further_draws_of_a_block_are_other_rows(table_bundle: str) -> None:
+    """A third of the rows have the city asked for, so a block of them takes several draws."""
+    bundle = Bundle.open(table_bundle)
+    rows = bundle.block_rows
+    first, second = (bundle.sample_block(seed=3, block=block, rows=50) for block in (0, 1))
+    assert not first.equals(second)
+    kept = bundle.sample_block(seed=3, block=0, rows=rows, conditions={"city": "Bonn"}).to_pylist()
+    assert len({tuple(row.values()) for row in kept}) > 0.5 * rows
+
+
 def test_sampling_leaves_torch_as_it_was(table_bundle: str) -> None:
     state, threads = torch.get_rng_state(), torch.get_num_threads()
     Bundle.open(table_bundle).sample(5)
