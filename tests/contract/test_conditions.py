@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from test_generators import LATENT, ROWS, SPECS, batch_of, small
 from torch import nn
 
-from genpipe.batch import Batch, Draws, one_hot
+from genpipe.batch import Batch, one_hot
+from genpipe.draws import Draws
 from genpipe.families import FAMILIES
 from genpipe.networks import NETWORKS, build_network, fitting
 from genpipe.networks.base import form
 from genpipe.spec import TensorSpec
+from genpipe.testing.specs import LATENT, ROWS, SPECS, batch_of, small
 
 WITH_CLASSES: dict[str, TensorSpec] = {
     "vector": SPECS["vector"],

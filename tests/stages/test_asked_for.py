@@ -18,18 +18,10 @@ from media_files import png, wav
 import genpipe
 from genpipe.dataset import Dataset, commit, new_attempt, write_part
 from genpipe.evaluation.image import decode
+from genpipe.fields import AnyField, Audio, Category, Image, Number, Series, Text
+from genpipe.kinds import DataKind
 from genpipe.recipes import RECIPES
-from genpipe.schema import (
-    AnyField,
-    Audio,
-    Category,
-    DataKind,
-    Image,
-    Number,
-    Schema,
-    Series,
-    Text,
-)
+from genpipe.schema import Schema
 
 CLASSES, TRAIN, HOLDOUT, ASKED = ("1", "2", "3"), 300, 60, 40
 ENOUGH = 0.7

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from genpipe.batch import Draws
 from genpipe.bundle.known import draw_condition, log_share
 from genpipe.codecs.conditions import ConditionTable
+from genpipe.draws import Draws
 from genpipe.families.trees import Forest, Trees, TreesConfig
 from genpipe.spec import FREE, TensorSpec
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from genpipe.batch import GOLDEN, Draws, cumulated, one_hot, to_arrays, to_batch
+from genpipe.batch import one_hot, to_arrays, to_batch
 from genpipe.codecs.conditions import ConditionTable, spread_draws
+from genpipe.draws import GOLDEN, Draws, cumulated
 from genpipe.seeds import derive, drawn, numpy_rng
 from genpipe.spec import TensorSpec
 

@@ -13,26 +13,17 @@ from media_files import png, wav
 from genpipe.codecs import CODECS
 from genpipe.codecs.audio import AudioCodec
 from genpipe.codecs.base import Codec, CodecConfig, fit
-from genpipe.codecs.choice import Choice
 from genpipe.codecs.fitting import make_score
 from genpipe.codecs.holders import coarse
-from genpipe.codecs.numeric import log_density
-from genpipe.codecs.offsets import Offset
 from genpipe.codecs.scale import Axis, Cells, Score, bin_levels
 from genpipe.codecs.sketch import quantiles
+from genpipe.codecs.tabular.choice import Choice
+from genpipe.codecs.tabular.numeric import log_density
+from genpipe.codecs.tabular.offsets import Offset
 from genpipe.constraints import Inequality, Sum
-from genpipe.schema import (
-    AnyField,
-    Audio,
-    Category,
-    DataKind,
-    Image,
-    Integer,
-    Number,
-    Schema,
-    Series,
-    Text,
-)
+from genpipe.fields import AnyField, Audio, Category, Image, Integer, Number, Series, Text
+from genpipe.kinds import DataKind
+from genpipe.schema import Schema
 
 
 class Uniform:

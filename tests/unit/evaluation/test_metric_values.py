@@ -8,22 +8,23 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from genpipe.evaluation import privacy
 from genpipe.evaluation.audio import log_mel
 from genpipe.evaluation.base import Points, total_variation
-from genpipe.evaluation.crowd import CROWD, bins, crowded
 from genpipe.evaluation.feature_space import FeatureSpace, frechet
-from genpipe.evaluation.findings import CERTAIN, Excess, Finding, told
-from genpipe.evaluation.inference import Guesses, read_off
 from genpipe.evaluation.learners import area_under_curve, classify, regress, tell_apart
-from genpipe.evaluation.membership import Likelihoods, area, by_entity, judged
+from genpipe.evaluation.page.crowd import CROWD, bins, crowded
+from genpipe.evaluation.privacy import nearest as privacy
+from genpipe.evaluation.privacy.findings import CERTAIN, Excess, Finding, told
+from genpipe.evaluation.privacy.inference import Guesses, read_off
+from genpipe.evaluation.privacy.membership import Likelihoods, area, by_entity, judged
+from genpipe.evaluation.privacy.singling_out import Distinct, Shown
+from genpipe.evaluation.privacy.verbatim import RUN, names, runs
 from genpipe.evaluation.report import Score
 from genpipe.evaluation.series import correlations
-from genpipe.evaluation.singling_out import Distinct, Shown
 from genpipe.evaluation.tabular import TabularJudge, associations
-from genpipe.evaluation.verbatim import RUN, names, runs
 from genpipe.evaluation.verdict import conclude
-from genpipe.schema import Category, Number, Schema
+from genpipe.fields import Category, Number
+from genpipe.schema import Schema
 
 
 def points(*rows: float, codes: list[int] | None = None) -> Points:

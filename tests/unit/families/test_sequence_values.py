@@ -14,7 +14,8 @@ import torch
 from told import Told
 from torch import Tensor, nn
 
-from genpipe.batch import Batch, Draws
+from genpipe.batch import Batch
+from genpipe.draws import Draws
 from genpipe.families.sequence import SequenceConfig, SequenceModel
 from genpipe.families.trees import Forest, Trees, TreesConfig
 from genpipe.spec import FREE, TensorSpec

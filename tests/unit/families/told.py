@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from genpipe.batch import Draws
+from genpipe.draws import Draws
 
 Numbers = Sequence[Sequence[float]]
 
