@@ -89,7 +89,7 @@ class Recipe(BaseModel):
 MANY = 16_000  # training rows from which nothing is made stronger
 WIDEST, SMOOTHEST = 2.5, 5.0  # times as large leaves and as much smoothing, at most
 TIED = 2.0  # times as strong a decay of related tables, at most
-FEWEST = 5  # rows that have a code, for a leaf of a tree of fewer than `MANY` to say how often it comes
+FEWEST = 7  # rows that have a code, for a leaf of a tree of fewer than `MANY` to say how often it comes
 
 
 def fewness(rows: int, *, power: float = 1.0, most: float = math.inf) -> float:
