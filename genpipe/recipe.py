@@ -28,6 +28,8 @@ from genpipe.spec import Layout, TensorSpec
 Decay = Annotated[float, Field(ge=0, lt=1)]
 EVALUATIONS = 3  # of a run whose length follows from the data
 DECAY = 0.5  # of weights, where the recipe leaves it to the data and there is much of it
+# of few rows: penalty of weights an option a row; options counted at least; penalty at most
+L2, FEWEST_OPTIONS, MOST_L2 = 0.005, 300, 0.002
 
 
 class Training(BaseModel):
@@ -37,7 +39,8 @@ class Training(BaseModel):
     epochs: passes over the training rows. Where given, `fitted_to` sets steps, evaluations and a batch no
     larger than the rows deserve when the data is known, and the numbers here are upper limits; a batch that
     is smaller for it gets a lower learning rate, and, of related tables, more epochs than these.
-    weight_decay: of AdamW; without a number (null) what so many rows deserve, where epochs are given.
+    weight_decay: of AdamW. l2: of half the squares of weights, added to the loss. Without numbers (null) what
+    so many rows deserve, where epochs are given: decay for many, l2 for few.
     balance: draw each batch over the classes of the condition by the logarithm of their frequency, so that
     rare ones are seen (CTGAN's training by sampling); for data that fits memory; no effect without classes.
     warmup: steps of linear increase of the learning rate. clip: largest gradient norm of a network.
@@ -62,6 +65,7 @@ class Training(BaseModel):
     )
     betas: tuple[Decay, Decay] = (0.9, 0.99)
     weight_decay: float | None = Field(default=0.0, ge=0, le=1000)
+    l2: float | None = Field(default=0.0, ge=0, le=1000, exclude_if=lambda l2: l2 == 0)
     schedule: Literal["constant", "cosine"] = "constant"
     warmup: int = Field(default=0, ge=0, le=10**9)
     clip: float | None = Field(default=None, gt=0, le=1e9)
@@ -91,10 +95,9 @@ class Recipe(BaseModel):
 
 
 MANY = 16_000  # training rows from which nothing is made stronger
-# times as large leaves, as much smoothing and as strong a decay, at most
-WIDEST, SMOOTHEST, STRONGEST = 2.5, 5.0, 2.0
+WIDEST, SMOOTHEST = 2.5, 5.0  # times as large leaves and as much smoothing, at most
 TIED = 2.0  # times as strong a decay of related tables, at most
-FEWEST = 5  # rows that have a code, for a leaf of a tree of fewer than `MANY` to say how often it comes
+FEWEST = 7  # rows that have a code, for a leaf of a tree of fewer than `MANY` to say how often it comes
 
 
 def fewness(rows: int, *, power: float = 1.0, most: float = math.inf) -> float:
@@ -123,7 +126,7 @@ def tied_to(recipe: Recipe, rows: int) -> Recipe:
         return recipe
     changes = {"epochs": min(1e6, training.epochs / _slower(training, rows))}
     if training.weight_decay is None:
-        changes["weight_decay"] = DECAY * fewness(rows, most=TIED)
+        changes |= {"weight_decay": DECAY * fewness(rows, most=TIED), "l2": training.l2 or 0.0}
     return recipe.model_copy(update={"training": training.model_copy(update=changes)})
 
 
@@ -142,8 +145,9 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
     after TabularARGN (Tiwald et al. 2025): a power of two near rows / 32. The learning rate follows the
     square root of it (Malladi et al. 2022, "On the SDEs and scaling rules for adaptive gradient algorithms").
     That learns slower, and there are no more epochs for it: they would teach who is there, and unseen rows
-    became no likelier by them. Stronger decay and larger leaves of few rows cost unseen rows little and tell
-    less of who is there; see the lab notes for both.
+    became no likelier by them. Where `penalised` will shrink weights, which keeps them from that, the rate
+    follows the fourth root instead. Larger leaves cost unseen rows little and tell less of who is there; see
+    the lab notes for all of it.
     """
     training, family = recipe.training, recipe.family
     if isinstance(family, TreesConfig):
@@ -155,7 +159,8 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
         return _filled(recipe, family, deserved)
     if training.epochs is None:
         return recipe
-    size, slower = _batch_size(training, rows), _slower(training, rows)
+    left = training.weight_decay is None and rows < MANY  # the data decides, and there is little of it
+    size, slower = _batch_size(training, rows), _slower(training, rows) ** (0.5 if left else 1.0)
     steps = min(training.steps, max(1, math.ceil(training.epochs * rows / size)))
     changes: dict[str, float] = {
         "batch_size": size,
@@ -164,8 +169,27 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
         "learning_rate": training.learning_rate * slower,
     }
     if training.weight_decay is None:
-        changes["weight_decay"] = DECAY * fewness(rows, power=1.5, most=STRONGEST)
+        changes["weight_decay"] = 0.0 if left else DECAY
+    if training.l2 is None and not left:
+        changes["l2"] = 0.0
     return recipe.model_copy(update={"training": training.model_copy(update=changes)})
+
+
+def penalised(recipe: Recipe, rows: int, spec: TensorSpec) -> Recipe:
+    """A recipe from `fitted_to` with a number for `l2`, where that has left it to the data.
+
+    A network has weights for every option of every column. The more of them a training row has to itself, the
+    better it is remembered, so the penalty grows with the options a row. What many rows agree on outweighs
+    it: columns that decide each other stay together, which a decay does not grant; see the lab notes. Half
+    of it where columns come in any order: a quarter of the steps alone then teaches a column by a later one.
+    """
+    training = recipe.training
+    if training.l2 is not None or training.epochs is None:
+        return recipe
+    l2 = min(MOST_L2, L2 * max(FEWEST_OPTIONS, sum(spec.vocabulary)) / max(1, rows))
+    if getattr(getattr(recipe.family, "model", None), "order", "fixed") == "any":
+        l2 /= 2
+    return recipe.model_copy(update={"training": training.model_copy(update={"l2": l2})})
 
 
 def plugins_of(recipe: Recipe) -> dict[str, dict[str, str]]:

@@ -45,6 +45,7 @@ def tabular_autoregressive() -> Recipe:
             batch_size=512,
             learning_rate=1e-2,
             weight_decay=None,
+            l2=None,
             schedule="cosine",
             warmup=10,
             ema=0.999,

@@ -31,7 +31,9 @@ class State:
         self.training, self.family, self.device = training, family, device
         self.nets: dict[str, nn.Module] = {role: net.to(device) for role, net in nets.items()}
         self.optimizers = {
-            role: AdamW(net, betas=training.betas, weight_decay=training.weight_decay or 0.0)
+            role: AdamW(
+                net, betas=training.betas, weight_decay=training.weight_decay or 0.0, l2=training.l2 or 0.0
+            )
             for role, net in self.nets.items()
         }
         self.published = family.publishes

@@ -12,12 +12,13 @@ from genpipe.errors import UsageError
 from genpipe.families.trees import TreesConfig
 from genpipe.fields import Category, Number
 from genpipe.kinds import KINDS
-from genpipe.recipe import MANY, Recipe, check, fitted_to, make_family, tied_to
+from genpipe.recipe import L2, MANY, MOST_L2, Recipe, check, fitted_to, make_family, penalised, tied_to
 from genpipe.recipes import RECIPES, default_recipe, parse_recipe, recipe_problems, recipes_for
 from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
 
 TABLE = Schema(kind="tabular", fields=(Number(name="a"), Category(name="b")), target="b")
+TOKENS = TensorSpec(layout="tokens", shape=(2,), dtype="int32", vocabulary=(100, 200))
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -127,7 +128,9 @@ def test_epochs_become_steps_when_the_rows_are_known(rows: int, batch: int, step
     training = fitted_to(RECIPES["tabular_autoregressive"](), rows).training
     assert (training.batch_size, training.steps) == (batch, steps)
     assert training.evaluate_every == -(-steps // 3)
-    assert training.learning_rate == pytest.approx(0.01 * (batch / 512) ** 0.5)
+    assert training.learning_rate == pytest.approx(0.01 * (batch / 512) ** 0.25)
+    decayed = parse_recipe({"base": "tabular_autoregressive", "training": {"weight_decay": 1.0}}, "tabular")
+    assert fitted_to(decayed, rows).training.learning_rate == pytest.approx(0.01 * (batch / 512) ** 0.5)
 
 
 def test_what_a_user_asks_of_steps_is_an_upper_limit() -> None:
@@ -139,19 +142,20 @@ def test_what_a_user_asks_of_steps_is_an_upper_limit() -> None:
 
 
 @pytest.mark.parametrize("rows", [100, 1_600, 6_000, MANY, 10 * MANY])
-def test_few_rows_get_stronger_decay_and_larger_leaves_and_related_tables_less_of_both(rows: int) -> None:
+def test_few_rows_get_a_penalty_and_larger_leaves_and_related_tables_less_of_both(rows: int) -> None:
     network, trees = RECIPES["tabular_autoregressive"](), RECIPES["tabular_trees"]()
-    decay, leaves = fitted_to(network, rows).training.weight_decay, fitted_to(trees, rows).family
-    assert isinstance(leaves, TreesConfig) and decay is not None
+    leaves, learnt = fitted_to(trees, rows).family, penalised(fitted_to(network, rows), rows, TOKENS).training
+    assert isinstance(leaves, TreesConfig) and learnt.l2 is not None
     many = rows >= MANY
-    assert (decay == 0.5) == (leaves.leaf_minimum == 20) == (leaves.smoothing == 20.0) == many
-    assert (leaves.code_minimum == 1) == many
-    assert 0.5 <= decay <= 1.0 and decay >= (fitted_to(network, 2 * rows).training.weight_decay or 0)
+    assert (leaves.leaf_minimum == 20) == (leaves.smoothing == 20.0) == (leaves.code_minimum == 1) == many
+    assert (learnt.weight_decay, learnt.l2) == (
+        (0.5, 0.0) if many else (0.0, pytest.approx(min(MOST_L2, L2 * 300 / rows)))
+    )
     tied = fitted_to(tied_to(trees, rows), rows).family
     assert isinstance(tied, TreesConfig)
     assert (tied.leaf_minimum, tied.smoothing, tied.code_minimum) == (20, 20.0, leaves.code_minimum)
     longer = fitted_to(tied_to(network, rows), rows).training
-    assert longer.weight_decay == pytest.approx(min(1.0, 0.5 * max(1.0, MANY / rows)))
+    assert longer.weight_decay == pytest.approx(min(1.0, 0.5 * max(1.0, MANY / rows))) and longer.l2 == 0
     assert (longer.steps > fitted_to(network, rows).training.steps) == (rows < 512 * 32)  # the whole batch
 
 
@@ -166,4 +170,8 @@ def test_what_a_recipe_says_of_decay_and_leaves_is_never_changed(prepared: Any) 
     assert isinstance(told, TreesConfig) and told.smoothing == 0 and told.leaf_minimum
     written = parse_recipe({"base": "tabular_autoregressive", "training": {"weight_decay": 0.25}}, "tabular")
     again = Recipe.model_validate_json(written.model_dump_json())
-    assert fitted_to(prepared(again, 300), 300).training.weight_decay == 0.25
+    fitted = fitted_to(prepared(again, 300), 300)
+    assert (fitted.training.weight_decay, fitted.training.l2) == (0.25, 0.0)
+    assert penalised(fitted, 300, TOKENS) == fitted
+    mine = parse_recipe({"base": "tabular_autoregressive", "training": {"l2": 0.25}}, "tabular")
+    assert penalised(fitted_to(prepared(mine, 300), 300), 300, TOKENS).training.l2 == 0.25

@@ -23,7 +23,7 @@ from genpipe.codecs.base import VERSION
 from genpipe.dataset import Dataset
 from genpipe.errors import UsageError
 from genpipe.progress import Event, Progress, silent
-from genpipe.recipe import Recipe, check, fitted_to, plugins_of
+from genpipe.recipe import Recipe, check, fitted_to, penalised, plugins_of
 from genpipe.recipes import parse_recipe
 from genpipe.settings import Settings, read_settings
 from genpipe.stages.checked import told
@@ -93,6 +93,7 @@ def train_as(
         return told(dataset, done, progress)
     codec = prepare(dataset, chosen.codec, progress=progress)
     hidden = protected(dataset, chosen.codec)
+    chosen = penalised(chosen, dataset.rows("train"), codec.spec(chosen.layout))
     job = TrainingJob(
         run=run,
         name=str(origin["name"]),

@@ -10,7 +10,7 @@ from genpipe.batch import to_batch
 from genpipe.draws import Draws
 from genpipe.evaluation.privacy.membership import area
 from genpipe.families.base import Knowing
-from genpipe.recipe import Recipe, fitted_to, make_family
+from genpipe.recipe import Recipe, fitted_to, make_family, penalised
 from genpipe.recipes import RECIPES, parse_recipe
 from genpipe.spec import TensorSpec
 from genpipe.training.data import Resident
@@ -39,7 +39,7 @@ def known(recipe: Recipe) -> tuple[float, float]:
     )
     none = np.zeros((ROWS, 0), np.int64)
     shown, never = ({"x": people(seed), "condition": none} for seed in (1, 2))
-    recipe = fitted_to(recipe, ROWS)
+    recipe = penalised(fitted_to(recipe, ROWS), ROWS, spec)
     family = make_family(recipe, spec)
     result = fit(recipe, spec, Resident(shown, seed=0), seed=0)
     nets = family.build()
@@ -54,8 +54,9 @@ def known(recipe: Recipe) -> tuple[float, float]:
 @pytest.mark.parametrize(
     ("name", "most", "gain", "before"),
     [
-        ("tabular_autoregressive", 0.62, 0.01, {"training": {"weight_decay": 0.5}}),
-        ("tabular_trees", 0.66, 0.03, {"family": {"code_minimum": 1, "leaf_minimum": 20, "smoothing": 20.0}}),
+        ("tabular_autoregressive", 0.57, 0.05, {"training": {"weight_decay": 0.5}}),
+        ("tabular_any_order", 0.64, 0.02, {"training": {"weight_decay": 0.5}}),
+        ("tabular_trees", 0.64, 0.03, {"family": {"code_minimum": 1, "leaf_minimum": 20, "smoothing": 20.0}}),
     ],
 )
 def test_default_models_of_few_rows_hardly_know_who_was_there(

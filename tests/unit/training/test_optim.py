@@ -26,6 +26,24 @@ def test_it_is_torchs_adamw() -> None:
     torch.testing.assert_close(mine.bias, theirs.bias)
 
 
+def test_l2_is_that_of_adam() -> None:
+    torch.manual_seed(0)
+    mine, theirs = nn.Linear(5, 3), nn.Linear(5, 3)
+    theirs.load_state_dict(mine.state_dict())
+    ours = AdamW(mine, betas=(0.5, 0.9), weight_decay=0.0, l2=0.1)
+    groups = [{"params": [theirs.weight]}, {"params": [theirs.bias], "weight_decay": 0.0}]
+    other = torch.optim.Adam(groups, lr=1e-2, betas=(0.5, 0.9), weight_decay=0.1)
+    for step in range(20):
+        x = torch.randn(4, 5, generator=torch.Generator().manual_seed(step))
+        for net in (mine, theirs):
+            net.zero_grad()
+            net(x).square().sum().backward()
+        ours.step(1e-2)
+        other.step()
+    torch.testing.assert_close(mine.weight, theirs.weight)
+    torch.testing.assert_close(mine.bias, theirs.bias)
+
+
 def test_a_parameter_without_gradient_is_left_alone() -> None:
     net = nn.Linear(2, 2)
     before = net.bias.clone()
