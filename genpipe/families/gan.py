@@ -83,7 +83,7 @@ def packed(x: Tensor, pack: int) -> Tensor:
     """
     if pack == 1:
         return x
-    groups = x.unflatten(0, (-1, pack))
+    groups: Tensor = x.unflatten(0, (-1, pack))
     return groups.transpose(1, 2).flatten(2) if x.dim() == 3 else groups.flatten(1, 2)
 
 
@@ -156,9 +156,10 @@ class GAN:
     def _fake(self, nets: Nets, condition: Tensor, rng: Draws) -> Tensor:
         raw = nets["generator"](rng.normal(self.config.latent), condition)
         if not self.head.groups:
-            return self.head(raw)
+            return cast(Tensor, self.head(raw))
         noise = gumbel(rng.uniform(*self.spec.shape))
-        return self.head.to(raw.device)(raw, noise, temperature=self.config.temperature)
+        head = self.head.to(raw.device)
+        return cast(Tensor, head(raw, noise, temperature=self.config.temperature))
 
     def _scores(self, nets: Nets, real: Tensor, fake: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Both halves in one pass of the critic."""

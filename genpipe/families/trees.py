@@ -80,7 +80,7 @@ class Forest(nn.Module):
             self.register_buffer(name, torch.full((spec.shape[0], leaves - 1), value))
         shares = spec.frequencies or tuple((1 / size,) * size for size in spec.vocabulary)
         self.register_buffer("shares", torch.tensor([s for own in shares for s in own]).repeat(leaves, 1))
-        self.register_load_state_dict_post_hook(_check_loaded)
+        self.register_load_state_dict_post_hook(_check_loaded)  # type: ignore[no-untyped-call]
 
     def predict(self, t: int, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Each row's leaf in the tree of column t, (B,), and the shares it holds, (B, codes of the column).
@@ -230,10 +230,12 @@ def coarse(codes: np.ndarray, size: int, *, ordered: bool) -> np.ndarray:
     if size <= CLASSES:
         return codes
     if not ordered:
-        return np.minimum(codes, CLASSES - 1)
+        last: np.ndarray = np.minimum(codes, CLASSES - 1)
+        return last
     counts = np.bincount(codes, minlength=size)
     middle = counts.cumsum() - counts / 2
-    return (middle * CLASSES / len(codes)).astype(np.int64)[codes]
+    stretches: np.ndarray = (middle * CLASSES / len(codes)).astype(np.int64)[codes]
+    return stretches
 
 
 def smoothed(
@@ -248,7 +250,7 @@ def smoothed(
     inner = np.flatnonzero(left >= 0)
     for node in inner[::-1]:
         counts[node] = counts[left[node]] + counts[right[node]]
-    shares = counts / counts.sum(1, keepdims=True)
+    shares: np.ndarray = counts / counts.sum(1, keepdims=True)
     for node in inner:
         for child in (left[node], right[node]):
             weight = strength / (counts[child].sum() + strength)

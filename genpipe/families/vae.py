@@ -54,7 +54,8 @@ class Decoder(nn.Module):
         return cast(Tensor, self.net.bias)
 
     def forward(self, z: Tensor, c: Tensor, x: Tensor | None = None) -> Tensor:
-        return self.net(z, c) if x is None else self.net(z, c, x)
+        raw: Tensor = self.net(z, c) if x is None else self.net(z, c, x)
+        return raw
 
 
 class VAE:

@@ -113,7 +113,8 @@ class Resident:
     def _rows(self, step: int, size: int, start: int, stop: int) -> np.ndarray:
         if self.upto is not None:
             drawn = numpy_rng(self.seed, "balanced", step).random(size)[start:stop]
-            return np.searchsorted(self.upto, drawn * self.upto[-1], side="right")
+            at_random: np.ndarray = np.searchsorted(self.upto, drawn * self.upto[-1], side="right")
+            return at_random
         at, end = step * size + start, step * size + stop
         pieces = []
         while at < end:
@@ -134,12 +135,13 @@ def balanced(condition: np.ndarray) -> np.ndarray:
     Training by sampling (CTGAN, Xu et al. 2019, section 4.3): a condition field at random, of it a class by
     the logarithm of its frequency, of that a row at random; here as one weight a row.
     """
-    chances = np.zeros(len(condition))
+    chances: np.ndarray = np.zeros(len(condition))
     for classes in condition.T:
         counts = np.bincount(classes)
         logs = np.log1p(counts)
         chances += (logs / logs.sum() / np.maximum(counts, 1))[classes]
-    return chances / condition.shape[1]
+    chances /= condition.shape[1]
+    return chances
 
 
 class Streaming:

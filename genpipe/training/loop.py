@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +68,7 @@ class FitResult:
 class Sink(Protocol):
     """Where checkpoints go; see training.checkpoint.Checkpoints."""
 
-    def save(self, step: int, tensors: dict[str, Tensor], values: dict) -> None: ...
+    def save(self, step: int, tensors: dict[str, Tensor], values: dict[str, Any]) -> None: ...
     def newest(self) -> Checkpoint | None: ...
     def wait(self) -> None: ...
 
@@ -163,7 +163,7 @@ def play(
 
 def take_step(
     state: State, phase: Phase, batch: Batch, rng: Draws, ranks: Ranks, share: float,
-    precision: AbstractContextManager, window: Window,
+    precision: AbstractContextManager[Any], window: Window,
 ) -> None:  # fmt: skip
     """One phase: loss, backward, synchronise, clip, step."""
     state.train_only(phase.trains)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genpipe.recipe import Training
 from genpipe.training.torch_internals import add_, copy_, fused_adamw_, lerp_
 
 EPSILON = 1e-8
@@ -115,7 +116,7 @@ def _buffers(net: nn.Module) -> list[Tensor]:
     return [buffer for name, buffer in net.named_buffers() if name in state]
 
 
-def rate_at(step: int, training: Any) -> float:
+def rate_at(step: int, training: Training) -> float:
     """The learning rate of a step: linear warm-up, then constant or a cosine to zero over all steps."""
     if step < training.warmup:
         return training.learning_rate * (step + 1) / training.warmup
@@ -135,7 +136,7 @@ def clip_gradients(parameters: Sequence[Tensor], norm: Tensor, limit: float) -> 
     torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm, foreach=True)
 
 
-def autocast(precision: str, device: str, parameters: int) -> AbstractContextManager:
+def autocast(precision: str, device: str, parameters: int) -> AbstractContextManager[Any]:
     """bfloat16 where asked, or where `auto` meets a GPU with that many parameters to multiply; a fresh,
     reusable context. Small networks lose by it: casts are launches, and launches are all they wait for.
     """
