@@ -109,9 +109,6 @@ class Blocks(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
-    def size(self) -> int:
-        return self.length
-
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         self.at = offset + (0, self.at, self.length)[whence]
         return self.at

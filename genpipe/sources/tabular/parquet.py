@@ -140,7 +140,7 @@ def _frames(
         else:
             remote = store.filesystem(file.uri).open(store.path_of(file.uri))
             stack.callback(remote.close)
-            asked = request | {"size": remote.raw.size()}
+            asked = request | {"size": remote.seek(0, os.SEEK_END)}
         _tell(child, json.dumps(asked).encode() + b"\n")
         while True:
             head = child.stdout.read(HEAD.size)
