@@ -22,10 +22,10 @@ from typing import Annotated, Literal
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
+from genpipe.kinds import KINDS as KINDS
+from genpipe.kinds import DataKind as DataKind
 from genpipe.pattern import language
 
-DataKind = Literal["tabular", "image", "series", "text", "audio"]
-KINDS: tuple[str, ...] = ("tabular", "image", "series", "text", "audio")
 PII = Literal["email", "url", "ipv4", "ipv6", "ssn", "iban", "card", "phone", "name", "address", "none"]
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Decimals = Annotated[int, Field(ge=-100, le=100)]  # more are more than a float has

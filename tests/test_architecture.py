@@ -27,6 +27,7 @@ LAYERS: list[set[str]] = [
         "seeds",
         "progress",
         "pattern",
+        "kinds",
         "fields",
         "constraints",
         "schema",
@@ -39,11 +40,12 @@ LAYERS: list[set[str]] = [
     {"sources", "codecs"},
     {"draws", "batch", "objectives", "networks", "evaluation"},
     {"families"},
-    {"recipe", "recipes", "search_space", "bundle", "pipeline"},
+    {"recipe", "recipes", "search_space", "bundle", "requests", "pipeline"},
     {"training"},
     {"registry"},
     {"stages"},
     {"related"},
+    {"perform"},
     {"verbs"},
     {"console"},
     {"flows"},
@@ -57,7 +59,7 @@ SAME_TOPIC = [
     {"store", "dataset", "parts"},
     {"draws", "batch", "networks"},
     {"draws", "batch", "objectives"},
-    {"recipe", "recipes", "search_space", "bundle", "pipeline"},
+    {"recipe", "recipes", "search_space", "bundle", "requests", "pipeline"},
 ]
 # third-party modules a layer may not import, at any depth: the layer they first appear in
 FIRST_LAYER = {

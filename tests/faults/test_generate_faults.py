@@ -19,7 +19,7 @@ from genpipe import store
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError, InfrastructureError
 from genpipe.progress import Event
-from genpipe.stages.generate.verb import generate
+from genpipe.verbs import generate
 
 pytestmark = pytest.mark.faults
 ROOT = Path(genpipe.__file__).parent.parent

@@ -67,6 +67,28 @@ def test_everything_once_and_then_nothing(api: Path, people: str) -> None:
     assert tagged.generated is not None and tagged.generated["uri"] != summary.generated["uri"]
 
 
+def test_a_spec_is_checked_once(
+    api: Path, people: str, tmp_path: Path, checks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the command line, from a deployment's file and from a deployment's parameters."""
+    import json
+    from contextlib import nullcontext
+
+    from genpipe.cli import execute
+    from genpipe.flows.pipeline import pipeline
+
+    monkeypatch.setattr("genpipe.flows.embedded.prefect_api", lambda: nullcontext({}))
+    wanted = spec("folk", people, generate={"rows": 200, "workers": 0})
+    file = tmp_path / "folk.yaml"
+    file.write_text(json.dumps(wanted))
+    assert execute(["run", str(file)]) == 0
+    assert checks == ["check_spec"]
+    for given in (str(file), wanted):
+        checks.clear()
+        pipeline(given)
+        assert checks == ["check_spec"]
+
+
 def test_a_gate_that_says_no_registers_nothing(api: Path, people: str) -> None:
     from genpipe.flows.pipeline import run_spec
     from genpipe.pipeline import load_spec

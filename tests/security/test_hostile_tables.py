@@ -33,7 +33,7 @@ from genpipe.sources import open_source
 from genpipe.sources.files import File, list_files
 from genpipe.sources.tabular.parquet import ParquetReader
 from genpipe.sources.tabular.source import TableSource
-from genpipe.stages.ingest.verb import ingest
+from genpipe.verbs import ingest
 
 ADDRESSES, SECONDS, SOON = 6 * 2**30, 240, 30
 GROWS = 700 * 2**20  # bytes: `memory` is 512 MiB unless an attack says so; the old readers took gigabytes

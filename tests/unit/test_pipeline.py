@@ -122,7 +122,7 @@ HEAD = "name: people\nsource: {path: people.csv, kind: tabular}\n"
         ("train: {minutes: .inf}\n", "line 3: train.minutes: found inf; expected"),
         (
             "train: {seed: 9223372036854775808}\n",
-            "line 3: train.seed: found 9223372036854775808; expected less than",
+            "line 3: train.seed: found 9223372036854775808; expected at most",
         ),
         ("train: {workers: true}\n", "line 3: train.workers: found True; expected a whole number"),
         (
