@@ -26,7 +26,7 @@ ROOT = Path(genpipe.__file__).parent.parent
 REQUEST = {"rows": 6000, "rows_per_part": 500, "seed": 5}
 SCRIPT = """
 import json, os, sys
-from genpipe.stages.generate import generate
+from genpipe.verbs import generate
 bundle, output, workers, request = sys.argv[1:]
 def say(event):
     print(event.done, flush=True)

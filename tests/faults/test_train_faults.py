@@ -22,7 +22,7 @@ pytestmark = pytest.mark.faults
 RECIPE = {"base": "tabular_vae", "training": {"steps": 400, "evaluate_every": 100, "checkpoint_every": 20}}
 DRIVER = """
 import json, sys
-from genpipe.stages.train import train
+from genpipe.verbs import train
 train(sys.argv[1], recipe=json.loads(sys.argv[2]), workers=int(sys.argv[3]))
 """
 

@@ -37,6 +37,7 @@ def test_everything_once_and_then_nothing(api: Path, people: str) -> None:
     import genpipe
     from genpipe.dataset import Dataset
     from genpipe.flows.pipeline import run_spec
+    from genpipe.flows.promote import promote
     from genpipe.pipeline import load_spec
     from genpipe.registry import resolve
 
@@ -62,6 +63,9 @@ def test_everything_once_and_then_nothing(api: Path, people: str) -> None:
     assert again.model_dump(exclude=keep) == summary.model_dump(exclude=keep)
     assert again.registered is not None and again.registered["version"] == summary.registered["version"]
     assert {e.stage for e in told if e.note == "already done"} == {"train", "evaluate", "generate"}
+
+    promoted = promote(summary.model["uri"], name="folk", relative=0.1, allow=["score"], progress=told.append)
+    assert (promoted["name"], promoted["alias"]) == ("folk", again.registered["alias"])
 
     tagged = run_spec(wanted, tag="again", progress=told.append)
     assert tagged.generated is not None and tagged.generated["uri"] != summary.generated["uri"]

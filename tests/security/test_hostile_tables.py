@@ -41,7 +41,7 @@ LEAST = 96 * 2**20  # of `memory`
 ATTACKER = """
 import json, resource, sys, time
 from genpipe.errors import GenpipeError
-from genpipe.stages.ingest import ingest
+from genpipe.verbs import ingest
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]), int(sys.argv[1])))
 high = lambda: int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) * 1024

@@ -164,7 +164,7 @@ def test_nothing_of_this_machine_is_published(registered: Any, road_home: Path) 
     found = client().get_logged_model(version.source.removeprefix("models:/"))
     files = [p for p in Path(found.artifact_location.removeprefix("file://")).rglob("*") if p.is_file()]
     names = [p.name for p in files]
-    assert names.count("weights.safetensors") == 3 and "tables.json" in names and "pyfunc_tables.py" in names
+    assert names.count("weights.safetensors") == 3 and "tables.json" in names and "pyfunc_model.py" in names
     private = [str(road_home), str(Path(genpipe.__file__).parent.parent), str(Path.home()) + "/", "/tmp/"]
     for path in files:
         text = path.read_bytes().decode(errors="replace")
