@@ -6,9 +6,12 @@ import inspect
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar, get_type_hints
 
+from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic.fields import FieldInfo
 
 from genpipe.requests.models import Request
+from genpipe.requests.types import complaint
+from genpipe.requests.words import usage_error
 
 F = TypeVar("F", bound=Callable[..., Any])
 Spell = Callable[[str, FieldInfo], inspect.Parameter]
@@ -45,6 +48,9 @@ def takes(*requests: type[Request], spell: Spell = typed) -> Callable[[F], F]:
             if own is None or own.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
                 derived = spell(name, field)
                 own = derived.replace(kind=own.kind) if own else derived
+            if spell is typed:
+                says = _says(next(r for r in requests if name in r.model_fields), name)
+                own = own.replace(annotation=Annotated[own.annotation, says])
             made.append(own)
         function.__signature__ = inspect.Signature([*made, *mine.values()])  # type: ignore[attr-defined]
         if spell is typed:
@@ -52,6 +58,19 @@ def takes(*requests: type[Request], spell: Spell = typed) -> Callable[[F], F]:
         return function
 
     return decorate
+
+
+def _says(request: type[Request], name: str) -> WrapValidator:
+    """What Prefect finds wrong with a parameter, in the words of the request."""
+
+    def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            wrong = usage_error(error, request, within=(name,))
+            raise complaint(wrong.found, wrong.expected, wrong.fix) from None
+
+    return WrapValidator(check)
 
 
 def documented(request: type[Request]) -> Callable[[F], F]:

@@ -14,9 +14,9 @@ from genpipe.yaml_file import MOST_PROBLEMS, Path_, dotted
 NUMBERS = ("int", "float", "greater", "less", "finite", "bool")  # how pydantic's types of errors begin
 
 
-def usage_error(error: ValidationError, model: type[BaseModel]) -> UsageError:
-    """The error of a request that is no `model`; of several problems, all."""
-    found = [_problem(item, path, model) for path, item in _one_each(error).items()]
+def usage_error(error: ValidationError, model: type[BaseModel], *, within: Path_ = ()) -> UsageError:
+    """The error of a request that is no `model`; of several problems, all. within: of one field alone."""
+    found = [_problem(item, (*within, *path), model) for path, item in _one_each(error).items()]
     if len(found) == 1:
         return found[0]
     return UsageError("VALUE", found=f"{len(found)} problems", lines=[str(problem) for problem in found])
