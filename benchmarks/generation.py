@@ -30,7 +30,7 @@ from genpipe.fields import AnyField, Category, Image, Integer, Number
 from genpipe.recipe import Recipe, make_family
 from genpipe.recipes import RECIPES
 from genpipe.schema import Schema
-from genpipe.stages.generate.verb import generate
+from genpipe.verbs import generate
 
 TARGET = 0.80
 RESULT = Path(__file__).parent / "results" / "generation.json"

@@ -112,10 +112,9 @@ def _short(value: Any) -> str:
 def following(summary: Summary) -> list[tuple[str, str]]:
     """Three commands that carry on from here."""
     first = summary.generated["uri"] if summary.generated else ""
-    verb = "generate-tables" if summary.report["kind"] == "tables" else "generate"
     return [
         (
-            f"genpipe {verb} models:/{summary.name}@champion --rows 10000",
+            f"genpipe generate models:/{summary.name}@champion --rows 10000",
             "more rows, from the registered champion",
         ),
         tracked(),

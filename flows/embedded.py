@@ -27,6 +27,8 @@ from urllib.request import urlopen
 from genpipe.errors import InfrastructureError, UsageError
 from genpipe.private import Scratch
 from genpipe.progress import Event, Progress, silent
+from genpipe.requests import Run
+from genpipe.requests.signature import documented
 from genpipe.settings import Settings, make_folder, read_settings
 
 if TYPE_CHECKING:
@@ -221,6 +223,7 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     seconds[name] = seconds.get(name, 0.0) + time.monotonic() - began
 
 
+@documented(Run)
 def run(
     spec: str | Path | Mapping[str, Any] | PipelineSpec | TablesSpec,
     *,
@@ -229,9 +232,8 @@ def run(
 ) -> Summary:
     """Run a whole pipeline in this process: ingest, search, train, evaluate, register, generate.
 
-    spec: a YAML file, a mapping or a spec, also one of related tables. Everything already done is reused; a
-    run that was killed resumes. Raises SpecError before anything is spent, QualityError where the gate says
-    no.
+    Everything already done is reused; a run that was killed resumes. Raises SpecError before anything is
+    spent, QualityError where the gate says no.
     """
     from genpipe.pipeline import PipelineSpec
     from genpipe.verbs import validate

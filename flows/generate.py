@@ -2,87 +2,79 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow
-from pydantic import Field
 
+from genpipe import store
 from genpipe.dataset import Dataset
-from genpipe.flows.artifacts import show_dataset
+from genpipe.flows.artifacts import show_dataset, show_table, slug
 from genpipe.flows.ingest import describe
 from genpipe.flows.policy import listening, remembered, step, tell
 from genpipe.progress import Progress
+from genpipe.requests import Generate
+from genpipe.requests.signature import takes
+from genpipe.requests.types import Rows
 
 
 @step("generate", hours=24, cached=True)
-def generate_step(
-    model: str,
-    *,
-    rows: int,
-    output: str | None,
-    conditions: dict[str, Any],
-    temperature: float | None,
-    seed: int,
-    workers: int | None,
-    rows_per_part: int | None,
-    name: str | None,
-    tag: str,
-) -> dict[str, Any]:
-    from genpipe.stages.generate.verb import generate
+def generate_step(**request: Any) -> dict[str, Any]:
+    from genpipe.perform import perform
 
-    made = generate(
-        model,
-        rows=rows,
-        output=output,
-        conditions=conditions,
-        temperature=temperature,
-        seed=seed,
-        workers=workers,
-        rows_per_part=rows_per_part,
-        name=name,
-        tag=tag,
-        progress=tell(),
-    )
-    return describe(made)
+    return describe(perform(Generate.of(**request), tell()))
+
+
+@step("generate-tables", hours=24, cached=True)
+def generate_tables_step(**request: Any) -> dict[str, Any]:
+    from genpipe.perform import perform
+
+    made = perform(Generate.of(**request), tell())
+    found = {name: describe(dataset) for name, dataset in made.items()}
+    return {
+        "uri": made.uri,
+        "generated": sum(table.get("generated", 0) for table in found.values()),
+        "tables": found,
+    }
 
 
 def dataset_exists(dataset: dict[str, Any]) -> bool:
     return Dataset.exists(dataset["uri"])
 
 
+def tables_exist(made: dict[str, Any]) -> bool:
+    return store.exists(store.join(made["uri"], "tables.json"))
+
+
+def show_tables(name: str, made: dict[str, Any]) -> None:
+    rows = [
+        {"table": table, "rows": about.get("generated", 0), "fingerprint": about["fingerprint"]}
+        for table, about in made["tables"].items()
+    ]
+    show_table(rows, key=slug(name, "tables"), description=made["uri"])
+
+
+def deliver(asked: Generate, *, tables: bool, name: str) -> dict[str, Any]:
+    """Generate, unless it was done, and show what was made. name: of the model."""
+    call, exists = (generate_tables_step, tables_exist) if tables else (generate_step, dataset_exists)
+    made = remembered(call, exists, **asked.model_dump())
+    if tables:
+        show_tables(name, made)
+    else:
+        show_dataset(made)
+    return made
+
+
 @flow(name="generate")
-def generate(
-    model: str,
-    rows: Annotated[int, Field(ge=1)],
-    output: str | None = None,
-    conditions: dict[str, Any] | None = None,
-    temperature: Annotated[float, Field(gt=0)] | None = None,
-    seed: Annotated[int, Field(ge=0)] = 0,
-    workers: Annotated[int, Field(ge=0)] | None = None,
-    rows_per_part: Annotated[int, Field(ge=1)] | None = None,
-    name: str | None = None,
-    tag: str = "",
-    *,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Generate rows from "models:/name@champion" or a bundle; an alias is resolved once, to a version."""
+@takes(Generate)
+def generate(model: str, *, rows: Rows, progress: Progress | None = None, **given: Any) -> dict[str, Any]:
+    """Generate rows from "models:/name@champion" or a bundle, or every table of related ones.
+
+    An alias is resolved once, to a version.
+    """
     from genpipe.registry import resolve
 
-    fixed = resolve(model).reference if model.startswith("models:/") else model
+    resolved = resolve(model)
+    fixed = resolved.reference if model.startswith("models:/") else model
+    asked = Generate.of(model=fixed, rows=rows, **given)
     with listening(progress):
-        made = remembered(
-            generate_step,
-            dataset_exists,
-            model=fixed,
-            rows=rows,
-            output=output,
-            conditions=conditions or {},
-            temperature=temperature,
-            seed=seed,
-            workers=workers,
-            rows_per_part=rows_per_part,
-            name=name,
-            tag=tag,
-        )
-    show_dataset(made)
-    return made
+        return deliver(asked, tables=resolved.tables, name=resolved.name)

@@ -9,7 +9,7 @@ from typing import Any
 from prefect import flow
 
 from genpipe.flows.artifacts import show_dataset, show_links, show_samples, show_scores
-from genpipe.flows.generate import dataset_exists, generate_step
+from genpipe.flows.generate import deliver
 from genpipe.flows.ingest import ingest_step
 from genpipe.flows.policy import bundle_exists, listening, remembered, tell
 from genpipe.flows.promote import check_gate, evaluate_step, register_step, report_exists
@@ -18,6 +18,7 @@ from genpipe.flows.train import train_step, workers_for
 from genpipe.flows.tune import show_trials, study_exists, tune_step
 from genpipe.pipeline import PipelineSpec, load_spec
 from genpipe.progress import Event, Progress
+from genpipe.requests import Generate, Ingest, Train, Tune
 
 __all__ = ["pipeline", "run_spec"]
 
@@ -86,31 +87,16 @@ def run_spec(
 
 
 def _ingest(spec: PipelineSpec) -> dict[str, Any]:
-    path = spec.source.path
-    dataset = ingest_step(
-        path if isinstance(path, str) else list(path),
-        name=spec.name,
-        **spec.source.model_dump(exclude={"path"}),
-    )
+    given = {"source": spec.source.path, "name": spec.name, **spec.source.model_dump(exclude={"path"})}
+    dataset = ingest_step(**Ingest.of(**given).model_dump())
     show_dataset(dataset)
     return dataset
 
 
 def _tune(spec: PipelineSpec, dataset: str) -> dict[str, Any]:
-    search = spec.search
-    assert search is not None
-    study = remembered(
-        tune_step,
-        study_exists,
-        dataset=dataset,
-        recipes=list(search.recipes) if search.recipes else None,
-        vary=search.vary,
-        trials=search.trials,
-        minutes=search.minutes,
-        seed=spec.train.seed,
-        name=spec.name,
-        workers=search.workers,
-    )
+    assert spec.search is not None
+    given = {"dataset": dataset, "seed": spec.train.seed, "name": spec.name, **spec.search.model_dump()}
+    study = remembered(tune_step, study_exists, **Tune.of(**given).model_dump())
     show_trials(spec.name, study)
     return study
 
@@ -119,35 +105,18 @@ def _train(spec: PipelineSpec, dataset: str, recipe: Any, tag: str) -> dict[str,
     if spec.train.steps:
         base: dict[str, Any] = {"base": recipe} if isinstance(recipe, str) else dict(recipe or {})
         recipe = base | {"training": {**base.get("training", {}), "steps": spec.train.steps}}
-    return remembered(
-        train_step,
-        bundle_exists,
+    asked = Train.of(
         dataset=dataset,
         recipe=recipe,
-        workers=workers_for(dataset, spec.train.workers),
-        seed=spec.train.seed,
         name=spec.name,
-        minutes=spec.train.minutes,
         tag=tag,
+        workers=workers_for(dataset, spec.train.workers),
+        **spec.train.model_dump(exclude={"workers", "steps"}),
     )
+    return remembered(train_step, bundle_exists, **asked.model_dump())
 
 
 def _generate(spec: PipelineSpec, model: str, tag: str) -> dict[str, Any]:
-    wanted = spec.generate
-    assert wanted is not None
-    made = remembered(
-        generate_step,
-        dataset_exists,
-        model=model,
-        rows=wanted.rows,
-        output=wanted.output,
-        conditions=wanted.conditions,
-        temperature=wanted.temperature,
-        seed=wanted.seed,
-        workers=wanted.workers,
-        rows_per_part=wanted.rows_per_part,
-        name=spec.name,
-        tag=tag,
-    )
-    show_dataset(made)
-    return made
+    assert spec.generate is not None
+    asked = Generate.of(model=model, name=spec.name, tag=tag, **spec.generate.model_dump())
+    return deliver(asked, tables=False, name=spec.name)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow
-from pydantic import Field
 
 from genpipe import store
 from genpipe.errors import QualityError
@@ -15,44 +13,47 @@ from genpipe.flows.artifacts import show_links, show_samples, show_scores
 from genpipe.flows.policy import listening, remembered, step, tell
 from genpipe.pipeline import Gate
 from genpipe.progress import Progress
+from genpipe.requests import Evaluate, Register
+from genpipe.requests.signature import takes
+from genpipe.requests.types import Share
 
 
 @step("evaluate", cached=True)
 def evaluate_step(
-    model: str, *, dataset: str | None, seed: int, real_examples: bool = False, unchecked: str = ""
+    model: str, *, dataset: str | None = None, unchecked: str = "", **request: Any
 ) -> dict[str, Any]:
-    from genpipe.verbs import evaluate_or_say
+    from genpipe.perform import perform
+    from genpipe.stages.checked import unless_unchecked
 
-    report = evaluate_or_say(
-        model, dataset, unchecked=unchecked, seed=seed, real_examples=real_examples, progress=tell()
-    )
-    return report.model_dump(mode="json")
+    asked = Evaluate.of(model=model, dataset=dataset, **request)
+    return unless_unchecked(perform, asked, unchecked, tell()).model_dump(mode="json")
 
 
 @step("register")
-def register_step(
-    model: str, *, name: str, report: dict[str, Any], unchecked: str = "", allow: Sequence[str] = ()
-) -> dict[str, Any]:
+def register_step(model: str, *, report: dict[str, Any], **request: Any) -> dict[str, Any]:
     from genpipe.evaluation.report import Report
-    from genpipe.verbs import register
+    from genpipe.perform import perform
 
-    judged = Report.model_validate(report)
-    made = register(model, name=name, report=judged, unchecked=unchecked, allow=allow, progress=tell())
-    return asdict(made)
+    asked = Register.of(model=model, **request)
+    return asdict(perform(asked, tell(), report=Report.model_validate(report)))
 
 
 def report_exists(report: dict[str, Any]) -> bool:
     return report["verdict"] == "unchecked" or store.exists(report["uri"])
 
 
-def check_gate(report: dict[str, Any], gate: Gate) -> None:
-    """Raise where the model must not be registered: collapsed, copying, or below the fidelity asked for."""
+def check_gate(report: dict[str, Any], gate: Gate, *, despite: str = "") -> None:
+    """Raise where the model must not be registered: collapsed, copying, or below the fidelity asked for.
+
+    despite: why one that copies or leaks may go on.
+    """
     from genpipe.evaluation.report import Report
 
     checked = Report.model_validate(report)
     if checked.verdict == "unchecked":  # the spec says why it goes on
         return
-    checked.check()
+    if not (despite and checked.verdict in ("copies", "leaks")):
+        checked.check()
     fidelity = checked.score("fidelity")
     reached, best = fidelity.value or 0.0, fidelity.ceiling
     wanted = max(gate.fidelity or 0.0, (gate.relative or 0.0) * (best or 1.0))
@@ -67,28 +68,29 @@ def check_gate(report: dict[str, Any], gate: Gate) -> None:
 
 
 @flow(name="promote")
+@takes(Evaluate, Register)
 def promote(
     model: str,
-    name: str,
-    dataset: str | None = None,
-    fidelity: Annotated[float, Field(ge=0, le=1)] | None = None,
-    relative: Annotated[float, Field(ge=0, le=1)] | None = None,
-    seed: Annotated[int, Field(ge=0)] = 0,
-    unchecked: str = "",
     *,
+    name: str,
+    fidelity: Share | None = None,
+    relative: Share | None = None,
     progress: Progress | None = None,
+    **given: Any,
 ) -> dict[str, Any]:
-    """Judge a bundle on its holdout, register it, and make it champion if it beats the present one.
+    """Judge a generator on its holdout, register it, and make it champion if it beats the present one.
 
-    unchecked: why it goes on where too few entities tell nothing.
+    fidelity, relative: what it must reach (the gate of a spec).
     """
+    judge = Evaluate.of(model=model, **{k: v for k, v in given.items() if k in Evaluate.model_fields})
+    enter = Register.of(
+        model=model, name=name, **{k: v for k, v in given.items() if k in Register.model_fields}
+    )
     with listening(progress):
-        report = remembered(
-            evaluate_step, report_exists, model=model, dataset=dataset, seed=seed, unchecked=unchecked
-        )
+        report = remembered(evaluate_step, report_exists, **judge.model_dump(), unchecked=enter.unchecked)
         show_scores(name, report)
         show_samples(name, report)
-        check_gate(report, Gate(fidelity=fidelity, relative=relative))
-        registered = register_step(model, name=name, report=report, unchecked=unchecked)
+        check_gate(report, Gate(fidelity=fidelity, relative=relative), despite=enter.despite)
+        registered = register_step(**enter.model_dump(), report=report)
     show_links(name, report, registered)
     return registered

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow
-from pydantic import Field
 
 from genpipe.dataset import Dataset
 from genpipe.flows.policy import bundle_exists, listening, remembered, step, tell
 from genpipe.flows.resources import suitable_workers
+from genpipe.perform import check_for_tables, is_spec
 from genpipe.progress import Progress
-
-Workers = Annotated[int, Field(ge=0)]
-Minutes = Annotated[float, Field(gt=0)]
+from genpipe.requests import Train
+from genpipe.requests.signature import takes
+from genpipe.requests.types import Workers
 
 
 def workers_for(dataset: str, asked: int | None) -> int:
@@ -31,52 +31,41 @@ def workers_for(dataset: str, asked: int | None) -> int:
 
 
 @step("train", hours=72, cached=True)
-def train_step(
-    dataset: str,
-    *,
-    recipe: str | dict[str, Any] | None,
-    workers: int,
-    seed: int,
-    name: str,
-    minutes: float | None,
-    tag: str,
-) -> dict[str, Any]:
-    from genpipe.stages.train.verb import train
+def train_step(dataset: str, **request: Any) -> dict[str, Any]:
+    from genpipe.perform import perform
 
-    model = train(
-        dataset,
-        recipe=recipe,
-        workers=workers,
-        seed=seed,
-        name=name,
-        minutes=minutes,
-        tag=tag,
-        progress=tell(),
-    )
+    model = perform(Train.of(dataset=dataset, **request), tell())
     return asdict(model) | {"metrics": dict(model.metrics)}
 
 
+# not remembered by Prefect: whether a source has changed, only the stage can tell
+@step("train-tables", hours=72)
+def train_tables_step(spec: dict[str, Any], *, workers: int = 0) -> dict[str, Any]:
+    """spec: of related tables; what is in it was checked before."""
+    from genpipe.related.spec import trusted
+    from genpipe.related.train import train_tables
+
+    made = train_tables(trusted(spec), workers=workers, progress=tell())
+    rows = {node.name: node.rows for node in made.nodes}
+    return {"uri": made.uri, "name": made.name, "fingerprint": made.fingerprint, "rows": rows}
+
+
 @flow(name="train")
+@takes(Train)
 def train(
-    dataset: str,
-    recipe: str | dict[str, Any] | None = None,
-    workers: Workers | None = None,
-    seed: Annotated[int, Field(ge=0)] = 0,
-    name: str | None = None,
-    minutes: Minutes | None = None,
-    tag: str = "",
-    *,
-    progress: Progress | None = None,
+    dataset: str, *, workers: Workers | None = None, progress: Progress | None = None, **given: Any
 ) -> dict[str, Any]:
-    """Train a recipe on the dataset at a URI. workers None: as many as the data is worth."""
+    """Train a recipe on the dataset at a URI, or related tables from their spec, a file beside the flow.
+
+    By default there are as many workers as the data is worth; related tables are learnt in this process.
+    """
+    asked = Train.of(dataset=dataset, workers=workers or 0, **given)
     with listening(progress):
-        chosen = {
-            "recipe": recipe,
-            "workers": workers_for(dataset, workers),
-            "seed": seed,
-            "minutes": minutes,
-            "tag": tag,
-        }
-        return remembered(
-            train_step, bundle_exists, dataset=dataset, name=name or Dataset(dataset).name, **chosen
-        )
+        if is_spec(dataset):
+            from genpipe.related.spec import load_tables, plain
+
+            check_for_tables(asked)
+            return train_tables_step(plain(load_tables(dataset)), workers=asked.workers)
+        data = Dataset(dataset)
+        chosen = {"workers": workers_for(dataset, workers), "name": asked.name or data.name}
+        return remembered(train_step, bundle_exists, **asked.model_dump() | chosen)

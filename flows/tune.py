@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow
-from pydantic import Field
 
 from genpipe import store
 from genpipe.dataset import Dataset
 from genpipe.flows.artifacts import show_table, slug
 from genpipe.flows.policy import listening, remembered, step, tell
 from genpipe.progress import Progress
+from genpipe.requests import Tune
+from genpipe.requests.signature import takes
 
 
 @step("tune", hours=72, cached=True)
-def tune_step(dataset: str, **budget: Any) -> dict[str, Any]:
-    """budget: what `genpipe.tune` takes."""
-    from genpipe.stages.tune.verb import tune
+def tune_step(dataset: str, **request: Any) -> dict[str, Any]:
+    from genpipe.perform import perform
 
-    return tune(dataset, **budget, progress=tell()).model_dump(mode="json")
+    return perform(Tune.of(dataset=dataset, **request), tell()).model_dump(mode="json")
 
 
 def study_exists(result: dict[str, Any]) -> bool:
@@ -35,32 +35,12 @@ def show_trials(name: str, study: dict[str, Any]) -> None:
 
 
 @flow(name="tune")
-def tune(
-    dataset: str,
-    recipes: list[str] | None = None,
-    vary: dict[str, Any] | None = None,
-    trials: Annotated[int, Field(ge=1)] = 8,
-    minutes: Annotated[float, Field(gt=0)] | None = None,
-    seed: Annotated[int, Field(ge=0)] = 0,
-    name: str | None = None,
-    workers: Annotated[int, Field(ge=0)] = 0,
-    *,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
+@takes(Tune)
+def tune(dataset: str, *, progress: Progress | None = None, **given: Any) -> dict[str, Any]:
     """Search losses, architectures, sizes and rates; the winner is chosen by holdout fidelity."""
-    name = name or Dataset(dataset).name
+    asked = Tune.of(dataset=dataset, **given)
+    name = asked.name or Dataset(dataset).name
     with listening(progress):
-        study = remembered(
-            tune_step,
-            study_exists,
-            dataset=dataset,
-            recipes=recipes,
-            vary=vary,
-            trials=trials,
-            minutes=minutes,
-            seed=seed,
-            name=name,
-            workers=workers,
-        )
+        study = remembered(tune_step, study_exists, **asked.model_dump() | {"name": name})
     show_trials(name, study)
     return study

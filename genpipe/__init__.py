@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Any
 from genpipe.version import __version__
 
 _VERBS = {
-    "ingest": "genpipe.stages.ingest.verb",
+    "ingest": "genpipe.verbs",
     "train": "genpipe.verbs",
-    "tune": "genpipe.stages.tune.verb",
+    "tune": "genpipe.verbs",
     "evaluate": "genpipe.verbs",
     "register": "genpipe.verbs",
     "generate": "genpipe.verbs",
-    "impute": "genpipe.stages.rows.verb",
-    "score": "genpipe.stages.rows.verb",
+    "impute": "genpipe.verbs",
+    "score": "genpipe.verbs",
     "explain": "genpipe.stages.explain",
     "run": "genpipe.flows.embedded",
     "validate": "genpipe.verbs",
     "Dataset": "genpipe.dataset",
     # names of an earlier version, for `train` and `generate`
-    "train_tables": "genpipe.related.train",
-    "generate_tables": "genpipe.related.generate",
+    "train_tables": "genpipe.verbs",
+    "generate_tables": "genpipe.verbs",
 }
 __all__ = [
     "Dataset",
@@ -53,13 +53,20 @@ __all__ = [
 if TYPE_CHECKING:
     from genpipe.dataset import Dataset
     from genpipe.flows.embedded import run
-    from genpipe.related.generate import generate_tables
-    from genpipe.related.train import train_tables
     from genpipe.stages.explain import explain
-    from genpipe.stages.ingest.verb import ingest
-    from genpipe.stages.rows.verb import impute, score
-    from genpipe.stages.tune.verb import tune
-    from genpipe.verbs import evaluate, generate, register, train, validate
+    from genpipe.verbs import (
+        evaluate,
+        generate,
+        generate_tables,
+        impute,
+        ingest,
+        register,
+        score,
+        train,
+        train_tables,
+        tune,
+        validate,
+    )
 
 
 def __getattr__(name: str) -> Any:

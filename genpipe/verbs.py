@@ -1,86 +1,203 @@
-"""The verbs on a generator, one door for whoever asks: the library, the command line and the flows.
+"""The verbs, one door for whoever asks in Python: a verb's parameters become a request, which is performed.
 
-A verb looks at what it is handed. A set of related tables (a spec with `tables`, or what was made of one)
-goes to genpipe/related/, all else to genpipe/stages/, where the options are described. What a verb needs is
-loaded when it is called.
+What comes of it is described where it is done (see genpipe/perform.py). The names and defaults are those
+of genpipe/requests/, written out here for editors; tests/unit/test_requests.py compares them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from genpipe.perform import perform
+from genpipe.progress import Progress, silent
+from genpipe.requests import Evaluate, Generate, Impute, Ingest, Register, Request, Score, Train, Tune
+from genpipe.requests.signature import documented
 
 if TYPE_CHECKING:
     from genpipe.dataset import Dataset
     from genpipe.evaluation.report import Report
     from genpipe.pipeline import PipelineSpec
+    from genpipe.recipe import Recipe
     from genpipe.registry import Registered
     from genpipe.related.generate import GeneratedTables
     from genpipe.related.spec import TablesSpec
     from genpipe.related.train import TrainedTables
+    from genpipe.schema import Schema
     from genpipe.stages.train.process import TrainedModel
+    from genpipe.stages.tune.study import TuneResult
+
+R = TypeVar("R", bound=Request)
 
 
-def train(data: Any, **options: Any) -> TrainedModel | TrainedTables:
-    """Train a generator of a dataset (stages/train/verb.py), or of related tables from their spec: a YAML
-    file, a mapping or a TablesSpec (related/train.py).
+@documented(Ingest)
+def ingest(
+    source: str | Sequence[str],
+    *,
+    name: str | None = None,
+    kind: str | None = None,
+    target: str | None = None,
+    key: str | Sequence[str] | None = None,
+    entity: str | Sequence[str] | None = None,
+    holdout: float = 0.2,
+    schema: str | Schema | None = None,
+    workers: int | None = None,
+    on_bad_file: str = "fail",
+    max_bad: float = 0.01,
+    min_rows: int = 20,
+    progress: Progress = silent,
+    **options: Any,
+) -> Dataset:
+    """Read raw data into an immutable, typed, fingerprinted Dataset. The same input again does no work.
+
+    schema may be a Schema, too. Any other keyword is an option of the kind of data
+    (genpipe/sources/<kind>.py).
     """
-    if _is_spec(data):
-        from genpipe.related.train import train_tables
-
-        return train_tables(data, **options)
-    from genpipe.stages.train.verb import train
-
-    return train(data, **options)
+    if schema is None or isinstance(schema, str):
+        return perform(_asked(Ingest, locals()), progress)
+    return perform(_asked(Ingest, locals() | {"schema": None}), progress, schema=schema)
 
 
-def evaluate(model: object, dataset: object = None, **options: Any) -> Report:
-    """Judge a generator by held-out rows (stages/evaluate/verb.py), or one of related tables by held-out
-    families (related/evaluate.py), where another such model takes the place of a dataset.
+@documented(Train)
+def train(
+    dataset: str | Path | Dataset | Mapping[str, Any] | TablesSpec,
+    *,
+    recipe: str | Mapping[str, Any] | Recipe | None = None,
+    workers: int = 0,
+    seed: int = 0,
+    minutes: float | None = None,
+    name: str | None = None,
+    tag: str = "",
+    progress: Progress = silent,
+) -> TrainedModel | TrainedTables:
+    """Train a generator of a dataset; returns the finished run, at once if this request was trained before.
+
+    A spec of related tables (a YAML file, a mapping or a TablesSpec) gives one generator a table. What it
+    says itself (recipe, seed, minutes, name) is not asked for beside it.
     """
-    if _of_tables(model):
-        from genpipe.related.evaluate import evaluate_tables
-
-        return evaluate_tables(model, dataset, **_without(options, "real_examples", "folds"))
-    from genpipe.stages.evaluate.verb import evaluate
-
-    return evaluate(model, dataset, **options)  # type: ignore[arg-type]
+    if isinstance(dataset, Mapping) or hasattr(dataset, "tables"):
+        return perform(_asked(Train, locals() | {"dataset": "spec.yaml"}), progress, spec=dataset)
+    return perform(_asked(Train, locals()), progress)
 
 
-def evaluate_or_say(model: object, dataset: object = None, **options: Any) -> Report:
-    """`evaluate`, which `unchecked=REASON` lets go on where too few entities tell nothing."""
-    from genpipe.stages.checked import unless_unchecked
+@documented(Tune)
+def tune(
+    dataset: str | Dataset,
+    *,
+    recipes: Sequence[str] | None = None,
+    vary: Mapping[str, Any] | None = None,
+    trials: int = 8,
+    minutes: float | None = None,
+    workers: int = 0,
+    seed: int = 0,
+    name: str | None = None,
+    progress: Progress = silent,
+) -> TuneResult:
+    """Search losses, architectures, sizes and learning rates; returns the best recipe and the leaderboard.
 
-    return unless_unchecked(evaluate, model, dataset, **options)
+    Whichever of trials and minutes is spent first ends the search.
+    """
+    return perform(_asked(Tune, locals()), progress)
 
 
-def register(model: object, **options: Any) -> Registered:
-    """Give a generator a name and a version in MLflow (stages/register.py, related/register.py)."""
-    if _of_tables(model):
-        from genpipe.related.register import register_tables
+@documented(Evaluate)
+def evaluate(
+    model: object,
+    dataset: object = None,
+    *,
+    rows: int | None = None,
+    seed: int = 0,
+    real_examples: bool = False,
+    folds: int | None = None,
+    progress: Progress = silent,
+) -> Report:
+    """Score a generator against held-out rows; of related tables against held-out families.
 
-        return register_tables(model, **options)
-    from genpipe.stages.register import register
+    Returns the Report, with the URIs of what was written.
+    """
+    return perform(_asked(Evaluate, locals()), progress)
 
-    return register(model, **options)
+
+@documented(Register)
+def register(
+    model: object,
+    *,
+    name: str | None = None,
+    report: Report | None = None,
+    despite: str = "",
+    unchecked: str = "",
+    allow: Sequence[str] = (),
+    progress: Progress = silent,
+) -> Registered:
+    """Give a generator a name and a version in MLflow; it becomes champion if it beats the present one.
+
+    report: what `evaluate` returned; without one the model is evaluated now.
+    """
+    return perform(_asked(Register, locals()), progress, report=report)
 
 
-def generate(model: object, **options: Any) -> Dataset | GeneratedTables:
-    """Generate rows (stages/generate/verb.py), or related tables (related/generate.py)."""
-    if _of_tables(model):
-        from genpipe.related.generate import generate_tables
+@documented(Generate)
+def generate(
+    model: object,
+    *,
+    rows: int | Mapping[str, int] | None = None,
+    output: str | None = None,
+    conditions: Mapping[str, Any] | None = None,
+    temperature: float | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    rows_per_part: int | None = None,
+    name: str | None = None,
+    tag: str = "",
+    progress: Progress = silent,
+) -> Dataset | GeneratedTables:
+    """Generate rows into Parquet. Same seed, same bytes, on any number of workers; a killed run resumes.
 
-        return generate_tables(model, **options)
-    from genpipe.stages.generate.verb import generate
+    Returns a Dataset (split "generated"), or of related tables one each, by their names.
+    """
+    return perform(_asked(Generate, locals()), progress)
 
-    return generate(model, **options)
+
+@documented(Impute)
+def impute(
+    model: object,
+    source: str,
+    *,
+    output: str | None = None,
+    seed: int = 0,
+    name: str | None = None,
+    progress: Progress = silent,
+    **options: Any,
+) -> Dataset:
+    """Fill the missing values of a table so that they fit the rest of their row; split "generated".
+
+    What is there stays as it is; columns that are absent are made, too (genpipe/stages/rows/verb.py).
+    """
+    return perform(_asked(Impute, locals()), progress)
+
+
+@documented(Score)
+def score(
+    model: object,
+    source: str,
+    *,
+    output: str | None = None,
+    name: str | None = None,
+    progress: Progress = silent,
+    **options: Any,
+) -> Dataset:
+    """How likely a table generator finds each row; split "generated".
+
+    Adds `log_probability` and `least_likely`, the column that surprises most (genpipe/stages/rows/verb.py).
+    """
+    return perform(_asked(Score, locals()), progress)
 
 
 def validate(spec: str | Path | Mapping[str, Any] | PipelineSpec | TablesSpec) -> PipelineSpec | TablesSpec:
     """Check a spec completely and return it; nothing is started or written. Raises SpecError.
 
-    A spec with `tables` is one of related tables.
+    A spec with `tables` is one of related tables. One that was checked before is not checked again.
     """
     from genpipe.pipeline import PipelineSpec, load_spec
     from genpipe.pipeline.reading import check_spec, given
@@ -94,20 +211,32 @@ def validate(spec: str | Path | Mapping[str, Any] | PipelineSpec | TablesSpec) -
     return (check_tables if "tables" in data else check_spec)(data, lines, where)
 
 
-def _of_tables(model: object) -> bool:
-    """Whether a generator, as whoever made or names it gives it, is one of related tables."""
-    from genpipe.registry import holds_tables, resolve
+def train_tables(spec: Any, *, workers: int = 0, progress: Progress = silent) -> TrainedTables:
+    """The earlier name of `train` for a spec of related tables."""
+    from genpipe.related.train import train_tables
 
-    uri = str(model)
-    return resolve(uri).tables if uri.startswith("models:") else holds_tables(uri)
-
-
-def _is_spec(data: Any) -> bool:
-    """Whether it is a spec and no dataset."""
-    if isinstance(data, str | Path):
-        return str(data).endswith((".yaml", ".yml"))
-    return isinstance(data, Mapping) or hasattr(data, "tables")
+    return train_tables(spec, workers=workers, progress=progress)
 
 
-def _without(options: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name not in names}
+def generate_tables(
+    model: object,
+    *,
+    rows: int | Mapping[str, int] | None = None,
+    output: str | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> GeneratedTables:
+    """The earlier name of `generate` for a generator of related tables."""
+    from genpipe.related.generate import generate_tables
+
+    return generate_tables(_asked(Generate, locals()), progress=progress)
+
+
+def _asked(kind: type[R], given: Mapping[str, Any]) -> R:
+    """The request that a verb's parameters are. What stands for data or a model is named by its URI."""
+    keys = {name: field.alias or name for name, field in kind.model_fields.items()}
+    taken = {name: given[key] for name, key in keys.items() if key in given}
+    for name in {"dataset", "model"} & taken.keys():
+        taken[name] = None if taken[name] is None else str(taken[name])
+    return kind.of(**taken)

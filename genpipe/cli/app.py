@@ -1,8 +1,6 @@
-"""The Typer application and the options several verbs share."""
+"""The Typer application."""
 
 from __future__ import annotations
-
-from typing import Annotated
 
 import typer
 
@@ -33,10 +31,3 @@ app = typer.Typer(
     130 interrupted.
     """,
 )
-
-
-Name = Annotated[str | None, typer.Option(help="What to call it; by default after its source.")]
-Seed = Annotated[int, typer.Option(min=0, help="Root of all randomness: same seed, same result.")]
-Options = Annotated[
-    list[str] | None, typer.Option("--option", "-o", help="KEY=VALUE, of this kind of source.")
-]

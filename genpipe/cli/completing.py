@@ -2,60 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from genpipe.cli.app import Name, Options, Seed, app
-from genpipe.cli.output import echo, pairs, say, staged
-
-Model = Annotated[str, typer.Argument(help="models:/name@champion, models:/name/3, or a bundle's URI.")]
-Rows = Annotated[str, typer.Argument(help="CSV, JSON Lines or Parquet: a file, folder, glob or s3://.")]
-Output = Annotated[str | None, typer.Option(help="Folder or s3:// prefix; by default in the store.")]
-TAKEN = ("model", "source", "rows", "output", "seed", "name", "progress")  # what -o may not say again
+from genpipe.cli.app import app
+from genpipe.cli.models import perform
+from genpipe.cli.options import asked, options
+from genpipe.cli.output import echo, say
+from genpipe.requests import Impute, Score
 
 
 @app.command()
-def impute(
-    model: Model,
-    rows: Rows,
-    output: Output = None,
-    seed: Seed = 0,
-    name: Name = None,
-    option: Options = None,
-) -> None:
+@options(Impute)
+def impute(model: str, source: str, **given: Any) -> None:
     """Fill what is missing in a table, so that it fits the rest of its row. Absent columns are made, too.
 
     \b
     genpipe train people --recipe tabular_any_order --name people
     genpipe impute <model> people-with-gaps.csv
     """
-
-    def work(progress: Any) -> Any:
-        from genpipe.stages.rows.verb import impute
-
-        return impute(
-            model, rows, output=output, seed=seed, name=name, progress=progress, **pairs(option, taken=TAKEN)
-        )
-
-    made = staged("impute", work)
+    made = perform(asked(Impute, {"model": model, "source": source, **given}))
     say(dataset=made.uri, rows=made.rows("generated"))
 
 
 @app.command()
-def score(model: Model, rows: Rows, output: Output = None, name: Name = None, option: Options = None) -> None:
+@options(Score)
+def score(model: str, source: str, **given: Any) -> None:
     """Say how likely a table generator finds each row, and which column surprises it most.
 
     \b
     genpipe score models:/people@champion new-people.csv
     """
-
-    def work(progress: Any) -> Any:
-        from genpipe.stages.rows.verb import score
-
-        return score(model, rows, output=output, name=name, progress=progress, **pairs(option, taken=TAKEN))
-
-    made = staged("score", work)
+    made = perform(asked(Score, {"model": model, "source": source, **given}))
     table = made.table("generated")
     say(dataset=made.uri, rows=table.num_rows)
     odd = table.to_pandas().nsmallest(5, "log_probability")

@@ -1,51 +1,42 @@
-"""The verbs around one generator: train, tune, evaluate, register, generate."""
+"""The verbs around one generator: train, tune, evaluate, register, generate; also of related tables."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+from genpipe.cli.app import app
+from genpipe.cli.options import asked, options
+from genpipe.cli.output import dataset_of, echo, recipe_of, say, scores, staged, warn
+from genpipe.requests import Evaluate, Generate, Register, Request, Train, Tune
 
-from genpipe.cli.app import Name, Seed, app
-from genpipe.cli.output import dataset_of, echo, pairs, recipe_of, say, scores, staged, warn
+
+def perform(request: Request) -> Any:
+    """Do what was asked, behind a screen."""
+
+    def work(progress: Any) -> Any:
+        from genpipe.perform import perform
+
+        return perform(request, progress)
+
+    return staged(type(request).__name__.lower(), work)
 
 
 @app.command()
-def train(
-    dataset: Annotated[str, typer.Argument(help="A dataset's URI, or the name of one in the store.")],
-    recipe: Annotated[
-        str | None, typer.Option(help="A recipe's name, or a YAML file of changes to one.")
-    ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Ray Train workers; 0 trains in this process.")] = 0,
-    seed: Seed = 0,
-    name: Name = None,
-    minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="Stop after so long, keep the best.")
-    ] = None,
-    tag: Annotated[str, typer.Option(help="Any text; makes an equal request another run.")] = "",
-) -> None:
+@options(Train)
+def train(dataset: str, **given: Any) -> None:
     """Train a generator. Killed? The same command resumes. Already trained? It answers at once.
+
+    The spec of related tables (see examples/tables/) gives one generator a table.
 
     \b
     genpipe train people
     genpipe train people --recipe tabular_gan --workers 2
+    genpipe train examples/tables/shop.yaml
     """
-
-    def work(progress: Any) -> Any:
-        from genpipe.verbs import train
-
-        return train(
-            dataset_of(dataset),
-            recipe=recipe_of(recipe),
-            workers=workers,
-            seed=seed,
-            name=name,
-            minutes=minutes,
-            tag=tag,
-            progress=progress,
-        )
-
-    model = staged("train", work)
+    wanted = asked(Train, {"dataset": dataset, **given, "recipe": recipe_of(given["recipe"])})
+    model = perform(wanted.model_copy(update={"dataset": dataset_of(dataset)}))
+    if hasattr(model, "nodes"):
+        return trained_tables(model)
     say(model=model.uri, steps=model.steps, seconds=round(model.seconds, 1), **model.metrics)
     from genpipe.dataset import Dataset
     from genpipe.stages.checked import training_note
@@ -53,100 +44,48 @@ def train(
     warn(training_note(Dataset(model.dataset_uri)))
 
 
+def trained_tables(model: Any) -> None:
+    """Say what came of a spec of related tables."""
+    fidelity = {f"fidelity of {n}": m["fidelity"] for n, m in model.metrics.items() if "fidelity" in m}
+    say(model=model.uri, **fidelity)
+
+
 @app.command()
-def tune(
-    dataset: Annotated[str, typer.Argument(help="A dataset's URI, or the name of one in the store.")],
-    recipes: Annotated[
-        list[str] | None, typer.Option("--recipe", help="Search among these; all of the kind if not given.")
-    ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Trials at most.")] = 8,
-    minutes: Annotated[float | None, typer.Option(min=0.01, help="Minutes at most.")] = None,
-    seed: Seed = 0,
-    name: Name = None,
-    workers: Annotated[
-        int, typer.Option(min=0, help="Ray Train workers of each trial; 0: the trial's own process.")
-    ] = 0,
-) -> None:
+@options(Tune)
+def tune(dataset: str, **given: Any) -> None:
     """Search losses, architectures, sizes and learning rates; bad trials are stopped early.
 
     \b
     genpipe tune people --trials 20 --minutes 10
     genpipe tune people --recipe tabular_gan --recipe tabular_vae
+    genpipe tune people --recipe tabular_gan --vary 'adversarial=["hinge", "wasserstein"]'
     """
-
-    def work(progress: Any) -> Any:
-        from genpipe.stages.tune.verb import tune
-
-        return tune(
-            dataset_of(dataset),
-            recipes=recipes or None,
-            trials=trials,
-            minutes=minutes,
-            seed=seed,
-            name=name,
-            workers=workers,
-            progress=progress,
-        )
-
-    found = staged("tune", work)
+    wanted = asked(Tune, {"dataset": dataset, **given})
+    found = perform(wanted.model_copy(update={"dataset": dataset_of(dataset)}))
     say(study=found.uri, winner=found.best.name, trials=len(found.trials), **found.best_metrics)
     echo(found.best.model_dump_json(indent=1))
 
 
 @app.command()
-def evaluate(
-    model: Annotated[str, typer.Argument(help="A bundle's URI, a set of tables, or models:/name@champion.")],
-    dataset: Annotated[str | None, typer.Option(help="By default the one it was trained on.")] = None,
-    rows: Annotated[int | None, typer.Option(min=2, help="Generated rows to judge.")] = None,
-    seed: Seed = 0,
-    real_examples: Annotated[
-        bool, typer.Option("--real-examples", help="Show held-out pictures, series, clips: for you alone.")
-    ] = False,
-    folds: Annotated[
-        int | None,
-        typer.Option(min=0, help="Of few entities: models to judge by those each has not seen; 0: never."),
-    ] = None,
-) -> None:
-    """Score a generator against held-out real data, and write an HTML report. Of related tables (what
-    train-tables printed) rows are those without parents, and a dataset is another such model.
+@options(Evaluate)
+def evaluate(model: str, **given: Any) -> None:
+    """Score a generator, or one of related tables, against held-out real data, and write an HTML report.
 
     \b
     genpipe evaluate models:/people@champion
     genpipe evaluate models:/shop@champion --rows 1000
     """
-
-    def work(progress: Any) -> Any:
-        from genpipe.verbs import evaluate
-
-        return evaluate(
-            model,
-            dataset_of(dataset) if dataset else None,
-            rows=rows,
-            seed=seed,
-            real_examples=real_examples,
-            folds=folds,
-            progress=progress,
-        )
-
-    report = staged("evaluate", work)
+    wanted = asked(Evaluate, {"model": model, **given})
+    if wanted.dataset:
+        wanted = wanted.model_copy(update={"dataset": dataset_of(wanted.dataset)})
+    report = perform(wanted)
     scores(report)
     say(report=report.page, verdict=report.verdict)
 
 
 @app.command()
-def register(
-    model: Annotated[str, typer.Argument(help="A bundle's URI, or what train-tables printed.")],
-    name: Annotated[str, typer.Option(help="The name consumers load: models:/NAME@champion.")],
-    despite: Annotated[
-        str, typer.Option(help="Why one that copies or leaks is published all the same; recorded for all.")
-    ] = "",
-    unchecked: Annotated[
-        str, typer.Option(help="Why one that too few entities can tell of is; recorded for all to see.")
-    ] = "",
-    allow: Annotated[
-        str, typer.Option(help="What consumers may do with it beside generating: score, impute, or both.")
-    ] = "",
-) -> None:
+@options(Register)
+def register(model: str, **given: Any) -> None:
     """Register a generator in MLflow. It becomes champion if it beats the present one on the same holdout.
     One that copies, leaks, or that nobody can judge is refused (exit code 5), unless a reason is given.
 
@@ -154,69 +93,25 @@ def register(
     genpipe register .genpipe/store/runs/people-1a2b/bundle --name people
     genpipe register <model> --name people --allow score,impute
     """
-
-    def work(progress: Any) -> Any:
-        from genpipe.verbs import register
-
-        return register(
-            model,
-            name=name,
-            despite=despite,
-            unchecked=unchecked,
-            allow=[verb.strip() for verb in allow.split(",") if verb.strip()],
-            progress=progress,
-        )
-
-    made = staged("register", work)
+    made = perform(asked(Register, {"model": model, **given}))
     say(model=made.uri, alias=made.alias, reason=getattr(made, "reason", ""))
 
 
 @app.command()
-def generate(
-    model: Annotated[str, typer.Argument(help="models:/name@champion, models:/name/3, or a bundle's URI.")],
-    rows: Annotated[int, typer.Option(min=1, help="Exactly so many rows.")],
-    output: Annotated[
-        str | None, typer.Option(help="Folder or s3:// prefix; by default in the store.")
-    ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option(
-            help='COLUMN=VALUE that every row must have, or COLUMN={"a": 0.7, "b": 0.3} for shares.'
-        ),
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option(help="Of sampling: below 1 likelier rows, above 1 bolder ones.")
-    ] = None,
-    seed: Seed = 0,
-    workers: Annotated[int | None, typer.Option(min=0, help="Ray workers; by default one a CPU.")] = None,
-    rows_per_part: Annotated[int | None, typer.Option(min=1, help="Rows of a Parquet file.")] = None,
-    name: Name = None,
-    tag: Annotated[str, typer.Option(help="Any text; makes an equal request another output.")] = "",
-) -> None:
+@options(Generate)
+def generate(model: str, **given: Any) -> None:
     """Generate rows into Parquet. Same seed, same bytes, on any number of workers; a killed run resumes.
+    Of related tables every foreign key is a generated row's key, exactly.
 
     \b
     genpipe generate models:/people@champion --rows 1000000 --output s3://deliver/people
     genpipe generate models:/digits@champion --rows 100 --where label=7
+    genpipe generate models:/shop@champion --rows 10000 --rows products=500
     """
-
-    def work(progress: Any) -> Any:
-        from genpipe.verbs import generate
-
-        return generate(
-            model,
-            rows=rows,
-            output=output,
-            conditions=pairs(where),
-            temperature=temperature,
-            seed=seed,
-            workers=workers,
-            rows_per_part=rows_per_part,
-            name=name,
-            tag=tag,
-            progress=progress,
-        )
-
-    made = staged("generate", work)
-    say(dataset=made.uri, rows=made.rows("generated"), parts=len(made.parts("generated")))
+    made = perform(asked(Generate, {"model": model, **given}))
+    if hasattr(made, "datasets"):
+        say(tables=made.uri, **{name: f"{data.rows()} rows" for name, data in made.items()})
+        made = next(iter(made.values()))
+    else:
+        say(dataset=made.uri, rows=made.rows("generated"), parts=len(made.parts("generated")))
     warn(made.manifest.origin.get("check", ""))

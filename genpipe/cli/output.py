@@ -1,16 +1,14 @@
-"""What the verbs share: a screen around the work, facts printed, names and KEY=VALUE read."""
+"""What the verbs share: a screen around the work, facts printed, names and recipes read."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from genpipe.errors import UsageError, unknown
+from genpipe.errors import unknown
 from genpipe.redaction import shown, shown_lines
 
 
@@ -58,25 +56,6 @@ def scores(report: Any) -> None:
         echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
 
 
-def pairs(items: list[str] | None, *, taken: tuple[str, ...] = ()) -> dict[str, Any]:
-    """KEY=VALUE arguments; a value that is JSON (a number, true, a list) becomes that.
-
-    taken: arguments of the verb, which are not to be given a second time.
-    """
-    found: dict[str, Any] = {}
-    for item in items or []:
-        key, mark, value = item.partition("=")
-        if not mark or not key:
-            raise UsageError("USAGE", where=item, found="no '='", expected="KEY=VALUE")
-        if key in taken:
-            fix = f"say it with --{key}, if the verb has that" if key.isidentifier() else ""
-            raise UsageError("OPTION", where=key, found="no option of a source", fix=fix)
-        with contextlib.suppress(ValueError):
-            value = json.loads(value)
-        found[key] = value
-    return found
-
-
 def recipe_of(value: str | None) -> Any:
     if value and value.endswith((".yaml", ".yml", ".json")):
         from genpipe.pipeline.reading import read_spec
@@ -86,8 +65,8 @@ def recipe_of(value: str | None) -> Any:
 
 
 def dataset_of(name: str) -> str:
-    """A dataset by URI, or the newest of that name in the store."""
-    if "/" in name or Path(name).is_dir():
+    """A dataset by URI, or the newest of that name in the store; the spec of related tables is its file."""
+    if "/" in name or Path(name).is_dir() or name.endswith((".yaml", ".yml", ".json")):
         return name
     from genpipe import store
     from genpipe.settings import read_settings

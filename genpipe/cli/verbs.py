@@ -9,9 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from genpipe.cli import completing, models, tables
-from genpipe.cli.app import Name, Options, app
-from genpipe.cli.output import echo, pairs, say, staged
+from genpipe.cli.app import app
+from genpipe.cli.models import perform
+from genpipe.cli.options import asked, options
+from genpipe.cli.output import echo, say, staged
 from genpipe.errors import UsageError
+from genpipe.requests import Ingest, Run
 from genpipe.version import __version__
 
 __all__ = ["app", "completing", "models", "tables"]
@@ -47,28 +50,14 @@ def validate(
 
 
 @app.command()
+@options(Ingest)
 def ingest(
-    source: Annotated[list[str], typer.Argument(help="File, folder, glob, s3:// or builtin:digits.")],
-    name: Name = None,
-    kind: Annotated[
-        str | None, typer.Option(help="tabular, image, series, text or audio; inferred if not given.")
-    ] = None,
-    target: Annotated[str | None, typer.Option(help="The label column.")] = None,
-    key: Annotated[
-        list[str] | None, typer.Option(help="Columns that identify an entity; keeps it in one split.")
-    ] = None,
-    entity: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Columns that name whom rows are about, if not found; 'none: REASON' where nobody is."
-        ),
-    ] = None,
-    holdout: Annotated[float, typer.Option(help="Share of rows set aside and never trained on.")] = 0.2,
-    schema: Annotated[str | None, typer.Option(help="An edited schema file to obey.")] = None,
+    source: list[str],
+    *,
     save_schema: Annotated[
         str | None, typer.Option(help="Write the schema here instead of printing it, to edit it.")
     ] = None,
-    option: Options = None,
+    **given: Any,
 ) -> None:
     """Read raw data into an immutable, typed, fingerprinted dataset. The same input again does no work.
 
@@ -79,26 +68,7 @@ def ingest(
     genpipe ingest photos/ --kind image -o size=32
     genpipe ingest 's3://lake/events/*.parquet' --name events --key user_id
     """
-
-    def work(progress: Any) -> Any:
-        from genpipe.stages.ingest.verb import ingest
-
-        return ingest(
-            source if len(source) > 1 else source[0],
-            name=name,
-            kind=kind,
-            target=target,
-            key=tuple(key or ()),
-            entity=tuple(entity) if entity else None,
-            holdout=holdout,
-            schema=schema,
-            progress=progress,
-            **pairs(
-                option, taken=("source", "name", "kind", "target", "key", "holdout", "schema", "progress")
-            ),
-        )
-
-    dataset = staged("ingest", work)
+    dataset = perform(asked(Ingest, {"source": source, **given}))
     say(
         dataset=dataset.uri,
         fingerprint=dataset.fingerprint,
@@ -123,10 +93,8 @@ def _show_schema(dataset: Any, path: str | None) -> None:
 
 
 @app.command()
-def run(
-    spec: Annotated[str, typer.Argument(help="A pipeline spec (YAML), see examples/.")],
-    tag: Annotated[str, typer.Option(help="Any text; trains and generates again under it.")] = "",
-) -> None:
+@options(Run)
+def run(spec: str, **given: Any) -> None:
     """Run a whole pipeline: ingest, search, train, evaluate, register, generate. The same command resumes.
 
     \b
@@ -136,12 +104,13 @@ def run(
     from genpipe.related.spec import TablesSpec
     from genpipe.verbs import validate as check
 
-    checked = check(spec)
+    wanted = asked(Run, {"spec": spec, **given})
+    checked = check(wanted.spec)
 
     def work(progress: Any) -> Any:
         from genpipe.flows.embedded import run as run_flow
 
-        return run_flow(checked, tag=tag, progress=progress)
+        return run_flow(checked, tag=wanted.tag, progress=progress)
 
     search = None if isinstance(checked, TablesSpec) else checked.search
     steps = ["start", "ingest", *(["tune"] if search else []), "train", "evaluate", "register"]

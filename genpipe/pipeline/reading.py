@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from genpipe.errors import GenpipeError, SpecError, UsageError, closest, unknown
 from genpipe.pipeline.spec import PipelineSpec
-from genpipe.yaml_file import MOST_BYTES, MOST_PROBLEMS, Lines, Path_, dotted, line_of, read_yaml
+from genpipe.requests.words import kind_of, schema_problems
+from genpipe.yaml_file import MOST_BYTES, Lines, Path_, dotted, line_of, read_yaml
 
 
 def read_spec(path: Path) -> tuple[dict[str, Any], Lines, str]:
@@ -37,7 +38,7 @@ def read_spec(path: Path) -> tuple[dict[str, Any], Lines, str]:
         )
     data, lines = read_yaml(raw, where)
     if not isinstance(data, dict):
-        raise SpecError(where, [f"found {_kind(data)}; expected a mapping of keys and values"])
+        raise SpecError(where, [f"found {kind_of(data)}; expected a mapping of keys and values"])
     return data, lines, where
 
 
@@ -67,6 +68,7 @@ def check_spec(data: Mapping[str, Any], lines: Lines, where: str) -> PipelineSpe
         found += _recipe_problems(data, kind)
     if found or spec is None:
         raise spec_error(found, lines, where=where)
+    spec._checked = True
     return spec
 
 
@@ -77,61 +79,6 @@ def spec_error(found: Sequence[tuple[Path_, str]], lines: Lines, *, where: str) 
         where,
         [f"{f'line {n}: ' if n else ''}{f'{key}: ' if key else ''}{text}" for n, key, text in rows],
     )
-
-
-def schema_problems(error: ValidationError, model: type[BaseModel]) -> list[tuple[Path_, str]]:
-    """What pydantic says of a spec that is no `model`, in our words, each with its key."""
-    out: dict[Path_, str] = {}
-    for item in error.errors(include_url=False):
-        path: Path_ = tuple(p for p in item["loc"] if not _is_branch(p))
-        # a value may fail several branches of a union; the first complaint is enough
-        if path not in out:
-            out[path] = _in_our_words(item, path, model) if len(out) < MOST_PROBLEMS else item["msg"]
-    return list(out.items())
-
-
-def _in_our_words(item: Any, path: Path_, model: type[BaseModel]) -> str:
-    kind, value, message = item["type"], item["input"], item["msg"]
-    if kind == "extra_forbidden":
-        keys = _keys_at(path[:-1], model)
-        return f"unknown key; expected one of {', '.join(keys)}" + _hint(str(path[-1]), keys)
-    if kind == "missing":
-        return "missing; expected a value"
-    if kind == "literal_error":
-        names = [n.strip(" '") for n in item["ctx"]["expected"].replace(" or ", ",").split(",")]
-        return f"found {_kind(value)}; expected one of {', '.join(names)}" + _hint(str(value), names)
-    if kind == "complaint":
-        return f"found {message}"
-    rule = (
-        message.removeprefix("Input should be ")
-        .replace("a valid dictionary", "a mapping")
-        .replace("a valid integer", "a whole number")
-        .replace("a valid ", "a ")
-    )
-    return f"found {_kind(value)}; expected {rule}"
-
-
-def _is_branch(part: Any) -> bool:
-    """Pydantic puts the branch of a union into a location; it is no key of the user's."""
-    return isinstance(part, str) and (
-        part.startswith(("function-", "tuple[", "dict[", "constrained-")) or part in ("str", "nullable")
-    )
-
-
-def _keys_at(path: Path_, model: Any) -> list[str]:
-    for part in path:
-        if part not in model.model_fields:
-            continue  # a key of a mapping, whose values are what the model is of already
-        annotation = model.model_fields[part].annotation
-        model = next(
-            (
-                a
-                for a in (annotation, *get_args(annotation))
-                if isinstance(a, type) and issubclass(a, BaseModel)
-            ),
-            model,
-        )
-    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _open_source(data: Mapping[str, Any]) -> tuple[str | None, list[tuple[Path_, str]]]:
@@ -197,18 +144,3 @@ def _without_place(error: GenpipeError) -> str:
 
 def _split(where: str) -> Path_:
     return tuple(where.split(".")) if where else ()
-
-
-def _hint(word: str, names: Sequence[str]) -> str:
-    match = closest(word, names)
-    return f"; {match}" if match else ""
-
-
-def _kind(value: Any) -> str:
-    """A value as a person would name it."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, dict | list):
-        return "a mapping" if isinstance(value, dict) else "a list"
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -60,7 +60,7 @@ def relations(uri: str, *, published: bool = False) -> dict[str, Any]:
     where = store.join(uri, RELATIONS)
     told = parse_json(store.read_limited(where, MAX_RELATIONS), where=where)
     if not isinstance(told, dict) or not {"name", "fingerprint", "nodes", "models"} <= set(told):
-        expected = "a model that `genpipe train-tables` made"
+        expected = "a model that `genpipe train` made of a spec of tables"
         raise DataError("TABLES", where=where, found="no relations of trained tables", expected=expected)
     models, own = told["models"], told.get("uri", "")
     places = models.values() if isinstance(models, dict) else [None]
@@ -68,7 +68,7 @@ def relations(uri: str, *, published: bool = False) -> dict[str, Any]:
     if not all(isinstance(text, str) for text in texts) or not 0 < len(models) <= MAX_TABLES:
         raise _wrong(where, "values of another kind", "text, and for each table the place of its bundle")
     if not store.NAME.fullmatch(told["name"]) or not FINGERPRINT.fullmatch(told["fingerprint"]):
-        raise _wrong(where, "an impossible name or fingerprint", "those that `genpipe train-tables` gave")
+        raise _wrong(where, "an impossible name or fingerprint", "those that `genpipe train` gave")
     if published and own:
         raise _wrong(where, "a set that lies elsewhere", "one that was published")
     for place in models.values():

@@ -14,7 +14,7 @@ from genpipe import store
 from genpipe.bundle import Bundle
 from genpipe.bundle.folder import read_document
 from genpipe.dataset import Dataset
-from genpipe.errors import DataError, PrivacyError, UsageError
+from genpipe.errors import DataError, PrivacyError
 from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
 from genpipe.registry.tracking import placed
@@ -23,6 +23,7 @@ from genpipe.related.judge.scores import evaluate_related
 from genpipe.related.sample import sample_tables
 from genpipe.related.train import TrainedTables, find_tables
 from genpipe.related.unflatten import kin_of, tables_of
+from genpipe.requests import Evaluate
 from genpipe.settings import read_settings
 from genpipe.stages.rows.likelihoods import evidence
 from genpipe.training.device import resolve_device
@@ -33,25 +34,16 @@ FORMAT = 3  # part of the request: raise it when scores change meaning
 STEPS = 4
 
 
-def evaluate_tables(
-    model: object,
-    against: object = None,
-    *,
-    rows: int | None = None,
-    seed: int = 0,
-    progress: Progress = silent,
-) -> Report:
+def evaluate_tables(asked: Evaluate, *, progress: Progress = silent) -> Report:
     """Score generated families and write report.html and, last and once, report.json; returns the Report.
 
-    model: what `train_tables` returned, its URI, or "models:/name@champion". against: another such model,
-    by whose held-out families it is judged (default: its own). rows: generated rows without parents; by
-    default as many as are held out, at least 500, and not so many that a table has much over 10,000.
+    dataset: another such model, by whose held-out families it is judged (default: its own). rows: generated
+    rows without parents; by default as many as are held out, at least 500, and not so many that a table has
+    much over 10,000.
     """
-    resolved, trained = find_tables(model)
-    data, foreign = _data(trained, find_tables(against)[1] if against else None)
-    if rows is not None and rows < 2:
-        raise UsageError("ROWS", found=f"{rows} rows to judge", expected="2 or more")
-    rows = rows or _rows(trained, data)
+    resolved, trained = find_tables(asked.model)
+    data, foreign = _data(trained, find_tables(asked.dataset)[1] if asked.dataset else None)
+    rows, seed = asked.rows or _rows(trained, data), asked.seed
     request = {
         "format": FORMAT, "code": __version__, "model": trained.fingerprint, "dataset": fingerprint(data),
         "rows": rows, "seed": seed, "device": resolve_device(read_settings().device),

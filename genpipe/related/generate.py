@@ -30,11 +30,11 @@ from genpipe.related.draw import make_family
 from genpipe.related.flatten import Node
 from genpipe.related.train import TrainedTables, find_tables
 from genpipe.related.write import Writer
+from genpipe.requests import Generate
 from genpipe.settings import read_settings
 from genpipe.stages.checked import check_of, loud
 from genpipe.stages.cluster import in_order
 from genpipe.stages.generate.shards import claim, open_bundle
-from genpipe.stages.generate.verb import check_numbers
 from genpipe.training.device import resolve_device
 from genpipe.version import __version__
 
@@ -61,33 +61,21 @@ class GeneratedTables(Mapping[str, Dataset]):
         return self.uri
 
 
-def generate_tables(
-    model: object,
-    *,
-    rows: int | Mapping[str, int] | None = None,
-    output: str | None = None,
-    seed: int = 0,
-    workers: int | None = None,
-    progress: Progress = silent,
-) -> GeneratedTables:
+def generate_tables(asked: Generate, *, progress: Progress = silent) -> GeneratedTables:
     """Generate every table of what `train_tables` made, and return them as committed Datasets.
 
-    model: what `train_tables` returned, its URI, or "models:/name@champion".
     rows: of the tables without parents, or entities (default: as many as in the data); how many the others
     have follows. One that other families refer to has as many as in the data, unless a mapping of tables to
-    rows names it ("*": those it does not name).
-    workers: 0 in this process, else as Ray tasks; None = Ray where there is more than one job.
-    output: a folder or s3:// prefix; by default <store>/generated/<name>/<output id>.
+    rows names it ("*": those it does not name). By default Ray is used where there is more than one job.
     """
-    check_numbers(seed=(seed, 0), workers=(workers, 0))
-    (resolved, trained), settings = find_tables(model), read_settings()
+    rows, seed, workers = asked.rows, asked.seed, asked.workers
+    (resolved, trained), settings = find_tables(asked.model), read_settings()
     wanted = rows_of(trained, rows)
     device, check = resolve_device(settings.device), check_of(resolved, trained.fingerprint)
-    asked = dict(rows) if isinstance(rows, Mapping) else rows
-    request = _told(check) | {"model": resolved.reference, "seed": seed, "rows": asked, "device": device}
+    request = _told(check) | {"model": resolved.reference, "seed": seed, "rows": rows, "device": device}
     request |= {"fingerprint": trained.fingerprint, "code": __version__}
     place = store.join(settings.store, "generated", resolved.name, store.digest(request))
-    output = (output or place).rstrip("/")
+    output = (asked.output or place).rstrip("/")
     names = [n.name for n in trained.nodes if n.schema_]
     claim(output, request)
     near, far = _aside(output, settings.store, resolved.name, request)
@@ -163,8 +151,6 @@ def _about(node: Node, dataset: Dataset, names: list[str]) -> dict[str, Any]:
 def rows_of(trained: TrainedTables, rows: int | Mapping[str, int] | None) -> dict[str, int]:
     """Table without parents -> its rows; see `generate_tables`."""
     named = dict(rows) if isinstance(rows, Mapping) else {} if rows is None else {"*": rows}
-    for name, number in named.items():
-        check_numbers(**{"rows" if name == "*" else f"rows of {name}": (number, 1)})
     others = named.pop("*", None)
     roots = {n.name: n for n in trained.nodes if n.parent is None}
     for name in named:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from genpipe import store
@@ -12,25 +11,20 @@ from genpipe.progress import Event, Progress, silent
 from genpipe.registry import Registered, publish, resolve
 from genpipe.related.evaluate import evaluate_tables
 from genpipe.related.train import find_tables, open_tables
+from genpipe.requests import Evaluate, Register
 from genpipe.stages.checked import unless_unchecked
 from genpipe.stages.register import agreed, check_published, terms_of, told
 
 
 def register_tables(
-    model: object,
-    *,
-    name: str | None = None,
-    report: Report | None = None,
-    despite: str = "",
-    unchecked: str = "",
-    allow: Sequence[str] = (),
-    progress: Progress = silent,
+    asked: Register, *, report: Report | None = None, progress: Progress = silent
 ) -> Registered:
     """As `register`; a champion of other tables or columns is not comparable."""
-    terms = terms_of(despite, unchecked, allow)
-    trained = find_tables(model)[1]
-    name = store.check_name(name or trained.name)
-    report = report or unless_unchecked(evaluate_tables, model, unchecked=unchecked, progress=progress)
+    terms = terms_of(asked)
+    trained = find_tables(asked.model)[1]
+    name = store.check_name(asked.name or trained.name)
+    judge = Evaluate.of(model=asked.model)
+    report = report or unless_unchecked(evaluate_tables, judge, asked.unchecked, progress)
     terms = agreed(report, terms)
     for uri in trained.models.values():
         check_published(Bundle.open(uri))
@@ -41,8 +35,8 @@ def register_tables(
         found = resolve(champion)
         if not families or not found.tables or open_tables(found.uri).shape != trained.shape:
             return None
-        again = evaluate_tables(found.uri, trained.uri, rows=families, seed=report.seed)
-        return again.metrics()["fidelity"]
+        again = Evaluate.of(model=found.uri, dataset=trained.uri, rows=families, seed=report.seed)
+        return evaluate_tables(again).metrics()["fidelity"]
 
     registered = publish(
         trained.uri,

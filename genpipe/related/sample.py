@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from genpipe.progress import Progress, silent
 from genpipe.related.generate import generate_tables
+from genpipe.requests import Generate
 
 
 def sample_tables(
@@ -16,5 +17,6 @@ def sample_tables(
     """Every table with its keys; the same rows and seed give the same tables."""
     with TemporaryDirectory(prefix="genpipe-tables-") as scratch:
         output = f"{scratch}/tables"
-        made = generate_tables(model, rows=rows, seed=seed, output=output, workers=0, progress=progress)
+        asked = Generate.of(model=str(model), rows=rows, seed=seed, output=output, workers=0)
+        made = generate_tables(asked, progress=progress)
         return {name: dataset.table("generated") for name, dataset in made.items()}

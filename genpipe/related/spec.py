@@ -21,13 +21,16 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError
 
 from genpipe.errors import UsageError, closest, few
-from genpipe.pipeline.reading import given, schema_problems, spec_error
-from genpipe.pipeline.spec import Column, Gate, Generate, Minutes, Name, Part, Place, Reason, Seed
+from genpipe.pipeline.reading import given, spec_error
+from genpipe.pipeline.spec import Gate, Generate, SomeHoldout
 from genpipe.recipe import FAMILIES, Recipe
 from genpipe.recipes import parse_recipe
+from genpipe.requests import Part
+from genpipe.requests.types import Column, Minutes, Name, Place, Reason, Seed
+from genpipe.requests.words import schema_problems
 from genpipe.yaml_file import Lines, Path_
 
 Columns = Column | Annotated[tuple[Column, ...], Field(min_length=1, max_length=100)]
@@ -79,13 +82,14 @@ class TablesSpec(Part):
     name: Name
     tables: dict[Name, TableSpec] = Field(min_length=1)
     recipe: str | dict[str, Any] | None = None
-    holdout: Annotated[float, Field(strict=True, gt=0, lt=1, allow_inf_nan=False)] = 0.2
+    holdout: SomeHoldout = 0.2
     orphans: Literal["fail", "drop"] = "fail"
     seed: Seed = 0
     minutes: Minutes | None = None
     gate: Gate = Gate()
     unchecked: Reason | None = None
     generate: Generate | None = None
+    _checked: bool = PrivateAttr(default=False)  # whether `check_tables` has seen it
 
     def recipe_of(self, name: str) -> Recipe:
         """How the rows of a table are learnt. Of a table with parents or references what is given comes
@@ -109,8 +113,26 @@ class TablesSpec(Part):
 def load_tables(spec: str | Path | Mapping[str, Any] | TablesSpec) -> TablesSpec:
     """A checked spec from a YAML file, a mapping or a spec. Raises SpecError with every problem found."""
     if isinstance(spec, TablesSpec):
-        spec = spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    return check_tables(*given(spec))
+        if spec._checked:
+            return spec
+        spec = plain(spec)
+    data, lines, where = given(spec)
+    if "source" in data and "tables" not in data:
+        found, expected = "the spec of a pipeline", "one of related tables"
+        raise UsageError("SPEC", where=where, found=found, expected=expected, fix=f"genpipe run {where}")
+    return check_tables(data, lines, where)
+
+
+def plain(spec: TablesSpec) -> dict[str, Any]:
+    """A spec as a parameter of a step: Prefect walks through what it is given, and keeps it as JSON."""
+    return spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def trusted(spec: Mapping[str, Any]) -> TablesSpec:
+    """The spec again of which `plain` was taken, after it was checked."""
+    made = TablesSpec.model_validate(spec)
+    made._checked = True
+    return made
 
 
 def check_tables(data: Mapping[str, Any], lines: Lines, where: str) -> TablesSpec:
@@ -122,6 +144,7 @@ def check_tables(data: Mapping[str, Any], lines: Lines, where: str) -> TablesSpe
     problems = [p for name in found.tables for p in (*_links(found, name), *_recipe(found, name))]
     if problems := [*problems, *_generate(found), *_circle(found)]:
         raise spec_error(problems, lines, where=where)
+    found._checked = True
     return found
 
 

@@ -26,9 +26,11 @@ from genpipe.registry.package import relations
 from genpipe.related.build import relate
 from genpipe.related.flatten import Node, Related, filled, flat_rows, flat_schema
 from genpipe.related.spec import TablesSpec, load_tables
+from genpipe.requests import Ingest, Train
 from genpipe.settings import read_settings
 from genpipe.stages.ingest.verb import ingest
-from genpipe.stages.train.verb import TrainedModel, train
+from genpipe.stages.train.process import TrainedModel
+from genpipe.stages.train.verb import train
 from genpipe.version import __version__
 
 REVISION = 5  # of flat rows and of how they are learnt; part of every request id
@@ -140,7 +142,7 @@ def open_tables(uri: str) -> TrainedTables:
     try:
         made = TrainedTables.model_validate(relations(uri.rstrip("/")))
     except FileNotFoundError:
-        found, expected = "no tables.json", "a folder `genpipe train-tables` made"
+        found, expected = "no tables.json", "a folder `genpipe train` made of a spec of tables"
         raise DataError("NOTABLES", where=uri, found=found, expected=expected) from None
     except ValueError as error:
         found, fix = str(error).splitlines()[0], "train again with this genpipe"
@@ -172,6 +174,7 @@ def train_tables(
     where rows and keys do not agree, both before anything is trained.
     """
     spec = load_tables(spec)
+    terms = {"seed": spec.seed, "workers": workers, "minutes": spec.minutes}
     data = {name: _raw(spec, name, progress) for name in spec.tables}
     recipes = {name: spec.recipe_of(name) for name in spec.tables}
     asked = {
@@ -190,14 +193,8 @@ def train_tables(
     for done, name in enumerate(nodes):
         progress(Event("train-tables", done, len(nodes), "tables", note=name))
         recipe = recipes[name if name in recipes else nodes[name].children[0]]
-        made[name] = train(
-            flat[name],
-            recipe=tied_to(recipe, flat[name].rows("train")),
-            seed=spec.seed,
-            workers=workers,
-            minutes=spec.minutes,
-            progress=progress,
-        )
+        tied = tied_to(recipe, flat[name].rows("train"))
+        made[name] = train(Train.of(dataset=flat[name].uri, recipe=tied, **terms), progress=progress)
     result = TrainedTables(
         uri=uri,
         name=spec.name,
@@ -213,18 +210,17 @@ def train_tables(
 def _raw(spec: TablesSpec, name: str, progress: Progress) -> Dataset:
     """A table as it is, all of its rows in their order."""
     table = spec.tables[name]
-    source = table.source if isinstance(table.source, str) else list(table.source)
-    return ingest(
-        source,
+    asked = Ingest.of(
+        source=table.source,
         name=store.plain_name(f"{spec.name}-{name}-rows"),
         kind="tabular",
         entity="none: keys of the spec say whom rows are about",
-        schema=table.schema_file,
+        schema_file=table.schema_file,
         holdout=0,
         min_rows=1,
-        progress=progress,
-        **table.options,
+        options=table.options,
     )
+    return ingest(asked, progress=progress)
 
 
 def _flat(spec: TablesSpec, related: Related, nodes: dict[str, Node], request: str) -> Dataset:

@@ -7,7 +7,6 @@ fewer the evaluation cross-fits (crossfit.py), and of fewer still nobody can kno
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -18,9 +17,10 @@ from genpipe.errors import GenpipeError, PrivacyError
 from genpipe.evaluation.assess import MIN_HOLDOUT
 from genpipe.evaluation.report import REFUSED, Report
 from genpipe.keys import entity_keys
-from genpipe.progress import Event, Progress, silent
+from genpipe.progress import Event, Progress
 from genpipe.registry import Resolved, holds_tables
 from genpipe.registry.package import name_of_tables
+from genpipe.requests import Evaluate
 from genpipe.stages.train.process import TrainedModel
 
 FEWEST_FOLDED, MOST_FOLDED = 100, 500  # entities of both sides that cross-fitting is for
@@ -162,22 +162,16 @@ def unchecked_report(model: str, reason: str) -> Report:
 
 
 def unless_unchecked(
-    evaluate: Callable[..., Report],
-    model: object,
-    dataset: object = None,
-    *,
-    unchecked: str = "",
-    progress: Progress = silent,
-    **options: Any,
+    evaluate: Callable[..., Report], asked: Evaluate, unchecked: str, progress: Progress
 ) -> Report:
     """What `evaluate` returns; a report with the verdict "unchecked" where too few entities tell nothing, and
     `unchecked` says why it goes on.
     """
     try:
-        return evaluate(model, dataset, progress=progress, **options)
+        return evaluate(asked, progress=progress)
     except PrivacyError as error:
         if error.code != "FEWHOLDOUT" or not unchecked.strip():
             raise
-        report = unchecked_report(str(model), unchecked)
+        report = unchecked_report(asked.model, unchecked)
         progress(Event("evaluate", done=1, total=1, unit="steps", note=report.headline))
         return report

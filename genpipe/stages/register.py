@@ -6,49 +6,34 @@ if the rule in genpipe/registry/models.py says so; otherwise the alias `challeng
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from genpipe import store
 from genpipe.bundle import Bundle
 from genpipe.bundle.held import check_held
 from genpipe.dataset import Dataset
-from genpipe.errors import DataError, PrivacyError, UsageError, unknown
+from genpipe.errors import DataError, PrivacyError
 from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
 from genpipe.registry import Registered, publish, resolve
 from genpipe.registry.tracking import placed
+from genpipe.requests import Evaluate, Register
 from genpipe.stages.checked import unless_unchecked
 from genpipe.stages.evaluate.verb import evaluate
 
-MIN_REASON, MAX_REASON = 8, 500
-ALLOWED = ("impute", "score")
 
-
-def register(
-    model: object,
-    *,
-    name: str | None = None,
-    report: Report | None = None,
-    despite: str = "",
-    unchecked: str = "",
-    allow: Sequence[str] = (),
-    progress: Progress = silent,
-) -> Registered:
+def register(asked: Register, *, report: Report | None = None, progress: Progress = silent) -> Registered:
     """Register a trained model; returns its version, alias and the reason for the alias.
 
-    model: what `train` returned, or its URI. name: by default that of the run.
     report: what `evaluate` returned; without one the model is evaluated now. A collapsed model, or one
     that copies its training rows or knows who they are, is refused and not registered. A champion that was
     measured on another holdout is measured again on this one, so that the two are compared on the same rows.
-    despite: the reason why a model that copies or leaks is registered all the same; unchecked: why one is of
-    which too few entities tell nothing. Either stands in the version's tags and in the footer of all that is
+    The reason of `despite` or `unchecked` stands in the version's tags and in the footer of all that is
     generated from it, and such a version takes no checked champion's place.
-    allow: what consumers of the registry may do beside generating (`score`, `impute`; docs/privacy.md).
+    What consumers may do beside generating is in docs/privacy.md.
     """
-    terms = terms_of(despite, unchecked, allow)
-    bundle = Bundle.open(str(model))
-    name = store.check_name(name or str(bundle.origin.get("name") or bundle.recipe.name))
-    report = report or unless_unchecked(evaluate, model, unchecked=unchecked, progress=progress)
+    terms = terms_of(asked)
+    bundle = Bundle.open(asked.model)
+    name = store.check_name(asked.name or str(bundle.origin.get("name") or bundle.recipe.name))
+    report = report or unless_unchecked(evaluate, Evaluate.of(model=asked.model), asked.unchecked, progress)
     terms = agreed(report, terms)
     check_published(bundle)
     progress(Event("register", done=0, total=1, unit="versions", note=name))
@@ -60,7 +45,8 @@ def register(
         if dataset is None or found.tables:
             return None
         try:
-            return evaluate(found.uri, dataset, rows=report.rows, seed=report.seed).metrics()["fidelity"]
+            again = Evaluate.of(model=found.uri, dataset=dataset.uri, rows=report.rows, seed=report.seed)
+            return evaluate(again).metrics()["fidelity"]
         except (DataError, PrivacyError) as error:
             if error.code in ("SCHEMA", "FEWHOLDOUT"):  # other columns, or too few rows: not comparable
                 return None
@@ -78,15 +64,13 @@ def register(
     return told(registered, progress)
 
 
-def terms_of(despite: str, unchecked: str, allow: Sequence[str]) -> dict[str, str]:
-    for what, reason in (("despite", despite), ("unchecked", unchecked)):
-        if reason and not MIN_REASON <= len(reason.strip()) <= MAX_REASON:
-            found, expected = repr(reason[:80]), f"a reason, of {MIN_REASON} to {MAX_REASON} characters"
-            raise UsageError("REASON", where=what, found=found, expected=expected)
-    for verb in allow:
-        if verb not in ALLOWED:
-            raise unknown("permission", verb, ALLOWED, where="allow")
-    return {"despite": despite.strip(), "unchecked": unchecked.strip(), "allow": ",".join(sorted(set(allow)))}
+def terms_of(asked: Register) -> dict[str, str]:
+    """Under which terms it is published: the tags of the version."""
+    return {
+        "despite": asked.despite,
+        "unchecked": asked.unchecked,
+        "allow": ",".join(sorted(set(asked.allow))),
+    }
 
 
 def agreed(report: Report, terms: dict[str, str]) -> dict[str, str]:

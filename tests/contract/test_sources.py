@@ -18,7 +18,7 @@ from PIL import Image as Pillow
 from genpipe.errors import GenpipeError
 from genpipe.kinds import KINDS
 from genpipe.sources import SOURCES
-from genpipe.stages.ingest.verb import ingest
+from genpipe.verbs import ingest
 
 GOOD_CSV = "id,age,city\n" + "".join(f"{i * 3},{20 + i % 50},{'ABC'[i % 3]}\n" for i in range(100))
 Make = Callable[[Path], tuple[str, dict[str, object]]]

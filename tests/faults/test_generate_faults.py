@@ -19,14 +19,14 @@ from genpipe import remote, store
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError, InfrastructureError
 from genpipe.progress import Event
-from genpipe.stages.generate.verb import generate
+from genpipe.verbs import generate
 
 pytestmark = pytest.mark.faults
 ROOT = Path(genpipe.__file__).parent.parent
 REQUEST = {"rows": 6000, "rows_per_part": 500, "seed": 5}
 SCRIPT = """
 import json, os, sys
-from genpipe.stages.generate.verb import generate
+from genpipe.verbs import generate
 bundle, output, workers, request = sys.argv[1:]
 def say(event):
     print(event.done, flush=True)

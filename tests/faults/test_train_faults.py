@@ -15,13 +15,14 @@ from safetensors.torch import load_file
 from small_dataset import small_dataset
 
 from genpipe.progress import Event
-from genpipe.stages.train.verb import TrainedModel, train
+from genpipe.stages.train.process import TrainedModel
+from genpipe.verbs import train
 
 pytestmark = pytest.mark.faults
 RECIPE = {"base": "tabular_vae", "training": {"steps": 400, "evaluate_every": 100, "checkpoint_every": 20}}
 DRIVER = """
 import json, sys
-from genpipe.stages.train.verb import train
+from genpipe.verbs import train
 train(sys.argv[1], recipe=json.loads(sys.argv[2]), workers=int(sys.argv[3]))
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,3 +34,25 @@ def api(flow_home: Path) -> Iterator[Path]:
 
     with prefect_api():
         yield flow_home
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The name of each function that checked a whole spec, once for each time it did."""
+    from genpipe.pipeline import reading
+    from genpipe.related import spec
+
+    made: list[str] = []
+
+    def counted(module: Any, name: str) -> None:
+        real = getattr(module, name)
+
+        def check(*given: Any, **more: Any) -> Any:
+            made.append(name)
+            return real(*given, **more)
+
+        monkeypatch.setattr(module, name, check)
+
+    counted(reading, "check_spec")
+    counted(spec, "check_tables")
+    return made

@@ -37,6 +37,7 @@ def test_everything_once_and_then_nothing(api: Path, people: str) -> None:
     import genpipe
     from genpipe.dataset import Dataset
     from genpipe.flows.pipeline import run_spec
+    from genpipe.flows.promote import promote
     from genpipe.pipeline import load_spec
     from genpipe.registry import resolve
 
@@ -63,8 +64,33 @@ def test_everything_once_and_then_nothing(api: Path, people: str) -> None:
     assert again.registered is not None and again.registered["version"] == summary.registered["version"]
     assert {e.stage for e in told if e.note == "already done"} == {"train", "evaluate", "generate"}
 
+    promoted = promote(summary.model["uri"], name="folk", relative=0.1, allow=["score"], progress=told.append)
+    assert (promoted["name"], promoted["alias"]) == ("folk", again.registered["alias"])
+
     tagged = run_spec(wanted, tag="again", progress=told.append)
     assert tagged.generated is not None and tagged.generated["uri"] != summary.generated["uri"]
+
+
+def test_a_spec_is_checked_once(
+    api: Path, people: str, tmp_path: Path, checks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the command line, from a deployment's file and from a deployment's parameters."""
+    import json
+    from contextlib import nullcontext
+
+    from genpipe.cli import execute
+    from genpipe.flows.pipeline import pipeline
+
+    monkeypatch.setattr("genpipe.flows.embedded.prefect_api", lambda: nullcontext({}))
+    wanted = spec("folk", people, generate={"rows": 200, "workers": 0})
+    file = tmp_path / "folk.yaml"
+    file.write_text(json.dumps(wanted))
+    assert execute(["run", str(file)]) == 0
+    assert checks == ["check_spec"]
+    for given in (str(file), wanted):
+        checks.clear()
+        pipeline(given)
+        assert checks == ["check_spec"]
 
 
 def test_a_gate_that_says_no_registers_nothing(api: Path, people: str) -> None:

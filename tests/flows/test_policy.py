@@ -72,13 +72,20 @@ def test_a_remembered_result_that_is_gone_is_made_again(api: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters"),
-    [("rows", {"rows": "ten"}), ("rows", {"rows": 0}), ("seed", {"rows": 5, "seed": -1})],
+    ("message", "parameters"),
+    [
+        ("rows: '?ten'?; expected a whole number from 1", {"rows": "ten"}),
+        ("rows: 0; expected a whole number from 1", {"rows": 0}),
+        ("seed: -1; expected a whole number from 0; leave it out for 0", {"rows": 5, "seed": -1}),
+        ("temperature: 0; expected a number above 0", {"rows": 5, "temperature": 0}),
+    ],
 )
-def test_a_parameter_of_the_wrong_type_is_refused(api: Path, name: str, parameters: dict[str, Any]) -> None:
+def test_a_parameter_of_the_wrong_type_is_refused(
+    api: Path, message: str, parameters: dict[str, Any]
+) -> None:
     from prefect.exceptions import ParameterTypeError
 
     from genpipe.flows.generate import generate
 
-    with pytest.raises(ParameterTypeError, match=name):
+    with pytest.raises(ParameterTypeError, match=message):
         generate(model="models:/nobody@champion", **parameters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,11 @@ def spec(name: str, files: Path, **extra: Any) -> dict[str, Any]:
     return {"name": name, "tables": tables, "recipe": recipe} | extra
 
 
-def test_everything_once_and_then_nothing(api: Path, files: Path) -> None:
+def test_everything_once_and_then_nothing(api: Path, files: Path, tmp_path: Path) -> None:
     from genpipe.dataset import Dataset
+    from genpipe.flows.generate import generate
     from genpipe.flows.tables import generate_tables, run_tables
+    from genpipe.flows.train import train
     from genpipe.registry import resolve
     from genpipe.related.spec import load_tables
 
@@ -65,6 +68,11 @@ def test_everything_once_and_then_nothing(api: Path, files: Path) -> None:
 
     delivered = generate_tables("models:/mall@champion", rows=200, workers=0, progress=told.append)
     assert delivered == summary.generated
+    assert generate("models:/mall@champion", rows=200, workers=0, progress=told.append) == summary.generated
+    (tmp_path / "mall.yaml").write_text(json.dumps(spec("mall", files)))
+    assert train(str(tmp_path / "mall.yaml"))["uri"] == summary.model["uri"]
+    with pytest.raises(UsageError, match=r"seed: 3 for related tables; .*say it in the spec"):
+        train(str(tmp_path / "mall.yaml"), seed=3)
     stricter = load_tables(spec("mall", files, gate={"fidelity": 0.9999}))
     with pytest.raises(QualityError, match=r"gate: fidelity 0\.\d+; expected at least 1\.000.*report\.html"):
         run_tables(stricter, progress=told.append)  # another gate trains nothing again
@@ -88,10 +96,10 @@ def test_the_command_runs_a_spec_of_tables(
     api: Path,
     files: Path,
     tmp_path: Path,
+    checks: list[str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    import json
     from contextlib import nullcontext
 
     from genpipe.cli import execute
@@ -100,9 +108,10 @@ def test_the_command_runs_a_spec_of_tables(
     monkeypatch.setattr("genpipe.flows.embedded.prefect_api", lambda: nullcontext({}))
     (tmp_path / "mall.yaml").write_text(json.dumps(spec("mall", files, generate={"rows": 200, "workers": 0})))
     assert execute(["run", str(tmp_path / "mall.yaml")]) == 0
+    assert checks == ["check_tables"]
     shown = capsys.readouterr().out
     assert "mall version 1 (champion)" in shown and "2 tables" in shown
-    assert "genpipe generate-tables models:/mall@champion" in shown
+    assert "genpipe generate models:/mall@champion" in shown
     assert execute(["run", str(tmp_path / "mall.yaml"), "--tag", "again"]) == 2
     assert "the tag 'again' for related tables" in capsys.readouterr().err
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 START_SECONDS, TRAIN_SECONDS = 180, 400
 TRAIN = """
 import sys
-from genpipe.stages.train.verb import train
+from genpipe.verbs import train
 recipe = {"base": "tabular_vae", "training": {"steps": 20, "evaluate_every": 20}}
 print("model", train(sys.argv[1], recipe=recipe, workers=2), flush=True)
 """

@@ -61,9 +61,7 @@ def test_all_that_is_written_into_a_home_is_the_users_alone(home: Path, umask: i
 
 
 def test_every_stage_keeps_to_it(home: Path, tmp_path: Path) -> None:
-    from genpipe.stages.generate.verb import generate
-    from genpipe.stages.register import register
-    from genpipe.stages.train.verb import train
+    from genpipe.verbs import generate, register, train
 
     before = os.umask(0)
     try:

@@ -26,7 +26,7 @@ from genpipe.media.png import SIGNATURE, _chunk, read_pngs
 from genpipe.sources import open_source
 from genpipe.sources.base import Reject
 from genpipe.sources.pictures import FORMATS
-from genpipe.stages.ingest.verb import ingest
+from genpipe.verbs import ingest
 
 MEMORY = 300 * 2**20  # bytes the process may grow by; the bombs ask for gigabytes
 

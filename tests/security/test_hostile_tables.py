@@ -33,7 +33,7 @@ from genpipe.sources import open_source
 from genpipe.sources.files import File, list_files
 from genpipe.sources.tabular.parquet import ParquetReader
 from genpipe.sources.tabular.source import TableSource
-from genpipe.stages.ingest.verb import ingest
+from genpipe.verbs import ingest
 
 ADDRESSES, SECONDS, SOON = 6 * 2**30, 240, 30
 GROWS = 700 * 2**20  # bytes: `memory` is 512 MiB unless an attack says so; the old readers took gigabytes
@@ -41,7 +41,7 @@ LEAST = 96 * 2**20  # of `memory`
 ATTACKER = """
 import json, resource, sys, time
 from genpipe.errors import GenpipeError
-from genpipe.stages.ingest.verb import ingest
+from genpipe.verbs import ingest
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]), int(sys.argv[1])))
 high = lambda: int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) * 1024

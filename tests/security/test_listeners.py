@@ -33,7 +33,7 @@ import sys
 from pathlib import Path
 from genpipe.flows.embedded import prefect_api
 from genpipe.stages.cluster import connect
-from genpipe.stages.train.verb import train
+from genpipe.verbs import train
 def follow(event):
     if event.stage == "train":
         Path(sys.argv[2]).write_text(str(int(event.done)))
@@ -46,8 +46,8 @@ with prefect_api():
 GENERATE = """
 import sys
 from pathlib import Path
-from genpipe.stages.generate.verb import generate
-from genpipe.stages.train.verb import train
+from genpipe.verbs import generate
+from genpipe.verbs import train
 recipe = {"base": "tabular_vae", "training": {"steps": 20, "evaluate_every": 20}}
 model = train(sys.argv[1], recipe=recipe)
 def follow(event):
@@ -58,7 +58,7 @@ generate(model.uri, rows=10**9, rows_per_part=20_000, workers=2, progress=follow
 TUNE = """
 import sys
 from pathlib import Path
-from genpipe.stages.tune.verb import tune
+from genpipe.verbs import tune
 def follow(event):
     Path(sys.argv[2]).write_text("1")
 tune(sys.argv[1], recipes=["tabular_vae"], trials=4, workers=WORKERS, progress=follow)

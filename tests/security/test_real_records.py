@@ -19,7 +19,7 @@ from genpipe.dataset import commit, new_attempt, write_part
 from genpipe.recipes import RECIPES
 from genpipe.registry import publish
 from genpipe.schema import Schema
-from genpipe.stages.evaluate.verb import evaluate
+from genpipe.verbs import evaluate
 
 NAME, LEVEL = "Quentin Zyxwvut-Marlowe", 0.7310586
 

@@ -24,10 +24,8 @@ from genpipe.fields import AnyField, Date, Timestamp
 from genpipe.schema import Schema
 from genpipe.sources.columns import Place
 from genpipe.sources.tabular.convert import convert_column
-from genpipe.stages.generate.verb import generate
-from genpipe.stages.ingest.verb import ingest
-from genpipe.stages.train.verb import train
 from genpipe.training.data import open_source
+from genpipe.verbs import generate, ingest, train
 
 ROWS = 120
 YEAR_1, YEAR_9999 = -62_135_596_800, 253_402_300_799  # first and last second, since 1970

@@ -20,8 +20,8 @@ from genpipe.fields import Number
 from genpipe.progress import Event
 from genpipe.schema import Schema
 from genpipe.stages.evaluate import verb as stage
-from genpipe.stages.evaluate.verb import evaluate
-from genpipe.stages.train.verb import TrainedModel, train
+from genpipe.stages.train.process import TrainedModel
+from genpipe.verbs import evaluate, train
 
 
 @pytest.fixture(scope="module", autouse=True)

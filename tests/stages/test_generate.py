@@ -17,7 +17,7 @@ from genpipe.errors import ConflictError, DataError, InfrastructureError, UsageE
 from genpipe.progress import Event
 from genpipe.schema import Schema
 from genpipe.stages.explain import explain
-from genpipe.stages.generate.verb import generate
+from genpipe.verbs import generate
 
 REQUEST = {"rows": 5000, "rows_per_part": 1500, "seed": 7}
 
@@ -137,6 +137,8 @@ def test_progress_counts_every_row_and_a_rate(table_bundle: str, home: Path) -> 
 @pytest.mark.parametrize(
     ("wrong", "match"),
     [
+        ({}, r"rows: missing; expected a number; say how many \(--rows\)"),
+        ({"rows": {"orders": 3}}, "rows: rows of tables; expected a number"),
         ({"rows": 0}, "rows: 0; expected a whole number from 1"),
         ({"rows": 1.5}, "rows: 1.5"),
         ({"rows": True}, "rows: True"),
@@ -150,7 +152,7 @@ def test_progress_counts_every_row_and_a_rate(table_bundle: str, home: Path) -> 
         ),
         ({"rows": 10, "conditions": {"sexx": "m"}}, "unknown column 'sexx'.*did you mean 'sex'"),
         ({"rows": 10, "name": "My Data"}, "'My Data'.*for example 'my-data'"),
-        ({"rows": 10, "output": "ftp://host/x"}, "scheme ftp://"),
+        ({"rows": 10, "output": "ftp://host/x"}, "ftp://host/x'; expected a local path or s3://"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_written(

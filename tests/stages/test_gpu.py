@@ -18,7 +18,8 @@ from genpipe.dataset import Dataset
 from genpipe.kinds import KINDS
 from genpipe.progress import Event
 from genpipe.recipes import RECIPES
-from genpipe.stages.train.verb import TrainedModel, train
+from genpipe.stages.train.process import TrainedModel
+from genpipe.verbs import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device and torch for it")
 STEPS = 12

@@ -17,10 +17,9 @@ from genpipe.evaluation.privacy.inference import read_off
 from genpipe.fields import Category, Identifier, Integer, Series, Text
 from genpipe.schema import Schema
 from genpipe.stages.evaluate.read_off import COLUMNS, TRIED
-from genpipe.stages.evaluate.verb import evaluate
 from genpipe.stages.rows.likelihoods import evidence
-from genpipe.stages.train.verb import TrainedModel, train
-from genpipe.verbs import register
+from genpipe.stages.train.process import TrainedModel
+from genpipe.verbs import evaluate, register, train
 
 DIAGNOSES = ("flu", "asthma", "HIV", "none", "cough", "gout")
 PATIENTS = Schema(

@@ -19,7 +19,7 @@ from genpipe.fields import Text
 from genpipe.pattern import language
 from genpipe.sources.schema_file import schema_from_yaml, schema_to_yaml
 from genpipe.sources.tabular.pii import CHECKS, find, is_card, is_iban, look
-from genpipe.stages.ingest.verb import ingest
+from genpipe.verbs import ingest
 
 ROWS = 300
 

@@ -198,7 +198,7 @@ def test_rows_of_what_others_refer_to(trained: str) -> None:
         UsageError, match=r"unknown table without parents 'orders'; expected one of customers, "
     ):
         genpipe.generate_tables(trained, rows={"orders": 3})
-    with pytest.raises(UsageError, match="rows of products: 0; expected a whole number from 1"):
+    with pytest.raises(UsageError, match=r"rows\.products: 0; expected a whole number from 1"):
         genpipe.generate_tables(trained, rows={"products": 0})
 
 
@@ -512,11 +512,11 @@ def test_the_command_line_takes_rows_by_table(
 ) -> None:
     spec = spec_of(tmp_path, market(60, 30), **ROLES) | {"recipe": "tabular_trees"}
     (tmp_path / "market.yaml").write_text(json.dumps(spec))
-    assert execute(["train-tables", str(tmp_path / "market.yaml")]) == 0
+    assert execute(["train", str(tmp_path / "market.yaml")]) == 0
     model = re.findall(r"^model +(.*)$", capsys.readouterr().out, re.MULTILINE)[0]
     sizes = ["--rows", "25", "--rows", "products=21"]
-    assert execute(["generate-tables", model, *sizes, "--output", str(tmp_path / "out")]) == 0
+    assert execute(["generate", model, *sizes, "--output", str(tmp_path / "out")]) == 0
     assert [Dataset(str(tmp_path / "out" / n)).rows() for n in ("customers", "products")] == [25, 21]
     assert "products   21 rows" in capsys.readouterr().out
-    assert execute(["generate-tables", model, "--rows", "many"]) == 2
+    assert execute(["generate", model, "--rows", "many"]) == 2
     assert "rows: 'many'; expected a whole number" in capsys.readouterr().err

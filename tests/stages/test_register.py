@@ -25,7 +25,7 @@ from genpipe.registry import Registered, log_trial, publish, resolve, track
 from genpipe.registry.promotion import Promotion
 from genpipe.registry.tracking import client
 from genpipe.stages.explain import explain
-from genpipe.stages.generate.verb import generate
+from genpipe.verbs import generate
 
 ROOT = Path(genpipe.__file__).parent.parent
 

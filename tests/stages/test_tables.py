@@ -360,7 +360,7 @@ def test_key_and_order_are_no_target(home: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_no_model_of_tables(home: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no tables.json; expected a folder `genpipe train-tables` made"):
+    with pytest.raises(DataError, match=r"no tables.json; expected a folder `genpipe train` made"):
         genpipe.generate_tables(str(tmp_path))
 
 

@@ -256,13 +256,15 @@ def test_a_champion_of_other_data_is_measured_again(registered: Any, road_home: 
 def test_requests_that_make_no_sense(registered: Any, model: str, road_home: Path, tmp_path: Path) -> None:
     made = genpipe.generate("models:/shop@champion", rows=10, workers=0)
     assert made["customers"].rows() == 10  # the same verb makes related tables
-    with pytest.raises(UsageError, match="1 rows to judge; expected 2 or more"):
+    with pytest.raises(UsageError, match=r"temperature: 0\.5 for related tables; expected nothing of"):
+        genpipe.generate("models:/shop@champion", rows=10, temperature=0.5)
+    with pytest.raises(UsageError, match="rows: 1; expected a whole number from 2"):
         genpipe.evaluate(model, rows=1)
-    with pytest.raises(DataError, match=r"no tables\.json; expected a folder `genpipe train-tables` made"):
+    with pytest.raises(DataError, match=r"no tables\.json; expected a folder `genpipe train` made"):
         genpipe.evaluate(model, str(tmp_path))
     made = genpipe.generate_tables(model, rows=20, workers=0)
     with pytest.raises(
-        DataError, match="no relations of trained tables; expected a model that `genpipe train-t"
+        DataError, match="no relations of trained tables; expected a model that `genpipe train` m"
     ):
         genpipe.register(made, name="x")
     few = trained(tmp_path / "few", holdout=0.01)
@@ -303,7 +305,7 @@ def test_three_levels_and_events_on_the_road(
     (tmp_path / "spec.json").write_text(json.dumps(spec))
     assert execute(["validate", str(tmp_path / "spec.json")]) == 0
     assert "valid: levels, related tables customers, orders" in capsys.readouterr().out
-    assert execute(["train-tables", str(tmp_path / "spec.json")]) == 0
+    assert execute(["train", str(tmp_path / "spec.json")]) == 0
     model = re.findall(r"^model +(.*)$", capsys.readouterr().out, re.MULTILINE)[0]
     assert execute(["evaluate", model]) == 0
     told = capsys.readouterr().out
@@ -311,6 +313,6 @@ def test_three_levels_and_events_on_the_road(
     assert re.search(r"^Referential integrity +1\.000 ", told, re.MULTILINE)
     assert execute(["register", model, "--name", "levels"]) == 0
     assert "models:/levels/1" in capsys.readouterr().out
-    wanted = ["generate-tables", "models:/levels@champion", "--rows", "25", "--workers", "0"]
+    wanted = ["generate", "models:/levels@champion", "--rows", "25", "--workers", "0"]
     assert execute(wanted) == 0
     assert "customers  25 rows" in capsys.readouterr().out

@@ -15,10 +15,9 @@ from genpipe.errors import QualityError, UsageError
 from genpipe.progress import Event
 from genpipe.seeds import numpy_rng
 from genpipe.stages.explain import explain
-from genpipe.stages.train.verb import train
-from genpipe.stages.tune.verb import tune
 from genpipe.training.guard import Diverged, Guard
 from genpipe.training.score import Scorer
+from genpipe.verbs import train, tune
 
 SHORT = {"base": "tabular_vae", "training": {"steps": 60, "evaluate_every": 20, "checkpoint_every": 20}}
 
@@ -104,7 +103,7 @@ def test_a_time_budget_ends_it_with_what_it_has(dataset: Dataset) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"workers": -1}, r"workers: -1; expected 0 \(this process\) or more"),
+        ({"workers": -1}, "workers: -1; expected a whole number from 0"),
         ({"seed": -1}, "seed: -1; expected a whole number"),
         ({"minutes": 0}, "minutes: 0; expected a number above 0"),
         ({"recipe": "tabular_vea"}, "did you mean 'tabular_vae'"),

@@ -18,7 +18,8 @@ from genpipe import store
 from genpipe.errors import QualityError, UsageError
 from genpipe.search_space import space
 from genpipe.stages.tune.study import Study, Trial
-from genpipe.stages.tune.verb import _concurrency, _plan, tune
+from genpipe.stages.tune.verb import _concurrency, _plan
+from genpipe.verbs import tune
 
 FAST = {"training.steps": [40], "training.evaluate_every": [10], "training.learning_rate": [0.001, 0.003]}
 

@@ -22,7 +22,7 @@ from genpipe.registry.tracking import client
 from genpipe.schema import Schema
 from genpipe.stages.checked import count_entities, few_held_out
 from genpipe.stages.evaluate.crossfit import _folds
-from genpipe.stages.train.verb import TrainedModel
+from genpipe.stages.train.process import TrainedModel
 
 QUICK = {"base": "tabular_autoregressive", "training": {"epochs": 12}}
 WHY = "a rehearsal with the ward, agreed on 3 May"

@@ -12,7 +12,7 @@ from genpipe.errors import SpecError, UsageError
 from genpipe.fields import Boolean, Category, Date, Integer, Number, Series, Text, Timestamp
 from genpipe.schema import Schema
 from genpipe.sources.schema_file import schema_from_yaml, schema_to_yaml
-from genpipe.stages.ingest.verb import ingest
+from genpipe.verbs import ingest
 
 FIELDS = (
     Date(name="start"),

@@ -48,6 +48,8 @@ def test_defaults_and_values(here: Path) -> None:
     assert spec.generate is not None and spec.generate.rows == 1000
     assert load_spec(spec) == spec
     assert load_spec({"name": "people", "source": {"path": "people.csv"}}).recipe is None
+    reading = {"path": "people.csv", "on_bad_file": "skip", "max_bad": 0.5, "min_rows": 2, "workers": 0}
+    assert load_spec({"name": "people", "source": reading}).source.min_rows == 2
     with pytest.raises(ValueError, match="frozen"):
         spec.name = "other"  # type: ignore[misc]
 
@@ -117,7 +119,7 @@ HEAD = "name: people\nsource: {path: people.csv, kind: tabular}\n"
         ("train: {minutes: .inf}\n", "line 3: train.minutes: found inf; expected"),
         (
             "train: {seed: 9223372036854775808}\n",
-            "line 3: train.seed: found 9223372036854775808; expected less than",
+            "line 3: train.seed: found 9223372036854775808; expected at most",
         ),
         ("train: {workers: true}\n", "line 3: train.workers: found True; expected a whole number"),
         (

@@ -27,6 +27,7 @@ from genpipe.evaluation.report import Report, Score, Verdict
 from genpipe.evaluation.verdict import GRADES, MARGIN
 from genpipe.keys import entity_keys, mix, row_keys
 from genpipe.progress import Event
+from genpipe.requests import Train
 from genpipe.seeds import drawn, numpy_rng
 from genpipe.stages.checked import FEWEST_FOLDED, MOST_FOLDED, count_entities, few_held_out, too_few
 from genpipe.stages.rows.likelihoods import likelihoods
@@ -82,14 +83,13 @@ def cross_fitted(
             done = f"{event.done:,.0f} of {event.total or 0:,.0f} {event.unit}"
             step(0, f"cross-fitting, {where}: {event.stage} {done}")
 
-        model = train_as(
-            fold,
-            bundle.recipe,
+        asked = Train.of(
+            dataset=fold.uri,
             seed=int(bundle.origin.get("seed", 0)),
             name=f"{dataset.name[:48]}-fold-{number}",
             minutes=bundle.origin.get("minutes"),
-            progress=training,
         )
+        model = train_as(fold, bundle.recipe, asked, progress=training)
         other = Bundle.open(model.uri)
         few = max(2, min(rows, fold.rows("train")))
 

@@ -28,6 +28,7 @@ from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
 from genpipe.registry import resolve
 from genpipe.registry.tracking import placed
+from genpipe.requests import Evaluate
 from genpipe.schema import Schema
 from genpipe.settings import read_settings
 from genpipe.stages.evaluate.crossfit import cross_fitted, folds_for
@@ -42,39 +43,28 @@ FORMAT = 4
 STEPS = 5
 
 
-def evaluate(
-    model: object,
-    dataset: Dataset | str | None = None,
-    *,
-    rows: int | None = None,
-    seed: int = 0,
-    real_examples: bool = False,
-    folds: int | None = None,
-    progress: Progress = silent,
-) -> Report:
+def evaluate(asked: Evaluate, *, progress: Progress = silent) -> Report:
     """Score a generator and write its report; returns the Report with the URIs of what was written.
 
-    model: what `train` or `register` returned, a bundle's URI, or "models:/name@champion".
-    dataset: by default the one it was trained on; another must have the same columns. Of its holdout those
-    rows count that neither early stopping nor a search looks at, where there are enough (`Dataset.judging`),
-    at most 10,000 of them, for privacy 50,000. Of more than 50,000 training rows, which may fill much memory,
-    only privacy looks at all: piece by piece for the nearest of 2,000 generated rows, and for copies of any.
-    rows: generated rows to judge; by default as many as the holdout has, at least 500 and at most 10,000.
-    real_examples: show a few held-out images, series or clips, too: the page is then for the owner alone.
-    folds: of fewer than 50 held-out entities, train so many models, each without some of all entities, and
-    judge each by those (crossfit.py); None: where that is cheap, 0: never.
+    Of the dataset's holdout those rows count that neither early stopping nor a search looks at, where there
+    are enough (`Dataset.judging`), at most 10,000 of them, for privacy 50,000. Of more than 50,000 training
+    rows, which may fill much memory, only privacy looks at all: piece by piece for the nearest of 2,000
+    generated rows, and for copies of any. As many rows are generated as the holdout has if none are asked
+    for, at least 500 and at most 10,000. With `real_examples` the page is for the owner alone.
+    Of fewer than 50 held-out entities as many models are trained as there are `folds`, each without some of
+    all entities, and each is judged by those (crossfit.py); by default where that is cheap.
     Raises PrivacyError where the holdout is too small or is not the one set aside in training.
     """
-    resolved = resolve(str(model))
+    resolved = resolve(asked.model)
     bundle = Bundle.open(resolved.uri)
-    found, foreign = _dataset(bundle, dataset)
-    rows = _rows(rows, found)
-    run = str(getattr(model, "run", "") or resolved.uri.rstrip("/").rsplit("/", 1)[0])
-    folds = folds_for(found, folds, run, foreign=bool(foreign))
-    request = {
-        "format": FORMAT, "code": __version__, "model": bundle.fingerprint, "dataset": found.fingerprint,
-        "rows": rows, "seed": seed, "real_examples": real_examples, **({"folds": folds} if folds else {}),
-    }  # fmt: skip
+    found, foreign = _dataset(bundle, asked.dataset)
+    rows, seed = asked.rows or _rows(found), asked.seed
+    run = resolved.uri.rstrip("/").rsplit("/", 1)[0]
+    folds = folds_for(found, asked.folds, run, foreign=bool(foreign))
+    request = {"format": FORMAT, "code": __version__, "model": bundle.fingerprint}
+    request |= {"dataset": found.fingerprint, **asked.identity(), "rows": rows, "folds": folds}
+    if not folds:
+        del request["folds"]
     folder = store.join(run, "evaluation", store.digest(request))
     made = store.join(folder, "report.json")
     if store.exists(made):
@@ -94,7 +84,16 @@ def evaluate(
     if foreign:
         report = report.model_copy(update={"warnings": (foreign, *report.warnings)})
     step(3, "drawing the report")
-    _draw(report, folder, run, bundle, holdout, synthetic, title=resolved.name, real_examples=real_examples)
+    _draw(
+        report,
+        folder,
+        run,
+        bundle,
+        holdout,
+        synthetic,
+        title=resolved.name,
+        real_examples=asked.real_examples,
+    )
     store.create(made, report.model_dump_json(indent=1).encode())
     step(STEPS, report.headline, report.metrics())
     return _at(report, folder)
@@ -139,11 +138,9 @@ def _at(report: Report, folder: str) -> Report:
     return report.model_copy(update={key: store.join(folder, name) for key, name in places.items()})
 
 
-def _rows(rows: int | None, dataset: Dataset) -> int:
-    if rows is not None and rows < 2:
-        raise UsageError("ROWS", found=f"{rows} rows to judge", expected="2 or more")
+def _rows(dataset: Dataset) -> int:
     # never more than there are training rows: the ceiling needs as many real ones
-    return rows or max(2, min(max(dataset.rows("holdout"), MIN_ROWS), MAX_ROWS, dataset.rows("train")))
+    return max(2, min(max(dataset.rows("holdout"), MIN_ROWS), MAX_ROWS, dataset.rows("train")))
 
 
 def _sides(
@@ -160,7 +157,7 @@ def _sides(
     return train, holdout, (pa.Table.from_batches([batch]) for batch in pieces)
 
 
-def _dataset(bundle: Bundle, given: Dataset | str | None) -> tuple[Dataset, str]:
+def _dataset(bundle: Bundle, given: str | None) -> tuple[Dataset, str]:
     """The dataset to judge against, and a warning if it is another than the one trained on."""
     trained_on = str(bundle.origin.get("dataset_fingerprint", ""))
     where = given or bundle.origin.get("dataset_uri")
@@ -168,7 +165,7 @@ def _dataset(bundle: Bundle, given: Dataset | str | None) -> tuple[Dataset, str]
         raise UsageError(
             "NODATASET", where=bundle.uri, found="a model that does not name its dataset", fix="pass dataset="
         )
-    dataset = Dataset(str(given) if given else _at_home(bundle, placed(str(where))))
+    dataset = Dataset(given if given else _at_home(bundle, placed(str(where))))
     if dataset.fingerprint == trained_on:
         return dataset, ""
     if given is None:

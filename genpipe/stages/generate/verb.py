@@ -16,7 +16,8 @@ from genpipe.bundle import Bundle
 from genpipe.dataset import Dataset, Part, commit
 from genpipe.errors import InfrastructureError, UsageError
 from genpipe.progress import Progress, silent
-from genpipe.registry import Resolved, resolve
+from genpipe.registry import resolve
+from genpipe.requests import Generate
 from genpipe.settings import read_settings
 from genpipe.stages.checked import check_of, said
 from genpipe.stages.generate.shards import (
@@ -32,62 +33,48 @@ from genpipe.stages.generate.shards import (
 from genpipe.training.device import resolve_device
 from genpipe.version import __version__
 
-BLOCKS_PER_PART, USUAL_PARTS, MAX_PARTS, MAX_NUMBER = 16, 1024, 100_000, 2**63 - 1
+BLOCKS_PER_PART, USUAL_PARTS, MAX_PARTS = 16, 1024, 100_000
 
 
-def generate(
-    model: object,
-    *,
-    rows: int,
-    output: str | None = None,
-    conditions: Mapping[str, Any] | None = None,
-    temperature: float | None = None,
-    seed: int = 0,
-    workers: int | None = None,
-    rows_per_part: int | None = None,
-    name: str | None = None,
-    tag: str = "",
-    progress: Progress = silent,
-) -> Dataset:
-    """Generate `rows` rows and return them as a committed Dataset (split "generated").
+def generate(asked: Generate, *, progress: Progress = silent) -> Dataset:
+    """Generate rows and return them as a committed Dataset (split "generated").
 
-    model: "models:/name@champion", "models:/name/3", a bundle's URI, or what `train` or `register` returned.
-    output: a folder or s3:// prefix; by default <store>/generated/<name>/<output id>.
-    conditions: column -> value, or {value: share}. The target, and columns the generator can be given (all,
-    with recipe 'tabular_any_order'), shape the rows; others select among them. temperature: of sampling.
-    workers: 0 in this process, else Ray tasks; None = one a CPU, where there is more than one part.
-    tag: any text; makes an equal request another output.
+    The target, and columns the generator can be given (all, with recipe 'tabular_any_order'), shape the rows
+    by `conditions`; others select among them. By default there is a Ray worker a CPU where there is more than
+    one part, and the output is <store>/generated/<name>/<output id>.
     """
-    settings = read_settings()
-    check_numbers(rows=(rows, 1), seed=(seed, 0), workers=(workers, 0), rows_per_part=(rows_per_part, 1))
-    resolved = _one(str(model))
-    name = store.check_name(name or resolved.name)
-    bundle = open_bundle(resolved.uri, resolve_device(settings.device), temperature)
-    bundle.check_conditions(conditions)
+    settings, rows = read_settings(), asked.rows
+    resolved = resolve(asked.model)
+    name = store.check_name(asked.name or resolved.name)
+    bundle = open_bundle(resolved.uri, resolve_device(settings.device), asked.temperature)
+    if not isinstance(rows, int):
+        found = "missing" if rows is None else "rows of tables"
+        raise UsageError("ROWS", where="rows", found=found, expected="a number", fix="say how many (--rows)")
+    bundle.check_conditions(asked.conditions)
     bundle.codec.check_rows(rows)
+    given = asked.identity() | {
+        "rows_per_part": asked.rows_per_part or part_rows(rows, bundle),
+        "conditions": plain(asked.conditions or {}),
+    }
     request = Request(
+        **given,
         model=resolved.reference,
         bundle=bundle.fingerprint,
         dataset=str(bundle.origin.get("dataset_fingerprint", "")),
-        rows=rows,
-        rows_per_part=rows_per_part or part_rows(rows, bundle),
-        seed=seed,
-        conditions=plain(conditions or {}),
-        temperature=temperature,
         device=bundle.device,
         code=__version__,
-        tag=tag,
         check=check_of(resolved, bundle.fingerprint),
     )
     check_parts(request.num_parts)
-    output = (output or store.join(settings.store, "generated", name, request.output_id)).rstrip("/")
+    output = (asked.output or store.join(settings.store, "generated", name, request.output_id)).rstrip("/")
     job = Job(resolved.uri, output, request)
     parts = {} if claim(output, request.model_dump()) else finished_parts(job)
     if len(parts) == request.num_parts and Dataset.exists(output):
         return said(Dataset(output), progress, note="already made")
     todo = [index for index in range(request.num_parts) if index not in parts]
     meter = Meter(progress, total=rows, done=sum(part.rows for part in parts.values()))
-    workers = (settings.cpus if request.num_parts > 1 else 0) if workers is None else workers
+    several = settings.cpus if request.num_parts > 1 else 0
+    workers = several if asked.workers is None else asked.workers
     made = on_ray(job, todo, workers, meter, settings) if workers else in_process(job, todo, bundle, meter)
     for index, part in made:
         parts[index] = part
@@ -97,27 +84,10 @@ def generate(
     return said(commit(output, name=name, schema=bundle.schema, parts=made_of, origin=about), progress)
 
 
-def _one(model: str) -> Resolved:
-    resolved = resolve(model)
-    if resolved.tables:
-        found, fix = "a set of related tables", f"genpipe generate-tables {model}"
-        raise UsageError("TABLES", where=model, found=found, expected="one generator", fix=fix)
-    return resolved
-
-
 def part_rows(rows: int, bundle: Bundle) -> int:
     """Rows of a part where the user does not say: some blocks, more of them in a very large job."""
     blocks = -(-rows // bundle.block_rows)
     return bundle.block_rows * max(BLOCKS_PER_PART, -(-blocks // USUAL_PARTS))
-
-
-def check_numbers(**limits: tuple[int | None, int]) -> None:
-    """Each `name=(value, smallest)` is a whole number in range, or None."""
-    for what, (value, smallest) in limits.items():
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if value is not None and not (whole and smallest <= value <= MAX_NUMBER):
-            expected = f"a whole number from {smallest} to {MAX_NUMBER}"
-            raise UsageError("NUMBER", where=what, found=repr(value), expected=expected)
 
 
 def plain(conditions: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,13 +17,13 @@ from pydantic import ValidationError
 
 from genpipe import store
 from genpipe.dataset import Dataset, Part, commit, new_attempt
-from genpipe.errors import DataError, UsageError, unknown
+from genpipe.errors import DataError, UsageError
 from genpipe.progress import Event, Progress, silent, throttled
+from genpipe.requests import Ingest
 from genpipe.schema import Schema
 from genpipe.settings import read_settings
 from genpipe.sources import Source, open_source
 from genpipe.sources.base import Reject
-from genpipe.sources.limits import shown
 from genpipe.sources.schema_file import schema_from_yaml
 from genpipe.stages.cluster import in_order
 from genpipe.stages.ingest.entity import name_entity, parse_entity
@@ -34,47 +34,28 @@ REVISION = 3  # of the bytes ingest writes; part of every request id
 PARALLEL_BYTES = 128 * 2**20
 
 
-def ingest(
-    source: str | Sequence[str],
-    *,
-    name: str | None = None,
-    kind: str | None = None,
-    schema: str | Schema | None = None,
-    target: str | None = None,
-    key: str | Sequence[str] = (),
-    entity: str | Sequence[str] | None = None,
-    holdout: float = 0.2,
-    workers: int | None = None,
-    on_bad_file: str = "fail",
-    max_bad: float = 0.01,
-    min_rows: int = 20,
-    progress: Progress = silent,
-    **options: Any,
-) -> Dataset:
-    """Read `source` (file, folder, glob, s3://, list of these, or builtin:NAME) into a Dataset.
+def ingest(asked: Ingest, *, schema: Schema | None = None, progress: Progress = silent) -> Dataset:
+    """Read raw data into a Dataset. schema: of its fields, in place of a schema file; else inferred.
 
-    schema: a Schema or a schema file; inferred when None. target: the label column. key: columns whose
-    hash decides the split (default: the entity, or the row). entity: the columns that together name whom
-    rows are about, where one has several rows (found when None; "none: REASON" where rows are about nobody);
-    of a series, the column that tells series apart. holdout: share of rows held out. workers: 0 = this
-    process, n = Ray tasks, None = Ray for large inputs of several files. on_bad_file: fail, or skip up to
-    the share `max_bad` of files. options: those of the kind of data (genpipe/sources/<kind>.py).
+    The options are those of the kind of data (genpipe/sources/<kind>.py). Of a series the entity is one.
     """
-    _check_arguments(source, holdout, workers, on_bad_file, max_bad, min_rows)
-    name = store.check_name(name or default_name(source))
-    if kind == "series" or {"time", "window", "stride"} & set(options):
+    source = asked.source if isinstance(asked.source, str) else list(asked.source)
+    name = store.check_name(asked.name or default_name(source))
+    options, entity, holdout, min_rows = asked.options or {}, asked.entity, asked.holdout, asked.min_rows
+    on_bad_file, max_bad = asked.on_bad_file, asked.max_bad
+    if asked.kind == "series" or {"time", "window", "stride"} & set(options):
         options, entity = options | ({"entity": entity} if entity else {}), None
     parse_entity(entity)
-    opened = open_source(source, kind=kind, options=options)
-    given = schema_from_yaml(schema) if isinstance(schema, str) else schema
-    roles: dict[str, Any] = {"target": target, "key": (key,) if isinstance(key, str) else tuple(key)}
-    asked = {"entity": entity} if entity is not None else {}
+    opened = open_source(source, kind=asked.kind, options=options)
+    given = schema_from_yaml(asked.schema_file) if asked.schema_file else schema
+    roles: dict[str, Any] = {"target": asked.target, "key": asked.key or ()}
+    about_whom = {"entity": entity} if entity is not None else {}
     settings = {"holdout": holdout, "min_rows": min_rows, "bad": [on_bad_file, max_bad]}
-    request = _request(opened, given, roles | settings | asked)
+    request = _request(opened, given, roles | settings | about_whom)
     uri = store.join(read_settings().store, "datasets", name, request)
     if Dataset.exists(uri):
         return Dataset(uri)
-    job = _Job(opened, uri, holdout, _runner(opened, workers), throttled(progress))
+    job = _Job(opened, uri, holdout, _runner(opened, asked.workers), throttled(progress))
     rejects, notices, found = list[Reject](), list[str](), None
     if given is None or on_bad_file == "skip":
         stats = reduce(lambda a, b: a.merge(b), job.observe())
@@ -88,7 +69,7 @@ def ingest(
     parts = [p for w in written for p in w.parts]
     opened.check_unchanged()
     _enough(parts, source, holdout, min_rows)
-    origin = {"source": source if isinstance(source, str) else list(source), "request": request, **settings}
+    origin = {"source": source, "request": request, **settings}
     origin |= _origin(opened, notices, rejects, about)
     return commit(uri, name=name, schema=given, parts=parts, origin=origin)
 
@@ -159,36 +140,6 @@ def default_name(source: str | Sequence[str]) -> str:
     ]
     stem = plain[-1].split(".")[0] if plain else "data"
     return store.plain_name(stem)
-
-
-def _check_arguments(
-    source: Any, holdout: float, workers: int | None, on_bad_file: str, max_bad: float, min_rows: int
-) -> None:
-    if not source:
-        raise UsageError(
-            "SOURCE", found="no source", expected="a file, folder, glob, s3:// prefix or builtin:NAME"
-        )
-    numbers = {"holdout": holdout, "workers": workers or 0, "max_bad": max_bad, "min_rows": min_rows}
-    for name, value in numbers.items():
-        if not isinstance(value, int | float):
-            raise UsageError("OPTION", where=name, found=shown(value), expected="a number")
-    if not 0 <= holdout < 1:
-        raise UsageError(
-            "HOLDOUT", where="holdout", found=str(holdout), expected="a share from 0 to below 1, such as 0.2"
-        )
-    if workers is not None and workers < 0:
-        raise UsageError(
-            "WORKERS",
-            where="workers",
-            found=str(workers),
-            expected="0 (this process) or a number of Ray tasks",
-        )
-    if on_bad_file not in ("fail", "skip"):
-        raise unknown("policy", on_bad_file, ("fail", "skip"), where="on_bad_file")
-    if not 0 <= max_bad <= 1:
-        raise UsageError("MAXBAD", where="max_bad", found=str(max_bad), expected="a share from 0 to 1")
-    if min_rows < 1:
-        raise UsageError("MINROWS", where="min_rows", found=str(min_rows), expected="at least 1")
 
 
 def _judge(rejects: list[Reject], source: Source, policy: str, max_bad: float) -> list[Reject]:

@@ -26,43 +26,33 @@ from genpipe.errors import PrivacyError, UsageError
 from genpipe.fields import AnyField, Category, Number
 from genpipe.progress import Event, Progress, silent
 from genpipe.registry import Resolved, resolve
+from genpipe.requests import Impute, Ingest, Score
 from genpipe.schema import Schema
 from genpipe.settings import read_settings
 from genpipe.sources import open_source
 from genpipe.sources.tabular.source import TableSource
 from genpipe.stages.generate.shards import claim
-from genpipe.stages.generate.verb import check_numbers
 from genpipe.stages.ingest.verb import ingest
 from genpipe.training.device import resolve_device
 from genpipe.version import __version__
 
 PART_BLOCKS = 64
 VERBS = {"imputed": "impute", "scored": "score"}
-VERBS = {"imputed": "impute", "scored": "score"}
 LOG_PROBABILITY, LEAST_LIKELY = "log_probability", "least_likely"
 
 
-def impute(
-    model: object,
-    source: str,
-    *,
-    output: str | None = None,
-    seed: int = 0,
-    name: str | None = None,
-    progress: Progress = silent,
-    **options: Any,
-) -> Dataset:
+def impute(asked: Impute, *, progress: Progress = silent) -> Dataset:
     """Fill the missing values of a table so that they fit the rest of their row; split "generated".
 
-    source: a file or folder with some of the columns the generator learnt. What is there stays as it is;
+    The source has some of the columns the generator learnt. What is there stays as it is;
     what is missing is drawn given all that is there; columns that are absent are made (seed rows), and those
     alone may come out missing. One draw a row: impute several times with other seeds to see how sure it is.
     Rows that break a constraint because what is there cannot be reconciled are counted in the origin, as
     `breaking`. Any column may be missing where the generator learnt any order (recipe 'tabular_any_order');
     else the target alone, which is classification.
     """
-    check_numbers(seed=(seed, 0))
-    bundle, rows, where = _opened(model, source, "imputed", output, name, options, {"seed": seed})
+    seed = asked.seed
+    bundle, rows, where = _opened(asked, "imputed", {"seed": seed})
     numbers, found = count(), Counter[str]()
 
     def fill(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -74,15 +64,7 @@ def impute(
     return _write(bundle, rows, where, fill, bundle.schema, about, progress, found)
 
 
-def score(
-    model: object,
-    source: str,
-    *,
-    output: str | None = None,
-    name: str | None = None,
-    progress: Progress = silent,
-    **options: Any,
-) -> Dataset:
+def score(asked: Score, *, progress: Progress = silent) -> Dataset:
     """How likely the generator finds each row of a table; split "generated".
 
     Adds `log_probability` in nats (of real-valued columns the density per unit): the lower, the more unusual
@@ -90,10 +72,10 @@ def score(
     one that it never makes is not told from one that it seldom makes. `least_likely` names the column whose
     value is furthest below what is usual there, in standard deviations of the generator's own rows.
     """
-    bundle, rows, where = _opened(model, source, "scored", output, name, options, {"floor": 1})
+    bundle, rows, where = _opened(asked, "scored", {"floor": 1})
     for field in (LOG_PROBABILITY, LEAST_LIKELY):
         if field in rows.schema.names:
-            raise UsageError("COLUMN", where=source, found=f"a column {field!r}", fix="rename it")
+            raise UsageError("COLUMN", where=asked.source, found=f"a column {field!r}", fix="rename it")
     added: tuple[AnyField, ...] = (Number(name=LOG_PROBABILITY), Category(name=LEAST_LIKELY))
     schema = Schema(kind="tabular", fields=(*rows.schema.fields, *added))
 
@@ -126,24 +108,17 @@ def _nats(bundle: Bundle, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray
     return np.array(names), np.stack([np.maximum(found[n].to_numpy(), least[n]) for n in names], 1)
 
 
-def _opened(
-    model: object,
-    source: str,
-    what: str,
-    output: str | None,
-    name: str | None,
-    options: dict[str, Any],
-    request: dict[str, Any],
-) -> tuple[Bundle, Dataset, str]:
+def _opened(asked: Impute | Score, what: str, request: dict[str, Any]) -> tuple[Bundle, Dataset, str]:
     """The generator, the rows as a dataset, and where the result goes."""
     settings = read_settings()
-    resolved = resolve(str(model))
+    resolved = resolve(asked.model)
     _check_allowed(resolved, VERBS[what])
     bundle = Bundle.open(resolved.uri, device=resolve_device(settings.device))
-    name = store.check_name(name or f"{resolved.name}-{what}")
-    rows = _rows(bundle, source, name, options)
-    asked = store.digest([bundle.fingerprint, rows.fingerprint, bundle.device, __version__, what, request])
-    return bundle, rows, (output or store.join(settings.store, "generated", name, asked)).rstrip("/")
+    name = store.check_name(asked.name or f"{resolved.name}-{what}")
+    rows = _rows(bundle, asked.source, name, asked.options or {})
+    whole = [bundle.fingerprint, rows.fingerprint, bundle.device, __version__, what, request]
+    place = store.join(settings.store, "generated", name, store.digest(whole))
+    return bundle, rows, (asked.output or place).rstrip("/")
 
 
 def _check_allowed(resolved: Resolved, verb: str) -> None:
@@ -176,16 +151,16 @@ def _rows(bundle: Bundle, source: str, name: str, options: dict[str, Any]) -> Da
             expected="some of " + ", ".join(bundle.schema.names),
         )
     schema = Schema(kind="tabular", fields=known)
-    return ingest(
-        source,
+    asked = Ingest.of(
+        source=source,
         name=f"{name}-rows",
         kind="tabular",
-        schema=schema,
         entity="none: rows to complete",
         holdout=0,
         min_rows=1,
-        **options,
+        options=options,
     )
+    return ingest(asked, schema=schema)
 
 
 def _open(field: AnyField) -> AnyField:

@@ -15,16 +15,15 @@ same result, and the one that creates result.json first is believed by both.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from genpipe import store
 from genpipe.codecs.base import VERSION
 from genpipe.dataset import Dataset
-from genpipe.errors import UsageError
 from genpipe.progress import Event, Progress, silent
 from genpipe.recipe import Recipe, check, fitted_to, penalised, plugins_of
 from genpipe.recipes import parse_recipe
+from genpipe.requests import Train
 from genpipe.settings import Settings, read_settings
 from genpipe.stages.checked import told
 from genpipe.stages.prepare import prepare, protected
@@ -33,54 +32,25 @@ from genpipe.training.device import resolve_device
 from genpipe.version import __version__
 
 
-def train(
-    dataset: Dataset | str,
-    *,
-    recipe: Recipe | str | Mapping[str, Any] | None = None,
-    workers: int = 0,
-    seed: int = 0,
-    name: str | None = None,
-    minutes: float | None = None,
-    tag: str = "",
-    progress: Progress = silent,
-) -> TrainedModel:
+def train(asked: Train, *, progress: Progress = silent) -> TrainedModel:
     """Train a generator; returns the finished run, at once if this request was trained before.
 
-    recipe: a name, a mapping of changes to one, or None for the default of the data's kind.
-    workers: 0 in this process; 1 or more as Ray Train workers, which share each global batch.
-    minutes: stop after this long, keeping the best so far. tag: any text; makes an equal request another run.
     Raises QualityError on divergence, UsageError where recipe and data or workers and CPUs do not fit.
     """
-    dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
-    check_numbers(workers, seed, minutes)
-    chosen = parse_recipe(dict(recipe) if isinstance(recipe, Mapping) else recipe, dataset.schema.kind)
+    dataset = Dataset(asked.dataset)
+    chosen = parse_recipe(asked.recipe, dataset.schema.kind)
     check(chosen, dataset.schema)
-    chosen = fitted_to(chosen, dataset.rows("train"))
-    return train_as(
-        dataset, chosen, workers=workers, seed=seed, name=name, minutes=minutes, tag=tag, progress=progress
-    )
+    return train_as(dataset, fitted_to(chosen, dataset.rows("train")), asked, progress=progress)
 
 
-def train_as(
-    dataset: Dataset,
-    chosen: Recipe,
-    *,
-    workers: int = 0,
-    seed: int = 0,
-    name: str | None = None,
-    minutes: float | None = None,
-    tag: str = "",
-    progress: Progress = silent,
-) -> TrainedModel:
+def train_as(dataset: Dataset, chosen: Recipe, asked: Train, *, progress: Progress = silent) -> TrainedModel:
     """`train` by a recipe that fits the data already, such as that of another bundle."""
     settings = read_settings()
     origin: dict[str, Any] = {
         "stage": "train",
-        "name": store.check_name(name or dataset.name),
+        "name": store.check_name(asked.name or dataset.name),
         "dataset_fingerprint": dataset.fingerprint,
-        "seed": seed,
-        "minutes": minutes,
-        "tag": tag,
+        **asked.identity(),
         "code": __version__,
         "codec": VERSION,
     }
@@ -101,15 +71,15 @@ def train_as(
         recipe=chosen.model_dump(mode="json"),
         # through the bytes a bundle will hold, so that training and sampling read the very same codec
         codec=json.loads(store.canonical(codec.to_json())),
-        seed=seed,
-        minutes=minutes,
+        seed=asked.seed,
+        minutes=asked.minutes,
         device=resolve_device(settings.device),
-        cpus=1 if workers else settings.cpus,
+        cpus=1 if asked.workers else settings.cpus,
         origin=origin
         | {"run_id": run_id, "dataset_uri": dataset.uri, "rows": dataset.rows("train")}
         | ({"protected": hidden} if hidden else {}),
     )
-    return told(dataset, run_job(job, workers, progress, settings), progress)
+    return told(dataset, run_job(job, asked.workers, progress, settings), progress)
 
 
 def run_job(job: TrainingJob, workers: int, progress: Progress, settings: Settings) -> TrainedModel:
@@ -126,12 +96,3 @@ def run_job(job: TrainingJob, workers: int, progress: Progress, settings: Settin
     note = f"best at step {done.steps}" if done.steps else ""
     progress(Event("train", total, total, "steps", done.metrics, note=note))
     return done
-
-
-def check_numbers(workers: int, seed: int, minutes: float | None) -> None:
-    if workers < 0:
-        raise UsageError("WORKERS", where="workers", found=str(workers), expected="0 (this process) or more")
-    if seed < 0:
-        raise UsageError("SEED", where="seed", found=str(seed), expected="a whole number of at least 0")
-    if minutes is not None and not 0 < minutes < float("inf"):
-        raise UsageError("MINUTES", where="minutes", found=str(minutes), expected="a number above 0, or none")

@@ -20,8 +20,9 @@ from typing import Any
 from genpipe import store
 from genpipe.codecs.base import VERSION
 from genpipe.dataset import Dataset
-from genpipe.errors import GenpipeError, InfrastructureError, UsageError
+from genpipe.errors import GenpipeError, InfrastructureError
 from genpipe.progress import Event, Progress, silent
+from genpipe.requests import Train, Tune
 from genpipe.search_space import SearchSpace, space
 from genpipe.seeds import derive, numpy_rng
 from genpipe.settings import read_settings
@@ -34,32 +35,16 @@ from genpipe.version import __version__
 STOP_SECONDS = 90  # for a stopped trial to end by itself
 
 
-def tune(
-    dataset: Dataset | str,
-    *,
-    recipes: Sequence[str] | None = None,
-    vary: Mapping[str, Any] | None = None,
-    trials: int = 8,
-    minutes: float | None = None,
-    seed: int = 0,
-    name: str | None = None,
-    workers: int = 0,
-    progress: Progress = silent,
-) -> TuneResult:
+def tune(asked: Tune, *, progress: Progress = silent) -> TuneResult:
     """Search the recipes of the dataset's kind; returns the winning recipe and the leaderboard.
 
-    recipes: names to search among (None: all of the kind). vary: parameter -> list of values or range, see
-    `genpipe.search_space`. trials, minutes: the budget; whichever is spent first ends the search.
-    workers: Ray Train workers of each trial; 0 trains inside the trial's own reused process.
     Raises UsageError where the cluster is too small, QualityError where no trial gave a usable model.
     """
-    dataset = dataset if isinstance(dataset, Dataset) else Dataset(dataset)
-    if trials < 1:
-        raise UsageError("TRIALS", where="trials", found=str(trials), expected="at least 1")
-    searched = space(dataset.schema.kind, recipes=recipes, vary=vary)
-    name = store.check_name(name or dataset.name)
+    dataset, trials, seed = Dataset(asked.dataset), asked.trials, asked.seed
+    searched = space(dataset.schema.kind, recipes=asked.recipes, vary=asked.vary)
+    name = store.check_name(asked.name or dataset.name)
     code = [__version__, VERSION]
-    request = [dataset.fingerprint, searched.describe(), trials, minutes, seed, workers, code]
+    request = [dataset.fingerprint, searched.describe(), trials, asked.minutes, seed, asked.workers, code]
     uri = store.join(read_settings().store, "studies", f"{name}-{store.digest(request)[:10]}")
     if store.exists(store.join(uri, "result.json")):
         return TuneResult.model_validate(store.read_json(store.join(uri, "result.json")))
@@ -67,12 +52,12 @@ def tune(
     store.create(store.join(uri, "plan.json"), store.canonical({"request": request, "trials": plan}))
     settings = read_settings()
     environment = {"GENPIPE_HOME": str(settings.home), "GENPIPE_STORE": settings.store}
-    study = Study(uri, name, dataset.uri, searched, plan, seed, workers, environment)
+    study = Study(uri, name, dataset.uri, searched, plan, seed, asked.workers, environment)
     began = time.monotonic()
     done = study.recorded()
     progress(Event("tune", len(done), trials, "trials", note="resumed" if done else ""))
     if len(done) < trials:
-        _search(study, [n for n in range(trials) if n not in done], minutes, progress)
+        _search(study, [n for n in range(trials) if n not in done], asked.minutes, progress)
     result = study.choose(time.monotonic() - began)
     store.create(store.join(uri, "result.json"), result.model_dump_json(indent=1).encode())
     return result
@@ -176,15 +161,15 @@ def _trial(config: dict[str, Any], study: Study) -> None:
 
     common: dict[str, Any] = {"number": number, "choices": study.plan[number]}
     try:
-        model = train(
-            study.dataset,
+        asked = Train.of(
+            dataset=study.dataset,
             recipe=recipe,
             workers=study.workers,
             seed=derive(study.seed, "trial", number),
             name=f"{study.name[:50]}-trial{number:03d}",
             tag=study.uri.rsplit("/", 1)[1],
-            progress=report,
         )
+        model = train(asked, progress=report)
     except InfrastructureError:
         raise  # no verdict on the trial: Ray tries again, and so does a rerun of the search
     except GenpipeError as error:

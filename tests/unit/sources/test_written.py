@@ -9,7 +9,7 @@ import pytest
 
 from genpipe.errors import DataError
 from genpipe.sources.schema_file import schema_to_yaml
-from genpipe.stages.ingest.verb import ingest
+from genpipe.verbs import ingest
 
 DAYS = [datetime(2015, 1, 1, 0, 5) + timedelta(days=37 * i, hours=5 * i) for i in range(60)]
 FORMATS = {

@@ -1,0 +1,139 @@
+"""A request as a command's options, and what was typed as a request again.
+
+A yes-or-no is a flag, a mapping KEY=VALUE pairs, several values an option that is given several times. Limits
+are shown by the help and kept by the request, so that the command line complains as the library does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+
+from genpipe.errors import UsageError
+from genpipe.requests import Request
+from genpipe.requests.signature import takes
+from genpipe.requests.words import limits
+
+R = TypeVar("R", bound=Request)
+# options whose name is another than that of the parameter
+FLAGS = {
+    "conditions": ("--where",),
+    "options": ("--option", "-o"),
+    "recipes": ("--recipe",),
+    "schema_file": ("--schema",),
+}
+SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+
+
+def options(request: type[Request]) -> Callable[[Any], Any]:
+    """The options of a command `f(first, *, own, **given)`; see `takes`."""
+    return takes(request, spell=partial(_spelt, request))
+
+
+def flag(name: str) -> str:
+    """How a parameter is said: --rows-per-part."""
+    return FLAGS.get(name, (f"--{name.replace('_', '-')}",))[0]
+
+
+def asked(request: type[R], given: Mapping[str, Any]) -> R:
+    """The request that was typed."""
+    said: dict[str, Any] = {}
+    for name, value in given.items():
+        field = request.model_fields[name]
+        if value is None or value == []:
+            continue
+        kinds = _kinds(field)
+        if name == "options":
+            value = pairs(value, taken=_taken(request))
+        elif dict in kinds and str not in kinds:
+            value = sizes(value) if int in kinds else pairs(value)
+        elif Literal in kinds and isinstance(value, list):
+            value = [word.strip() for text in value for word in text.split(",") if word.strip()]
+        elif name == "source" and isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        said[name] = value
+    return request.of(**said)
+
+
+def _kinds(field: FieldInfo) -> set[Any]:
+    """What a field is made of: its types without their marks."""
+    found, todo = set[Any](), [field.annotation]
+    while todo:
+        one = todo.pop()
+        origin = get_origin(one)
+        found.add(origin or one)
+        if origin is Annotated:
+            todo.append(get_args(one)[0])
+        elif origin not in (None, Literal, dict):
+            todo += get_args(one)
+    return found
+
+
+def _spelt(request: type[Request], name: str, field: FieldInfo) -> inspect.Parameter:
+    """A field as typer reads a parameter."""
+    kinds = _kinds(field)
+    mapping = dict in kinds and str not in kinds
+    several = mapping or tuple in kinds
+    kind: Any = list[str] if several else next((k for k in (bool, int, float) if k in kinds), str)
+    if Literal in kinds and not several:
+        kind = next(a for a in (field.annotation, *get_args(field.annotation)) if get_origin(a) is Literal)
+    bounds = limits(field.annotation, field.metadata) if not several else {}
+    shown = ", ".join(f"{SIGNS[key]}{bound}" for key, bound in bounds.items())
+    text = f"{field.description}" + (f"  [{shown}]" if shown else "")
+    # typer lists a flag's opposite unless its name is given
+    names = FLAGS.get(name, (flag(name),) if kind is bool else ())
+    if field.is_required() and name in ("source", "model", "dataset", "spec"):
+        info: Any = typer.Argument(help=text)
+    else:
+        info = typer.Option(*names, help=text, metavar="KEY=VALUE" if mapping and int not in kinds else None)
+    default: Any = inspect.Parameter.empty
+    if not field.is_required():
+        default = None if several else field.default
+        kind = kind | None if default is None else kind
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
+    )
+
+
+def _taken(request: type[Request]) -> dict[str, str]:
+    """Parameters of a verb that are not to be said as -o, and how they are said; none has `progress`."""
+    said = {
+        name: f"as the argument {name}" if field.is_required() else f"with {flag(name)}"
+        for name, field in request.model_fields.items()
+        if name != "options"
+    }
+    said |= {field.alias: said[name] for name, field in request.model_fields.items() if field.alias}
+    return {"progress": "", "option": "", "options": "", **said}
+
+
+def pairs(items: list[str] | None, *, taken: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """KEY=VALUE arguments; a value that is JSON (a number, true, a list) becomes that.
+
+    taken: parameters of the verb, which are said in another way.
+    """
+    found: dict[str, Any] = {}
+    for item in items or []:
+        key, mark, value = item.partition("=")
+        if not mark or not key:
+            raise UsageError("USAGE", where=item, found="no '='", expected="KEY=VALUE")
+        if taken and (how := taken.get(key.replace("-", "_"))) is not None:
+            what = "a parameter of this command, given with -o" if how else "no option of a source"
+            fix = f"say it {how}" if how else ""
+            raise UsageError("OPTION", where=key, found=what, expected="an option of the source", fix=fix)
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)
+        found[key] = value
+    return found
+
+
+def sizes(items: list[str]) -> Any:
+    """A number of rows, or table=rows, each once: {table: rows}, with * for the tables that are not named."""
+    found = pairs([item if "=" in item else f"*={item}" for item in items])
+    return found if found.keys() != {"*"} else found["*"]

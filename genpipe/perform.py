@@ -1,0 +1,74 @@
+"""Doing what a request says: which stage does it, and whether related tables are meant.
+
+A request looks at what it is handed: a set of related tables (a spec with `tables`, or what was made of one)
+goes to genpipe/related/, all else to genpipe/stages/. What does it is loaded when it is asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from genpipe.errors import UsageError
+from genpipe.progress import Progress, silent
+from genpipe.requests import Evaluate, Generate, Impute, Ingest, Register, Request, Score, Train, Tune
+
+# where each request is done: of one generator, and of related tables
+STAGES: dict[type[Request], tuple[str, str]] = {
+    Ingest: ("genpipe.stages.ingest.verb", "ingest"),
+    Train: ("genpipe.stages.train.verb", "train"),
+    Tune: ("genpipe.stages.tune.verb", "tune"),
+    Evaluate: ("genpipe.stages.evaluate.verb", "evaluate"),
+    Register: ("genpipe.stages.register", "register"),
+    Generate: ("genpipe.stages.generate.verb", "generate"),
+    Impute: ("genpipe.stages.rows.verb", "impute"),
+    Score: ("genpipe.stages.rows.verb", "score"),
+}
+TABLES: dict[type[Request], tuple[str, str]] = {
+    Evaluate: ("genpipe.related.evaluate", "evaluate_tables"),
+    Register: ("genpipe.related.register", "register_tables"),
+    Generate: ("genpipe.related.generate", "generate_tables"),
+}
+NOT_FOR_TABLES: dict[type[Request], tuple[str, ...]] = {
+    Train: ("recipe", "seed", "minutes", "name", "tag"),
+    Evaluate: ("real_examples", "folds"),
+    Generate: ("conditions", "temperature", "rows_per_part", "name", "tag"),
+}
+
+
+def perform(asked: Request, progress: Progress = silent, **more: Any) -> Any:
+    """Do what a request says. more: what the library hands over as an object, such as a report."""
+    tables, spec = False, more.pop("spec", None)
+    if isinstance(asked, Train):
+        tables = spec is not None or is_spec(asked.dataset)
+    elif isinstance(asked, Evaluate | Register | Generate):
+        tables = of_tables(asked.model)
+    if tables:
+        check_for_tables(asked)
+    if tables and isinstance(asked, Train):
+        from genpipe.related.train import train_tables
+
+        return train_tables(asked.dataset if spec is None else spec, workers=asked.workers, progress=progress)
+    module, name = (TABLES if tables else STAGES)[type(asked)]
+    return getattr(import_module(module), name)(asked, progress=progress, **more)
+
+
+def of_tables(model: str) -> bool:
+    """Whether a generator, as whoever made or names it gives it, is one of related tables."""
+    from genpipe.registry import holds_tables, resolve
+
+    return resolve(model).tables if model.startswith("models:") else holds_tables(model)
+
+
+def is_spec(data: str) -> bool:
+    """Whether it names a spec and no dataset."""
+    return data.endswith((".yaml", ".yml", ".json"))
+
+
+def check_for_tables(asked: Request) -> None:
+    """Raise where something is asked for that related tables do not have."""
+    for name in NOT_FOR_TABLES.get(type(asked), ()):
+        if (value := getattr(asked, name)) != type(asked).model_fields[name].default:
+            fix = "say it in the spec, or leave it out" if isinstance(asked, Train) else "leave it out"
+            found = f"{value!r} for related tables"
+            raise UsageError("TABLES", where=name, found=found, expected="nothing of the kind", fix=fix)

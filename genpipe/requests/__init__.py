@@ -1,0 +1,39 @@
+"""What each verb may be asked (models.py), within which limits (types.py), what is said beyond (words.py)."""
+
+from __future__ import annotations
+
+from genpipe.requests.models import (
+    Budget,
+    Delivery,
+    Evaluate,
+    Fit,
+    Generate,
+    Impute,
+    Ingest,
+    Part,
+    Reading,
+    Register,
+    Request,
+    Run,
+    Score,
+    Train,
+    Tune,
+)
+
+__all__ = [
+    "Budget",
+    "Delivery",
+    "Evaluate",
+    "Fit",
+    "Generate",
+    "Impute",
+    "Ingest",
+    "Part",
+    "Reading",
+    "Register",
+    "Request",
+    "Run",
+    "Score",
+    "Train",
+    "Tune",
+]

@@ -1,0 +1,118 @@
+"""The types of what is asked for, each with its limits: the only place where a limit stands.
+
+Lower limits are pydantic's, so that JSON schemas, `--help` and deployments show them. What is checked by a
+function (names, places, reasons, upper limits that nobody meets) is checked wherever a request is made.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from genpipe.errors import UsageError, refuse_keys
+
+
+def complaint(found: str, expected: str, fix: str = "", *, code: str = "VALUE") -> PydanticCustomError:
+    """A complaint in the three parts every error of ours has, through pydantic."""
+    text = f"{found}; expected {expected}" + (f"; {fix}" if fix else "")
+    return PydanticCustomError(
+        "complaint", "{text}", {"text": text, "found": found, "expected": expected, "fix": fix, "code": code}
+    )
+
+
+def _own(error: UsageError) -> PydanticCustomError:
+    return complaint(error.found, error.expected, error.fix, code=error.code)
+
+
+def _name(text: str) -> str:
+    from genpipe.store import check_name
+
+    try:
+        return check_name(text)
+    except UsageError as error:
+        raise _own(error) from None
+
+
+def _place(uri: str) -> str:
+    try:
+        refuse_keys(uri)
+    except UsageError as error:
+        raise _own(error) from None
+    scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", uri)
+    if scheme and not re.match(r"(s3|file)://[^/]", uri):
+        raise complaint(repr(uri[:60]), "a local path or s3://bucket/prefix")
+    if not uri.strip() or "\0" in uri or len(uri) > 4096:
+        raise complaint("an empty or impossible path", "a local path or s3://bucket/prefix")
+    return uri
+
+
+def _some_places(places: tuple[str, ...]) -> tuple[str, ...]:
+    if not places:
+        raise complaint("no source", "a file, folder, glob, s3:// prefix or builtin:NAME")
+    return places
+
+
+def _column(text: str) -> str:
+    if not text:
+        raise complaint("an empty text", "the name of a column")
+    return text
+
+
+def _some_names(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    if names == ():
+        raise complaint("no name", "at least one", "leave it out for all")
+    return names
+
+
+def _reason(text: str) -> str:
+    if not 8 <= len(text.strip()) <= 500:
+        raise complaint(repr(text[:60]), "a reason, of 8 to 500 characters")
+    return text.strip()
+
+
+def _several(value: Any) -> Any:
+    """One text is a tuple of it."""
+    return (value,) if isinstance(value, str) else value
+
+
+def _plain(value: Any) -> Any:
+    """A model (such as a Recipe) or another mapping as the mapping that YAML would hold."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _most(limit: float) -> AfterValidator:
+    def check(value: Any) -> Any:
+        if value > limit:
+            raise complaint(str(value), f"at most {limit}")
+        return value
+
+    return AfterValidator(check)
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Place = Annotated[str, AfterValidator(_place)]
+Places = Place | Annotated[tuple[Place, ...], AfterValidator(_some_places)]
+Column = Annotated[str, AfterValidator(_column)]
+ColumnsOrNone = Annotated[tuple[Column, ...] | None, BeforeValidator(_several)]
+NamesOrNone = Annotated[tuple[str, ...] | None, AfterValidator(_some_names)]
+Reason = Annotated[str, AfterValidator(_reason)]
+ReasonOrNone = Annotated[str, AfterValidator(lambda text: _reason(text) if text else "")]
+RecipeOrNone = Annotated[str | dict[str, Any] | None, BeforeValidator(_plain)]
+Rows = Annotated[int, Field(strict=True, ge=1), _most(10**12)]
+Judged = Annotated[int, Field(strict=True, ge=2), _most(10**9)]
+Seed = Annotated[int, Field(strict=True, ge=0), _most(2**63 - 1)]
+Workers = Annotated[int, Field(strict=True, ge=0), _most(4096)]
+Trials = Annotated[int, Field(strict=True, ge=1), _most(10_000)]
+Folds = Annotated[int, Field(strict=True, ge=0), _most(1000)]
+Minutes = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False), _most(60 * 24 * 30)]
+Temperature = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+Holdout = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
+Permission = Literal["score", "impute"]
