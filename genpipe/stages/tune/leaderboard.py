@@ -13,12 +13,15 @@ from genpipe.stages.tune.study import METRIC, Study, Trial
 
 
 class Leaderboard(Callback):
-    """Keeps each trial's curve and the best fidelity so far."""
+    """Keeps each trial's curve and the best fidelity so far. lost: why trials ended that say nothing of their
+    recipe; they are not recorded, so a rerun tries them again.
+    """
 
     def __init__(self, study: Study, progress: Progress) -> None:
         self.study, self.progress = study, progress
         self.curves: dict[int, list[tuple[int, float]]] = {}
         self.began: dict[int, float] = {}
+        self.lost: dict[int, str] = {}
         done = study.recorded().values()
         self.best, self.ended = max((t.score for t in done), default=float("-inf")), len(done)
 
@@ -39,23 +42,27 @@ class Leaderboard(Callback):
         self._show(f"trial {number} at {result.get('percent', 0):.0f} %")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._end(trial.config["number"], "stopped")
+        self._end(trial.config["number"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._end(trial.config["number"], "failed")
+        number = trial.config["number"]
+        if self.study.trial(number) is None:  # it could not say why: its process, node or store is gone
+            self.lost[number] = " ".join(str(trial.get_error() or "its process ended").split())[-300:]
+            self._show(f"trial {number} lost")
+        else:
+            self._end(number)
 
-    def _end(self, number: int, state: str) -> None:
+    def _end(self, number: int) -> None:
         trial = self.study.trial(number)
         if trial is None:
             curve = self.curves.get(number, [])
             trial = Trial(
                 number=number,
                 choices=self.study.plan[number],
-                state=state,
+                state="stopped",
                 metrics={METRIC: max(score for _, score in curve)} if curve else {},
                 history=tuple(curve),
                 seconds=time.monotonic() - self.began.get(number, time.monotonic()),
-                error="" if state == "stopped" else "the trial's process ended; see the log",
             )
             self.study.record(trial)
         self.ended += 1

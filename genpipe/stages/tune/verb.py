@@ -88,6 +88,7 @@ def _search(study: Study, numbers: Sequence[int], minutes: float | None, progres
 
     from genpipe.stages.tune.leaderboard import Leaderboard
 
+    board = Leaderboard(study, progress)
     trainable = _patient(ray_tune.with_parameters(_trial, study=study))
     # a trial with Ray Train workers of its own leaves them every CPU: with 0.01 of one, both wait for ever;
     # Tune wants some resource named, and a byte of memory is always there
@@ -110,7 +111,7 @@ def _search(study: Study, numbers: Sequence[int], minutes: float | None, progres
         run_config=ray_tune.RunConfig(
             name=scratch.name,
             storage_path=str(scratch.parent),
-            callbacks=[Leaderboard(study, progress)],
+            callbacks=[board],
             verbose=0,
             failure_config=ray_tune.FailureConfig(max_failures=1),
         ),
@@ -119,6 +120,15 @@ def _search(study: Study, numbers: Sequence[int], minutes: float | None, progres
         tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    if board.lost and not any(t.metrics for t in study.recorded().values()):
+        number, why = next(iter(board.lost.items()))
+        raise InfrastructureError(
+            "TRIALS",
+            where=study.uri,
+            found=f"{len(board.lost)} trials ended without a word on their recipe; trial {number}: {why}",
+            expected="processes, memory and a store that last as long as a trial",
+            fix=f"see {read_settings().logs} and the Ray session's logs; the same command tries them again",
+        )
 
 
 def _patient(function: Any) -> type:

@@ -1,0 +1,51 @@
+"""A search whose trials are killed: no verdict on their recipes, a clear error, a rerun works."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from small_dataset import small_dataset
+
+import genpipe
+from genpipe.errors import InfrastructureError
+
+pytestmark = pytest.mark.faults
+
+
+def killer(stop: threading.Event) -> None:
+    """Ends every process of a trial of this process's Ray as it appears."""
+    while not stop.wait(0.05):
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error, ProcessLookupError):
+                words = " ".join(process.cmdline())
+                if words.startswith("ray::") and "IDLE" not in words and "Agent" not in words:
+                    os.kill(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes by name")
+def test_trials_that_are_killed_say_nothing_of_their_recipes(
+    home: Path, ray_cluster: dict[str, float]
+) -> None:
+    dataset = small_dataset(str(home / "store/datasets/people"))
+    stop = threading.Event()
+    thread = threading.Thread(target=killer, args=(stop,), daemon=True)
+    thread.start()
+    search = {"recipes": ["tabular_vae"], "vary": {"steps": [20, 30]}, "trials": 2}
+    try:
+        with pytest.raises(
+            InfrastructureError, match="trials ended without a word on their recipe"
+        ) as caught:
+            genpipe.tune(dataset, **search)
+    finally:
+        stop.set()
+        thread.join()
+    assert caught.value.exit_code == 4
+    found = genpipe.tune(dataset, **search)
+    assert [t.state for t in found.trials] == ["finished", "finished"]
