@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 Layout = Literal["vector", "grid", "sequence", "tokens"]
 LAYOUTS: tuple[str, ...] = ("vector", "grid", "sequence", "tokens")
-FREE = -1  # in place of a token: not given, to be drawn
+UNOBSERVED = -1  # in place of a token: not given, to be drawn
 RANK = {"vector": 1, "grid": 3, "sequence": 2, "tokens": 1}
 
 

@@ -95,7 +95,7 @@ class Flow:
     publishes: ClassVar[tuple[str, ...]] = ("velocity",)
     metrics: ClassVar[tuple[str, ...]] = ("matching",)
     has_temperature: ClassVar[bool] = False
-    takes_known = "none"
+    takes_observed = "none"
     phases: tuple[Phase, ...] = (Phase("matching", ("velocity",)),)
 
     def __init__(self, config: FlowConfig, spec: TensorSpec) -> None:

@@ -8,13 +8,21 @@ import torch
 from torch import Tensor
 
 from genpipe.bundle.generator import Bundle, one_thread
-from genpipe.bundle.known import by_class, free, knowing, log_probability, log_share, put, replaced
+from genpipe.bundle.observed import (
+    by_class,
+    free,
+    log_probability,
+    log_share,
+    partial_conditioning,
+    put,
+    replaced,
+)
 from genpipe.codecs.columns import Fixed
 from genpipe.codecs.tabular.base import ColumnCodec
 from genpipe.draws import Draws
 from genpipe.errors import UsageError
 from genpipe.seeds import numpy_rng
-from genpipe.spec import FREE
+from genpipe.spec import UNOBSERVED
 
 DRAWS = 200
 
@@ -29,15 +37,15 @@ def complete(
     Rows that break a constraint because what is there decides a column only in part, or whose gaps came out
     missing again, are drawn anew, up to DRAWS times.
     """
-    codec = knowing(bundle.family, bundle.codec)[1]
-    known, classes = _tokens(bundle, batch, fill=fill), _classes(codec, batch, fill=fill)
+    codec = partial_conditioning(bundle.family, bundle.codec)[1]
+    observed, classes = _tokens(bundle, batch, fill=fill), _classes(codec, batch, fill=fill)
     settled, gaps = codec.relations.settled(batch), _gaps(codec, batch) if fill else []
     made: pa.RecordBatch | None = None
     rows = np.arange(batch.num_rows)
     for draw in range(DRAWS):
         path, given = (seed, "complete", block, draw), batch.take(pa.array(rows))
         draws, rng = Draws(*path, total=len(rows), device=bundle.device), numpy_rng(*path, "records")
-        drawn = replaced(bundle.draw(classes[rows], known[rows], draws, rng, given, fill=fill), given)
+        drawn = replaced(bundle.draw(classes[rows], observed[rows], draws, rng, given, fill=fill), given)
         made = drawn if made is None else put(made, rows, drawn)
         good = codec.holds(drawn) | settled[rows]
         for name in gaps:
@@ -62,7 +70,7 @@ def explain_rows(bundle: Bundle, batch: pa.RecordBatch) -> pa.RecordBatch:
 
     Their sum is the row's. Minus infinity for a value that the generator never makes; see floor.py.
     """
-    codec = knowing(bundle.family, bundle.codec)[1]
+    codec = partial_conditioning(bundle.family, bundle.codec)[1]
     tokens = torch.from_numpy(_tokens(bundle, batch, fill=False)).to(bundle.device)
     classes = torch.from_numpy(_classes(codec, batch, fill=False)).to(bundle.device)
     untold = (classes < 0).any(1)
@@ -79,7 +87,7 @@ def explain_rows(bundle: Bundle, batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def _nats(bundle: Bundle, tokens: Tensor, classes: Tensor, untold: Tensor) -> Tensor:
     """(B, T) log-probabilities; in `untold` rows of the mixture over all classes, token by token."""
-    family, codec = knowing(bundle.family, bundle.codec)
+    family, codec = partial_conditioning(bundle.family, bundle.codec)
     nats = log_probability(family, bundle.nets, tokens, classes.clamp_min(0))
     rows = untold.nonzero().squeeze(1)
     if not len(rows):
@@ -93,25 +101,27 @@ def _nats(bundle: Bundle, tokens: Tensor, classes: Tensor, untold: Tensor) -> Te
 
 
 def _classes(codec: ColumnCodec, batch: pa.RecordBatch, *, fill: bool) -> np.ndarray:
-    """(B, K) classes that a batch has, FREE where it has none; a missing one may be a class unless filled."""
+    """(B, K) classes that a batch has, UNOBSERVED where it has none; a missing one may be a class,
+    unless filled.
+    """
     table = codec.conditions
     told = free(batch.num_rows, len(table.names))
     if all(name in batch.schema.names for name in table.names):
         codes = table.codes(batch)
         for k, name in enumerate(table.names):
             there = batch.column(name).is_valid().to_numpy(zero_copy_only=False)
-            known = there if fill or None not in table.values[k] else np.ones(len(there), bool)
-            told[:, k] = np.where(known, codes[:, k], FREE)
+            observed = there if fill or None not in table.values[k] else np.ones(len(there), bool)
+            told[:, k] = np.where(observed, codes[:, k], UNOBSERVED)
     return told
 
 
 def _tokens(bundle: Bundle, batch: pa.RecordBatch, *, fill: bool) -> np.ndarray:
     """(B, T) tokens that a batch has; an error where the network cannot make the others fit them."""
-    family, codec = knowing(bundle.family, bundle.codec)
-    known = codec.known(batch, fill=fill)
-    there = known >= 0
+    family, codec = partial_conditioning(bundle.family, bundle.codec)
+    observed = codec.observed(batch, fill=fill)
+    there = observed >= 0
     first = there.cumprod(1).astype(bool)
-    if family.takes_known != "any" and (first != there).any():
+    if family.takes_observed != "any" and (first != there).any():
         owners = [column.field.name for column, start, stop in codec.positions for _ in range(start, stop)]
         row, i = np.argwhere(first != there)[0]
         gap = owners[int(np.argmin(there[row]))]
@@ -122,4 +132,4 @@ def _tokens(bundle: Bundle, batch: pa.RecordBatch, *, fill: bool) -> np.ndarray:
             expected="a generator that learnt the columns in any order",
             fix="train with recipe 'tabular_any_order'",
         )
-    return known
+    return observed

@@ -1,9 +1,9 @@
-"""What a user asks of the rows: columns the network is told or knows, and columns rows are tested for.
+"""What a user asks of the rows, sorted by how a generator can grant it.
 
-told     the target, which enters the network beside the data
-known    table columns whose tokens are given before the first draw: any of them where the network learnt any
-         order of columns, else the first ones; everything else, the target too, is drawn given them
-tested   all others: rows are drawn and kept where they fit, with a bound on how much may be thrown away
+classes    the target, which enters the network beside the data
+observed   table columns whose tokens are given before the first draw: any of them where the network learnt
+           any order of columns, else the first ones; all else, the target too, is drawn given them
+filters    all others: rows are drawn and kept where they fit, with a bound on how much may be thrown away
 
 A value may also be a mapping of values to shares: so many rows of each (rebalancing).
 """
@@ -23,7 +23,7 @@ from genpipe.codecs.conditions import spread_draws
 from genpipe.codecs.tabular.base import ColumnCodec
 from genpipe.constraints import SCALARS
 from genpipe.errors import UsageError, closest, unknown
-from genpipe.spec import FREE
+from genpipe.spec import UNOBSERVED
 
 
 @dataclass(frozen=True)
@@ -38,39 +38,44 @@ class Mix:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """told: condition field -> classes. known: column -> values. tested: column -> value of every row."""
+class Conditions:
+    """classes: condition field -> classes. observed: column -> values. filters: column -> value for all."""
 
-    told: dict[str, Mix]
-    known: dict[str, Mix]
-    tested: dict[str, pa.Scalar]
+    classes: dict[str, Mix]
+    observed: dict[str, Mix]
+    filters: dict[str, pa.Scalar]
 
     def conditions(self, codec: Codec, rows: int, rng: np.random.Generator) -> np.ndarray:
-        """(rows, K) classes for the network, FREE where the user leaves them."""
+        """(rows, K) classes for the network, UNOBSERVED where the user leaves them."""
         names = codec.conditions.names
-        out = np.full((rows, len(names)), FREE, dtype=np.int64)
-        for name, mix in self.told.items():
+        out = np.full((rows, len(names)), UNOBSERVED, dtype=np.int64)
+        for name, mix in self.classes.items():
             k = names.index(name)
             codes = pa.array([codec.conditions.code(name, v) for v in mix.values.to_pylist()], pa.int64())
             out[:, k] = Mix(codes, mix.shares).draw(rows, rng).to_numpy()
         return out
 
     def columns(self, rows: int, rng: np.random.Generator) -> pa.RecordBatch:
-        """The known columns."""
-        drawn = {name: mix.draw(rows, rng) for name, mix in self.known.items()}
+        """The observed columns."""
+        drawn = {name: mix.draw(rows, rng) for name, mix in self.observed.items()}
         return pa.RecordBatch.from_arrays(list(drawn.values()), names=list(drawn))
 
     def keep(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The rows that have every tested value."""
+        """The rows that have the value of every filter."""
         mask = pa.array(np.ones(batch.num_rows, dtype=bool))
-        for name, value in self.tested.items():
+        for name, value in self.filters.items():
             column = batch.column(name)
             same = pc.equal(column, value) if value.is_valid else pc.is_null(column)
             mask = pc.and_(mask, pc.fill_null(same, False))
         return batch.filter(mask)
 
+    @property
+    def tested(self) -> dict[str, pa.Scalar]:
+        """`filters`, as the code of models registered by 0.1 calls them."""
+        return self.filters
+
     def __str__(self) -> str:
-        return " and ".join(f"{name} = {_shown(value)}" for name, value in self.tested.items())
+        return " and ".join(f"{name} = {_shown(value)}" for name, value in self.filters.items())
 
 
 def _shown(value: pa.Scalar) -> str:
@@ -81,16 +86,16 @@ def _shown(value: pa.Scalar) -> str:
         return str(value.cast(pa.string()))
 
 
-def parse_conditions(codec: Codec, conditions: Mapping[str, Any] | None, takes_known: str) -> Wanted:
+def parse_conditions(codec: Codec, conditions: Mapping[str, Any] | None, takes_observed: str) -> Conditions:
     """Check every name and value now; a wrong one is a UsageError before anything is drawn.
 
-    takes_known: of the family, which tokens it may be given: none, a row's first ones, or any.
+    takes_observed: of the family, which tokens it may be given: none, a row's first ones, or any.
     """
     schema, conditions = codec.schema, conditions or {}
-    told: dict[str, Mix] = {}
-    known: dict[str, Mix] = {}
-    tested: dict[str, pa.Scalar] = {}
-    able = _knowable(codec, conditions, takes_known)
+    classes: dict[str, Mix] = {}
+    observed: dict[str, Mix] = {}
+    filters: dict[str, pa.Scalar] = {}
+    able = _observable(codec, conditions, takes_observed)
     for name, value in conditions.items():
         where = f"conditions: {name}"
         if name not in schema.names:
@@ -103,12 +108,12 @@ def parse_conditions(codec: Codec, conditions: Mapping[str, Any] | None, takes_k
         if name in schema.conditions:
             for each in mix.values.to_pylist():
                 codec.conditions.code(name, each)
-            told[name] = mix
+            classes[name] = mix
         elif name in able:
             _check_legal(codec, name, mix, where)
-            known[name] = mix
+            observed[name] = mix
         elif len(mix.values) == 1:
-            tested[name] = mix.values[0]
+            filters[name] = mix.values[0]
         else:
             raise UsageError(
                 "CONDITION",
@@ -117,18 +122,18 @@ def parse_conditions(codec: Codec, conditions: Mapping[str, Any] | None, takes_k
                 expected=", ".join(n for n in schema.names if n in {*schema.conditions, *able})
                 or "one value",
                 fix="ask for one value, or leave out the constraint or dependency that makes it"
-                if takes_known == "any"
+                if takes_observed == "any"
                 else "train with recipe 'tabular_any_order', or make it the target when ingesting",
             )
-    return Wanted(told, known, tested)
+    return Conditions(classes, observed, filters)
 
 
-def _knowable(codec: Codec, names: Mapping[str, Any], takes_known: str) -> Sequence[str]:
+def _observable(codec: Codec, names: Mapping[str, Any], takes_observed: str) -> Sequence[str]:
     """Of the table's columns those that can be given before the first draw."""
-    if takes_known == "none" or not isinstance(codec, ColumnCodec):
+    if takes_observed == "none" or not isinstance(codec, ColumnCodec):
         return ()
     learnt = [c.field.name for c in codec.learnt]
-    if takes_known == "any":
+    if takes_observed == "any":
         return learnt
     first = next((i for i, name in enumerate(learnt) if name not in names), len(learnt))
     return learnt[:first]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from genpipe.bundle.generator import Bundle
-from genpipe.bundle.known import knowing
+from genpipe.bundle.observed import partial_conditioning
 from genpipe.codecs.tabular.numeric import Scale
 
 SMALL = 1000  # rows, of a bundle that does not tell how many it learnt from
@@ -19,7 +19,7 @@ SMALL = 1000  # rows, of a bundle that does not tell how many it learnt from
 
 def floors(bundle: Bundle) -> dict[str, float]:
     """Learnt column -> the least nats that are told of a value: of real numbers a density per unit."""
-    codec, config = knowing(bundle.family, bundle.codec)[1], bundle.recipe.codec
+    codec, config = partial_conditioning(bundle.family, bundle.codec)[1], bundle.recipe.codec
     rows = int(bundle.origin.get("rows", 0)) or SMALL
     fewest = config.rare_below if config.rare != "keep" else 1
     share = math.log(min(1.0, fewest / rows))

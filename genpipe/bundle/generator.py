@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from genpipe import store
 from genpipe.batch import to_arrays
-from genpipe.bundle.conditions import Wanted, parse_conditions
+from genpipe.bundle.conditions import Conditions, parse_conditions
 from genpipe.bundle.folder import AGAIN, METRICS, WEIGHTS, Origin, read_folder, sha256, write_folder
-from genpipe.bundle.known import draw_condition, free, knowing, replaced
+from genpipe.bundle.observed import draw_condition, free, partial_conditioning, replaced
 from genpipe.bundle.weights import built_for, check_block, read_weights
 from genpipe.codecs import CODECS
 from genpipe.codecs.base import Codec
@@ -141,9 +141,9 @@ class Bundle:
         self._weights = b""
         return {role: built[role].eval().requires_grad_(False).to(self.device) for role in weights}
 
-    def check_conditions(self, conditions: Mapping[str, Any] | None) -> Wanted:
+    def check_conditions(self, conditions: Mapping[str, Any] | None) -> Conditions:
         """Raise a UsageError if a name or value is not one this generator knows."""
-        return parse_conditions(self.codec, conditions, self.family.takes_known)
+        return parse_conditions(self.codec, conditions, self.family.takes_observed)
 
     def sample_block(
         self, *, seed: int, block: int, rows: int, conditions: Mapping[str, Any] | None = None
@@ -153,13 +153,13 @@ class Bundle:
             raise UsageError("ROWS", found=f"{rows} rows of a block", expected=f"1 to {self.block_rows}")
         return self._block(seed, block, rows, self.check_conditions(conditions))
 
-    def _block(self, seed: int, block: int, rows: int, wanted: Wanted) -> pa.RecordBatch:
+    def _block(self, seed: int, block: int, rows: int, wanted: Conditions) -> pa.RecordBatch:
         """The block's rows with identifiers that follow from their number in the whole stream."""
         return self.codec.identify(self._kept(seed, block, rows, wanted), block * self.block_rows, seed)
 
-    def _kept(self, seed: int, block: int, rows: int, wanted: Wanted) -> pa.RecordBatch:
+    def _kept(self, seed: int, block: int, rows: int, wanted: Conditions) -> pa.RecordBatch:
         """Rows drawn until so many have what is tested for."""
-        if not wanted.tested:
+        if not wanted.filters:
             return self._draw(seed, block, 0, wanted).slice(0, rows)
         kept: list[pa.RecordBatch] = []
         have = 0
@@ -179,43 +179,50 @@ class Bundle:
             fix="ask for a commoner value, make that column the target, or train 'tabular_any_order'",
         )
 
-    def _draw(self, seed: int, block: int, draw: int, wanted: Wanted) -> pa.RecordBatch:
+    def _draw(self, seed: int, block: int, draw: int, wanted: Conditions) -> pa.RecordBatch:
         """One whole block, from seeds that depend on nothing but the arguments."""
         rows, path = self.block_rows, (seed, "generate", block, draw)
         rng = numpy_rng(*path, "records")
         given = wanted.columns(rows, rng)
-        if wanted.told:
+        if wanted.classes:
             told = wanted.conditions(self.codec, rows, rng)
-        elif not wanted.known:
+        elif not wanted.observed:
             told = self.codec.draw_conditions(rows, rng)
         else:
             told = free(rows, len(self.codec.conditions.names))
-        known = knowing(self.family, self.codec)[1].known(given, fill=False) if wanted.known else None
-        made = self.draw(told, known, Draws(*path, total=rows, device=self.device), rng, given)
+        observed = (
+            partial_conditioning(self.family, self.codec)[1].observed(given, fill=False)
+            if wanted.observed
+            else None
+        )
+        made = self.draw(told, observed, Draws(*path, total=rows, device=self.device), rng, given)
         return replaced(made, given)
 
     def draw(
         self,
         told: np.ndarray,
-        known: np.ndarray | None,
+        observed: np.ndarray | None,
         draws: Draws,
         rng: np.random.Generator,
         given: pa.RecordBatch | None = None,
         *,
         fill: bool = False,
     ) -> pa.RecordBatch:
-        """Rows of the ingest schema. told (B, K): classes, FREE where they are to be drawn (with `fill` none
-        that is missing), given `known` (B, T), the tokens of a table that are known beforehand, and `given`,
+        """Rows of the ingest schema. told (B, K): classes, UNOBSERVED where they are to be drawn (with `fill`
+        none that is missing), given `observed` (B, T), tokens of a table that are set beforehand, and `given`,
         the values these stand for.
         """
         with one_thread(), torch.inference_mode():
             condition = torch.from_numpy(np.ascontiguousarray(told)).long().to(self.device)
             decode = self.codec.decode
-            if known is None:
+            if observed is None:
                 x = self.family.sample(self.nets, condition, draws)
             else:
-                family, table = knowing(self.family, self.codec)
-                decode, tokens = partial(table.decode, given=given), torch.from_numpy(known).to(self.device)
+                family, table = partial_conditioning(self.family, self.codec)
+                decode, tokens = (
+                    partial(table.decode, given=given),
+                    torch.from_numpy(observed).to(self.device),
+                )
                 if bool((condition < 0).any()):
                     condition = draw_condition(
                         family, self.nets, table.conditions, tokens, condition, draws, fill=fill

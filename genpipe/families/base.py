@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from genpipe.batch import Batch
 from genpipe.draws import Draws
-from genpipe.spec import FREE, TensorSpec
+from genpipe.spec import UNOBSERVED, TensorSpec
 
 Nets = Mapping[str, nn.Module]
 
@@ -59,7 +59,7 @@ class Family(Protocol):
 
     accepts: forms of tensors it can learn (`networks.base.FORMS`).
     network_roles: the config's network fields and the role each plays.
-    takes_known: which tokens `sample` may be given beforehand: none, a row's first ones, or any.
+    takes_observed: which tokens `sample` may be given beforehand: none, a row's first ones, or any.
     sample_roles: the roles `sample` needs, without which no bundle opens.
     publishes: the roles that go into the bundle: those, and what else users of the generator need.
     metrics: the names of what `holdout_loss` returns; the first is the `loss` that a recipe may monitor.
@@ -67,7 +67,7 @@ class Family(Protocol):
     has_temperature: its config's `temperature` is that of sampling, which may be changed after training.
     phases: those of a training step; without any, no step is made and `finish` does it all.
 
-    A family that also has the methods of `Latent` or `Knowing` can do what these say.
+    A family that also has the methods of `Latent` or `PartialConditioning` can do what these say.
     """
 
     Config: ClassVar[type[Any]]
@@ -79,7 +79,7 @@ class Family(Protocol):
     metrics: ClassVar[tuple[str, ...]]
     has_temperature: ClassVar[bool]
     phases: tuple[Phase, ...]
-    takes_known: str
+    takes_observed: str
 
     def __init__(self, config: Any, spec: TensorSpec) -> None: ...
 
@@ -120,27 +120,28 @@ class Latent(Protocol):
 
 
 @runtime_checkable
-class Knowing(Protocol):
+class PartialConditioning(Protocol):
     """A family that draws table columns one after the other, and can be given some of them."""
 
-    takes_known: str
+    takes_observed: str
 
-    def sample(self, nets: Nets, condition: Tensor, rng: Draws, known: Tensor | None = None) -> Tensor:
-        """known (B, T): tokens given beforehand; FREE where there is none, FREE - 1 - c to bar token c.
+    def sample(self, nets: Nets, condition: Tensor, rng: Draws, observed: Tensor | None = None) -> Tensor:
+        """observed (B, T): tokens given beforehand; UNOBSERVED where there is none, UNOBSERVED - 1 - c to bar
+        token c.
 
-        What is known shapes everything drawn after it and, where the network learnt any order of columns,
-        everything before it; without that the known tokens of a row must be its first ones.
+        What is observed shapes everything drawn after it and, where the network learnt any order of columns,
+        everything before it; without that the observed tokens of a row must be its first ones.
         """
 
-    def log_probability(self, nets: Nets, known: Tensor, condition: Tensor) -> Tensor:
-        """(B, T) log of the probability of each token given the condition and the known tokens before it;
+    def log_probability(self, nets: Nets, observed: Tensor, condition: Tensor) -> Tensor:
+        """(B, T) log of the probability of each token given the condition and the observed tokens before it;
         zero where none is given.
         """
 
 
-def barred(logits: Tensor, known: Tensor) -> Tensor:
-    """logits (B, V) with the token that `known` (B,) bars, if any, at minus infinity."""
-    rows = (known < FREE).nonzero().squeeze(1)
+def barred(logits: Tensor, observed: Tensor) -> Tensor:
+    """logits (B, V) with the token that `observed` (B,) bars, if any, at minus infinity."""
+    rows = (observed < UNOBSERVED).nonzero().squeeze(1)
     if not len(rows):
         return logits
-    return logits.index_put((rows, FREE - 1 - known[rows]), logits.new_tensor(-math.inf))
+    return logits.index_put((rows, UNOBSERVED - 1 - observed[rows]), logits.new_tensor(-math.inf))

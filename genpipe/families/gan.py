@@ -96,7 +96,7 @@ class GAN:
     publishes: ClassVar[tuple[str, ...]] = ("generator",)
     metrics: ClassVar[tuple[str, ...]] = ("critic", "gap")
     has_temperature: ClassVar[bool] = False  # the config's is of training
-    takes_known = "none"
+    takes_observed = "none"
 
     def __init__(self, config: GANConfig, spec: TensorSpec) -> None:
         self.config, self.spec, self.head = config, spec, Head(spec)

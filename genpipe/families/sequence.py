@@ -56,7 +56,7 @@ class SequenceModel:
         self.config, self.spec = config, spec
         self.columns = form(spec) == "columns"
         self.any_order = getattr(config.model, "order", "fixed") == "any"
-        self.takes_known = "any" if self.any_order else "first" if self.columns else "none"
+        self.takes_observed = "any" if self.any_order else "first" if self.columns else "none"
 
     def build(self) -> dict[str, nn.Module]:
         return {"model": build_network("model", self.spec, self.config.model)}
@@ -83,9 +83,9 @@ class SequenceModel:
         return {"likelihood": self._nll(nets, batch, order) / self.spec.shape[0]}
 
     @torch.no_grad()
-    def log_probability(self, nets: Nets, known: Tensor, condition: Tensor) -> Tensor:
-        told, there = one_hot(condition, self.spec.conditions), known >= 0
-        x = known.clamp_min(0)
+    def log_probability(self, nets: Nets, observed: Tensor, condition: Tensor) -> Tensor:
+        told, there = one_hot(condition, self.spec.conditions), observed >= 0
+        x = observed.clamp_min(0)
         logits = nets["model"](x, told, None, there) if self.any_order else nets["model"](x, told)
         groups = alike(self.spec.vocabulary)
         nats = likelihood.columns(x, logits, groups).t()
@@ -93,20 +93,20 @@ class SequenceModel:
         return torch.where(there, -nats[:, own], 0.0)
 
     @torch.no_grad()
-    def sample(self, nets: Nets, condition: Tensor, rng: Draws, known: Tensor | None = None) -> Tensor:
-        """known: tokens of a table, see `Knowing`."""
+    def sample(self, nets: Nets, condition: Tensor, rng: Draws, observed: Tensor | None = None) -> Tensor:
+        """observed: tokens of a table, see `PartialConditioning`."""
         net = nets["model"]
         told = one_hot(condition, self.spec.conditions)
-        given = () if known is None or not self.any_order else (known,)
+        given = () if observed is None or not self.any_order else (observed,)
         state = net.begin(told, *given)  # type: ignore[operator]
         previous, drawn = None, list[Tensor]()
         for t in range(self.spec.shape[0]):
             predicted, state = net.step(previous, state)  # type: ignore[operator]
-            if known is not None:
-                predicted = barred(predicted, known[:, t])
+            if observed is not None:
+                predicted = barred(predicted, observed[:, t])
             previous = self._draw(predicted, rng, condition, drawn)
-            if known is not None:
-                previous = torch.where(known[:, t] >= 0, known[:, t], previous)
+            if observed is not None:
+                previous = torch.where(observed[:, t] >= 0, observed[:, t], previous)
             drawn.append(previous)
         return torch.stack(drawn, 1)
 

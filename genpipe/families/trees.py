@@ -156,7 +156,7 @@ class Trees:
     metrics: ClassVar[tuple[str, ...]] = ("nats", "nats_per_position")
     has_temperature: ClassVar[bool] = True
     phases: tuple[Phase, ...] = ()
-    takes_known = "first"
+    takes_observed = "first"
 
     def __init__(self, config: TreesConfig, spec: TensorSpec) -> None:
         self.config, self.spec = config, spec
@@ -184,31 +184,33 @@ class Trees:
             forest.fit(t, seen[:, : given.shape[1] + t], codes[:, t], self.config, seed=seed)
 
     @torch.no_grad()
-    def sample(self, nets: Nets, condition: Tensor, rng: Draws, known: Tensor | None = None) -> Tensor:
-        """Rows of one leaf draw its shares nearly exactly (`Draws.spread`). known: see `Knowing`."""
+    def sample(self, nets: Nets, condition: Tensor, rng: Draws, observed: Tensor | None = None) -> Tensor:
+        """Rows of one leaf draw its shares nearly exactly (`Draws.spread`). observed: see
+        `PartialConditioning`.
+        """
         forest, seen = nets["model"], seen_first(condition)
         assert isinstance(forest, Forest)
         for t in range(self.spec.shape[0]):
             leaf, shares = forest.predict(t, seen)
             logits = shares.log() / self.config.temperature
-            if known is not None:
-                logits = barred(logits, known[:, t])
+            if observed is not None:
+                logits = barred(logits, observed[:, t])
             drawn = rng.spread(cumulated(logits), leaf)
-            if known is not None:
-                drawn = torch.where(known[:, t] >= 0, known[:, t], drawn)
+            if observed is not None:
+                drawn = torch.where(observed[:, t] >= 0, observed[:, t], drawn)
             seen = torch.cat([seen, drawn.unsqueeze(1)], 1)
         return seen[:, -self.spec.shape[0] :]
 
     @torch.no_grad()
-    def log_probability(self, nets: Nets, known: Tensor, condition: Tensor) -> Tensor:
-        forest, x = nets["model"], known.clamp_min(0)
+    def log_probability(self, nets: Nets, observed: Tensor, condition: Tensor) -> Tensor:
+        forest, x = nets["model"], observed.clamp_min(0)
         assert isinstance(forest, Forest)
         seen = torch.cat([seen_first(condition), x], 1)
         before, out = seen.shape[1] - x.shape[1], torch.zeros(x.shape, device=x.device)
         for t in range(x.shape[1]):
             _, shares = forest.predict(t, seen[:, : before + t])
             out[:, t] = shares.gather(1, x[:, t, None]).squeeze(1).clamp_min(SMALLEST).log()
-        return torch.where(known >= 0, out, 0.0)
+        return torch.where(observed >= 0, out, 0.0)
 
     @torch.no_grad()
     def holdout_loss(self, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:

@@ -67,7 +67,7 @@ class VAE:
     publishes: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
     metrics: ClassVar[tuple[str, ...]] = ("bound", "reconstruction", "kl")
     has_temperature: ClassVar[bool] = False
-    takes_known = "none"
+    takes_observed = "none"
     phases: tuple[Phase, ...] = (Phase("elbo", ("encoder", "decoder")),)
 
     def __init__(self, config: VAEConfig, spec: TensorSpec) -> None:

@@ -6,7 +6,7 @@ t's units see the embeddings of columns < t only, because the weight matrix is s
 triangular; then every column has a hidden layer and a head of its own. One matrix product and one batched one
 train all columns; sampling walks them and computes only the block it needs.
 
-What a column is like is known before the first step: heads start at its frequencies in the training split
+What a column is like is observed before the first step: heads start at its frequencies in the training split
 (as in TabularARGN), embeddings of ordered values at cosines of their rank, so that near values look alike.
 
 B batch · T columns · E embedding width · U units a column · S width of the one-hot condition
@@ -57,16 +57,16 @@ class AutoregressiveConfig(NetworkConfig):
 
 
 class Multiplied:
-    """What a column's units get from the columns known so far, and their bias: embeddings (B, sum of E), zero
-    where nothing is known, times the first layer. known (B, T): see `Columns.begin`.
+    """What a column's units get from the columns observed so far, and their bias: embeddings (B, sum of E),
+    zero where nothing is observed, times the first layer. observed (B, T): see `Columns.begin`.
     """
 
-    def __init__(self, net: Columns, rows: int, known: Tensor | None) -> None:
-        self.net, self.given = net, known is not None
-        if known is None:
+    def __init__(self, net: Columns, rows: int, observed: Tensor | None) -> None:
+        self.net, self.given = net, observed is not None
+        if observed is None:
             self.seen = net.before.new_zeros(rows, net.ends[-1])
         else:
-            self.seen = net.embedded(known.clamp_min(0)) * (known >= 0)[:, net.source]
+            self.seen = net.embedded(observed.clamp_min(0)) * (observed >= 0)[:, net.source]
 
     def put(self, t: int, tokens: Tensor) -> None:
         begin, end = self.net.ends[t : t + 2]
@@ -76,7 +76,7 @@ class Multiplied:
         """(B, U) of column t."""
         net, upto = self.net, self.net.ends[t]
         weight = net.before[t * net.width : (t + 1) * net.width]
-        if self.given:  # later columns may be known, too; a column never sees itself
+        if self.given:  # later columns may be observed, too; a column never sees itself
             weight, upto = weight * (net.source != t), net.ends[-1]
         return torch.addmm(net.bias.view(net.steps, -1)[t], self.seen[:, :upto], weight[:, :upto].t())
 
@@ -86,8 +86,8 @@ class LookedUp:
     fifth of the time of a matrix product where rows outnumber options.
     """
 
-    def __init__(self, net: Columns, rows: int, known: Tensor | None) -> None:
-        self.starts, self.given = net.inlet.starts, known is not None
+    def __init__(self, net: Columns, rows: int, observed: Tensor | None) -> None:
+        self.starts, self.given = net.inlet.starts, observed is not None
         options = net.inlet.embed.weight.split(net.sizes)  # type: ignore[union-attr, operator]
         size = sum(net.sizes)
         table = net.before.new_zeros(net.steps, size + 2, net.width)  # with a row for nothing, and the bias
@@ -99,8 +99,8 @@ class LookedUp:
             table[t, own] = 0.0
         self.table, self.places = table, self.starts.new_full((rows, net.steps + 1), size)
         self.places[:, 0] = size + 1
-        if known is not None:
-            self.places[:, 1:] = torch.where(known >= 0, known + self.starts, size)
+        if observed is not None:
+            self.places[:, 1:] = torch.where(observed >= 0, observed + self.starts, size)
 
     def put(self, t: int, tokens: Tensor) -> None:
         self.places[:, t + 1] = tokens + self.starts[t]
@@ -139,7 +139,7 @@ class Staircase(torch.autograd.Function):
 
 @dataclass
 class State:
-    """before: what the columns known so far give. t: the next column."""
+    """before: what the columns observed so far give. t: the next column."""
 
     condition: Tensor
     before: Multiplied | LookedUp
@@ -224,7 +224,7 @@ class Columns(nn.Module):
         self, x: Tensor, c: Tensor, order: Tensor | None = None, there: Tensor | None = None
     ) -> list[Tensor]:
         """order (T,): columns in the order in which they see each other; None is their own.
-        there (B, T): which tokens are known; None is all.
+        there (B, T): which tokens are observed; None is all.
         """
         seen = self.embedded(x)
         if there is not None:
@@ -238,10 +238,10 @@ class Columns(nn.Module):
         h = silu(h).unflatten(1, (self.steps, self.width)).transpose(0, 1).contiguous()
         return self.outlet((h + silu(torch.baddbmm(self.shift, h, self.within))).transpose(0, 1))
 
-    def begin(self, c: Tensor, known: Tensor | None = None) -> State:
-        """known (B, T): tokens given beforehand, negative where there is none; only where `any_order`."""
+    def begin(self, c: Tensor, observed: Tensor | None = None) -> State:
+        """observed (B, T): tokens given beforehand, negative where there is none; only where `any_order`."""
         before = LookedUp if len(c) >= sum(self.sizes) else Multiplied
-        return State(c, before(self, len(c), known))
+        return State(c, before(self, len(c), observed))
 
     def step(self, previous: Tensor | None, state: State) -> tuple[Tensor, State]:
         t = state.t

@@ -13,8 +13,8 @@ Roles and their calls (c is the one-hot condition, (B, S), S may be 0; Z the lat
 
 A model also samples one position at a time: `state = net.begin(c)`, then `net.step(previous, state)` returns
 (B, P) for the next position, equal to what the whole call returns there. `previous` is None at the first.
-One that learns any order of columns (`any_order`) takes the order and what is known beforehand, too:
-`net(x, c, order, there)` and `net.begin(c, known)`.
+One that learns any order of columns (`any_order`) takes the order and what is observed beforehand, too:
+`net(x, c, order, there)` and `net.begin(c, observed)`.
 
 A decoder that predicts one position after the other takes x while training (teacher forcing: Williams &
 Zipser 1989, "A learning algorithm for continually running fully recurrent neural networks"). Its module has

@@ -56,17 +56,17 @@ def _given(bundle: Bundle, frame: pd.DataFrame) -> pa.RecordBatch:
         if len(shares[name]) != len(values):
             raise UsageError("CONDITION", where=name, found="values of several types", expected="one type")
     wanted = bundle.check_conditions({name: values for name, values in shares.items() if values})
-    if wanted.tested:
+    if wanted.filters:
         raise UsageError(
             "CONDITION",
             where="frame",
-            found=f"column {next(iter(wanted.tested))!r}, which this generator cannot be given beforehand",
-            expected="columns among " + ", ".join([*bundle.schema.conditions, *wanted.known]),
+            found=f"column {next(iter(wanted.filters))!r}, which this generator cannot be given beforehand",
+            expected="columns among " + ", ".join([*bundle.schema.conditions, *wanted.observed]),
             fix="ask for it in params.conditions, or train 'tabular_any_order'",
         )
     typed = {
         name: mix.values.take(pa.array(codes[name], mask=codes[name] < 0))
-        for name, mix in {**wanted.told, **wanted.known}.items()
+        for name, mix in {**wanted.classes, **wanted.observed}.items()
     }
     if not typed:  # nothing but missing values
         free = {name: pa.nulls(len(frame), bundle.schema.field(name).arrow()) for name in frame.columns}

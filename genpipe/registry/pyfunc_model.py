@@ -47,7 +47,7 @@ class Generator(Served):
         number = rows if columns and rows else asked["rows"]
         check_limits(number, number * self.width)
         wanted = self.bundle.check_conditions(parse(asked["conditions"]))
-        if wanted.tested:  # drawn until enough rows fit
+        if wanted.filters:  # drawn until enough rows fit
             return MAX_DRAWS
         again = AGAIN if set(columns) - set(self.bundle.schema.conditions) else 1
         return again * number / self.bundle.block_rows

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from genpipe.bundle import Bundle
 from genpipe.bundle.complete import complete
-from genpipe.bundle.known import knowing
+from genpipe.bundle.observed import partial_conditioning
 from genpipe.related.flatten import Node, Order, firsts, handed_down, joined, picked
 from genpipe.related.match import Chooser, choosers_of, chosen
 from genpipe.related.train import open_tables
@@ -168,7 +168,7 @@ def _usual(bundle: Bundle, given: pa.RecordBatch) -> pa.RecordBatch:
     """What is given, with the most frequent value where one is missing that no row of the data lacks: parents
     without it had no children there.
     """
-    for column, _, _ in knowing(bundle.family, bundle.codec)[1].positions:
+    for column, _, _ in partial_conditioning(bundle.family, bundle.codec)[1].positions:
         at = given.schema.get_field_index(column.field.name)
         if at >= 0 and not column.missing and given.column(at).null_count:
             code = np.array([int(np.argmax(column.shares))])

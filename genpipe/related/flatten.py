@@ -12,9 +12,9 @@
 | `named by items.product`, .. | how many rows of other tables refer to it |
 | `family` | the row without a parent it descends from: the entity all of its rows are about; not learnt |
 
-A model that draws columns left to right (families/base.py, `Knowing`) is given all but the last three groups.
-Which row is referred to it draws first, as a description; a generated row like it is chosen (choose.py), and
-the rest of the row is drawn given what that one really is.
+A model that draws columns left to right (families/base.py, `PartialConditioning`) is given all but the last
+three groups. Which row is referred to it draws first, as a description; a generated row like it is chosen
+(match.py), and the rest of the row is drawn given what that one really is.
 Autoregression over tables in the order of their foreign keys is the method of Gueye, Attabi & Dumas, "Row
 Conditional-TGAN for generating synthetic relational databases" (2023), with counts learnt as columns and the
 row before added.

@@ -12,14 +12,14 @@ from genpipe.dataset import Dataset
 from genpipe.errors import DataError
 from genpipe.fields import AnyField
 from genpipe.related.flatten import Node, Reference, naming, picked
-from genpipe.related.judge.tables import Kin, Refers, Tables, firsts, learnable, lines
+from genpipe.related.judge.tables import Refers, RelatedTable, Tables, firsts, learnable, lines
 
 
-def tables_of(nodes: tuple[Node, ...], data: Mapping[str, Dataset], split: str) -> dict[str, Kin]:
+def tables_of(nodes: tuple[Node, ...], data: Mapping[str, Dataset], split: str) -> dict[str, RelatedTable]:
     """The flat rows of a split as tables again. Rows are in the order of their parents, and each parent tells
     how many it has; the column they are ordered by is the sum of the differences learnt in its place.
     """
-    out: dict[str, Kin] = {}
+    out: dict[str, RelatedTable] = {}
     flat = {name: dataset.table(split) for name, dataset in data.items()}
     for node in nodes:
         rows, above = flat[node.name], None
@@ -84,11 +84,11 @@ def _kin(
     fields: tuple[AnyField, ...],
     above: np.ndarray | None,
     refers: Mapping[str, Refers] | None = None,
-) -> Kin:
+) -> RelatedTable:
     target = node.schema_.target if node.schema_ else None
     known = tuple(f for f in fields if f.name in columns)
     order = node.order.field.name if node.order else None
-    return Kin(
+    return RelatedTable(
         rows=rows,
         columns=pa.table({f.name: columns[f.name] for f in known}),
         fields=known,
@@ -100,9 +100,9 @@ def _kin(
     )
 
 
-def kin_of(nodes: tuple[Node, ...], tables: Mapping[str, pa.Table]) -> dict[str, Kin]:
+def kin_of(nodes: tuple[Node, ...], tables: Mapping[str, pa.Table]) -> dict[str, RelatedTable]:
     """Tables with keys, as they are delivered: whose child a row is, and what it names, its keys say."""
-    out: dict[str, Kin] = {}
+    out: dict[str, RelatedTable] = {}
     keys: dict[str, pa.Table] = {}
     for node in nodes:
         if node.schema_ is None:  # entities are known by their events alone

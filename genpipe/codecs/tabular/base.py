@@ -28,8 +28,8 @@ class ColumnCodec(Codec):
         """(column, first, last + 1) of each learnt column's positions as tokens."""
 
     @abstractmethod
-    def known(self, batch: pa.RecordBatch, *, fill: bool) -> np.ndarray:
-        """(B, T) tokens that follow from the columns a batch has; FREE where there is none."""
+    def observed(self, batch: pa.RecordBatch, *, fill: bool) -> np.ndarray:
+        """(B, T) tokens that follow from the columns a batch has; UNOBSERVED where there is none."""
 
     @abstractmethod
     def holds(self, batch: pa.RecordBatch) -> np.ndarray:

@@ -33,7 +33,7 @@ from genpipe.constraints import CHOICES, NUMBERS
 from genpipe.documents import first_line
 from genpipe.errors import DataError, UsageError
 from genpipe.schema import Schema
-from genpipe.spec import FREE, Span, TensorSpec
+from genpipe.spec import UNOBSERVED, Span, TensorSpec
 
 WIDEST_VECTOR = 20_000
 COLUMNS: dict[str, type[Column]] = {c.type: c for c in (Choice, Scale, Fixed, Placeholder)}
@@ -210,21 +210,21 @@ class TabularCodec(ColumnCodec):
         found: np.ndarray = np.all(held, axis=0)
         return found
 
-    def known(self, batch: pa.RecordBatch, *, fill: bool) -> np.ndarray:
-        """(B, T) tokens that follow from the columns a batch has; FREE where there is none.
+    def observed(self, batch: pa.RecordBatch, *, fill: bool) -> np.ndarray:
+        """(B, T) tokens that follow from the columns a batch has; UNOBSERVED where there is none.
 
-        fill: a missing value is to be made up. It is FREE, too, or FREE - 1 - c, which bars c, the token of
-        the missing, where that is a token of its own.
+        fill: a missing value is to be made up. It is UNOBSERVED, too, or UNOBSERVED - 1 - c, which bars
+        c, the token of the missing, where that is a token of its own.
         """
         told = self.relations.told(batch)
-        out = np.full((batch.num_rows, *self._tokens.shape), FREE, dtype=np.int64)
+        out = np.full((batch.num_rows, *self._tokens.shape), UNOBSERVED, dtype=np.int64)
         for column, start, stop in self.positions:
             if column.field.name in told:
                 values, there = told[column.field.name]
                 out[:, start:stop] = column.split(column.encode(values))
                 if fill or not column.missing:
                     own = column.missing and stop == start + 1 and column.field.name in batch.schema.names
-                    out[~there, start:stop] = FREE - column.vocabulary if own else FREE
+                    out[~there, start:stop] = UNOBSERVED - column.vocabulary if own else UNOBSERVED
         return out
 
     def tolerance(self, layout: str) -> dict[str, float]:

@@ -34,7 +34,7 @@ from genpipe.evaluation.privacy.attacks import Evidence
 from genpipe.evaluation.report import Report, Score, Verdict
 from genpipe.evaluation.verdict import GRADES
 from genpipe.related.judge.tables import (
-    Kin,
+    RelatedTable,
     Tables,
     aggregated,
     children_of,
@@ -108,7 +108,7 @@ def evaluate_related(
     return _report(parts, sides, dict(lineage or {}))
 
 
-def _enough(name: str, train: Kin, holdout: Kin, synthetic: Kin) -> None:
+def _enough(name: str, train: RelatedTable, holdout: RelatedTable, synthetic: RelatedTable) -> None:
     if holdout.rows < MIN_HOLDOUT:
         raise PrivacyError(
             "FEWHOLDOUT",

@@ -39,7 +39,7 @@ class Refers:
 
 
 @dataclass(frozen=True)
-class Kin:
+class RelatedTable:
     """A table among its kin, its rows in the order of their parents and then of each other.
 
     rows: how many there are, also of a table without columns. above: (N,) the row of the parent, -1 where
@@ -67,7 +67,7 @@ class Kin:
         return self.above
 
 
-Tables = Mapping[str, Kin]  # parents before children
+Tables = Mapping[str, RelatedTable]  # parents before children
 Values = dict[tuple[str, str], list[str]]  # (table, choice column) -> its commonest values
 
 
@@ -198,7 +198,9 @@ def aggregated(tables: Tables, name: str, values: Values) -> Flat:
     return Flat(pa.table(columns), schema, number, [f.name for f in kin.fields], others)
 
 
-def _aggregates(kin: Kin, name: str, many: np.ndarray, values: Values) -> Iterator[tuple[str, np.ndarray]]:
+def _aggregates(
+    kin: RelatedTable, name: str, many: np.ndarray, values: Values
+) -> Iterator[tuple[str, np.ndarray]]:
     """(what, (parents,) NaN where there is nothing to tell), for each column of the children."""
     there = kin.parents >= 0
     above, size = kin.parents[there], len(many)
@@ -221,7 +223,7 @@ def _aggregates(kin: Kin, name: str, many: np.ndarray, values: Values) -> Iterat
                 yield f"share of {name}.{field.name} = {value}", share
 
 
-def in_order(kin: Kin, rng: np.random.Generator | None = None) -> float:
+def in_order(kin: RelatedTable, rng: np.random.Generator | None = None) -> float:
     """Share of the rows that are not before the row before them of the same parent; rng: shuffled first."""
     ticks = numbers(kin.columns[str(kin.order)], str(kin.order))
     ticks = ticks if rng is None else rng.permutation(ticks)

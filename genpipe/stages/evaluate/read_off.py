@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genpipe.bundle import Bundle
 from genpipe.bundle.generator import one_thread
-from genpipe.bundle.known import knowing, log_probability, log_share
+from genpipe.bundle.observed import log_probability, log_share, partial_conditioning
 from genpipe.codecs.tabular.choice import Choice
 from genpipe.evaluation.privacy.inference import Guesses
 from genpipe.seeds import drawn, numpy_rng
@@ -56,7 +56,7 @@ def _tried_rows(bundle: Bundle) -> int:
 
 def _columns(bundle: Bundle) -> list[tuple[str, int, bool, int]]:
     """(name, its place among the tokens or classes, whether it is a class, how many values)."""
-    codec = knowing(bundle.family, bundle.codec)[1]
+    codec = partial_conditioning(bundle.family, bundle.codec)[1]
     found = [
         (name, k, True, len(codec.conditions.values[k])) for k, name in enumerate(codec.conditions.names)
     ]
@@ -73,9 +73,9 @@ def _right(
     bundle: Bundle, table: pa.Table, columns: list[tuple[str, int, bool, int]]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """For each column: (N,) how right the guess is, and (N,) whether the true value is one to guess."""
-    codec = knowing(bundle.family, bundle.codec)[1]
+    codec = partial_conditioning(bundle.family, bundle.codec)[1]
     batch = table.combine_chunks().to_batches()[0]
-    tokens = torch.from_numpy(codec.known(batch, fill=False)).to(bundle.device)
+    tokens = torch.from_numpy(codec.observed(batch, fill=False)).to(bundle.device)
     classes = torch.from_numpy(codec.conditions.codes(batch)).to(bundle.device).long()
     rare = {
         column.field.name: column.unseen
@@ -97,7 +97,7 @@ def _tried(
     bundle: Bundle, tokens: Tensor, classes: Tensor, place: int, *, is_class: bool, count: int
 ) -> Tensor:
     """(N, count) log-likelihood of every row with every value in this place."""
-    family, codec = knowing(bundle.family, bundle.codec)
+    family, codec = partial_conditioning(bundle.family, bundle.codec)
     x, told = tokens.repeat_interleave(count, 0), classes.repeat_interleave(count, 0)
     (told if is_class else x)[:, place] = torch.arange(count, device=x.device).repeat(len(tokens))
     with one_thread(), torch.inference_mode():

@@ -67,7 +67,7 @@ class Request(BaseModel):
 
 
 @dataclass(frozen=True)
-class Job:
+class GenerationJob:
     """What a worker is sent: references and the request, never a model."""
 
     bundle: str
@@ -117,7 +117,9 @@ def claim(output: str, mine: dict[str, Any]) -> bool:
         raise ConflictError("OUTPUT", where=output, found=found, fix="choose another folder") from None
 
 
-def make_part(job: Job, index: int, bundle: Bundle | None = None, meter: Meter | None = None) -> Part:
+def make_part(
+    job: GenerationJob, index: int, bundle: Bundle | None = None, meter: Meter | None = None
+) -> Part:
     """Generate, write and record one part."""
     request = job.request
     bundle = bundle or open_bundle(job.bundle, request.device, request.temperature)
@@ -170,7 +172,7 @@ def _row_groups(
         yield pa.Table.from_batches(held)
 
 
-def finished_parts(job: Job) -> dict[int, Part]:
+def finished_parts(job: GenerationJob) -> dict[int, Part]:
     """Parts an earlier try recorded and whose file is there, whole."""
 
     def check(index: int) -> Part | None:
@@ -182,7 +184,7 @@ def finished_parts(job: Job) -> dict[int, Part]:
         return {index: part for index, part in enumerate(found) if part}
 
 
-def _read_record(job: Job, index: int) -> Part | None:
+def _read_record(job: GenerationJob, index: int) -> Part | None:
     try:
         return Part.model_validate_json(store.read_bytes(job.record(index)))
     except FileNotFoundError:
@@ -192,13 +194,15 @@ def _read_record(job: Job, index: int) -> Part | None:
         raise DataError("RECORD", where=job.record(index), found=found, fix=fix) from error
 
 
-def in_process(job: Job, todo: Sequence[int], bundle: Bundle, meter: Meter) -> Iterator[tuple[int, Part]]:
+def in_process(
+    job: GenerationJob, todo: Sequence[int], bundle: Bundle, meter: Meter
+) -> Iterator[tuple[int, Part]]:
     for index in todo:
         yield index, make_part(job, index, bundle, meter)
 
 
 def on_ray(
-    job: Job, todo: Sequence[int], workers: int, meter: Meter, settings: Settings
+    job: GenerationJob, todo: Sequence[int], workers: int, meter: Meter, settings: Settings
 ) -> Iterator[tuple[int, Part]]:
     """Parts as Ray tasks, `workers` of them at a time; Ray runs a task again when its worker dies."""
     cluster.connect(settings)

@@ -21,7 +21,7 @@ from genpipe.requests import Generate
 from genpipe.settings import read_settings
 from genpipe.stages.checked import check_of, said
 from genpipe.stages.generate.shards import (
-    Job,
+    GenerationJob,
     Meter,
     Request,
     claim,
@@ -67,7 +67,7 @@ def generate(asked: Generate, *, progress: Progress = silent) -> Dataset:
     )
     check_parts(request.num_parts)
     output = (asked.output or store.join(settings.store, "generated", name, request.output_id)).rstrip("/")
-    job = Job(resolved.uri, output, request)
+    job = GenerationJob(resolved.uri, output, request)
     parts = {} if claim(output, request.model_dump()) else finished_parts(job)
     if len(parts) == request.num_parts and Dataset.exists(output):
         return said(Dataset(output), progress, note="already made")

@@ -20,7 +20,7 @@ from genpipe.dataset import Dataset
 from genpipe.draws import Draws
 from genpipe.evaluation.privacy.attacks import Evidence
 from genpipe.evaluation.privacy.membership import Likelihoods
-from genpipe.families.base import Knowing
+from genpipe.families.base import PartialConditioning
 from genpipe.keys import entity_keys
 from genpipe.schema import Schema
 from genpipe.stages.evaluate.read_off import read_off_guesses
@@ -33,7 +33,7 @@ PIECE = 4096
 def evidence(bundle: Bundle, dataset: Dataset, seed: int) -> Evidence:
     """Of rows of both splits; empty for a family without likelihood."""
     guesses = None
-    if isinstance(bundle.family, Knowing) and isinstance(bundle.codec, ColumnCodec):
+    if isinstance(bundle.family, PartialConditioning) and isinstance(bundle.codec, ColumnCodec):
         train, unseen = (_whole(bundle.codec, rows) for rows in _sides(dataset, MOST, seed))
         who = _entities(train, dataset.schema), _entities(unseen, dataset.schema)
         guesses = read_off_guesses(bundle, train, unseen, who, seed)
@@ -44,7 +44,7 @@ def likelihoods(bundle: Bundle, dataset: Dataset, seed: int) -> Likelihoods | No
     """Of rows of both splits, at most MOST each, FEW of texts and series; None for a family without
     likelihood, and for windows of series that nobody tells apart: they are not independent.
     """
-    if isinstance(bundle.family, Knowing) and isinstance(bundle.codec, ColumnCodec):
+    if isinstance(bundle.family, PartialConditioning) and isinstance(bundle.codec, ColumnCodec):
         train, unseen = (_whole(bundle.codec, rows) for rows in _sides(dataset, MOST, seed))
         nats = _nats(bundle, train), _nats(bundle, unseen)
     elif "nats_per_position" in bundle.family.metrics and (

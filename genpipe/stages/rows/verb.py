@@ -19,7 +19,7 @@ from genpipe import store
 from genpipe.bundle import Bundle
 from genpipe.bundle.complete import complete, explain_rows
 from genpipe.bundle.floor import floors
-from genpipe.bundle.known import knowing
+from genpipe.bundle.observed import partial_conditioning
 from genpipe.constraints import SCALARS
 from genpipe.dataset import Dataset, Part, commit, new_attempt, write_part
 from genpipe.errors import PrivacyError, UsageError
@@ -57,7 +57,7 @@ def impute(asked: Impute, *, progress: Progress = silent) -> Dataset:
 
     def fill(batch: pa.RecordBatch) -> pa.RecordBatch:
         made = complete(bundle, batch, seed=seed, block=next(numbers))
-        found["breaking"] += int((~knowing(bundle.family, bundle.codec)[1].holds(made)).sum())
+        found["breaking"] += int((~partial_conditioning(bundle.family, bundle.codec)[1].holds(made)).sum())
         return made
 
     about = {"stage": "impute", "seed": str(seed)}

@@ -17,7 +17,7 @@ from genpipe.fields import Category, Integer, Number
 from genpipe.related.judge.page import write_tables_report
 from genpipe.related.judge.scores import TITLES, evaluate_related
 from genpipe.related.judge.tables import (
-    Kin,
+    RelatedTable,
     Tables,
     aggregated,
     common_values,
@@ -30,7 +30,7 @@ from genpipe.related.judge.tables import (
 SEGMENTS = ("basic", "plus", "vip")
 
 
-def shop(seed: int, customers: int = 500) -> dict[str, Kin]:
+def shop(seed: int, customers: int = 500) -> dict[str, RelatedTable]:
     """The segment decides how many orders there are and what they cost; the mood of one lasts to the next."""
     rng = np.random.default_rng(seed)
     segment, age = rng.choice(3, customers, p=[0.5, 0.3, 0.2]), rng.integers(18, 80, customers)
@@ -46,12 +46,12 @@ def shop(seed: int, customers: int = 500) -> dict[str, Kin]:
     orders = pa.table({"day": day, "amount": amount, "mood": mood})
     fields = (Integer(name="day"), Number(name="amount"), Number(name="mood"))
     return {
-        "customers": Kin(customers, people, (Category(name="segment"), Integer(name="age"))),
-        "orders": Kin(len(above), orders, fields, parent="customers", above=above, order="day"),
+        "customers": RelatedTable(customers, people, (Category(name="segment"), Integer(name="age"))),
+        "orders": RelatedTable(len(above), orders, fields, parent="customers", above=above, order="day"),
     }
 
 
-def moved(tables: Tables, rows: np.ndarray, above: np.ndarray) -> dict[str, Kin]:
+def moved(tables: Tables, rows: np.ndarray, above: np.ndarray) -> dict[str, RelatedTable]:
     """Orders by number, in the order of the parents they are given."""
     at, orders = np.argsort(above, kind="stable"), tables["orders"]
     columns = orders.columns.take(pa.array(rows[at]))
@@ -175,10 +175,10 @@ def test_one_table_of_several() -> None:
 
 
 def test_entities_have_no_columns_of_their_own(tmp_path: Path) -> None:
-    def events(seed: int, entities: int) -> dict[str, Kin]:
+    def events(seed: int, entities: int) -> dict[str, RelatedTable]:
         tables = shop(seed, entities)
         kept = np.unique(tables["orders"].parents, return_inverse=True)
-        users = Kin(len(kept[0]), pa.table({}), ())
+        users = RelatedTable(len(kept[0]), pa.table({}), ())
         return {"customers": users, "orders": replace(tables["orders"], above=kept[1])}
 
     train, holdout, made = events(0, 600), events(1, 300), events(2, 300)
@@ -195,9 +195,9 @@ def test_entities_have_no_columns_of_their_own(tmp_path: Path) -> None:
 
 
 def test_children_that_are_keys_alone() -> None:
-    def bare(seed: int, customers: int) -> dict[str, Kin]:
+    def bare(seed: int, customers: int) -> dict[str, RelatedTable]:
         tables = shop(seed, customers)
-        orders = Kin(tables["orders"].rows, pa.table({}), (), "customers", tables["orders"].above)
+        orders = RelatedTable(tables["orders"].rows, pa.table({}), (), "customers", tables["orders"].above)
         return {"customers": tables["customers"], "orders": orders}
 
     report = evaluate_related(bare(0, 600), bare(1, 300), bare(2, 300))

@@ -9,7 +9,7 @@ import torch
 from genpipe.batch import to_batch
 from genpipe.draws import Draws
 from genpipe.evaluation.privacy.membership import area
-from genpipe.families.base import Knowing
+from genpipe.families.base import PartialConditioning
 from genpipe.recipe import Recipe, fitted_to, make_family, penalised
 from genpipe.recipes import RECIPES, parse_recipe
 from genpipe.spec import TensorSpec
@@ -46,7 +46,7 @@ def known(recipe: Recipe) -> tuple[float, float]:
     nets["model"].load_state_dict({n.removeprefix("model."): t for n, t in result.weights.items()})
     batch, other = to_batch(shown, spec, "cpu"), to_batch(never, spec, "cpu")
     family.finish(nets, batch, Draws(0, "finish", total=ROWS))
-    assert isinstance(family, Knowing)
+    assert isinstance(family, PartialConditioning)
     likely = [family.log_probability(nets, b.x, b.condition).sum(1).numpy() for b in (batch, other)]
     return area(*likely)[0], float(likely[1].mean())
 

@@ -18,7 +18,7 @@ from genpipe.batch import Batch
 from genpipe.draws import Draws
 from genpipe.families.sequence import SequenceConfig, SequenceModel
 from genpipe.families.trees import Forest, Trees, TreesConfig
-from genpipe.spec import FREE, TensorSpec
+from genpipe.spec import UNOBSERVED, TensorSpec
 
 LOGITS = [0.0, log(3)]
 NONE = torch.zeros(2, 0).long()
@@ -115,7 +115,7 @@ def forest() -> dict[str, nn.Module]:
 
 def test_a_trees_odds_are_those_of_the_leaves_a_row_falls_into() -> None:
     told = torch.tensor([[0], [1], [1]])
-    known = torch.tensor([[1, 1], [0, 1], [1, FREE]])
+    known = torch.tensor([[1, 1], [0, 1], [1, UNOBSERVED]])
     found = Trees(TreesConfig(), TABLE).log_probability(forest(), known, told)
     expected = [[log(0.75), log(0.9)], [log(0.5), log(0.1)], [log(0.5), 0.0]]
     torch.testing.assert_close(found, torch.tensor(expected))
@@ -134,14 +134,14 @@ def test_trees_draw_the_shares_of_the_class_asked_for() -> None:
 
 def test_trees_keep_known_tokens_and_draw_the_rest_given_them() -> None:
     told = torch.zeros(1000, 1).long()
-    known = torch.tensor([[0, FREE]]).expand(1000, 2)
+    known = torch.tensor([[0, UNOBSERVED]]).expand(1000, 2)
     x = Trees(TreesConfig(), TABLE).sample(forest(), told, Draws(0, total=1000), known)
     assert (x[:, 0] == 0).all() and (x[:, 1] == 0).float().mean().item() == pytest.approx(0.9, abs=0.003)
 
 
 def test_trees_never_draw_a_barred_token() -> None:
-    """`FREE - 1 - c` bars token c of column 1; every row has the other."""
-    known = torch.tensor([[FREE - 1 - 1, FREE]]).expand(500, 2)
+    """`UNOBSERVED - 1 - c` bars token c of column 1; every row has the other."""
+    known = torch.tensor([[UNOBSERVED - 1 - 1, UNOBSERVED]]).expand(500, 2)
     x = Trees(TreesConfig(), TABLE).sample(forest(), torch.zeros(500, 1).long(), Draws(0, total=500), known)
     assert (x[:, 0] == 0).all()
 

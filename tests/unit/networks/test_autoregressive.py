@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from genpipe.batch import Batch, one_hot
-from genpipe.bundle.known import draw_condition
+from genpipe.bundle.observed import draw_condition
 from genpipe.codecs.conditions import ConditionTable
 from genpipe.draws import Draws
 from genpipe.errors import QualityError
@@ -21,7 +21,7 @@ from genpipe.networks.autoregressive import (
     Multiplied,
 )
 from genpipe.networks.head import alike
-from genpipe.spec import FREE, TensorSpec
+from genpipe.spec import UNOBSERVED, TensorSpec
 
 SHARES = ((0.7, 0.2, 0.1), tuple([0.05] * 20), (0.5, 0.5))
 SPEC = TensorSpec(
@@ -143,7 +143,7 @@ def test_sums_of_looked_up_rows_are_the_matrix_product(given: bool) -> None:
     net = Columns(spec, AutoregressiveConfig(embed=8, width=8, order="any" if given else "fixed"))
     rng = torch.Generator().manual_seed(1)
     x = torch.stack([torch.randint(v, (40,), generator=rng) for v in spec.vocabulary], 1)
-    known = torch.where(torch.rand(x.shape, generator=rng) < 0.5, x, FREE) if given else None
+    known = torch.where(torch.rand(x.shape, generator=rng) < 0.5, x, UNOBSERVED) if given else None
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=rng) * 0.3)
@@ -209,11 +209,11 @@ def any_order_model() -> tuple[SequenceModel, dict[str, torch.nn.Module]]:
 
 def test_known_columns_shape_those_before_them_and_the_condition() -> None:
     family, nets = any_order_model()
-    assert family.takes_known == "any"
+    assert family.takes_observed == "any"
     rows = 4096
-    known = torch.full((rows, 3), FREE)
+    known = torch.full((rows, 3), UNOBSERVED)
     known[:, 2] = 1
-    told = torch.full((rows, 1), FREE)
+    told = torch.full((rows, 1), UNOBSERVED)
     table = ConditionTable(names=("c",), values=(("0", "1"),), cells=((0, 1), (1, 1)))
     drawn = draw_condition(family, nets, table, known, told, Draws(0, "c", total=rows))
     # p(c = 1 | third = 1) = .75 * .9 + .25 * .1
@@ -227,8 +227,8 @@ def test_known_columns_shape_those_before_them_and_the_condition() -> None:
 def test_a_barred_token_is_never_drawn_and_odds_add_up() -> None:
     family, nets = any_order_model()
     rows = 2048
-    known = torch.full((rows, 3), FREE)
-    known[:, 1] = FREE - 1 - 3
+    known = torch.full((rows, 3), UNOBSERVED)
+    known[:, 1] = UNOBSERVED - 1 - 3
     condition = torch.ones(rows, 1, dtype=torch.long)
     x = family.sample(nets, condition, Draws(0, total=rows), known)
     assert 3 not in x[:, 1] and {0, 1, 2} <= set(x[:, 1].tolist())
@@ -236,7 +236,7 @@ def test_a_barred_token_is_never_drawn_and_odds_add_up() -> None:
     odds = family.log_probability(nets, every, torch.ones(16, 1, dtype=torch.long))
     assert abs(float(odds.sum(1).exp().sum()) - 1) < 1e-4
     partly = every.clone()
-    partly[:, :2] = FREE
+    partly[:, :2] = UNOBSERVED
     alone = family.log_probability(nets, partly, torch.ones(16, 1, dtype=torch.long))
     assert not alone[:, :2].any()
     assert abs(float(alone[1, 2].exp()) - 0.7) < 0.03  # p(third = 1 | c = 1)
@@ -244,8 +244,8 @@ def test_a_barred_token_is_never_drawn_and_odds_add_up() -> None:
 
 def test_a_fixed_order_takes_first_columns_only() -> None:
     family, net = model()
-    assert family.takes_known == "first"
-    known = torch.full((ROWS, 3), FREE)
+    assert family.takes_observed == "first"
+    known = torch.full((ROWS, 3), UNOBSERVED)
     known[:, 0] = 2
     x = family.sample({"model": net}, condition(), Draws(0, total=ROWS), known)
     assert bool((x[:, 0] == 2).all()) and len(set(x[:, 1].tolist())) == 20

@@ -1,4 +1,4 @@
-"""What is known of rows before they are drawn: the target's odds given it, and how likely whole rows are.
+"""What is observed of rows before they are drawn: the target's odds given it, and how likely whole rows are.
 
 The target travels beside a table's tokens, so a network answers p(tokens | target); Bayes' rule with the
 shares of the training split turns that round.
@@ -19,15 +19,15 @@ from genpipe.codecs.conditions import ConditionTable
 from genpipe.codecs.tabular.base import ColumnCodec
 from genpipe.draws import Draws, cumulated
 from genpipe.errors import UsageError
-from genpipe.families.base import Family, Knowing, Nets
-from genpipe.spec import FREE
+from genpipe.families.base import Family, Nets, PartialConditioning
+from genpipe.spec import UNOBSERVED
 
 CHUNK = 8192  # rows given to a network at a time
 
 
-def knowing(family: Family, codec: Codec) -> tuple[Knowing, ColumnCodec]:
+def partial_conditioning(family: Family, codec: Codec) -> tuple[PartialConditioning, ColumnCodec]:
     """Both, if they are of the kind that can be given some of a row."""
-    if isinstance(family, Knowing) and isinstance(codec, ColumnCodec):
+    if isinstance(family, PartialConditioning) and isinstance(codec, ColumnCodec):
         return family, codec
     raise UsageError(
         "KNOWN",
@@ -37,16 +37,16 @@ def knowing(family: Family, codec: Codec) -> tuple[Knowing, ColumnCodec]:
     )
 
 
-def log_probability(family: Knowing, nets: Nets, known: Tensor, condition: Tensor) -> Tensor:
+def log_probability(family: PartialConditioning, nets: Nets, observed: Tensor, condition: Tensor) -> Tensor:
     """(B, T) of `family.log_probability`, in pieces that fit memory."""
-    parts = zip(known.split(CHUNK), condition.split(CHUNK), strict=True)
+    parts = zip(observed.split(CHUNK), condition.split(CHUNK), strict=True)
     return torch.cat([family.log_probability(nets, x, c) for x, c in parts])
 
 
-def by_class(family: Knowing, nets: Nets, known: Tensor, classes: Tensor) -> Iterator[Tensor]:
+def by_class(family: PartialConditioning, nets: Nets, observed: Tensor, classes: Tensor) -> Iterator[Tensor]:
     """(b, C, T) log p(token | class, tokens before it) under each of `classes` (C, K), piece by piece."""
     num = len(classes)
-    for some in known.split(max(1, CHUNK // num)):
+    for some in observed.split(max(1, CHUNK // num)):
         nats = family.log_probability(nets, some.repeat_interleave(num, 0), classes.repeat(len(some), 1))
         yield nats.unflatten(0, (len(some), num))
 
@@ -60,25 +60,26 @@ def log_share(table: ConditionTable, condition: Tensor) -> Tensor:
 
 
 def draw_condition(
-    family: Knowing,
+    family: PartialConditioning,
     nets: Nets,
     table: ConditionTable,
-    known: Tensor,
+    observed: Tensor,
     told: Tensor,
     rng: Draws,
     *,
     fill: bool = False,
 ) -> Tensor:
-    """(B, K) classes drawn given each row's known tokens, and `told` (B, K) where that is not negative.
+    """(B, K) classes drawn given each row's observed tokens, and `told` (B, K) where that is not negative.
     fill: none that stands for a missing value, if there is another.
 
-    known (B, T) as in `Knowing.sample`. Rows of equal knowledge are drawn evenly (`Draws.spread`).
+    observed (B, T) as in `PartialConditioning.sample`. Rows of which the same is observed are drawn evenly
+    (`Draws.spread`).
     """
     if not table.names:
         return told
-    cells = torch.tensor(table.cells, device=known.device)
+    cells = torch.tensor(table.cells, device=observed.device)
     classes, prior = cells[:, :-1], cells[:, -1].double().log().float()
-    asked, back = torch.cat([told, known], 1).unique(dim=0, return_inverse=True)
+    asked, back = torch.cat([told, observed], 1).unique(dim=0, return_inverse=True)
     wanted, tokens = asked[:, : len(table.names)], asked[:, len(table.names) :]
     fits = ((wanted.unsqueeze(1) < 0) | (wanted.unsqueeze(1) == classes)).all(-1)
     if fill:
@@ -93,8 +94,8 @@ def draw_condition(
 
 
 def free(rows: int, columns: int) -> np.ndarray:
-    """(rows, columns) of nothing known."""
-    return np.full((rows, columns), FREE, dtype=np.int64)
+    """(rows, columns) of nothing observed."""
+    return np.full((rows, columns), UNOBSERVED, dtype=np.int64)
 
 
 def put(into: pa.RecordBatch, rows: np.ndarray, some: pa.RecordBatch) -> pa.RecordBatch:

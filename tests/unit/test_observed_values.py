@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from genpipe.bundle.known import draw_condition, log_share
+from genpipe.bundle.observed import draw_condition, log_share
 from genpipe.codecs.conditions import ConditionTable
 from genpipe.draws import Draws
 from genpipe.families.trees import Forest, Trees, TreesConfig
-from genpipe.spec import FREE, TensorSpec
+from genpipe.spec import UNOBSERVED, TensorSpec
 
 TABLE = ConditionTable.from_counts(("class",), {("a",): 30, ("b",): 10})
 SPEC = TensorSpec(layout="tokens", shape=(1,), dtype="int32", vocabulary=(2,), conditions=(2,))
@@ -30,10 +30,10 @@ def nets() -> dict[str, nn.Module]:
 
 
 @pytest.mark.parametrize(
-    ("token", "share"), [(FREE, 0.25), (1, 0.5 / (0.5 + 3 * 0.75)), (0, 0.5 / (0.5 + 3 * 0.25))]
+    ("token", "share"), [(UNOBSERVED, 0.25), (1, 0.5 / (0.5 + 3 * 0.75)), (0, 0.5 / (0.5 + 3 * 0.25))]
 )
 def test_a_class_is_drawn_by_its_share_times_the_odds_of_what_is_known(token: int, share: float) -> None:
-    known, free = torch.full((ROWS, 1), token), torch.full((ROWS, 1), FREE)
+    known, free = torch.full((ROWS, 1), token), torch.full((ROWS, 1), UNOBSERVED)
     drawn = draw_condition(Trees(TreesConfig(), SPEC), nets(), TABLE, known, free, Draws(0, total=ROWS))
     assert drawn.float().mean().item() == pytest.approx(share, abs=0.003)
 
