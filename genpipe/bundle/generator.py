@@ -209,7 +209,7 @@ class Bundle:
         fill: bool = False,
     ) -> pa.RecordBatch:
         """Rows of the ingest schema. told (B, K): classes, UNOBSERVED where they are to be drawn (with `fill`
-        none that is missing), given `observed` (B, T), tokens of a table that are set beforehand, and `given`,
+        none that is missing), given `observed` (B, T), tokens of a table set beforehand, and `given`,
         the values these stand for.
         """
         with one_thread(), torch.inference_mode():
