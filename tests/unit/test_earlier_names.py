@@ -1,0 +1,41 @@
+"""What the code of models registered by genpipe 0.1 asks for: MLflow keeps that code as text and runs it."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+from genpipe.bundle.conditions import Conditions
+
+ASKED = {
+    "genpipe.bundle.generator": ("BLOCK_ROWS", "MAX_DRAWS"),
+    "genpipe.errors": ("UsageError", "unknown"),
+    "genpipe.registry.follow": ("follow",),
+    "genpipe.registry.gate": ("guard",),
+    "genpipe.registry.package": ("fingerprint_of",),
+    "genpipe.registry.serving": (
+        "Served",
+        "Watched",
+        "check_columns",
+        "check_limits",
+        "check_published",
+        "go_on",
+    ),
+    "genpipe.settings": ("read_settings",),
+    "genpipe.stages.generate_tables": ("rows_of",),
+    "genpipe.stages.sample_tables": ("sample_tables",),
+    "genpipe.stages.shards": ("open_bundle",),
+    "genpipe.stages.train_tables": ("open_tables",),
+    "genpipe.training.device": ("resolve_device",),
+}
+
+
+@pytest.mark.parametrize("module", ASKED)
+def test_every_name_is_where_it_was(module: str) -> None:
+    found = importlib.import_module(module)
+    assert all(hasattr(found, name) for name in ASKED[module])
+
+
+def test_filters_are_also_called_as_they_were() -> None:
+    assert Conditions({}, {}, {}).tested == {}
