@@ -120,6 +120,8 @@ class Server:
                 return
             if self.child.poll() is None or not self.own:
                 break
+            if self.child.stdin:
+                self.child.stdin.close()
             if put_aside:
                 self._put_aside()
             self._start()

@@ -125,6 +125,7 @@ def test_a_database_of_an_older_mlflow_is_upgraded_and_a_copy_kept(home: Path) -
     assert len(kept.read_bytes()) == len(before)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_upgraded_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     half_made(path, with_run=True)

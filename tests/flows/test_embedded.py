@@ -59,6 +59,7 @@ def test_a_server_that_cannot_start_says_where_to_look(home: Path, monkeypatch: 
         server.wait()
 
 
+@pytest.mark.slow
 def test_a_database_that_a_process_was_killed_over_is_put_aside(home: Path) -> None:
     folder = home / "prefect"
     folder.mkdir(parents=True)
