@@ -3,7 +3,8 @@
 The client tries again after resets and refusals, with growing pauses, and waits for each answer; what it does
 not know is when to stop. So every operation has `GENPIPE_STORE_SECONDS` (120), and one second more for each
 MiB it sends or asks for. Beyond that it is an InfrastructureError, as is everything else the client says of a
-store that does not answer. Reads go in blocks, each an operation of its own.
+store that does not answer. Reads go in blocks, each an operation of its own. Only the removal of a tree,
+which is many requests, has no deadline of its own.
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ class Remote:
         def timed(*args: Any, **options: Any) -> Any:
             sent = max((memoryview(a).nbytes for a in args if isinstance(a, bytes | memoryview)), default=0)
             asked = (options.get("end") or 0) - (options.get("start") or 0)
+            if name == "cat_file" and "end" not in options:  # as large as it is
+                asked = int(self.info(args[0])["size"])
             return found(*args, timeout=deadline(max(sent, asked)), **options)
 
         return timed

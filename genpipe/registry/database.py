@@ -1,5 +1,4 @@
-"""The embedded registry's database: made whole beside its place and then put there, by one process at a
-time.
+"""The embedded registry's database: made whole beside its place, then put there, by one process at a time.
 
 MLflow makes and upgrades its tables in some fifty steps. A process that is killed between two of them leaves
 a database that MLflow refuses for ever, and of several first commands at once all but one may fail. So none
@@ -15,6 +14,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from importlib.metadata import version
@@ -37,7 +37,7 @@ def settle_database(path: Path) -> None:
     with _alone(path):
         if _is_settled(path):  # another process made it while this one waited
             return
-        fresh = _make(path.with_name(f"{path.name}.making"))
+        fresh = _make(path)
         if not path.exists() or not path.stat().st_size:
             os.replace(fresh, path)
         elif _revision(path) != _revision(fresh):
@@ -76,12 +76,14 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
-def _make(path: Path) -> Path:
-    """A new, whole and empty database, durable under this name."""
+def _make(database: Path) -> Path:
+    """A new, whole and empty database beside one, durable."""
     from mlflow import MlflowClient
 
-    for left in path.parent.glob(f"{path.name}*"):  # of a killed process; this one is alone
+    for left in database.parent.glob(f"{database.name}.making-*"):  # of a killed process; this one is alone
         left.unlink()
+    # MLflow makes no tables again under a name it has opened before in this process
+    path = database.with_name(f"{database.name}.making-{uuid.uuid4().hex[:8]}")
     uri = f"sqlite:///{path}"
     to = MlflowClient(tracking_uri=uri, registry_uri=uri)
     to.search_experiments(max_results=1)
@@ -92,13 +94,14 @@ def _make(path: Path) -> Path:
 
 def _replace(path: Path, fresh: Path) -> None:
     """Put another in the place of a database of other tables: itself upgraded, or the fresh one if empty."""
-    kept = path.with_name(f"{path.name}.before-{version('mlflow')}-{time.strftime('%Y%m%dT%H%M%S')}")
-    _copy(path, kept)
+    changed = time.strftime("%Y%m%dT%H%M%S", time.localtime(path.stat().st_mtime))
+    kept = path.with_name(f"{path.name}.before-{version('mlflow')}-{changed}")
+    if not kept.exists():  # else a try before this one has kept it
+        _copy(path, kept)
     if not _holds_anything(path):
         os.replace(fresh, path)
         return
     work = path.with_name(f"{path.name}.upgrading")
-    work.unlink(missing_ok=True)
     _copy(path, work)
     command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{work}"]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -120,7 +123,9 @@ def _revision(path: Path) -> str:
     with closing(sqlite3.connect(path)) as database:
         try:
             return ",".join(row[0] for row in database.execute("SELECT version_num FROM alembic_version"))
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError as error:
+            if "locked" in str(error):  # it is in use, and says nothing of its tables
+                raise
             return ""
 
 
@@ -136,18 +141,22 @@ def _holds_anything(path: Path) -> bool:
 
 
 def _copy(path: Path, target: Path) -> None:
-    """A consistent copy, also of a database that is in use."""
+    """A consistent copy, also of a database that is in use; whole or not at all."""
+    beside = target.with_name(f"{target.name}.new")
+    beside.unlink(missing_ok=True)
     try:
-        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(target)) as copy:
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(beside)) as copy:
             source.backup(copy)
     except sqlite3.DatabaseError as error:
+        beside.unlink(missing_ok=True)
         raise InfrastructureError(
             "DATABASE",
             where=str(path),
             found=f"a file that is no database ({error})",
             fix="move it away to begin anew, or put a copy of the database in its place",
         ) from None
-    _sync(target)
+    _sync(beside)
+    os.replace(beside, target)
 
 
 def _sync(path: Path) -> None:

@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genpipe.dataset import Dataset
@@ -42,12 +41,11 @@ log = logging.getLogger(__name__)
 
 def client() -> MlflowClient:
     """A client of the tracking server or database that the environment names; the local one is made."""
-    settings, database = read_settings(), None
+    settings = read_settings()
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if settings.tracking_uri.startswith("sqlite:///"):
         make_folder(settings.home)
-        database = Path(settings.tracking_uri.removeprefix("sqlite:///"))
     import mlflow
 
     for noisy in ("mlflow", "alembic"):
@@ -58,8 +56,9 @@ def client() -> MlflowClient:
         mlflow.set_registry_uri(told["MLFLOW_REGISTRY_URI"] or settings.tracking_uri)
         for name in [n for n, value in told.items() if value is None]:
             os.environ.pop(name, None)  # MLflow exports what it is told: GENPIPE_HOME would no longer decide
-    if database:
-        settle_database(database)
+    own = settings.home / "mlflow.db"
+    if settings.tracking_uri == f"sqlite:///{own}":  # others are their owner's to upgrade
+        settle_database(own)
     return mlflow.MlflowClient()
 
 

@@ -135,7 +135,10 @@ def test_what_cannot_be_upgraded_is_refused_and_left_as_it_was(tmp_path: Path) -
     before = path.read_bytes()
     with pytest.raises(InfrastructureError, match=r"tables of another MLflow \(of-the-future\) .* a copy is"):
         settle_database(path)
+    with pytest.raises(InfrastructureError, match="a copy is"):
+        settle_database(path)
     assert path.read_bytes() == before
+    assert len(list(tmp_path.glob("mlflow.db.before-*"))) == 1, "another try keeps no other copy"
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
@@ -144,3 +147,4 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_was(tmp_path: Path
     with pytest.raises(InfrastructureError, match="a file that is no database"):
         settle_database(path)
     assert path.read_bytes() == b"something else" * 1000
+    assert not list(tmp_path.glob("mlflow.db.before-*"))

@@ -127,3 +127,25 @@ def test_a_refused_name_comes_with_one_that_is_allowed(text: str, name: str) -> 
     assert store.check_name(store.plain_name(text)) == name
     with pytest.raises(UsageError, match=f"for example '{name}'"):
         store.check_name(text)
+
+
+def test_a_large_object_is_given_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GENPIPE_STORE_SECONDS", raising=False)
+    given: dict[str, float] = {}
+
+    class Told:
+        def info(self, path: str, timeout: float) -> dict[str, int]:
+            return {"size": 300 * 2**20}
+
+        def cat_file(self, path: str, timeout: float, **where: int) -> bytes:
+            given["read" if where else "read whole"] = timeout
+            return b""
+
+        def pipe_file(self, path: str, data: bytes, timeout: float) -> None:
+            given["written"] = timeout
+
+    told = remote.Remote(Told())
+    told.cat_file("lake/x")
+    told.cat_file("lake/x", start=0, end=2 * 2**20)
+    told.pipe_file("lake/x", bytes(4 * 2**20))
+    assert given == {"read whole": 420.0, "read": 122.0, "written": 124.0}
