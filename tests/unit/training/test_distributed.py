@@ -54,14 +54,14 @@ def train(game: str, ranks: Ranks) -> dict[str, torch.Tensor]:
 
 def states(game: str, ranks: Ranks = ALONE) -> dict[str, torch.Tensor]:
     """Everything the loop's state holds after a run, and under their plain names the weights it published."""
-    finish, kept = loop.finish, {}
+    finish, kept = loop.fit_result, {}
 
     def keep(state: TrainingState) -> loop.FitResult:
         kept.update({n: t.clone() for n, t in state.tensors().items()})
         return finish(state)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "finish", keep)
+        patch.setattr(loop, "fit_result", keep)
         train(game, ranks)
     return kept
 
