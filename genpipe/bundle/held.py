@@ -32,7 +32,7 @@ from genpipe.errors import PrivacyError
 _STRUCTURE = """
 version kind columns conditions relations type values shares rare missing label axis step decimals low high
 cells atoms edges pieces modes score knots scores value names lookups made pairs snaps extremes broken
-channels gaps points context unknown peak frames choice scale fixed placeholder
+channels gaps points context unknown peak frames range_db choice scale fixed placeholder
 tabular image series text audio"""
 _ORIGIN = """
 stage name dataset_fingerprint seed minutes tag code codec run_id dataset_uri rows protected step plugins"""

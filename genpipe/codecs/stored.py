@@ -171,6 +171,7 @@ class RelationsForm(Form):
 
 class AudioForm(Form):
     peak: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+    range_db: Annotated[float, Field(ge=10, le=200, allow_inf_nan=False)]
     frames: Annotated[int, Field(ge=1, le=2**22)]
 
 
