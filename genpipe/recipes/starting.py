@@ -158,15 +158,15 @@ def text_lstm() -> Recipe:
         layout="tokens",
         family=SequenceConfig(model=RecurrentConfig(cell="lstm", width=192)),
         training=Training(
-            steps=1500,
-            epochs=14,  # of Shakespeare's plays no fewer than before, of a hundred letters far fewer
-            batch_size=64,
+            steps=4000,
+            epochs=14,  # of a hundred letters far fewer steps
+            batch_size=16,  # 2,000 characters an update; four times as many learn a third less for their time
             learning_rate=4e-3,
             schedule="cosine",
             warmup=20,
             clip=1.0,
             monitor="loss",
-            evaluate_every=250,
+            evaluate_every=500,
         ),
     )
 
@@ -180,7 +180,7 @@ def text_gru() -> Recipe:
 def text_gpt() -> Recipe:
     """A small causal transformer."""
     family = SequenceConfig(model=TransformerConfig())
-    return derived(text_lstm(), "text_gpt", family=family, training={"learning_rate": 2e-3, "warmup": 100})
+    return derived(text_lstm(), "text_gpt", family=family, training={"learning_rate": 2e-3, "warmup": 100, "batch_size": 8})
 
 
 def series_recurrent() -> Recipe:
@@ -191,7 +191,13 @@ def series_recurrent() -> Recipe:
         kind="series",
         layout="sequence",
         family=SequenceConfig(model=RecurrentConfig(cell="gru", width=128)),
-        training={"learning_rate": 2e-3, "evaluate_every": 200, "epochs": None},
+        training={
+            "steps": 1500,
+            "batch_size": 64,
+            "learning_rate": 2e-3,
+            "evaluate_every": 200,
+            "epochs": None,
+        },
     )
 
 
