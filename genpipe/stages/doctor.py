@@ -17,7 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -60,7 +60,7 @@ def doctor(asked: Doctor, *, progress: Progress = silent) -> tuple[Finding, ...]
         name = look.__name__.strip("_")
         progress(Event("doctor", done, len(LOOKS), "looks", note=name))
         try:
-            found += look(settings)
+            found += (replace(each, found=shown(each.found)) for each in look(settings))
         except GenpipeError as error:
             where = f"{error.where}: " if error.where else ""
             found.append(Finding(name, False, f"{where}{error.found}", error.fix))
