@@ -23,14 +23,15 @@ _VERBS = {
     "register": "genpipe.verbs",
     "generate": "genpipe.verbs",
     "impute": "genpipe.verbs",
-    "score": "genpipe.verbs",
+    "likelihood": "genpipe.verbs",
     "clean": "genpipe.verbs",
     "doctor": "genpipe.verbs",
     "explain": "genpipe.stages.explain",
     "run": "genpipe.flows.embedded",
     "validate": "genpipe.verbs",
     "Dataset": "genpipe.dataset",
-    # names of an earlier version, for `train` and `generate`
+    # names of an earlier version, for `likelihood`, `train` and `generate`
+    "score": "genpipe.verbs",
     "train_tables": "genpipe.verbs",
     "generate_tables": "genpipe.verbs",
 }
@@ -45,6 +46,7 @@ __all__ = [
     "generate_tables",
     "impute",
     "ingest",
+    "likelihood",
     "register",
     "run",
     "score",
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
         generate_tables,
         impute,
         ingest,
+        likelihood,
         register,
         score,
         train,

@@ -18,9 +18,9 @@ from genpipe.requests import (
     Generate,
     Impute,
     Ingest,
+    Likelihood,
     Register,
     Request,
-    Score,
     Train,
     Tune,
 )
@@ -34,7 +34,7 @@ STAGES: dict[type[Request], tuple[str, str]] = {
     Register: ("genpipe.stages.register", "register"),
     Generate: ("genpipe.stages.generate.verb", "generate"),
     Impute: ("genpipe.stages.rows.verb", "impute"),
-    Score: ("genpipe.stages.rows.verb", "score"),
+    Likelihood: ("genpipe.stages.rows.verb", "likelihood"),
     Clean: ("genpipe.stages.clean", "clean"),
     Doctor: ("genpipe.stages.doctor", "doctor"),
 }

@@ -19,9 +19,9 @@ from genpipe.requests import (
     Generate,
     Impute,
     Ingest,
+    Likelihood,
     Register,
     Request,
-    Score,
     Train,
     Tune,
 )
@@ -191,8 +191,8 @@ def impute(
     return perform(_asked(Impute, locals()), progress)
 
 
-@documented(Score)
-def score(
+@documented(Likelihood)
+def likelihood(
     model: object,
     source: str,
     *,
@@ -205,7 +205,7 @@ def score(
 
     Adds `log_probability` and `least_likely`, the column that surprises most (genpipe/stages/rows/verb.py).
     """
-    return perform(_asked(Score, locals()), progress)
+    return perform(_asked(Likelihood, locals()), progress)
 
 
 @documented(Clean)
@@ -245,6 +245,11 @@ def validate(spec: str | Path | Mapping[str, Any] | PipelineSpec | TablesSpec) -
         return load_spec(spec)
     data, lines, where = given(spec)
     return (check_tables if "tables" in data else check_spec)(data, lines, where)
+
+
+def score(model: object, source: str, **options: Any) -> Dataset:
+    """The earlier name of `likelihood`."""
+    return likelihood(model, source, **options)
 
 
 def train_tables(spec: Any, *, workers: int = 0, progress: Progress = silent) -> TrainedTables:

@@ -118,7 +118,7 @@ class Bundle:
         """Rows of one block, at least 32; it depends on the bundle alone.
 
         Documents are written a token at a time, so theirs are smaller: ten rows should not cost a thousand.
-        A table's are larger: the more rows, the more exactly their shares are the model's (`Draws.spread`).
+        A table's are larger: the more rows, the nearer their shares are to the model's (`Draws.systematic`).
         And they divide the number of rows it learnt from, as so many are the most usual request.
         """
         most = BLOCK_ROWS.get(self.schema.kind, 1024)

@@ -139,7 +139,7 @@ class PartialConditioning(Protocol):
         """
 
 
-def barred(logits: Tensor, observed: Tensor) -> Tensor:
+def without_barred(logits: Tensor, observed: Tensor) -> Tensor:
     """logits (B, V) with the token that `observed` (B,) bars, if any, at minus infinity."""
     rows = (observed < UNOBSERVED).nonzero().squeeze(1)
     if not len(rows):
