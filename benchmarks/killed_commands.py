@@ -11,14 +11,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 GENPIPE = [sys.executable, "-m", "genpipe.cli"]
 TRAINING = {"steps": 240, "evaluate_every": 80, "checkpoint_every": 20}
 RECIPE = {"base": "tabular_vae", "training": TRAINING}
-SPEC = {
+SPEC: dict[str, Any] = {
     "name": "people",
-    "source": {"path": "people.csv", "target": "group"},
+    "source": {"target": "group"},
     "recipe": {"base": "tabular_vae", "training": TRAINING | {"steps": 160}},
     "train": {"workers": 0},
     "gate": {"fidelity": 0.0},
@@ -154,5 +155,8 @@ def prepared(folder: Path) -> Path:
     ]
     (folder / "people.csv").write_text("\n".join(["height,weight,age,group", *rows]) + "\n")
     (folder / "recipe.json").write_text(json.dumps(RECIPE))
-    (folder / "spec.json").write_text(json.dumps(SPEC))
+    # one place for all: the id of a dataset, which lineage tells, is made of where its source lies and when
+    # that was written
+    source = SPEC["source"] | {"path": str(folder / "people.csv")}
+    (folder / "spec.json").write_text(json.dumps(SPEC | {"source": source}))
     return folder
