@@ -38,7 +38,7 @@ class Kill:
     moment: float  # seconds after the work began
     whole: bool  # with all it started
     verdict: str
-    seconds: float  # of the command that followed
+    seconds: float  # of the command that followed, start-up and all
 
 
 def start(stage: Stage, home: Path) -> subprocess.Popen[str]:
@@ -61,18 +61,19 @@ def begun(stage: Stage, home: Path, child: subprocess.Popen[str], before: set[Pa
     return time.monotonic()
 
 
-def whole(stage: Stage, home: Path) -> tuple[float, str]:
-    """An undisturbed command: the seconds of its work, and what is wrong with how it ended."""
-    before = set(home.glob(stage.begun))
+def whole(stage: Stage, home: Path) -> tuple[float, float, str]:
+    """An undisturbed command: the seconds of its work, all of them, and what is wrong with how it ended."""
+    before, started = set(home.glob(stage.begun)), time.monotonic()
     child = start(stage, home)
     began = begun(stage, home, child, before)
     try:
         said, _ = child.communicate(timeout=SECONDS)
     except subprocess.TimeoutExpired:
         os.killpg(child.pid, signal.SIGKILL)
-        return SECONDS, f"hangs: {child.communicate()[0][-300:]}"
+        return SECONDS, SECONDS, f"hangs: {child.communicate()[0][-300:]}"
     wrong = "E-INTERNAL" in said or "Traceback" in said
-    return time.monotonic() - began, said[-500:] if child.returncode or wrong else ""
+    now = time.monotonic()
+    return now - began, now - started, said[-500:] if child.returncode or wrong else ""
 
 
 def fresh(stage: Stage, done: dict[str, Path], target: Path) -> Path:
@@ -105,7 +106,7 @@ def one_kill(
     else:
         child.kill()
     child.wait()
-    took, wrong = whole(stage, home)
+    _, took, wrong = whole(stage, home)
     if not wrong and (made := stage.made(home)) != wanted:
         wrong = "other bytes: " + ", ".join(
             sorted(k for k in {*made, *wanted} if made.get(k) != wanted.get(k))
@@ -123,7 +124,7 @@ def run(kills: int, minutes: float, only: str, seed: int) -> list[Kill]:
         wanted, seconds = dict[str, dict[str, str]](), dict[str, float]()
         for stage in (s for s in STAGES if s.name in needed):
             home = fresh(stage, done, Path(folder) / f"whole-{stage.name.replace(' ', '-')}")
-            seconds[stage.name], wrong = whole(stage, home)
+            seconds[stage.name], _, wrong = whole(stage, home)
             assert not wrong, (stage.name, wrong)
             done[stage.name], wanted[stage.name] = home.parent, stage.made(home)
             print(f"undisturbed {stage.name}: {seconds[stage.name]:.1f} s", file=sys.stderr, flush=True)
