@@ -1,7 +1,7 @@
 # genpipe: `make` or `make help` lists the targets. Settings: PYTHON=python3.12 VENV=.venv DEVICE=cpu|cuda
 # A set-up runs before each target that needs one and costs milliseconds when nothing changed.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all mutants check audit fuzz bench setup setup-dev lock format clean
+.PHONY: help demo test test-all mutants faults check audit fuzz bench setup setup-dev lock format clean
 MAKEFLAGS += --no-print-directory
 
 export VENV ?= .venv
@@ -9,7 +9,7 @@ export DEVICE ?=
 export PYTHON ?=
 PY := $(VENV)/bin/python
 CODE := $(wildcard genpipe flows tests benchmarks examples infra)
-TYPED := genpipe infra/validate.py infra/consistency.py infra/torch_build.py infra/audit.py
+TYPED := genpipe infra/alerts.py infra/validate.py infra/consistency.py infra/torch_build.py infra/audit.py
 ARGS ?=
 
 help: ## this list
@@ -30,6 +30,9 @@ test-all: setup-dev ## all tests, the slow ones too
 
 mutants: setup-dev ## small wrong edits to copies of the code, each of which a test must notice (see docs/testing.md)
 	@$(PY) tests/mutants/mutants.py $(ARGS)
+
+faults: setup-dev ## what real faults do: fault x stage x verdict x seconds, of every such test and 100 random kills (two hours)
+	@$(PY) -m benchmarks.faults $(ARGS)
 
 check: setup-dev ## ruff, formatting, mypy, the architecture test, infra/ offline
 	@$(PY) -m ruff check --quiet $(CODE)

@@ -169,9 +169,9 @@ def _torch() -> None:
 
 
 def _mlflow() -> None:
-    from genpipe.registry.tracking import EXPERIMENT, client, experiment_id
+    from genpipe.registry.tracking import client
 
-    experiment_id(client(), EXPERIMENT)  # makes the database
+    client()  # makes the database
 
 
 def _grouped(screen: Progress, name: str) -> Progress:

@@ -27,6 +27,7 @@ from urllib.request import urlopen
 from genpipe.errors import InfrastructureError, UsageError
 from genpipe.private import Scratch
 from genpipe.progress import Event, Progress, silent
+from genpipe.redaction import link
 from genpipe.requests import Run
 from genpipe.requests.signature import documented
 from genpipe.settings import Settings, make_folder, read_settings
@@ -198,7 +199,8 @@ def prefect_api(*, prepare: Any = None) -> Iterator[dict[str, float]]:
             )
         seconds |= (prepare() or {}) if prepare else {}
         if server is None:
-            yield seconds
+            with _reaching(os.environ["PREFECT_API_URL"]):
+                yield seconds
             return
         with _timed(seconds, "wait for Prefect"):
             server.wait()
@@ -216,6 +218,24 @@ def prefect_api(*, prepare: Any = None) -> Iterator[dict[str, float]]:
             os.environ.pop(key, None) if value is None else os.environ.update({key: value})
         if server:
             server.stop()
+
+
+@contextmanager
+def _reaching(api: str) -> Iterator[None]:
+    """What Prefect and its client say of a server of the user's own that does not answer, as our error."""
+    from httpx import HTTPError
+
+    try:
+        yield
+    except (HTTPError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not str(error).startswith("Failed to reach API"):
+            raise
+        raise InfrastructureError(
+            "PREFECT",
+            where=link(api),
+            found=str(error).partition("\n")[0] or type(error).__name__,
+            fix="see that the server runs, PREFECT_API_URL and PREFECT_API_AUTH_STRING, then run it again",
+        ) from error
 
 
 @contextmanager

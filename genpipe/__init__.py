@@ -24,6 +24,8 @@ _VERBS = {
     "generate": "genpipe.verbs",
     "impute": "genpipe.verbs",
     "likelihood": "genpipe.verbs",
+    "clean": "genpipe.verbs",
+    "doctor": "genpipe.verbs",
     "explain": "genpipe.stages.explain",
     "run": "genpipe.flows.embedded",
     "validate": "genpipe.verbs",
@@ -36,6 +38,8 @@ _VERBS = {
 __all__ = [
     "Dataset",
     "__version__",
+    "clean",
+    "doctor",
     "evaluate",
     "explain",
     "generate",
@@ -57,6 +61,8 @@ if TYPE_CHECKING:
     from genpipe.flows.embedded import run
     from genpipe.stages.explain import explain
     from genpipe.verbs import (
+        clean,
+        doctor,
         evaluate,
         generate,
         generate_tables,

@@ -134,10 +134,14 @@ def unknown(what: str, word: str, allowed: Iterable[str], *, where: str = "") ->
 def refuse_keys(uri: str, *, where: str = "") -> None:
     """Raise where a URI brings keys or a password of its own: what takes it would keep and show them."""
     if holds_secret(uri):
-        raise UsageError(
-            "KEYS",
-            where=where or uri,
-            found="a key or password in the URI",
-            expected="a URI without them",
-            fix="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or another AWS_* variable, instead",
-        )
+        raise keys_in_uri(where or uri)
+
+
+def keys_in_uri(where: str) -> UsageError:
+    return UsageError(
+        "KEYS",
+        where=where,
+        found="a key or password in the URI",
+        expected="a URI without them",
+        fix="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or another AWS_* variable, instead",
+    )

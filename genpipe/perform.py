@@ -11,7 +11,19 @@ from typing import Any
 
 from genpipe.errors import UsageError
 from genpipe.progress import Progress, silent
-from genpipe.requests import Evaluate, Generate, Impute, Ingest, Likelihood, Register, Request, Train, Tune
+from genpipe.requests import (
+    Clean,
+    Doctor,
+    Evaluate,
+    Generate,
+    Impute,
+    Ingest,
+    Likelihood,
+    Register,
+    Request,
+    Train,
+    Tune,
+)
 
 # where each request is done: of one generator, and of related tables
 STAGES: dict[type[Request], tuple[str, str]] = {
@@ -23,6 +35,8 @@ STAGES: dict[type[Request], tuple[str, str]] = {
     Generate: ("genpipe.stages.generate.verb", "generate"),
     Impute: ("genpipe.stages.rows.verb", "impute"),
     Likelihood: ("genpipe.stages.rows.verb", "likelihood"),
+    Clean: ("genpipe.stages.clean", "clean"),
+    Doctor: ("genpipe.stages.doctor", "doctor"),
 }
 TABLES: dict[type[Request], tuple[str, str]] = {
     Evaluate: ("genpipe.related.evaluate", "evaluate_tables"),

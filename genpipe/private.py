@@ -18,6 +18,7 @@ import stat
 import struct
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -143,14 +144,25 @@ class Scratch:
         self._lock.close()
 
 
-def _sweep(base: Path, kind: str) -> None:
-    """Remove our own folders whose process is gone."""
+def abandoned(kind: str) -> Iterator[Path]:
+    """Folders of this user's `Scratch(kind)` whose process is gone; each is locked while it is looked at."""
+    for base in {Path(tempfile.gettempdir()), Path("/tmp")}:
+        yield from _abandoned(base, kind)
+
+
+def _abandoned(base: Path, kind: str) -> Iterator[Path]:
     for folder in base.glob(f"{PREFIX}{kind}-*"):
         with suppress(OSError):
             found = folder.lstat()
             ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
             if not ours or time.time() - found.st_mtime < STARTING_SECONDS:
                 continue
-            with open(folder / "lock", "a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+            with open(folder / "lock", "a") as held:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                yield folder
+
+
+def _sweep(base: Path, kind: str) -> None:
+    """Remove our own folders whose process is gone."""
+    for folder in _abandoned(base, kind):
+        shutil.rmtree(folder, ignore_errors=True)

@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import traceback
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -70,6 +71,21 @@ def _known() -> list[str]:
 def holds_secret(uri: str) -> bool:
     """Whether a URI brings its own keys, as `s3://KEY:SECRET@bucket` or a presigned one does."""
     return "://" in uri and bool(_USERINFO.search(uri) or _QUERY.search(uri))
+
+
+def secrets_in(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where in nested mappings and sequences a text is a URI with its own keys: the paths of keys to it."""
+    if isinstance(value, str):
+        if holds_secret(value):
+            yield path
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from secrets_in(inner, (*path, key))
+            if isinstance(key, str) and holds_secret(key):
+                yield (*path, key)
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from secrets_in(inner, (*path, number))
 
 
 def link(uri: str) -> str:

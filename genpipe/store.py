@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import fsspec
 
@@ -215,8 +215,15 @@ def _create_local(target: Path, data: bytes) -> bool:
     return True
 
 
-def listing(uri: str) -> dict[str, float]:
-    """Every object below a prefix by relative path, and when the store says it was written.
+class Entry(NamedTuple):
+    """An object, as a listing tells it. written: seconds since 1970, by the store's clock."""
+
+    written: float
+    bytes: int
+
+
+def entries(uri: str) -> dict[str, Entry]:
+    """Every object below a prefix by relative path.
 
     For janitors and checkpoints; readers of data follow a manifest and never list.
     """
@@ -226,15 +233,19 @@ def listing(uri: str) -> dict[str, float]:
             found = fs.find(root, detail=True)
     except FileNotFoundError:
         return {}
-    written = {  # a folder of which all was removed is still listed by some servers
-        name: info.get("mtime", info.get("LastModified"))
-        for name, info in found.items()
-        if info.get("type") != "directory"
-    }
-    return {
-        name.removeprefix(f"{root}/"): when.timestamp() if hasattr(when, "timestamp") else float(when)
-        for name, when in written.items()
-    }
+    made = {}
+    for name, info in found.items():
+        if info.get("type") == "directory":  # one of which all was removed is still listed by some servers
+            continue
+        when = info.get("mtime", info.get("LastModified"))
+        seconds = when.timestamp() if hasattr(when, "timestamp") else float(when)
+        made[name.removeprefix(f"{root}/")] = Entry(seconds, int(info.get("size") or 0))
+    return made
+
+
+def listing(uri: str) -> dict[str, float]:
+    """Relative path -> when it was written, see `entries`."""
+    return {name: entry.written for name, entry in entries(uri).items()}
 
 
 def remove(uri: str) -> None:

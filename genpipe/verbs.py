@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from genpipe.perform import perform
 from genpipe.progress import Progress, silent
-from genpipe.requests import Evaluate, Generate, Impute, Ingest, Likelihood, Register, Request, Train, Tune
+from genpipe.requests import (
+    Clean,
+    Doctor,
+    Evaluate,
+    Generate,
+    Impute,
+    Ingest,
+    Likelihood,
+    Register,
+    Request,
+    Train,
+    Tune,
+)
 from genpipe.requests.signature import documented
 
 if TYPE_CHECKING:
@@ -25,6 +37,8 @@ if TYPE_CHECKING:
     from genpipe.related.spec import TablesSpec
     from genpipe.related.train import TrainedTables
     from genpipe.schema import Schema
+    from genpipe.stages.clean import Cleaned
+    from genpipe.stages.doctor import Finding
     from genpipe.stages.train.process import TrainedModel
     from genpipe.stages.tune.study import TuneResult
 
@@ -192,6 +206,28 @@ def likelihood(
     Adds `log_probability` and `least_likely`, the column that surprises most (genpipe/stages/rows/verb.py).
     """
     return perform(_asked(Likelihood, locals()), progress)
+
+
+@documented(Clean)
+def clean(
+    *,
+    place: str | None = None,
+    remove: bool = False,
+    hours: float = 24,
+    days: float = 30,
+    progress: Progress = silent,
+) -> Cleaned:
+    """Find, and with `remove` remove, what twins of a request, killed runs and ended ones left behind.
+
+    What a manifest names, what is written to and the registry are never touched (genpipe/stages/clean.py).
+    """
+    return perform(_asked(Clean, locals()), progress)
+
+
+@documented(Doctor)
+def doctor(*, progress: Progress = silent) -> tuple[Finding, ...]:
+    """Look at everything genpipe relies on; of each, whether it is well, and else what to do."""
+    return perform(_asked(Doctor, locals()), progress)
 
 
 def validate(spec: str | Path | Mapping[str, Any] | PipelineSpec | TablesSpec) -> PipelineSpec | TablesSpec:

@@ -12,8 +12,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from genpipe.errors import GenpipeError, SpecError, UsageError, closest, unknown
+from genpipe.errors import GenpipeError, SpecError, UsageError, closest, keys_in_uri, unknown
 from genpipe.pipeline.spec import PipelineSpec
+from genpipe.redaction import secrets_in
 from genpipe.requests.words import kind_of, schema_problems
 from genpipe.yaml_file import MOST_BYTES, Lines, Path_, dotted, line_of, read_yaml
 
@@ -43,8 +44,13 @@ def read_spec(path: Path) -> tuple[dict[str, Any], Lines, str]:
 
 
 def given(spec: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], Lines, str]:
-    """A spec as it is given: its mapping, the lines of a file, and where it is from."""
-    return (dict(spec), {}, "spec") if isinstance(spec, Mapping) else read_spec(Path(spec))
+    """A spec as it is given: its mapping, the lines of a file, and where it is from. Prefect keeps all of it,
+    so no text in it may be a URI with keys of its own.
+    """
+    data, lines, where = (dict(spec), {}, "spec") if isinstance(spec, Mapping) else read_spec(Path(spec))
+    if found := [(path, f"found {_without_place(keys_in_uri(''))}") for path in secrets_in(data)]:
+        raise spec_error(found, lines, where=where)
+    return data, lines, where
 
 
 def check_spec(data: Mapping[str, Any], lines: Lines, where: str) -> PipelineSpec:

@@ -37,7 +37,7 @@ from genpipe.registry.package import (
 )
 from genpipe.registry.promotion import Promotion, by_terms
 from genpipe.registry.pyfunc import save_pyfunc
-from genpipe.registry.tracking import EXPERIMENT, client, experiment_id, reaching, track
+from genpipe.registry.tracking import client, experiment_id, experiment_of, reaching, track
 from genpipe.settings import read_settings
 
 PRIMARY, MARGIN = "fidelity", 0.002
@@ -164,10 +164,10 @@ def _create(
     from mlflow.exceptions import MlflowException
 
     every, inputs = {**tags, "level": "register"}, [dataset] if dataset else []
-    with track(f"register {name}", tags=every, params=package.params, datasets=inputs) as run:
+    of, where = f"register {name}", experiment_of(name)
+    with track(of, experiment=where, tags=every, params=package.params, datasets=inputs) as run:
         run.log(metrics)
-        experiment = experiment_id(to, EXPERIMENT)
-        model = to.create_logged_model(experiment, name=name, source_run_id=run.id, tags=tags)
+        model = to.create_logged_model(experiment_id(to, where), name=name, source_run_id=run.id, tags=tags)
         folder = package.folder.with_name("model")
         save_pyfunc(folder, package, code, model_id=model.model_id, allow=tags.get("allow", ""))
         close_tree(folder)

@@ -25,7 +25,7 @@ from genpipe.version import __version__
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-EXPERIMENT = "genpipe"
+EXPERIMENT = "genpipe"  # what the names of ours begin with
 BUFFER, BUFFER_SECONDS, MAX_BATCH, MAX_VALUE = 200, 5.0, 1000, 500
 # set before MLflow is imported: no reports home, and a server that is gone is noticed in seconds, not minutes
 _ENVIRONMENT = {
@@ -74,12 +74,25 @@ def reaching() -> Iterator[None]:
     try:
         yield
     except (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+        told = " ".join(str(error).split())[:200]
+        fix = "see that the server runs and MLFLOW_TRACKING_URI is right, then run the same command again"
+        if any(word in told for word in ("401", "not authenticated")):
+            fix = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a user that the server knows"
+        elif any(word in told for word in ("403", "PERMISSION_DENIED", "Permission denied")):
+            fix = f"ask for rights on the registered model and on its experiment, {experiment_of('NAME')}"
         raise InfrastructureError(
-            "MLFLOW",
-            where=link(read_settings().tracking_uri),
-            found=" ".join(str(error).split())[:200],
-            fix="see that the server runs and MLFLOW_TRACKING_URI is right, then run the same command again",
+            "MLFLOW", where=link(read_settings().tracking_uri), found=told, fix=fix
         ) from error
+
+
+def experiment_of(model: str) -> str:
+    """Where a model's versions and their files are noted: one for each name, since rights are given by it."""
+    return f"{EXPERIMENT}/{model}"
+
+
+def experiment_of_search(study: str) -> str:
+    """Trials tell more than a consumer of the winner should see, and hold no files."""
+    return f"{EXPERIMENT}-search/{study}"
 
 
 def experiment_id(to: MlflowClient, name: str) -> str:
@@ -184,7 +197,8 @@ def log_trial(study: str, *, study_uri: str, trial: Mapping[str, Any]) -> None:
     """Note one ended trial as a run nested in its study's run, which is made with the first one."""
     to = client()
     with reaching():
-        where = experiment_id(to, EXPERIMENT)
+        experiment = experiment_of_search(study)
+        where = experiment_id(to, experiment)
         place = portable(study_uri)
         found = to.search_runs([where], f"tags.study = '{place}' and tags.level = 'study'", max_results=1)
         if found:
@@ -200,7 +214,11 @@ def log_trial(study: str, *, study_uri: str, trial: Mapping[str, Any]) -> None:
         "state": trial.get("state", ""),
     }
     with track(
-        f"{study}-{trial.get('number', '')}", parent=parent, tags=tags, params=trial.get("choices")
+        f"{study}-{trial.get('number', '')}",
+        experiment=experiment,
+        parent=parent,
+        tags=tags,
+        params=trial.get("choices"),
     ) as run:
         for step, value in trial.get("history") or ():
             run.log({"fidelity": value}, step=int(step))

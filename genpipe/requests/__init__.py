@@ -19,10 +19,13 @@ from genpipe.requests.models import (
     Train,
     Tune,
 )
+from genpipe.requests.upkeep import Clean, Doctor
 
 __all__ = [
     "Budget",
+    "Clean",
     "Delivery",
+    "Doctor",
     "Evaluate",
     "Fit",
     "Generate",

@@ -14,7 +14,9 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic import Field as About
 
+from genpipe.errors import keys_in_uri
 from genpipe.kinds import DataKind
+from genpipe.redaction import secrets_in
 from genpipe.requests.types import (
     Column,
     ColumnsOrNone,
@@ -39,6 +41,7 @@ from genpipe.requests.types import (
     complaint,
 )
 from genpipe.requests.words import usage_error
+from genpipe.yaml_file import dotted
 
 
 class Part(BaseModel):
@@ -58,6 +61,8 @@ class Request(Part):
     @classmethod
     def of(cls, **given: Any) -> Self:
         """A request, or the UsageError that says what was given, what is allowed and what to do."""
+        for path in secrets_in(given):  # a tag or a reason is kept and shown as much as a place is
+            raise keys_in_uri(dotted(path))
         try:
             made = cls.model_validate(given)
         except ValidationError as error:

@@ -118,7 +118,10 @@ VERBS: list[list[str]] = [
 ]
 
 
-@pytest.mark.parametrize("uri", [KEYED, PRESIGNED], ids=["userinfo", "presigned"])
+OTHERS = [f"https://user:{PASSWORD}@host/people.csv", f"postgresql+psycopg2://mlflow:{PASSWORD}@db/mlflow"]
+
+
+@pytest.mark.parametrize("uri", [KEYED, PRESIGNED, *OTHERS], ids=["s3", "presigned", "https", "postgres"])
 @pytest.mark.parametrize("verb", VERBS, ids=lambda v: " ".join(v))
 def test_every_verb_refuses_a_uri_with_keys(
     verb: list[str], uri: str, home: Path, capfd: pytest.CaptureFixture[str], people: str
@@ -148,6 +151,35 @@ def test_an_output_with_keys_is_refused(
     assert not [name for name, data in kept(home).items() if leaks(data)]
 
 
+SAID = [
+    ["train", "people", "--tag", "{}"],
+    ["train", "people", "--recipe", "{}"],
+    ["generate", "people", "--rows", "5", "--tag", "{}"],
+    ["generate", "people", "--rows", "5", "--where", "city={}"],
+    ["register", "people", "--despite", "as {} says"],
+    ["register", "people", "--unchecked", "as {} says"],
+    ["ingest", "people.csv", "--entity", "none: see {}"],
+    ["ingest", "people.csv", "-o", "delimiter={}"],
+    ["tune", "people", "--vary", 'adversarial=["{}"]'],
+    ["evaluate", "people", "--dataset", "{}"],
+    ["run", "spec.yaml", "--tag", "{}"],
+    ["clean", "--place", "{}"],
+]
+
+
+@pytest.mark.parametrize("uri", [KEYED, OTHERS[0]], ids=["s3", "https"])
+@pytest.mark.parametrize("verb", SAID, ids=lambda v: " ".join([v[0], v[-2]]))
+def test_what_is_only_noted_may_hold_no_keys_either(
+    verb: list[str], uri: str, home: Path, capfd: pytest.CaptureFixture[str], people: str
+) -> None:
+    """Tags, reasons and options stand in manifests, MLflow's tags and Prefect's parameters."""
+    code = execute([people if a == "people.csv" else a.format(uri) for a in verb])
+    out, err = capfd.readouterr()
+    assert code == 2 and "[E-KEYS]" in err, err
+    assert not leaks(out + err)
+    assert not [name for name, data in kept(home).items() if leaks(data)]
+
+
 @pytest.fixture
 def people(tmp_path: Path) -> str:
     file = tmp_path / "people.csv"
@@ -163,6 +195,8 @@ def people(tmp_path: Path) -> str:
         ("source.schema", "source: {{path: builtin:titanic, schema: '{}'}}\n"),
         ("generate.output", "source: {{path: builtin:titanic}}\ngenerate: {{rows: 5, output: '{}'}}\n"),
         ("tables.a.source", "tables: {{a: {{source: '{}'}}}}\n"),
+        ("unchecked", "source: {{path: builtin:titanic}}\nunchecked: 'as {} says'\n"),
+        ("source.options.delimiter", "source: {{path: builtin:titanic, options: {{delimiter: '{}'}}}}\n"),
     ],
 )
 def test_a_spec_with_keys_is_refused_by_its_line(
@@ -283,3 +317,44 @@ def test_the_next_command_and_the_links_hold_no_password(
         "file:///x/report.html",
         "http://host:5000/mlflow/#/models/people/versions/3",
     ]
+
+
+AWAY = [
+    (
+        {"MLFLOW_TRACKING_URI": "postgresql+psycopg2://me:{}@127.0.0.1:9/mlflow"},
+        "generate models:/p@champion --rows 5",
+    ),
+    (
+        {"AWS_ENDPOINT_URL": "http://me:{}@127.0.0.1:9", "GENPIPE_STORE_SECONDS": "3"},
+        "ingest s3://lake/people.csv",
+    ),
+    ({"RAY_ADDRESS": "ray://me:{}@127.0.0.1:9"}, "ingest PEOPLE --workers 1"),
+    ({"PREFECT_API_URL": "http://me:{}@127.0.0.1:9/api"}, "run SPEC"),
+    (
+        {
+            "MLFLOW_TRACKING_URI": "http://me:{}@127.0.0.1:9",
+            "RAY_ADDRESS": "ray://me:{}@127.0.0.1:9",
+            "PREFECT_API_URL": "http://me:{}@127.0.0.1:9/api",
+        },
+        "doctor",
+    ),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("told", "words"), AWAY, ids=lambda v: v if isinstance(v, str) else ", ".join(v))
+def test_a_planted_password_of_a_server_that_is_away_is_in_no_file(
+    told: dict[str, str], words: str, home: Path, tmp_path: Path, people: str
+) -> None:
+    """Terminal, log, error, databases: all that the real command says and leaves."""
+    spec = tmp_path / "spec.json"
+    spec.write_text(json.dumps({"name": "people", "source": {"path": people, "target": "sex"}}))
+    named = {"PEOPLE": people, "SPEC": str(spec)}
+    environment = os.environ | {"GENPIPE_HOME": str(home), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    environment |= {"AWS_ACCESS_KEY_ID": "k" * 8, "AWS_SECRET_ACCESS_KEY": SECRET}
+    environment |= {name: value.format(PASSWORD) for name, value in told.items()}
+    command = [sys.executable, "-m", "genpipe.cli", *(named.get(word, word) for word in words.split())]
+    done = subprocess.run(command, capture_output=True, env=environment, timeout=280, cwd=tmp_path)
+    assert done.returncode == 4, done.stderr
+    assert not leaks(done.stdout + done.stderr)
+    assert not [name for name, data in kept(tmp_path).items() if leaks(data)]

@@ -213,7 +213,7 @@ def test_trials_are_runs_nested_in_their_study() -> None:
         }
         log_trial("study", study_uri="studies/study-1", trial=trial)
     to = client()
-    where = [to.get_experiment_by_name("genpipe").experiment_id]
+    where = [to.get_experiment_by_name("genpipe-search/study").experiment_id]
     (parent,) = to.search_runs(where, "tags.level = 'study'")
     trials = to.search_runs(where, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
     assert sorted(run.data.tags["trial"] for run in trials) == ["0", "1"]

@@ -32,6 +32,8 @@ VERBS = [
     "run",
     "explain",
     "demo",
+    "clean",
+    "doctor",
 ]
 HEAVY = [
     "torch",

@@ -25,6 +25,8 @@ from genpipe.errors import UsageError
 from genpipe.flows import embedded
 from genpipe.pipeline import spec
 from genpipe.requests import (
+    Clean,
+    Doctor,
     Evaluate,
     Generate,
     Impute,
@@ -47,6 +49,8 @@ VERBS: dict[str, type[Request]] = {
     "impute": Impute,
     "likelihood": Likelihood,
     "run": Run,
+    "clean": Clean,
+    "doctor": Doctor,
 }
 SECTIONS: list[tuple[type[BaseModel], type[Request]]] = [
     (spec.SourceSpec, Ingest),
@@ -133,8 +137,9 @@ def test_the_command_line_asks_for_the_same(verb: str) -> None:
         assert parameter.help.startswith(field.description), name
         assert name in ("source", "model", "dataset", "spec") or flag(name) in parameter.opts
         if kinds <= {int, type(None)} or kinds <= {float, type(None)}:
-            said = asked(VERBS[verb], needed(VERBS[verb]) | {name: 3 if int in kinds else 0.5})
-            assert getattr(said, name) == (3 if int in kinds else 0.5)
+            value = 3 if int in kinds or verb == "clean" else 0.5
+            said = asked(VERBS[verb], needed(VERBS[verb]) | {name: value})
+            assert getattr(said, name) == value
 
 
 def needed(request: type[Request]) -> dict[str, Any]:

@@ -1,0 +1,240 @@
+"""clean: what twins of a request, killed runs and ended ones left behind; listed, and removed when asked to.
+
+Only what genpipe writes is known here, by its form, and only what nobody can still name:
+
+    data/<attempt>/*.parquet                no manifest and no record of a shard beside it names it
+    checkpoints/<attempt>/*.safetensors     no manifest of a checkpoint names it
+    checkpoints/                            of a run that has a result, or of a trial whose search has one
+    bundle-<content>/ without a manifest    in a run that has a result
+    .<name>.<32 digits>                     a file that a killed process was writing
+    .referred-<id>/, referred/<id>/         rows kept aside for tables that are made, or not for so long
+
+and in $GENPIPE_HOME logs, folders of Ray and copies of databases that are older than `days`, and in the
+temporary folder those of embedded servers whose process is gone. The folder of an output (of a dataset, run
+or generation) in which anything was written within `hours` is left alone: somebody may be at work there. What
+a manifest names, the registry, its champions and results are never touched. A writer that was stopped for
+longer than `hours` between its data and its manifest would find the data gone: it is to be made again.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genpipe import store
+from genpipe.documents import parse_json
+from genpipe.errors import DataError
+from genpipe.private import abandoned
+from genpipe.progress import Event, Progress, silent
+from genpipe.requests import Clean
+from genpipe.settings import Settings, read_settings
+
+MAX_MANIFEST = 2**26
+SCRATCH = ("ray", "prefect")  # kinds of folders of embedded servers, see private.py
+PART = re.compile(r"(?:(?P<root>.*)/)?data/[0-9a-f]{12}/[a-z0-9-]+\.parquet")
+CHECKPOINT = re.compile(
+    r"(?P<root>(?:.*/)?(?P<run>[^/]+))/checkpoints/(?P<name>[^/]+/[0-9]{8,}\.safetensors|[^/]+\.json)"
+)
+BUNDLE = re.compile(r"(?P<root>.*)/(?P<bundle>bundle-[0-9a-f]{8})/[a-z]+\.(?:json|safetensors)")
+HALF = re.compile(r"(?:(?P<root>.*)/)?\.[^/]+\.[0-9a-f]{32}")
+ASIDE = re.compile(r"(?:(?P<root>.*)/)?(?P<aside>\.referred-[0-9a-f]{20}|referred/[^/]+)/.+")
+TRIAL = re.compile(r"(?P<study>.+)-trial[0-9]{3}-[0-9a-f]{10}")
+STUDY = re.compile(r"studies/(?P<study>.+)-[0-9a-f]{10}/(?P<file>plan|result)\.json")
+UNNAMED = "a part that no manifest names"
+COPIES = ("*.db.before-*", "prefect/*.db.aside-*", "*.db.aside-*")
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """place: a file's URI, or that of a folder of this machine. why: in words."""
+
+    place: str
+    bytes: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What was found, and whether it was removed. left: folders that were not looked into, and why."""
+
+    found: tuple[Leftover, ...]
+    removed: bool
+    left: tuple[str, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        return sum(each.bytes for each in self.found)
+
+
+def clean(asked: Clean, *, progress: Progress = silent) -> Cleaned:
+    """Find what nobody needs; with `remove`, remove it. Raises InfrastructureError where a store refuses."""
+    settings = read_settings()
+    place = _Place(asked.place or settings.store, hours=asked.hours, days=asked.days)
+    found = list[Leftover]()
+    for each in place.leftovers():
+        found.append(each)
+        if asked.remove:
+            place.remove(each)
+        progress(Event("clean", done=len(found), unit="files"))
+    if asked.place is None:
+        for each in _home(settings, days=asked.days):
+            found.append(each)
+            if asked.remove:
+                _remove_local(Path(each.place))
+    return Cleaned(tuple(found), asked.remove, tuple(sorted(place.left)))
+
+
+class _Place:
+    """A store, or the folder of one output, as one listing tells it."""
+
+    def __init__(self, uri: str, *, hours: float, days: float) -> None:
+        self.uri, self.entries = uri.rstrip("/"), store.entries(uri)
+        now = time.time()
+        self.fresh, self.old = now - 3600 * hours, now - 86_400 * days
+        self.left = set[str]()
+        self._named = dict[str, frozenset[str] | None]()
+        self._newest = dict[str, float]()
+        for name, entry in self.entries.items():
+            parts = name.split("/")
+            for depth in range(len(parts)):
+                folder = "/".join(parts[:depth])
+                self._newest[folder] = max(self._newest.get(folder, 0.0), entry.written)
+
+    def leftovers(self) -> Iterator[Leftover]:
+        """In the order in which they may go: of a checkpoint its manifest first."""
+        for name in sorted(self.entries, key=lambda n: (not n.endswith(".json"), n)):
+            told = self._why(name)
+            if told is None:
+                continue
+            root, why = told
+            where = store.join(self.uri, root) if root else self.uri
+            if why == UNNAMED:
+                named = self._named_in(root)
+                if named is None:
+                    self.left.add(f"{where}: its manifest cannot be read")
+                if named is None or name in named:
+                    continue
+            if self._newest.get(root, 0.0) >= self.fresh:
+                self.left.add(f"{where}: written to lately")
+            else:
+                yield Leftover(store.join(self.uri, name), self.entries[name].bytes, why)
+
+    def _why(self, name: str) -> tuple[str, str] | None:
+        """(folder of the output it belongs to, why nobody needs it) of what may be a leftover."""
+        if match := HALF.fullmatch(name):
+            return match["root"] or "", "a file that a killed process was writing"
+        if match := ASIDE.fullmatch(name):
+            return self._aside(match["root"] or "", match["aside"])
+        if match := PART.fullmatch(name):
+            return match["root"] or "", UNNAMED
+        if match := CHECKPOINT.fullmatch(name):
+            return self._checkpoint(match)
+        if match := BUNDLE.fullmatch(name):
+            root, manifest = match["root"], f"{match['root']}/{match['bundle']}/manifest.json"
+            if f"{root}/result.json" in self.entries and manifest not in self.entries:
+                return root, "of a bundle without a manifest, in a run that ended"
+        return None
+
+    def _aside(self, root: str, aside: str) -> tuple[str, str] | None:
+        where = f"{root}/{aside}" if root else aside
+        if aside.startswith(".") and (f"{root}/tables.json" if root else "tables.json") in self.entries:
+            return root, "rows kept aside for tables that are made"
+        if self._newest[where] < self.old:
+            return where, "rows kept aside for tables that nobody went on with"
+        return None
+
+    def _checkpoint(self, match: re.Match[str]) -> tuple[str, str] | None:
+        root, name = match["root"], match["name"]
+        if f"{root}/result.json" in self.entries:
+            return root, "a checkpoint of a run that ended"
+        trial = TRIAL.fullmatch(match["run"])
+        if trial and self._searched(trial["study"]):
+            return root, "a checkpoint of a trial whose search ended"
+        if not name.endswith(".json"):
+            attempt, step = name.removesuffix(".safetensors").split("/")
+            if f"{root}/checkpoints/{step}-{attempt}.json" not in self.entries:
+                return root, "tensors that no checkpoint names"
+        return None
+
+    def _searched(self, study: str) -> bool:
+        """Whether every search that may have had this trial has a result; names of trials are cut."""
+        begun, ended = set[str](), set[str]()
+        for name in self.entries:
+            match = STUDY.fullmatch(name)
+            if match and match["study"][:50] == study:
+                (begun if match["file"] == "plan" else ended).add(name.rsplit("/", 1)[0])
+        return bool(ended) and begun <= ended
+
+    def _named_in(self, root: str) -> frozenset[str] | None:
+        """The parts that a manifest, or the record of a shard, names; None where one is unreadable."""
+        if root not in self._named:
+            inside = f"{root}/" if root else ""
+            shards = re.compile(rf"{re.escape(inside)}shards/[0-9]+\.json")
+            try:
+                if f"{inside}manifest.json" in self.entries:
+                    parts = self._read(f"{inside}manifest.json")["parts"]
+                else:
+                    parts = [self._read(name) for name in self.entries if shards.fullmatch(name)]
+                self._named[root] = frozenset(f"{inside}{part['path']}" for part in parts)
+            except (DataError, TypeError, KeyError):
+                self._named[root] = None
+        return self._named[root]
+
+    def _read(self, name: str) -> dict[str, Any]:
+        where = store.join(self.uri, name)
+        try:
+            told = parse_json(store.read_limited(where, MAX_MANIFEST), where=where)
+        except FileNotFoundError:  # since it was listed
+            raise DataError("MANIFEST", where=where, found="gone") from None
+        if not isinstance(told, dict):
+            raise DataError("MANIFEST", where=where, found="no JSON object")
+        return told
+
+    def remove(self, each: Leftover) -> None:
+        store.remove(each.place)
+        # the folder of an attempt has one writer; others may be written to at this moment
+        folder = Path(store.path_of(each.place)).parent
+        if store.scheme_of(self.uri) == "file" and folder.parent.name in ("data", "checkpoints"):
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _home(settings: Settings, *, days: float) -> Iterator[Leftover]:
+    """What lies in the home and the temporary folder; of Ray, folders of runs that ended without a word."""
+    old = time.time() - 86_400 * days
+    for log in sorted(settings.logs.glob("*.log")):
+        yield from _older(log, old, f"a log older than {days:g} days")
+    for pattern in COPIES:
+        for copy in sorted(settings.home.glob(pattern)):
+            yield from _older(copy, old, f"a copy of a database, older than {days:g} days")
+    for folder in sorted((settings.home / "ray").glob("*")):
+        yield from _older(folder, old, f"a folder of Ray, older than {days:g} days")
+    for kind in SCRATCH:
+        for folder in abandoned(kind):
+            yield Leftover(str(folder), _size(folder), f"a folder of an embedded {kind} that is gone")
+
+
+def _older(path: Path, limit: float, why: str) -> Iterator[Leftover]:
+    inside = [path, *(path.rglob("*") if path.is_dir() and not path.is_symlink() else ())]
+    with suppress(FileNotFoundError):
+        if max(p.lstat().st_mtime for p in inside) < limit:
+            yield Leftover(str(path), _size(path), why)
+
+
+def _size(path: Path) -> int:
+    with suppress(OSError):
+        return sum(p.lstat().st_size for p in (path, *path.rglob("*")) if p.is_file() and not p.is_symlink())
+    return 0
+
+
+def _remove_local(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
