@@ -112,7 +112,7 @@ class VAE:
     def _terms(self, nets: Nets, batch: Batch, rng: Draws, *, beta: float) -> dict[str, Tensor]:
         c = one_hot(batch.condition, self.spec.conditions)
         mean, log_variance = self._posterior(nets, batch.x, c)
-        z = mean + (0.5 * log_variance).exp() * rng.normal(self.config.latent)
+        z = _drawn(mean, log_variance, rng.normal(self.latent))
         decoder = nets["decoder"]
         raw = decoder(z, c, batch.x) if getattr(decoder, "takes_x", False) else decoder(z, c)
         reconstruction = self._reconstruction(batch.x, raw, self._log_scale(nets))
@@ -175,11 +175,11 @@ class VAE:
         """The prior to the codes of training rows, then a table's choices in the shares of these."""
         if self.config.prior == "mixture":
             prior, codes = cast(MixturePrior, nets["prior"]), []
-            for x, condition in zip(batch.x.split(CHUNK), batch.condition.split(CHUNK), strict=True):
-                mean, log_variance = self._posterior(nets, x, one_hot(condition, self.spec.conditions))
-                codes.append((mean, log_variance))
+            c = one_hot(batch.condition, self.spec.conditions)
+            for x, classes in zip(batch.x.split(CHUNK), c.split(CHUNK), strict=True):
+                codes.append(self._posterior(nets, x, classes))
             mean, log_variance = (torch.cat(parts) for parts in zip(*codes, strict=True))
-            drawn = mean + (0.5 * log_variance).exp() * rng.normal(self.latent)
+            drawn = _drawn(mean, log_variance, rng.normal(self.latent))
             prior.fit(drawn, batch.condition, int(rng.shared() * 2**31))
         if self.head.groups:
             decoder = nets["decoder"]
@@ -192,3 +192,8 @@ class VAE:
         """The bound at β = 1, in nats per row; with the prior that is drawn from, once it is fitted."""
         terms = self._terms(nets, batch, rng, beta=1.0)
         return {"bound": terms["reconstruction"] + terms["kl"], **terms}
+
+
+def _drawn(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
+    """A code of each row's posterior. All (B, Z)."""
+    return mean + (0.5 * log_variance).exp() * noise

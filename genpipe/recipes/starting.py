@@ -180,7 +180,12 @@ def text_gru() -> Recipe:
 def text_gpt() -> Recipe:
     """A small causal transformer."""
     family = SequenceConfig(model=TransformerConfig())
-    return derived(text_lstm(), "text_gpt", family=family, training={"learning_rate": 2e-3, "warmup": 100, "batch_size": 8})
+    return derived(
+        text_lstm(),
+        "text_gpt",
+        family=family,
+        training={"learning_rate": 2e-3, "warmup": 100, "batch_size": 8},
+    )
 
 
 def series_recurrent() -> Recipe:

@@ -107,3 +107,23 @@ def test_a_bundle_of_before_means_what_it_meant() -> None:
     nets = {role: net for role, net in family.build().items() if role != "prior"}
     drawn = family.prior(nets, torch.zeros(5, 0).long(), Draws(0, total=5))
     assert torch.equal(drawn, Draws(0, total=5).normal(4))
+
+
+def test_few_rows_of_wide_codes_keep_the_normal_prior() -> None:
+    """300 codes of 32 independent numbers: a covariance of theirs would cost unseen ones more."""
+    g = torch.Generator().manual_seed(0)
+    z, unseen = torch.randn(300, 32, generator=g), torch.randn(4000, 32, generator=g)
+    prior, condition = MixturePrior((3,), 32), torch.arange(4000)[:, None] % 3
+    before = prior.log_density(unseen, condition).mean().item()
+    prior.fit(z, condition[:300], seed=0)
+    assert prior.log_density(unseen, condition).mean().item() > before - 0.3
+
+
+def test_the_width_moves_by_its_rate() -> None:
+    """The stored number times the rate is the logarithm: -1 at first, whatever the rate."""
+    spec = TensorSpec(layout="sequence", shape=(3, 2), dtype="float32")
+    for rate in (1.0, 8.0):
+        family = VAE(VAEConfig(latent=4, width_rate=rate), spec)
+        nets = family.build()
+        assert family._log_scale(nets).tolist() == pytest.approx([-1.0, -1.0])
+        assert nets["decoder"].log_scale.tolist() == pytest.approx([-1.0 / rate] * 2)
