@@ -10,13 +10,15 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 from genpipe.errors import GenpipeError, InfrastructureError, UsageError
 from genpipe.settings import Settings, read_settings
 from genpipe.stages.embedded_ray import EmbeddedRay
+from genpipe.stages.placement import Need, check_workers, chosen_device, nodes, room
+from genpipe.training.device import resolve_device
 
 # set before ray is imported: shorter tail of a fit, no usage reports, no per-second cleaner warnings, no
 # box of Ray Tune's settings between our own lines
@@ -30,6 +32,7 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
 }
+LEAST = Need(memory=0)
 _embedded: EmbeddedRay | None = None
 
 
@@ -70,16 +73,22 @@ def _start_embedded(settings: Settings) -> None:
     atexit.register(disconnect)  # before Ray's own: the folder goes after the processes that use it
 
 
-def in_order(function: Callable[..., Any], jobs: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+def in_order(
+    function: Callable[..., Any], jobs: Iterable[tuple[Any, ...]], *, need: Need = LEAST
+) -> Iterator[Any]:
     """Results of a function as Ray tasks, in the order of the jobs, with a window of tasks in flight.
+
+    need: of each task; a UsageError where no node has that.
 
     After an error the window is waited for and not cancelled: Ray 2.60 aborts the driver when a task
     completes while it is being cancelled ("Tried to complete task that was not pending").
     """
-    window = max(2, 2 * int(connect().get("CPU", 1)))
+    connect()
     import ray
 
-    task = ray.remote(num_cpus=1, max_retries=3)(function)
+    check_workers(1, need, there := nodes())
+    window = 2 * room(need, there)
+    task = ray.remote(max_retries=3, **need.options)(function)
     waiting = iter(jobs)
     flying = deque(task.remote(*job) for job in islice(waiting, window))
     try:
@@ -94,19 +103,13 @@ def in_order(function: Callable[..., Any], jobs: Iterable[tuple[Any, ...]]) -> I
             ray.wait(list(flying), num_returns=len(flying))
 
 
-def check_workers(workers: int, resources: Mapping[str, float], *, device: str = "cpu") -> None:
-    """Refuse workers, of a CPU and on cuda a GPU each, that Ray could never start: it would wait for ever."""
-    for what in ("CPU", "GPU") if device == "cuda" else ("CPU",):
-        have = int(resources.get(what, 0))
-        if workers > have:
-            instead = "raise GENPIPE_CPUS" if what == "CPU" else "set GENPIPE_DEVICE=cpu"
-            raise UsageError(
-                f"{what}S",
-                where="workers",
-                found=f"{workers} workers, one {what} each, on a cluster of {have} {what}s",
-                expected=f"at most {have}",
-                fix=f"lower workers, {instead}, or join a larger cluster (RAY_ADDRESS)",
-            )
+def where_to_draw(settings: Settings, workers: int | None) -> tuple[str, bool]:
+    """(device for drawing rows, whether only workers of the cluster have it). workers: 0 is this process."""
+    if workers == 0 or settings.ray_address == "local" or settings.device == "cpu":
+        return resolve_device(settings.device), False
+    connect(settings)
+    device = chosen_device(settings, nodes())
+    return device, device == "cuda"
 
 
 def disconnect() -> None:

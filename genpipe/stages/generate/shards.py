@@ -27,8 +27,8 @@ from genpipe.bundle import Bundle
 from genpipe.dataset import Part, new_attempt, write_part
 from genpipe.errors import ConflictError, DataError, GenpipeError, InfrastructureError
 from genpipe.progress import Event, Progress
-from genpipe.settings import Settings
-from genpipe.stages import cluster
+from genpipe.stages.placement import Need
+from genpipe.training.device import check_gpu
 
 BLOCKS_PER_GROUP, ROWS_PER_GROUP = 16, 16_384
 
@@ -122,6 +122,7 @@ def make_part(
 ) -> Part:
     """Generate, write and record one part."""
     request = job.request
+    check_gpu(request.device)
     bundle = bundle or open_bundle(job.bundle, request.device, request.temperature)
     if bundle.fingerprint != request.bundle:
         found, fix = "another model than the job began with", "run the same command again"
@@ -202,14 +203,12 @@ def in_process(
 
 
 def on_ray(
-    job: GenerationJob, todo: Sequence[int], workers: int, meter: Meter, settings: Settings
+    job: GenerationJob, todo: Sequence[int], workers: int, need: Need, meter: Meter
 ) -> Iterator[tuple[int, Part]]:
     """Parts as Ray tasks, `workers` of them at a time; Ray runs a task again when its worker dies."""
-    cluster.connect(settings)
     import ray
 
-    gpus = 1 if job.request.device == "cuda" else 0
-    task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=3, max_calls=0)(make_part)
+    task = ray.remote(max_retries=3, max_calls=0, **need.options)(make_part)
     waiting = list(reversed(todo))
     running: dict[Any, int] = {}
     try:

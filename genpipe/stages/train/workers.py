@@ -18,17 +18,23 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from genpipe import errors, store
+from genpipe.codecs import CODECS
+from genpipe.dataset import Dataset
 from genpipe.errors import GenpipeError, InfrastructureError
 from genpipe.progress import Event, Progress
+from genpipe.recipe import Recipe, make_family
 from genpipe.settings import Settings
-from genpipe.stages.cluster import check_workers, connect
+from genpipe.stages.cluster import connect
+from genpipe.stages.placement import Need, check_workers, chosen_device, need_to_train, nodes
 from genpipe.stages.ray_internals import cleaner_callback, dataset_callback
 from genpipe.stages.train.process import TrainingJob, execute
+from genpipe.training.data import MEMORY_MB, row_bytes
+from genpipe.training.device import parameters
 
 WORKER_RESTARTS = 3  # of one attempt, by Ray: a worker died
 PAUSES = (2.0, 10.0)  # seconds before another attempt: Ray itself failed
@@ -40,10 +46,12 @@ log = logging.getLogger("genpipe.train")
 
 def on_ray(job: TrainingJob, workers: int, progress: Progress, settings: Settings) -> None:
     """Run a job on `workers` Ray Train workers until it has a result; `progress` is called in this thread."""
-    check_workers(workers, connect(settings), device=job.device)
+    connect(settings)
+    job, need = placed(job, workers, settings)
+    check_workers(workers, need, nodes())
     for pause in (*PAUSES, None):
         try:
-            return _attempt(job, workers, progress, settings)
+            return _attempt(job, workers, need, progress, settings)
         except _RayFailed as failure:
             if pause is None:
                 raise InfrastructureError(
@@ -61,14 +69,26 @@ class _RayFailed(Exception):
     """Ray could not bring an attempt to its end."""
 
 
-def _attempt(job: TrainingJob, workers: int, progress: Progress, settings: Settings) -> None:
+def placed(job: TrainingJob, workers: int, settings: Settings) -> tuple[TrainingJob, Need]:
+    """The job with its device chosen, and what each of its workers needs."""
+    there = nodes()
+    device = chosen_device(replace(settings, device=job.device), there)
+    dataset, recipe = Dataset(job.dataset), Recipe.model_validate(job.recipe)
+    spec = CODECS[recipe.kind].from_json(dataset.schema, job.codec).spec(recipe.layout)
+    held = min(dataset.rows("train") * row_bytes(spec), MEMORY_MB * 2**20)
+    weights = parameters(make_family(recipe, spec))
+    need = need_to_train(held, weights, device, workers=workers, nodes=there)
+    return replace(job, device=device, cpus=int(need.cpus)), need
+
+
+def _attempt(job: TrainingJob, workers: int, need: Need, progress: Progress, settings: Settings) -> None:
     """One TorchTrainer, followed from this thread while it runs in another."""
     key = uuid.uuid4().hex
     failure: list[BaseException] = []
 
     def run() -> None:
         try:
-            _trainer(job, workers, key, settings).fit()
+            _trainer(job, workers, need, key, settings).fit()
         except BaseException as error:
             failure.append(error)
 
@@ -99,18 +119,17 @@ def _attempt(job: TrainingJob, workers: int, progress: Progress, settings: Setti
     )
 
 
-def _trainer(job: TrainingJob, workers: int, key: str, settings: Settings) -> Any:
+def _trainer(job: TrainingJob, workers: int, need: Need, key: str, settings: Settings) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
 
     from genpipe.stages.train.process_group import torch_config
 
-    use_gpu = job.device == "cuda"
-    resources = {"CPU": 1, "GPU": 1} if use_gpu else {"CPU": 1}
+    scaling = ScalingConfig(num_workers=workers, use_gpu=need.gpus > 0, resources_per_worker=need.resources)
     return lean_trainer(settings)(
         _worker,
         train_loop_config={"job": asdict(job), "key": key, "secret": secrets.token_hex()},
         torch_config=torch_config(_scratch(key, settings), settings),
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=resources),
+        scaling_config=scaling,
         run_config=RunConfig(
             name=key,
             storage_path=str(_scratch(key, settings)),
@@ -147,6 +166,7 @@ def _worker(config: dict[str, Any]) -> None:
     """What runs in each worker process."""
     import ray.train
 
+    from genpipe.training.device import check_gpu
     from genpipe.training.distributed import Ranks
 
     job, key = TrainingJob(**config["job"]), config["key"]
@@ -158,6 +178,7 @@ def _worker(config: dict[str, Any]) -> None:
         ray.train.report(dict(metrics))
 
     try:
+        check_gpu(job.device)
         Ranks.current(job.device).check_peers(config["secret"])
         execute(job, emit=emit, evaluated=evaluated, abandoned=lambda: _get(f"{key}/stop") is not None)
     except GenpipeError as error:  # told to the driver; for Ray all is well, or it would try again

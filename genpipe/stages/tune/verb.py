@@ -14,7 +14,8 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from genpipe import store
@@ -26,10 +27,12 @@ from genpipe.requests import Train, Tune
 from genpipe.search_space import SearchSpace, space
 from genpipe.seeds import derive, numpy_rng
 from genpipe.settings import read_settings
-from genpipe.stages.cluster import check_workers, connect
+from genpipe.stages.cluster import connect
+from genpipe.stages.placement import Need, Nodes, check_workers, chosen_device, nodes, room
 from genpipe.stages.ray_internals import training_thread
 from genpipe.stages.train.verb import train
 from genpipe.stages.tune.study import METRIC, Study, Trial, TuneResult
+from genpipe.training.device import check_gpu
 from genpipe.version import __version__
 
 STOP_SECONDS = 90  # for a stopped trial to end by itself
@@ -51,7 +54,11 @@ def tune(asked: Tune, *, progress: Progress = silent) -> TuneResult:
     plan = _plan(searched, trials, seed)
     store.create(store.join(uri, "plan.json"), store.canonical({"request": request, "trials": plan}))
     settings = read_settings()
-    environment = {"GENPIPE_HOME": str(settings.home), "GENPIPE_STORE": settings.store}
+    environment = {
+        "GENPIPE_HOME": str(settings.home),
+        "GENPIPE_STORE": settings.store,
+        "RAY_ADDRESS": settings.ray_address,
+    }
     study = Study(uri, name, dataset.uri, searched, plan, seed, asked.workers, environment)
     began = time.monotonic()
     done = study.recorded()
@@ -75,15 +82,20 @@ def _plan(searched: SearchSpace, trials: int, seed: int) -> tuple[dict[str, Any]
     return tuple(plan)
 
 
-def _concurrency(workers: int, resources: Mapping[str, float]) -> int:
-    """How many trials fit at once; trials x workers never exceed the CPUs, so that none waits for ever."""
-    need = max(1, workers)
-    check_workers(need, resources)
-    return int(resources["CPU"]) // need
+def _concurrency(workers: int, need: Need, nodes: Nodes) -> int:
+    """How many trials fit at once; trials x workers never exceed the cluster, so that none waits for ever."""
+    nodes = list(nodes)
+    check_workers(max(1, workers), need, nodes)
+    return room(need, nodes) // max(1, workers)
 
 
 def _search(study: Study, numbers: Sequence[int], minutes: float | None, progress: Progress) -> None:
-    concurrent = _concurrency(study.workers, connect())
+    connect()
+    settings, there = read_settings(), nodes()
+    device = chosen_device(settings, there)
+    need = Need(gpus=1 if device == "cuda" else 0)
+    concurrent = _concurrency(study.workers, need, there)
+    study = replace(study, environment=study.environment | {"GENPIPE_DEVICE": device})
     from ray import tune as ray_tune
 
     from genpipe.stages.tune.leaderboard import Leaderboard
@@ -92,9 +104,9 @@ def _search(study: Study, numbers: Sequence[int], minutes: float | None, progres
     trainable = _patient(ray_tune.with_parameters(_trial, study=study))
     # a trial with Ray Train workers of its own leaves them every CPU: with 0.01 of one, both wait for ever;
     # Tune wants some resource named, and a byte of memory is always there
-    resources: dict[str, float] = {"CPU": 1} if study.workers == 0 else {"CPU": 0, "memory": 1}
+    resources: dict[str, float] = need.resources if study.workers == 0 else {"CPU": 0, "memory": 1}
     # a fresh name each time: Ray resumes a name it has seen, and our records already do that
-    scratch = read_settings().home / "ray" / uuid.uuid4().hex
+    scratch = settings.home / "ray" / uuid.uuid4().hex
     tuner = ray_tune.Tuner(
         ray_tune.with_resources(trainable, resources),
         param_space={"number": ray_tune.grid_search(list(numbers))},
@@ -127,7 +139,7 @@ def _search(study: Study, numbers: Sequence[int], minutes: float | None, progres
             where=study.uri,
             found=f"{len(board.lost)} trials ended without a word on their recipe; trial {number}: {why}",
             expected="processes, memory and a store that last as long as a trial",
-            fix=f"see {read_settings().logs} and the Ray session's logs; the same command tries them again",
+            fix=f"see {settings.logs} and the Ray session's logs; the same command tries them again",
         )
 
 
@@ -157,6 +169,8 @@ def _trial(config: dict[str, Any], study: Study) -> None:
     if study.trial(number) is not None:
         return  # recorded by an earlier attempt of this trial
     os.environ.update(study.environment)  # Ray's processes run in folders of their own
+    if study.workers == 0:
+        check_gpu(study.environment["GENPIPE_DEVICE"])
     recipe = study.space.recipe(study.plan[number])
     history: list[tuple[int, float]] = []
 
