@@ -23,12 +23,13 @@ _VERBS = {
     "register": "genpipe.verbs",
     "generate": "genpipe.verbs",
     "impute": "genpipe.verbs",
-    "score": "genpipe.verbs",
+    "likelihood": "genpipe.verbs",
     "explain": "genpipe.stages.explain",
     "run": "genpipe.flows.embedded",
     "validate": "genpipe.verbs",
     "Dataset": "genpipe.dataset",
-    # names of an earlier version, for `train` and `generate`
+    # names of an earlier version, for `likelihood`, `train` and `generate`
+    "score": "genpipe.verbs",
     "train_tables": "genpipe.verbs",
     "generate_tables": "genpipe.verbs",
 }
@@ -41,6 +42,7 @@ __all__ = [
     "generate_tables",
     "impute",
     "ingest",
+    "likelihood",
     "register",
     "run",
     "score",
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
         generate_tables,
         impute,
         ingest,
+        likelihood,
         register,
         score,
         train,

@@ -72,7 +72,7 @@ class Draws:
         """(size,) a random order, the same on every rank."""
         return torch.randperm(size, generator=self.generator).to(self.device)
 
-    def spread(self, upto: Tensor, alike: Tensor) -> Tensor:
+    def systematic(self, upto: Tensor, alike: Tensor) -> Tensor:
         """(B,) a draw for each row of `upto` (V, B), see `cumulated`, evened out over rows that are alike;
         `upto` is overwritten.
 

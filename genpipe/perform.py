@@ -11,7 +11,7 @@ from typing import Any
 
 from genpipe.errors import UsageError
 from genpipe.progress import Progress, silent
-from genpipe.requests import Evaluate, Generate, Impute, Ingest, Register, Request, Score, Train, Tune
+from genpipe.requests import Evaluate, Generate, Impute, Ingest, Likelihood, Register, Request, Train, Tune
 
 # where each request is done: of one generator, and of related tables
 STAGES: dict[type[Request], tuple[str, str]] = {
@@ -22,7 +22,7 @@ STAGES: dict[type[Request], tuple[str, str]] = {
     Register: ("genpipe.stages.register", "register"),
     Generate: ("genpipe.stages.generate.verb", "generate"),
     Impute: ("genpipe.stages.rows.verb", "impute"),
-    Score: ("genpipe.stages.rows.verb", "score"),
+    Likelihood: ("genpipe.stages.rows.verb", "likelihood"),
 }
 TABLES: dict[type[Request], tuple[str, str]] = {
     Evaluate: ("genpipe.related.evaluate", "evaluate_tables"),

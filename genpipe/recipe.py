@@ -8,7 +8,7 @@ fit together: family × data kind × layout × network. Search ranges stand besi
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -92,6 +92,14 @@ class Recipe(BaseModel):
     def form(self) -> str:
         """The form of the tensors it learns from (networks/base.py)."""
         return CODECS[self.kind].form(self.layout)
+
+
+def as_meant(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The recipe of a bundle, with what one of an earlier version meant where a newer field is left out."""
+    family = recipe.get("family") if isinstance(recipe, dict) else None
+    if isinstance(family, dict) and family.get("family") == "vae":
+        recipe = {**recipe, "family": {"prior": "normal", "width_rate": 1.0, **family}}
+    return recipe
 
 
 MANY = 16_000  # training rows from which nothing is made stronger

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from genpipe.perform import perform
 from genpipe.progress import Progress, silent
-from genpipe.requests import Evaluate, Generate, Impute, Ingest, Register, Request, Score, Train, Tune
+from genpipe.requests import Evaluate, Generate, Impute, Ingest, Likelihood, Register, Request, Train, Tune
 from genpipe.requests.signature import documented
 
 if TYPE_CHECKING:
@@ -177,8 +177,8 @@ def impute(
     return perform(_asked(Impute, locals()), progress)
 
 
-@documented(Score)
-def score(
+@documented(Likelihood)
+def likelihood(
     model: object,
     source: str,
     *,
@@ -191,7 +191,7 @@ def score(
 
     Adds `log_probability` and `least_likely`, the column that surprises most (genpipe/stages/rows/verb.py).
     """
-    return perform(_asked(Score, locals()), progress)
+    return perform(_asked(Likelihood, locals()), progress)
 
 
 def validate(spec: str | Path | Mapping[str, Any] | PipelineSpec | TablesSpec) -> PipelineSpec | TablesSpec:
@@ -209,6 +209,11 @@ def validate(spec: str | Path | Mapping[str, Any] | PipelineSpec | TablesSpec) -
         return load_spec(spec)
     data, lines, where = given(spec)
     return (check_tables if "tables" in data else check_spec)(data, lines, where)
+
+
+def score(model: object, source: str, **options: Any) -> Dataset:
+    """The earlier name of `likelihood`."""
+    return likelihood(model, source, **options)
 
 
 def train_tables(spec: Any, *, workers: int = 0, progress: Progress = silent) -> TrainedTables:

@@ -38,7 +38,7 @@ LAYERS: list[set[str]] = [
         "keys",
         "yaml_file",
     },
-    {"store", "remote", "dataset", "parts", "media"},
+    {"store", "remote", "dataset", "parts", "media", "parsing"},
     {"sources", "codecs"},
     {"draws", "batch", "objectives", "networks", "evaluation"},
     {"families"},

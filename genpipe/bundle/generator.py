@@ -29,7 +29,7 @@ from genpipe.codecs.stored import UNREADABLE
 from genpipe.documents import first_line, parse_json
 from genpipe.draws import Draws
 from genpipe.errors import DataError, QualityError, UsageError
-from genpipe.recipe import FAMILIES, Recipe, check, make_family
+from genpipe.recipe import FAMILIES, Recipe, as_meant, check, make_family
 from genpipe.schema import Schema
 from genpipe.seeds import numpy_rng
 
@@ -86,7 +86,7 @@ class Bundle:
         origin.check_plugins(where=uri)
         fix = origin.other_versions
         try:
-            self.recipe = Recipe.model_validate(read["recipe.json"])
+            self.recipe = Recipe.model_validate(as_meant(read["recipe.json"]))
             self.schema = Schema.model_validate(read["schema.json"])
             check(self.recipe, self.schema)
             self.codec: Codec = CODECS[self.recipe.kind].from_json(self.schema, read["codec.json"])
@@ -118,7 +118,7 @@ class Bundle:
         """Rows of one block, at least 32; it depends on the bundle alone.
 
         Documents are written a token at a time, so theirs are smaller: ten rows should not cost a thousand.
-        A table's are larger: the more rows, the more exactly their shares are the model's (`Draws.spread`).
+        A table's are larger: the more rows, the nearer their shares are to the model's (`Draws.systematic`).
         And they divide the number of rows it learnt from, as so many are the most usual request.
         """
         most = BLOCK_ROWS.get(self.schema.kind, 1024)

@@ -31,8 +31,8 @@ from genpipe.errors import PrivacyError
 # words of codec.json itself, and what a training run writes into origin.json
 _STRUCTURE = """
 version kind columns conditions relations type values shares rare missing label axis step decimals low high
-cells atoms edges pieces modes score knots scores value names lookups made pairs snaps extremes broken
-channels gaps points context unknown peak frames choice scale fixed placeholder
+cells atoms edges pieces endings often grains modes score knots scores value names lookups made pairs snaps
+extremes broken channels gaps points context unknown peak frames range_db choice scale fixed placeholder
 tabular image series text audio"""
 _ORIGIN = """
 stage name dataset_fingerprint seed minutes tag code codec run_id dataset_uri rows protected step plugins"""
@@ -207,7 +207,8 @@ def _marks(codec: Codec, k: int) -> Iterator[_Marks]:
         if isinstance(column, Fixed) and isinstance(column.value, int | float):
             yield _Marks(name, _storage, [(column.value, column.value)], k)
         if isinstance(column, Scale):
-            exact = {(float(p), float(p)) for p in (*column.cells.atoms, *column.modes)}
+            kept = column.cells.endings.points if column.cells.endings else ()
+            exact = {(float(p), float(p)) for p in (*column.cells.atoms, *column.modes, *kept)}
             yield _Marks(name, _Places(column.axis), [*exact, *_ends(column.axis)], k)
             yield _Marks(name, _Places(column.axis), _knots(column.axis, column.score), k)
             yield _Marks(name, _Rest(column), _edges(column), k)

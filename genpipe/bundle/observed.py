@@ -73,7 +73,7 @@ def draw_condition(
     fill: none that stands for a missing value, if there is another.
 
     observed (B, T) as in `PartialConditioning.sample`. Rows of which the same is observed are drawn evenly
-    (`Draws.spread`).
+    (`Draws.systematic`).
     """
     if not table.names:
         return told
@@ -89,7 +89,7 @@ def draw_condition(
     if bool((tokens >= 0).any()):
         evidence = [nats.sum(2) for nats in by_class(family, nets, tokens, classes)]
         log_odds = log_odds + torch.cat(evidence)
-    drawn = classes[rng.spread(cumulated(log_odds)[:, back], back)]
+    drawn = classes[rng.systematic(cumulated(log_odds)[:, back], back)]
     return torch.where(told >= 0, told, drawn)
 
 

@@ -1,4 +1,4 @@
-"""The verbs around a user's own rows: impute, score."""
+"""The verbs around a user's own rows: impute, likelihood."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from genpipe.cli.app import app
 from genpipe.cli.models import perform
 from genpipe.cli.options import asked, options
 from genpipe.cli.output import echo, say
-from genpipe.requests import Impute, Score
+from genpipe.requests import Impute, Likelihood
 
 
 @app.command()
@@ -25,14 +25,14 @@ def impute(model: str, source: str, **given: Any) -> None:
 
 
 @app.command()
-@options(Score)
-def score(model: str, source: str, **given: Any) -> None:
+@options(Likelihood)
+def likelihood(model: str, source: str, **given: Any) -> None:
     """Say how likely a table generator finds each row, and which column surprises it most.
 
     \b
-    genpipe score models:/people@champion new-people.csv
+    genpipe likelihood models:/people@champion new-people.csv
     """
-    made = perform(asked(Score, {"model": model, "source": source, **given}))
+    made = perform(asked(Likelihood, {"model": model, "source": source, **given}))
     table = made.table("generated")
     say(dataset=made.uri, rows=table.num_rows)
     odd = table.to_pandas().nsmallest(5, "log_probability")

@@ -91,7 +91,7 @@ def register(model: str, **given: Any) -> None:
 
     \b
     genpipe register .genpipe/store/runs/people-1a2b/bundle --name people
-    genpipe register <model> --name people --allow score,impute
+    genpipe register <model> --name people --allow likelihood,impute
     """
     made = perform(asked(Register, {"model": model, **given}))
     say(model=made.uri, alias=made.alias, reason=getattr(made, "reason", ""))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from genpipe.cli import completing, models, tables
+from genpipe.cli import completing, earlier, models
 from genpipe.cli.app import app
 from genpipe.cli.models import perform
 from genpipe.cli.options import asked, options
@@ -17,7 +17,7 @@ from genpipe.errors import UsageError
 from genpipe.requests import Ingest, Run
 from genpipe.version import __version__
 
-__all__ = ["app", "completing", "models", "tables"]
+__all__ = ["app", "completing", "earlier", "models"]
 
 
 @app.command()

@@ -1,7 +1,8 @@
 """Audio: a waveform as the log-mel spectrogram one hears, and back by Griffin-Lim.
 
 Windows of about 32 ms that overlap by half, 64 triangular mel bands (O'Shaughnessy 1987, p. 150),
-magnitudes on a logarithmic scale of 60 dB below the loudest that training could hold, scaled to [-1, 1].
+magnitudes on a logarithmic scale of 90 dB below the loudest that training could hold, scaled to [-1, 1]:
+clips of one set differ in level by 30 dB and more, and what is quiet in a quiet clip is heard.
 Layout `grid` is (1, bands, steps), `sequence` the same numbers as (steps, bands).
 
 The phase is not kept: no small generator learns it, and without it the others are recognisable within a
@@ -33,7 +34,8 @@ from genpipe.media.wav import read_clips, write_clip
 from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
 
-BANDS, WINDOW_SECONDS, RANGE_DB = 64, 0.032, 60.0
+BANDS, WINDOW_SECONDS, RANGE_DB = 64, 0.032, 90.0
+MOST_SECONDS = 10  # of a clip, where the recipe does not say
 SPREAD_ROUNDS, PHASE_ROUNDS, MOMENTUM = 30, 32, 0.99
 TINY = 1e-8
 MOST_FREQUENCIES = 513  # of a rate of 48 kHz; beyond, decoding costs their number and not its square
@@ -54,9 +56,20 @@ class AudioCodec(Codec):
     kind = "audio"
     layouts = ("grid", "sequence")
 
-    def __init__(self, schema: Schema, peak: float, frames: int, conditions: ConditionTable) -> None:
-        """frames: samples of a clip that are learnt; what the schema's clips have beyond is silence."""
+    def __init__(
+        self,
+        schema: Schema,
+        peak: float,
+        frames: int,
+        conditions: ConditionTable,
+        *,
+        range_db: float = RANGE_DB,
+    ) -> None:
+        """frames: samples of a clip that are learnt; what the schema's clips have beyond is silence.
+        range_db: from the loudest magnitude down to what counts as silence.
+        """
         self.schema, self.peak, self.frames, self.conditions = schema, peak, frames, conditions
+        self.range_db = range_db
         self.field: Audio = only_field(schema, "audio")
         self.window = 2 ** max(4, round(float(np.log2(WINDOW_SECONDS * self.field.rate))))
         self.hop = self.window // 2
@@ -76,8 +89,16 @@ class AudioCodec(Codec):
         peak = stats.peak
         if config.rare_below:  # one clip's loudest sample, told to a sixteenth
             peak = math.ceil(16 * peak) / 16
-        frames = min(config.frames, only_field(schema, "audio").frames)
-        return cls(schema, peak, frames, stats.rows.table(schema, config))
+        field: Audio = only_field(schema, "audio")
+        frames = min(config.frames or MOST_SECONDS * field.rate, field.frames)
+        codec = cls(schema, peak, frames, stats.rows.table(schema, config))
+        if frames < field.frames:
+            seconds, all_of = frames / field.rate, field.frames / field.rate
+            codec.notice = (
+                f"clips of {all_of:.2g} s are learnt up to {seconds:.2g} s, the rest is silence; "
+                "codec.frames takes more"
+            )
+        return codec
 
     def spec(self, layout: str) -> TensorSpec:
         self.check_layout(layout)
@@ -90,8 +111,8 @@ class AudioCodec(Codec):
         self.check_layout(layout)
         waves = read_clips(batch.column(self.field.name), self.field)[:, : self.frames]
         magnitude = np.abs(self._stft(waves)) @ self._mel.T  # (B, T, M)
-        level = 20.0 * np.log10(np.maximum(magnitude / self._loudest, 10.0 ** (-RANGE_DB / 20)))
-        x = np.clip(2.0 * level / RANGE_DB + 1.0, -1.0, 1.0).astype(np.float32)
+        level = 20.0 * np.log10(np.maximum(magnitude / self._loudest, 10.0 ** (-self.range_db / 20)))
+        x = np.clip(2.0 * level / self.range_db + 1.0, -1.0, 1.0).astype(np.float32)
         x = np.ascontiguousarray(x.transpose(0, 2, 1))[:, None] if layout == "grid" else x
         return {"x": x, "condition": self.conditions.codes(batch)}
 
@@ -99,7 +120,7 @@ class AudioCodec(Codec):
         self.check_layout(layout)
         x = np.clip(np.nan_to_num(arrays["x"], nan=-1.0), -1.0, 1.0).astype(np.float32)
         x = x[:, 0].transpose(0, 2, 1) if layout == "grid" else x
-        magnitude = self._loudest * 10.0 ** ((x - 1.0) * RANGE_DB / 40)
+        magnitude = self._loudest * 10.0 ** ((x - 1.0) * self.range_db / 40)
         magnitude = np.where(x <= -1.0, np.float32(0.0), magnitude).astype(np.float32)
         blobs = []
         for start in range(0, len(x), 64):  # bounds the memory of the spectrograms
@@ -109,21 +130,23 @@ class AudioCodec(Codec):
         return assemble(self.schema, made | {self.field.name: pa.array(blobs, BLOB)}, len(x), rng)
 
     def tolerance(self, layout: str) -> dict[str, float]:
-        """Per clip, root mean square of encode(decode(x)) - x, 1 being 30 dB; the waveform is not kept."""
+        """Per clip, root mean square of encode(decode(x)) - x, 1 being 45 dB; the waveform is not kept."""
         self.check_layout(layout)
         return dict.fromkeys(self.schema.conditions, 0.0) | {self.field.name: 0.2}
 
     def to_json(self) -> dict[str, Any]:
-        content = {"peak": self.peak, "frames": self.frames}
+        content = {"peak": self.peak, "frames": self.frames, "range_db": self.range_db}
         return self.header() | content | {"conditions": self.conditions.model_dump(mode="json")}
 
     @classmethod
     def from_json(cls, schema: Schema, data: dict[str, Any]) -> AudioCodec:
         check_version(cls.kind, data)
-        form = AudioForm.model_validate({name: data[name] for name in AudioForm.model_fields})
+        earlier = {"range_db": 60.0}  # of versions before the fourth
+        form = AudioForm.model_validate({name: (earlier | data)[name] for name in AudioForm.model_fields})
         if form.frames > only_field(schema, "audio").frames:
             raise ValueError(f"{form.frames} frames of clips that have fewer")
-        return cls(schema, form.peak, form.frames, ConditionTable.read(schema, data["conditions"]))
+        table = ConditionTable.read(schema, data["conditions"])
+        return cls(schema, form.peak, form.frames, table, range_db=form.range_db)
 
     @cached_property
     def _hann(self) -> np.ndarray:

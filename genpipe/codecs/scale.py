@@ -5,7 +5,8 @@ Axis     Arrow column <-> int64 lattice points (whole numbers, times, decimals) 
 Cells    for tokens: the axis cut into exact atoms (spikes, or every value where few are distinct) and
          quantile bins between them, numbered in the order of the axis. Inside a bin decode draws
          from a piecewise-uniform density; the two outer bins have geometrically finer pieces towards
-         the extremes, because a uniform tail breaks correlations.
+         the extremes, because a uniform tail breaks correlations. endings.py then writes the values
+         as they are written in the data.
 Score    for vectors: a piecewise-linear normal score in [-1, 1], the inverse of itself both ways.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from genpipe.codecs.endings import Endings
 from genpipe.errors import DataError
 from genpipe.fields import AnyField
 
@@ -96,6 +98,7 @@ class Cells:
     pieces: int
     whole: bool
     origin: float
+    endings: Endings | None = None  # how the values of a bin are written; None: evenly, as before version 4
 
     def coordinate(self, points: np.ndarray) -> np.ndarray:
         """Points that are no atoms, as floats. On a lattice atoms are taken out and the rest closes up,
@@ -120,6 +123,17 @@ class Cells:
         code = np.argsort(rank, kind="stable")
         count = len(self.atoms)
         return code[:count], code[count:], rank < count, np.where(rank < count, rank, rank - count)
+
+    @cached_property
+    def ends(self) -> np.ndarray:
+        """(N, 2) the first and the last point of each bin."""
+        half = 0.5 * self.whole
+        return np.stack([self.point(self.edges[:, 0] + half), self.point(self.edges[:, -1] - half)], 1)
+
+    def bins(self, points: np.ndarray) -> np.ndarray:
+        """The bin of each point, none of them an atom."""
+        found: np.ndarray = self.order[3][self.encode(points)]
+        return found
 
     @property
     def size(self) -> int:
@@ -149,6 +163,9 @@ class Cells:
         piece, inside = _pieces(which, uniform, len(self.edges), self.pieces)
         left, right = self.edges[which, piece], self.edges[which, piece + 1]
         points = self.point(left + inside * (right - left))
+        if self.endings is not None:
+            written = self.endings.draw(which, points, self.ends[which], rng)
+            points = np.where(np.isin(written, self.atoms), points, written)
         if len(self.atoms):
             points = np.where(is_atom[codes], self.atoms[np.where(is_atom[codes], index[codes], 0)], points)
         return points

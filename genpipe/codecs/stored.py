@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from genpipe.codecs.endings import GRAINS, MOST, Endings
 from genpipe.codecs.scale import Axis, Score
 from genpipe.fields import AnyField
 
@@ -61,10 +62,32 @@ class AxisForm(Form):
         return points
 
 
+class EndingsForm(Form):
+    points: Annotated[list[Whole | Real], Field(max_length=MOST)]
+    often: list[Share]
+    grains: list[list[Share]]
+
+    def read(self, points: np.ndarray, bins: np.ndarray, number: int) -> Endings:
+        """points: those kept, and the bin of each, of so many."""
+        often, grains = np.asarray(self.often, np.float64), np.zeros((number, 0))
+        if len(often) != len(points) or len(self.grains) not in (0, number):
+            raise ValueError("endings of other lengths than their values and bins")
+        if np.bincount(bins, often, minlength=number).max(initial=0.0) > 1 + SHARES_OFF:
+            raise ValueError("values of a bin that are drawn more often than it")
+        if self.grains:
+            if any(len(row) != len(GRAINS) for row in self.grains):
+                raise ValueError(f"grains of a bin that are not {len(GRAINS)}")
+            grains = np.asarray(self.grains, np.float64)
+            if (np.abs(grains.sum(1) - 1) > SHARES_OFF).any():
+                raise ValueError("grains of a bin that do not add up to 1")
+        return Endings(points, bins, often, grains)
+
+
 class CellsForm(Form):
     atoms: list[Whole | Real]
     edges: list[list[Real]]
     pieces: Annotated[int, Field(ge=1, le=64)]
+    endings: EndingsForm | None = None
 
     def edge_table(self, axis: AxisForm) -> np.ndarray:
         """(N, pieces + 1), ascending but for what rounding does."""
@@ -171,6 +194,7 @@ class RelationsForm(Form):
 
 class AudioForm(Form):
     peak: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+    range_db: Annotated[float, Field(ge=10, le=200, allow_inf_nan=False)]
     frames: Annotated[int, Field(ge=1, le=2**22)]
 
 

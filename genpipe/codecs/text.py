@@ -30,6 +30,7 @@ from genpipe.spec import TensorSpec
 END, UNKNOWN, FIRST = 0, 1, 2
 REPLACEMENT = 0xFFFD
 ROUND = 16  # characters
+MOST_CONTEXT = 1024  # of a record, where the recipe does not say
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,12 @@ class TextCodec(Codec):
         lost, longest = total - sum(stats.characters[p] for p in kept), stats.longest + 1
         if k := config.rare_below:  # one text's length and its odd characters are told roughly
             lost, longest = -(-lost // k) * k, -(-longest // ROUND) * ROUND
-        unknown, context = lost / max(total, lost), min(config.context, longest)
-        return cls(schema, kept, context, unknown, stats.rows.table(schema, config))
+        unknown, context = lost / max(total, lost), min(config.context or MOST_CONTEXT, longest)
+        codec = cls(schema, kept, context, unknown, stats.rows.table(schema, config))
+        if context < longest:
+            how = "codec.context takes more, or ingest them in shorter records"
+            codec.notice = f"texts of up to {longest} characters are learnt up to {context} of them; {how}"
+        return codec
 
     def spec(self, layout: str) -> TensorSpec:
         self.check_layout(layout)

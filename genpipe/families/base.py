@@ -106,11 +106,14 @@ class Family(Protocol):
 class Latent(Protocol):
     """A family with a latent code of every row: rows near a row, and rows between two, are decoded codes.
 
-    latent: Z, the numbers of a code. `sample` decodes standard normal codes. Both methods need the roles in
-    `publishes` alone.
+    latent: Z, the numbers of a code. `sample` decodes codes of `prior`. All need the roles in `publishes`
+    alone.
     """
 
     latent: int
+
+    def prior(self, nets: Nets, condition: Tensor, rng: Draws) -> Tensor:
+        """(B, Z) codes of rng's rows as `sample` draws them, given condition (B, K)."""
 
     def encode(self, nets: Nets, batch: Batch) -> Tensor:
         """(B, Z) the code of each row; where codes are random, their mean."""
@@ -139,7 +142,7 @@ class PartialConditioning(Protocol):
         """
 
 
-def barred(logits: Tensor, observed: Tensor) -> Tensor:
+def without_barred(logits: Tensor, observed: Tensor) -> Tensor:
     """logits (B, V) with the token that `observed` (B,) bars, if any, at minus infinity."""
     rows = (observed < UNOBSERVED).nonzero().squeeze(1)
     if not len(rows):

@@ -2,7 +2,7 @@
 right.
 
 Text and table columns as tokens, series and audio as real values with a mixture density. Table columns are
-drawn evenly over a block (`Draws.spread`), and their heads calibrated once after training.
+drawn evenly over a block (`Draws.systematic`), and their heads calibrated once after training.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from genpipe.batch import Batch, one_hot
 from genpipe.draws import Draws, cumulated
 from genpipe.errors import QualityError
-from genpipe.families.base import FamilyConfig, Nets, Phase, barred
+from genpipe.families.base import FamilyConfig, Nets, Phase, without_barred
 from genpipe.families.calibrate import shift_to
 from genpipe.networks import AnyNetwork, build_network
 from genpipe.networks.base import form
@@ -103,7 +103,7 @@ class SequenceModel:
         for t in range(self.spec.shape[0]):
             predicted, state = net.step(previous, state)  # type: ignore[operator]
             if observed is not None:
-                predicted = barred(predicted, observed[:, t])
+                predicted = without_barred(predicted, observed[:, t])
             previous = self._draw(predicted, rng, condition, drawn)
             if observed is not None:
                 previous = torch.where(observed[:, t] >= 0, observed[:, t], previous)
@@ -141,7 +141,7 @@ class SequenceModel:
                 return rng.categorical(logits)
             upto = cumulated(logits)
             expected = (len(upto) - 1) - upto[:-1].sum(0) / upto[-1]
-            return rng.spread(upto, neighbours(condition, before, expected))
+            return rng.systematic(upto, neighbours(condition, before, expected))
         channels = self.spec.shape[-1]
         weight, mean, log_scale = likelihood.split_mixture(predicted.float(), channels)
         pick = rng.categorical(weight).view(-1, 1, 1).expand(-1, 1, channels)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from genpipe.batch import Batch
 from genpipe.draws import Draws, cumulated
-from genpipe.families.base import FamilyConfig, Nets, Phase, barred
+from genpipe.families.base import FamilyConfig, Nets, Phase, without_barred
 from genpipe.spec import TensorSpec
 
 CELLS = 2**24  # leaves x codes of a forest: 64 MB
@@ -185,7 +185,7 @@ class Trees:
 
     @torch.no_grad()
     def sample(self, nets: Nets, condition: Tensor, rng: Draws, observed: Tensor | None = None) -> Tensor:
-        """Rows of one leaf draw its shares nearly exactly (`Draws.spread`). observed: see
+        """Rows of one leaf draw its shares nearly exactly (`Draws.systematic`). observed: see
         `PartialConditioning`.
         """
         forest, seen = nets["model"], seen_first(condition)
@@ -194,8 +194,8 @@ class Trees:
             leaf, shares = forest.predict(t, seen)
             logits = shares.log() / self.config.temperature
             if observed is not None:
-                logits = barred(logits, observed[:, t])
-            drawn = rng.spread(cumulated(logits), leaf)
+                logits = without_barred(logits, observed[:, t])
+            drawn = rng.systematic(cumulated(logits), leaf)
             if observed is not None:
                 drawn = torch.where(observed[:, t] >= 0, observed[:, t], drawn)
             seen = torch.cat([seen, drawn.unsqueeze(1)], 1)

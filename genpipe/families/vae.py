@@ -7,6 +7,7 @@ What the decoder predicts: values by a Gaussian of learnt width (σ-VAE, Rybkin 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, cast
 
@@ -18,35 +19,46 @@ from genpipe.batch import Batch, one_hot
 from genpipe.draws import Draws
 from genpipe.families import calibrate
 from genpipe.families.base import FamilyConfig, Nets, Phase
+from genpipe.families.prior import MixturePrior
 from genpipe.networks import AnyNetwork, build_network
 from genpipe.networks.head import Head, gumbel
 from genpipe.networks.mlp import MLPConfig
 from genpipe.objectives import elbo, likelihood
 from genpipe.spec import TensorSpec
 
+FEWEST, MOST_VALUES, CHUNK = 2000, 2**26, 1024  # of rows that the prior is fitted to
+
 
 class VAEConfig(FamilyConfig):
-    """beta: weight of the KL term. likelihood: of values; bernoulli is for images between black and white."""
+    """beta: weight of the KL term. likelihood: of values; bernoulli is for images between black and white.
+
+    prior: of codes. mixture: after training, Gaussians are fitted to the codes of training rows, class by
+    class (prior.py); normal: N(0, I), as in the papers. width_rate: factor of the learning rate of the
+    logarithm of the width of values. One number moves far slower than a network does.
+    """
 
     family: Literal["vae"] = "vae"
     beta: float = Field(
         default=1.0, gt=0, le=1e6, json_schema_extra={"search": {"low": 0.2, "high": 2.0, "log": True}}
     )
     likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
+    prior: Literal["mixture", "normal"] = "mixture"
+    width_rate: float = Field(default=8.0, gt=0, le=1000)
     latent: int = Field(default=32, ge=1, le=16_384, json_schema_extra={"search": {"choices": [16, 32, 64]}})
     encoder: AnyNetwork = MLPConfig()
     decoder: AnyNetwork = MLPConfig()
 
 
 class Decoder(nn.Module):
-    """A network and the learnt log-width of the values it predicts: one a column or channel.
+    """A network and the learnt log-width of the values it predicts, divided by `width_rate`: one a column
+    or channel. Adam moves every number by about the learning rate a step, this one `width_rate` times as far.
 
     x: what is to be predicted, for a network that takes it while training (`networks/base.py`).
     """
 
-    def __init__(self, net: nn.Module, scales: tuple[int, ...]) -> None:
+    def __init__(self, net: nn.Module, scales: tuple[int, ...], width_rate: float) -> None:
         super().__init__()
-        self.net, self.log_scale = net, nn.Parameter(torch.full(scales, -1.0))
+        self.net, self.log_scale = net, nn.Parameter(torch.full(scales, -1.0 / width_rate))
         self.takes_x = bool(getattr(net, "takes_x", False))
 
     @property
@@ -62,9 +74,9 @@ class VAE:
     Config: ClassVar[type[Any]] = VAEConfig
     accepts: ClassVar[frozenset[str]] = frozenset({"vector", "grid", "sequence"})
     network_roles: ClassVar[Mapping[str, str]] = {"encoder": "encoder", "decoder": "decoder"}
-    roles: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
+    roles: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "prior")
     sample_roles: ClassVar[tuple[str, ...]] = ("decoder",)
-    publishes: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
+    publishes: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "prior")
     metrics: ClassVar[tuple[str, ...]] = ("bound", "reconstruction", "kl")
     has_temperature: ClassVar[bool] = False
     takes_observed = "none"
@@ -83,8 +95,14 @@ class VAE:
         net = build_network("decoder", spec, config.decoder, latent=config.latent)
         return {
             "encoder": build_network("encoder", spec, config.encoder, latent=config.latent),
-            "decoder": Decoder(net, (1,) if config.likelihood == "bernoulli" else scales[spec.layout]),
+            "decoder": Decoder(
+                net, (1,) if config.likelihood == "bernoulli" else scales[spec.layout], config.width_rate
+            ),
+            "prior": MixturePrior(spec.conditions, config.latent),
         }
+
+    def _log_scale(self, nets: Nets) -> Tensor:
+        return self.config.width_rate * cast(Tensor, nets["decoder"].log_scale)
 
     def _posterior(self, nets: Nets, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(z | x, c), (B, Z) each. c: one-hot."""
@@ -97,8 +115,13 @@ class VAE:
         z = mean + (0.5 * log_variance).exp() * rng.normal(self.config.latent)
         decoder = nets["decoder"]
         raw = decoder(z, c, batch.x) if getattr(decoder, "takes_x", False) else decoder(z, c)
-        reconstruction = self._reconstruction(batch.x, raw, cast(Tensor, decoder.log_scale))
-        return {"reconstruction": reconstruction, "kl": beta * elbo.gaussian_kl(mean, log_variance)}
+        reconstruction = self._reconstruction(batch.x, raw, self._log_scale(nets))
+        prior = cast(MixturePrior | None, nets.get("prior"))
+        if prior is not None and prior.fitted:  # after training alone
+            kl = elbo.sampled_kl(z, mean, log_variance, prior.log_density(z, batch.condition))
+        else:
+            kl = elbo.gaussian_kl(mean, log_variance)
+        return {"reconstruction": reconstruction, "kl": beta * kl}
 
     def _reconstruction(self, x: Tensor, raw: Tensor, log_scale: Tensor) -> Tensor:
         if self.config.likelihood == "bernoulli" and self.spec.layout == "grid":
@@ -114,7 +137,14 @@ class VAE:
         return self._terms(nets, batch, rng, beta=self.config.beta)
 
     def sample(self, nets: Nets, condition: Tensor, rng: Draws) -> Tensor:
-        return self.decode(nets, rng.normal(self.latent), condition, rng)
+        return self.decode(nets, self.prior(nets, condition, rng), condition, rng)
+
+    @torch.no_grad()
+    def prior(self, nets: Nets, condition: Tensor, rng: Draws) -> Tensor:
+        """Standard normal where nothing is fitted, as in bundles of an earlier version."""
+        if "prior" not in nets:
+            return rng.normal(self.latent)
+        return cast(MixturePrior, nets["prior"]).draw(condition, rng)
 
     @torch.no_grad()
     def encode(self, nets: Nets, batch: Batch) -> Tensor:
@@ -126,8 +156,8 @@ class VAE:
         raw = nets["decoder"](z, one_hot(condition, self.spec.conditions))
         if self.spec.layout == "grid":
             return torch.tanh(raw)
-        head, log_scale = self.head.to(raw.device), cast(Tensor, nets["decoder"].log_scale)
-        scale = log_scale.clamp_min(likelihood.MIN_LOG_SCALE).exp()
+        head = self.head.to(raw.device)
+        scale = self._log_scale(nets).clamp_min(likelihood.MIN_LOG_SCALE).exp()
         if not head.groups:
             return (torch.tanh(raw) + scale * rng.normal(*self.spec.shape)).clamp(-1, 1)
         x = head.harden(head(raw, gumbel(rng.uniform(*self.spec.shape))))
@@ -136,17 +166,29 @@ class VAE:
         return x
 
     def finish_rows(self, rows: int) -> int:
-        return min(rows, calibrate.ROWS) if self.head.groups else 0
+        if self.config.prior == "normal":
+            return min(rows, calibrate.ROWS) if self.head.groups else 0
+        return min(rows, calibrate.ROWS, max(FEWEST, MOST_VALUES // math.prod(self.spec.shape)))
 
     @torch.no_grad()
     def finish(self, nets: Nets, batch: Batch, rng: Draws) -> None:
-        """A table's choices in the shares of the training split."""
-        decoder = nets["decoder"]
-        raw = decoder(rng.normal(self.config.latent), one_hot(batch.condition, self.spec.conditions))
-        calibrate.calibrate(self.head.to(raw.device), cast(Tensor, decoder.bias), raw, batch.x)
+        """The prior to the codes of training rows, then a table's choices in the shares of these."""
+        if self.config.prior == "mixture":
+            prior, codes = cast(MixturePrior, nets["prior"]), []
+            for x, condition in zip(batch.x.split(CHUNK), batch.condition.split(CHUNK), strict=True):
+                mean, log_variance = self._posterior(nets, x, one_hot(condition, self.spec.conditions))
+                codes.append((mean, log_variance))
+            mean, log_variance = (torch.cat(parts) for parts in zip(*codes, strict=True))
+            drawn = mean + (0.5 * log_variance).exp() * rng.normal(self.latent)
+            prior.fit(drawn, batch.condition, int(rng.shared() * 2**31))
+        if self.head.groups:
+            decoder = nets["decoder"]
+            z = self.prior(nets, batch.condition, rng)
+            raw = decoder(z, one_hot(batch.condition, self.spec.conditions))
+            calibrate.calibrate(self.head.to(raw.device), cast(Tensor, decoder.bias), raw, batch.x)
 
     @torch.no_grad()
     def holdout_loss(self, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
-        """The bound at β = 1, in nats per row."""
+        """The bound at β = 1, in nats per row; with the prior that is drawn from, once it is fitted."""
         terms = self._terms(nets, batch, rng, beta=1.0)
         return {"bound": terms["reconstruction"] + terms["kl"], **terms}

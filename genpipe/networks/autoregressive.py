@@ -138,7 +138,7 @@ class Staircase(torch.autograd.Function):
 
 
 @dataclass
-class State:
+class PrefixState:
     """before: what the columns observed so far give. t: the next column."""
 
     condition: Tensor
@@ -238,12 +238,12 @@ class Columns(nn.Module):
         h = silu(h).unflatten(1, (self.steps, self.width)).transpose(0, 1).contiguous()
         return self.outlet((h + silu(torch.baddbmm(self.shift, h, self.within))).transpose(0, 1))
 
-    def begin(self, c: Tensor, observed: Tensor | None = None) -> State:
+    def begin(self, c: Tensor, observed: Tensor | None = None) -> PrefixState:
         """observed (B, T): tokens given beforehand, negative where there is none; only where `any_order`."""
         before = LookedUp if len(c) >= sum(self.sizes) else Multiplied
-        return State(c, before(self, len(c), observed))
+        return PrefixState(c, before(self, len(c), observed))
 
-    def step(self, previous: Tensor | None, state: State) -> tuple[Tensor, State]:
+    def step(self, previous: Tensor | None, state: PrefixState) -> tuple[Tensor, PrefixState]:
         t = state.t
         if previous is not None:
             state.before.put(t - 1, previous)

@@ -82,7 +82,7 @@ class Modulated(nn.Module):
         return leaky_relu(x, 0.2)
 
 
-class Generator(nn.Module):
+class ConvolutionalGenerator(nn.Module):
     """Also the decoder of a VAE."""
 
     def __init__(self, spec: TensorSpec, config: ConvConfig, latent: int) -> None:
@@ -164,7 +164,7 @@ class Conv1d:
     @staticmethod
     def build(role: str, spec: TensorSpec, config: ConvConfig, *, latent: int = 0) -> nn.Module:
         if role in ("generator", "decoder"):
-            return Generator(spec, config, latent)
+            return ConvolutionalGenerator(spec, config, latent)
         return Encoder(spec, config, latent) if role == "encoder" else Critic(spec, config)
 
 

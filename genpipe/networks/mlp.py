@@ -64,7 +64,7 @@ class Perceptron(nn.Module):
         return self.out(self.blocks(x))
 
 
-class Generator(nn.Module):
+class MLPGenerator(nn.Module):
     def __init__(self, spec: TensorSpec, config: MLPConfig, latent: int) -> None:
         super().__init__()
         self.shape = spec.shape
@@ -104,5 +104,5 @@ class MLP:
     @staticmethod
     def build(role: str, spec: TensorSpec, config: MLPConfig, *, latent: int = 0) -> nn.Module:
         if role in ("generator", "decoder"):
-            return Generator(spec, config, latent)
+            return MLPGenerator(spec, config, latent)
         return Reader(spec, config, 2 * latent if role == "encoder" else 0)

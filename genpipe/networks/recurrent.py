@@ -37,7 +37,7 @@ class RecurrentConfig(NetworkConfig):
         return rows * (2 * self.depth * self.width + densities)
 
 
-class State:
+class RecurrentState:
     """condition: (B, 1, E) what the condition adds to every input; memory: the cell's; t: positions read."""
 
     def __init__(self, condition: Tensor) -> None:
@@ -66,10 +66,10 @@ class RecurrentModel(nn.Module):
         hidden, _ = self.cell(inputs)
         return self.outlet(hidden)
 
-    def begin(self, c: Tensor) -> State:
-        return State(self._condition(c))
+    def begin(self, c: Tensor) -> RecurrentState:
+        return RecurrentState(self._condition(c))
 
-    def step(self, previous: Tensor | None, state: State) -> tuple[Tensor, State]:
+    def step(self, previous: Tensor | None, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
         if previous is None:
             inputs = self.start.expand(len(state.condition), 1, -1)
         else:

@@ -41,7 +41,7 @@ class TransformerConfig(NetworkConfig):
         return self
 
 
-class State:
+class KeyValueCache:
     """condition: (B, 1, E); keys and values by block: (B, N, T, E/N), filled up to t."""
 
     def __init__(self, condition: Tensor, depth: int) -> None:
@@ -69,13 +69,13 @@ class Block(nn.Module):
         heads = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1))
         return heads.permute(2, 0, 3, 1, 4).unbind(0)
 
-    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+    def feed_forward(self, x: Tensor, attended: Tensor) -> Tensor:
         x = x + self.mix(attended.transpose(1, 2).flatten(2))
         return x + self.down(gelu(self.up(self.norm2(x)), approximate="tanh"))
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.project(x)
-        return self.finish(x, scaled_dot_product_attention(q, k, v, is_causal=True))
+        return self.feed_forward(x, scaled_dot_product_attention(q, k, v, is_causal=True))
 
 
 class Transformer(nn.Module):
@@ -102,10 +102,10 @@ class Transformer(nn.Module):
             h = block(h)
         return self.outlet(self.norm(h))
 
-    def begin(self, c: Tensor) -> State:
-        return State(self._condition(c), len(self.blocks))
+    def begin(self, c: Tensor) -> KeyValueCache:
+        return KeyValueCache(self._condition(c), len(self.blocks))
 
-    def step(self, previous: Tensor | None, state: State) -> tuple[Tensor, State]:
+    def step(self, previous: Tensor | None, state: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
         t = state.t
         if previous is None:
             h = self.start.expand(len(state.condition), 1, -1)
@@ -120,7 +120,9 @@ class Transformer(nn.Module):
                 state.cache[i] = cache
             keys, values = cache  # type: ignore[misc]
             keys[:, :, t], values[:, :, t] = k[:, :, 0], v[:, :, 0]
-            h = block.finish(h, scaled_dot_product_attention(q, keys[:, :, : t + 1], values[:, :, : t + 1]))  # type: ignore[operator]
+            h = block.feed_forward(
+                h, scaled_dot_product_attention(q, keys[:, :, : t + 1], values[:, :, : t + 1])
+            )  # type: ignore[operator]
         state.t = t + 1
         return self.outlet.at(self.norm(h).squeeze(1), t), state
 

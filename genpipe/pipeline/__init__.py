@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from genpipe.pipeline.spec import Gate, Generate, PipelineSpec, Search, Source, Train
+from genpipe.pipeline.spec import Gate, Generate, PipelineSpec, Search, SourceSpec, Train
 
 
 def load_spec(spec: str | Path | Mapping[str, Any] | PipelineSpec) -> PipelineSpec:
@@ -24,4 +24,4 @@ def load_spec(spec: str | Path | Mapping[str, Any] | PipelineSpec) -> PipelineSp
     return check_spec(*given(spec))
 
 
-__all__ = ["Gate", "Generate", "PipelineSpec", "Search", "Source", "Train", "load_spec"]
+__all__ = ["Gate", "Generate", "PipelineSpec", "Search", "SourceSpec", "Train", "load_spec"]

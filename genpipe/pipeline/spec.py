@@ -31,7 +31,7 @@ Part = requests.Part
 SomeHoldout = Annotated[Holdout, Field(gt=0)]  # a pipeline judges what it delivers
 
 
-class Source(requests.Reading):
+class SourceSpec(requests.Reading):
     """Where the raw data is. `options` are the source's own (delimiter, size, window, ...)."""
 
     path: Places
@@ -78,7 +78,7 @@ class PipelineSpec(Part):
     """
 
     name: Name
-    source: Source
+    source: SourceSpec
     recipe: str | dict[str, Any] | None = None
     search: Search | None = None
     train: Train = Train()

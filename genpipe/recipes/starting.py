@@ -104,6 +104,7 @@ def tabular_vae() -> Recipe:
             learning_rate=3e-3,
             schedule="cosine",
             weight_decay=0.01,
+            monitor="loss",
             evaluate_every=500,
         ),
     )
@@ -139,7 +140,13 @@ def image_vae() -> Recipe:
         image_gan(),
         "image_vae",
         family=VAEConfig(encoder=Conv2dConfig(), decoder=Conv2dConfig(), latent=16),
-        training={"batch_size": 128, "schedule": "cosine", "betas": (0.9, 0.99), "ema": None},
+        training={
+            "batch_size": 128,
+            "schedule": "cosine",
+            "betas": (0.9, 0.99),
+            "ema": None,
+            "monitor": "loss",  # fidelity is that of codes whose prior is not fitted yet
+        },
     )
 
 

@@ -22,7 +22,7 @@ from genpipe.registry.serving import Served, Watched, check_columns, check_limit
 AGAIN = 16  # times that rows which are given in part are drawn where they break a constraint
 
 
-class Generator(Served):
+class ServedGenerator(Served):
     """predict(frame, params): new rows.
 
     frame: one new row for each of its rows, with the values it has; without columns or rows, `rows` rows.
@@ -84,4 +84,4 @@ def parse(text: str) -> dict[str, Any]:
     return conditions
 
 
-set_model(Generator())
+set_model(ServedGenerator())

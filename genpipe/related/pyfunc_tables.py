@@ -25,7 +25,7 @@ from genpipe.stages.generate.shards import open_bundle
 from genpipe.training.device import resolve_device
 
 
-class Generator(Served):
+class ServedTables(Served):
     """predict(frame, params): the rows of one table.
 
     frame: empty. params: table, by default the first; rows, of the tables without parents; seed. For the same
@@ -70,4 +70,4 @@ class Generator(Served):
         return last[1][asked["table"]].to_pandas()
 
 
-set_model(Generator())
+set_model(ServedTables())

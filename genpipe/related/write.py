@@ -109,7 +109,7 @@ class Writer:
                 continue
             rows = made[node.name]
             above = keys[node.parent].take(pa.array(rows.parent)) if node.parent else None
-            batch = finished(node, rows, above, self.rows[node.name], derive(self.seed, node.name))
+            batch = with_keys(node, rows, above, self.rows[node.name], derive(self.seed, node.name))
             self.rows[node.name] += batch.num_rows
             keys[node.name] = pa.table({f.name: batch.column(f.name) for f in node.key})
             if node.name in self.parts:
@@ -131,7 +131,7 @@ def _described_schema(nodes: dict[str, Node], node: Node) -> Schema:
     return Schema(kind="tabular", fields=(key, *fields))
 
 
-def finished(node: Node, rows: Rows, above: pa.Table | None, start: int, seed: int) -> pa.RecordBatch:
+def with_keys(node: Node, rows: Rows, above: pa.Table | None, start: int, seed: int) -> pa.RecordBatch:
     """Rows start, start + 1, .. of a table as the user has them, with keys. above: the parents' keys."""
     schema, own = node.schema_ or Schema(kind="tabular", fields=node.key), rows.own
     count = len(rows.parent)

@@ -225,7 +225,8 @@ class Register(Request):
         default="", description="Why one that too few entities can tell of is; recorded for all to see."
     )
     allow: tuple[Permission, ...] = About(
-        default=(), description="What consumers may do with it beside generating: score, impute, or both."
+        default=(),
+        description="What consumers may do with it beside generating: likelihood, impute, or both.",
     )
 
 
@@ -266,7 +267,7 @@ class Generate(Delivery, GenerateOf):
     tag: str = About(default="", description="Any text; makes an equal request another output.")
 
 
-class Score(Request):
+class Likelihood(Request):
     """A generator and rows -> how likely each row is."""
 
     model: str = TABLE_MODEL

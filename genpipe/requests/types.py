@@ -115,4 +115,10 @@ Temperature = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Holdout = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
-Permission = Literal["score", "impute"]
+
+
+def _current(word: object) -> object:
+    return "likelihood" if word == "score" else word  # its earlier name
+
+
+Permission = Annotated[Literal["likelihood", "impute"], BeforeValidator(_current)]

@@ -1,4 +1,4 @@
-"""WAV folders -> 16-bit mono clips of one length and rate, with the class from the folder or the file name.
+"""Folders of sound -> 16-bit mono clips of one length and rate, with the class from the folder or file name.
 
 The header is never believed: sizes are checked against the bytes that are there before anything is
 allocated, and metadata chunks (names, places) are left behind.
@@ -23,9 +23,11 @@ from genpipe.media.wav import write_wav
 from genpipe.schema import Schema
 from genpipe.sources.base import Observed, Options, Reject, Rows, Source, attempt, ordered
 from genpipe.sources.files import File
+from genpipe.sources.sound import SUFFIXES as SOUNDS
+from genpipe.sources.sound import SoundReader
 from genpipe.sources.wav import Wav, read_wav
 
-SUFFIXES = (".wav", ".wave")
+SUFFIXES = (".wav", ".wave", *SOUNDS)
 BATCH = 256
 PREFIX = re.compile(r"^([^_]+)_.+")
 
@@ -98,13 +100,15 @@ class AudioSource(Source):
             )
         return found[1]
 
-    def _wav(self, file: File, keep: int = 0) -> Wav:
+    def _wav(self, file: File, sounds: SoundReader, keep: int = 0) -> Wav:
+        if file.suffix in SOUNDS:
+            return sounds.read(file, self.options.max_seconds, keep)
         return read_wav(file, self.options.max_seconds, keep)
 
     def observe(self, unit: int) -> AudioStats:
-        total = AudioStats()
+        total, sounds = AudioStats(), SoundReader()
         for file in self.units[unit]:
-            seen = attempt(self._wav, file, total.rejects)
+            seen = attempt(partial(self._wav, sounds=sounds), file, total.rejects)
             if seen is None:
                 continue
             total.rates[seen.rate] += 1
@@ -115,7 +119,9 @@ class AudioSource(Source):
 
     def schema(self, stats: AudioStats, *, target: str | None, key: tuple[str, ...]) -> Schema:
         if not stats.rates:
-            raise DataError("EMPTY", found="no readable WAV file", expected="PCM or float WAV files")
+            raise DataError(
+                "EMPTY", found="no readable sound file", expected="WAV, FLAC, Ogg, MP3 or AIFF files"
+            )
         if len(stats.rates) > 1:
             shown = "; ".join(
                 f"{n} at {r} Hz, such as {stats.places[r]}" for r, n in stats.rates.most_common(3)
@@ -160,11 +166,11 @@ class AudioSource(Source):
             found = f"clips of {shape.frames} frames ({shape.frames / shape.rate:.1f} s)"
             expected = f"at most max_seconds={self.options.max_seconds:g}"
             raise UsageError("LENGTH", where="frames", found=found, expected=expected)
-        files = [f for f in self.units[unit] if f.uri not in skip]
+        files, sounds = [f for f in self.units[unit] if f.uri not in skip], SoundReader()
         batch = min(BATCH, max(1, self.options.part // (2 * shape.frames)))
         for start in range(0, len(files), batch):
             chunk = files[start : start + batch]
-            clips = list(ordered(lambda f: self._clip(f, shape), chunk))
+            clips = list(ordered(lambda f: self._clip(f, shape, sounds), chunk))
             rejects += [c for c in clips if isinstance(c, Reject)]
             good = [(f, c) for f, c in zip(chunk, clips, strict=True) if isinstance(c, bytes)]
             made = {"audio": pa.array([{"bytes": c, "path": f.relative} for f, c in good], BLOB)}
@@ -172,9 +178,9 @@ class AudioSource(Source):
                 made["label"] = pa.array([self.label_of(f) for f, _ in good], pa.string())
             yield Rows(pa.RecordBatch.from_arrays([made[n] for n in schema.names], schema=schema.arrow()))
 
-    def _clip(self, file: File, shape: Audio) -> bytes | Reject:
+    def _clip(self, file: File, shape: Audio, sounds: SoundReader) -> bytes | Reject:
         rejects: list[Reject] = []
-        wav = attempt(partial(self._wav, keep=shape.frames), file, rejects)
+        wav = attempt(partial(self._wav, sounds=sounds, keep=shape.frames), file, rejects)
         if wav is None:
             return rejects[0]
         if wav.rate != shape.rate:

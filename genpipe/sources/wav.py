@@ -57,7 +57,7 @@ class _Reader:
         if there is not None and claimed != ENDLESS and claimed > there:
             raise self._truncated(there // align, claimed // align)
         if claimed // align > most and claimed != ENDLESS:
-            raise self._length(claimed // align, rate, max_seconds)
+            raise wrong_length(self.file, claimed // align, rate, max_seconds)
         kept: list[np.ndarray] = []
         frames = holding = 0
         for raw in self._blocks(claimed, align):
@@ -66,7 +66,7 @@ class _Reader:
             mono = values.mean(1) if channels > 1 else values[:, 0]
             frames += len(mono)
             if frames > most:
-                raise self._length(frames, rate, max_seconds)
+                raise wrong_length(self.file, frames, rate, max_seconds)
             part = mono[: max(0, keep - holding)]
             holding += len(part)
             if len(part):
@@ -74,7 +74,7 @@ class _Reader:
         if claimed != ENDLESS and frames < claimed // align:
             raise self._truncated(frames, claimed // align)
         if frames == 0:
-            raise self._length(0, rate, max_seconds)
+            raise wrong_length(self.file, 0, rate, max_seconds)
         sort = "mono" if channels == 1 else f"{channels} channels"
         samples = np.concatenate(kept) if kept else np.empty(0, np.int16)
         return Wav(rate, samples, f"{bits}-bit{' float' if tag == 3 else ''} {sort}", frames)
@@ -155,14 +155,15 @@ class _Reader:
             fix="fetch it again or remove it",
         )
 
-    def _length(self, frames: int, rate: int, max_seconds: float) -> DataError:
-        return DataError(
-            "LENGTH",
-            where=self.file.uri,
-            found=f"{frames} frames ({frames / rate:.1f} s)",
-            expected=f"more than 0 and at most max_seconds={max_seconds:g}",
-            fix="remove or cut it",
-        )
+
+def wrong_length(file: File, frames: int, rate: int, max_seconds: float) -> DataError:
+    return DataError(
+        "LENGTH",
+        where=file.uri,
+        found=f"{frames} frames ({frames / rate:.1f} s)",
+        expected=f"more than 0 and at most max_seconds={max_seconds:g}",
+        fix="remove or cut it",
+    )
 
 
 def _check_header(file: File, tag: int, channels: int, rate: int, align: int, bits: int) -> None:

@@ -75,6 +75,8 @@ def _fit(
         store.write_bytes(_place(dataset, config, "protected.json"), store.canonical(hidden))
         told = f"protected {hidden_words(summary(hidden))}" if hidden else ""
         progress(Event("prepare", done=done, total=done, unit="rows", note=told))
+    if codec.notice:
+        progress(Event("prepare", done=done, total=done, unit="rows", note=codec.notice))
     broken = _broken(codec.relations, dataset) if isinstance(codec, ColumnCodec) else {}
     content = {"codec": codec.to_json(), "broken": broken}
     store.create(where, store.canonical(_request(dataset, config) | content))

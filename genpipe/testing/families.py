@@ -102,7 +102,9 @@ def _lower_by_one_step(family: Family, nets: dict[str, nn.Module], phase: Phase,
 
 def _samples_and_scores(family: Family, nets: dict[str, nn.Module], spec: TensorSpec, batch: Batch) -> None:
     draws, condition = Draws(2, total=ROWS), batch.condition
-    x = family.sample({role: nets[role] for role in family.sample_roles}, condition, draws)
+    x = family.sample({role: nets[role] for role in family.publishes}, condition, draws)
+    least = family.sample({role: nets[role] for role in family.sample_roles}, condition, Draws(2, total=ROWS))
+    assert least.shape == x.shape, "sample_roles: expected all that a sample needs"
     again = family.sample(nets, condition, Draws(2, total=ROWS))
     assert x.shape == batch.x.shape and x.dtype == batch.x.dtype and torch.equal(x, again)
     if spec.layout == "tokens":
@@ -120,4 +122,5 @@ def _samples_and_scores(family: Family, nets: dict[str, nn.Module], spec: Tensor
         codes = family.encode(published, batch)
         assert codes.shape == (ROWS, family.latent) and torch.equal(codes, family.encode(published, batch))
         draws = Draws(2, total=ROWS)
-        assert torch.equal(family.decode(published, draws.normal(family.latent), condition, draws), x)
+        z = family.prior(published, condition, draws)
+        assert torch.equal(family.decode(published, z, condition, draws), x)

@@ -37,7 +37,7 @@ WINDOW = 2
 ITEM_BYTES = {"float32": 4, "int32": 4, "uint8": 1}
 
 
-class Source(Protocol):
+class BatchSource(Protocol):
     rows: int
 
     def batch(self, step: int, *, size: int, start: int, stop: int) -> Arrays:
@@ -56,7 +56,7 @@ def open_source(
     batch_size: int,
     memory_mb: float = MEMORY_MB,
     balance: bool = False,
-) -> Source:
+) -> BatchSource:
     """The training split encoded for a layout: resident if it fits `memory_mb`, else streamed.
 
     batch_size: of the global batch; fewer rows than lanes would leave some lanes unread for ever.

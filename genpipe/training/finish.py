@@ -14,7 +14,7 @@ from genpipe.batch import to_batch
 from genpipe.draws import Draws
 from genpipe.families.base import Family
 from genpipe.spec import TensorSpec
-from genpipe.training.data import Source
+from genpipe.training.data import BatchSource
 from genpipe.training.loop import Evaluate, FitResult
 
 
@@ -22,7 +22,7 @@ from genpipe.training.loop import Evaluate, FitResult
 def finished_fit(
     result: FitResult,
     family: Family,
-    source: Source,
+    source: BatchSource,
     spec: TensorSpec,
     evaluate: Evaluate,
     *,

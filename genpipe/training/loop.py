@@ -23,12 +23,12 @@ from genpipe.families.base import Family, Phase
 from genpipe.recipe import Recipe, Training, make_family
 from genpipe.spec import TensorSpec
 from genpipe.training.checkpoint import Checkpoint
-from genpipe.training.data import Source
+from genpipe.training.data import BatchSource
 from genpipe.training.device import repeatable
 from genpipe.training.distributed import ALONE, Ranks
 from genpipe.training.guard import Diverged, Window
 from genpipe.training.optim import autocast, clip_gradients, gradient_norm
-from genpipe.training.state import State
+from genpipe.training.state import TrainingState
 
 CHECK_EVERY = 10  # steps between two looks at the losses
 log = logging.getLogger("genpipe.training")
@@ -80,7 +80,7 @@ Evaluate = Callable[[Mapping[str, nn.Module], int], dict[str, float]]
 def fit(
     recipe: Recipe,
     spec: TensorSpec,
-    source: Source,
+    source: BatchSource,
     *,
     seed: int,
     ranks: Ranks = ALONE,
@@ -112,11 +112,11 @@ class Hooks:
 
 
 def play(
-    family: Family, training: Training, spec: TensorSpec, source: Source, seed: int, ranks: Ranks,
+    family: Family, training: Training, spec: TensorSpec, source: BatchSource, seed: int, ranks: Ranks,
     device: str, sink: Sink | None, hooks: Hooks,
 ) -> FitResult:  # fmt: skip
     """The loop itself."""
-    state = State(family, training, seed=seed, device=device)
+    state = TrainingState(family, training, seed=seed, device=device)
     resume(state, sink, ranks)
     size = training.batch_size
     start, stop = ranks.rows(size)
@@ -158,11 +158,11 @@ def play(
                 sink.save(state.step, state.tensors() | best, state.values())
     if sink:
         sink.wait()
-    return finish(state)
+    return fit_result(state)
 
 
 def take_step(
-    state: State, phase: Phase, batch: Batch, rng: Draws, ranks: Ranks, share: float,
+    state: TrainingState, phase: Phase, batch: Batch, rng: Draws, ranks: Ranks, share: float,
     precision: AbstractContextManager[Any], window: Window,
 ) -> None:  # fmt: skip
     """One phase: loss, backward, synchronise, clip, step."""
@@ -183,7 +183,9 @@ def take_step(
     window.add(phase.name, terms)
 
 
-def check(state: State, window: Window, ranks: Ranks, share: float, asks: Callable[[], bool] | None) -> bool:
+def check(
+    state: TrainingState, window: Window, ranks: Ranks, share: float, asks: Callable[[], bool] | None
+) -> bool:
     """Average the losses over ranks, judge them, and ask whether to stop: one collective for all of it."""
     means = window.clear()
     asked = bool(asks and asks())
@@ -194,7 +196,7 @@ def check(state: State, window: Window, ranks: Ranks, share: float, asks: Callab
     return votes > 0
 
 
-def score(state: State, ranks: Ranks, evaluate: Evaluate) -> None:
+def score(state: TrainingState, ranks: Ranks, evaluate: Evaluate) -> None:
     """Evaluate on the lead, tell everybody, keep the best weights."""
     metrics: dict[str, float] = {}
     if ranks.lead:
@@ -211,7 +213,7 @@ def score(state: State, ranks: Ranks, evaluate: Evaluate) -> None:
     state.judge(metrics)
 
 
-def resume(state: State, sink: Sink | None, ranks: Ranks) -> bool:
+def resume(state: TrainingState, sink: Sink | None, ranks: Ranks) -> bool:
     """Load the lead's newest checkpoint everywhere; without one, the lead's initial weights."""
     found = sink.newest() if sink and ranks.lead else None
     values = ranks.tell(found.values if found else None)
@@ -221,7 +223,9 @@ def resume(state: State, sink: Sink | None, ranks: Ranks) -> bool:
     return values is not None
 
 
-def roll_back(state: State, seed: int, sink: Sink | None, ranks: Ranks, verdict: Diverged) -> State:
+def roll_back(
+    state: TrainingState, seed: int, sink: Sink | None, ranks: Ranks, verdict: Diverged
+) -> TrainingState:
     """Once, return to the last good checkpoint (or the start) at a lower learning rate; then give up."""
     good = f"step {state.saved}" if state.saved else "none, it diverged before the first"
     if state.rollbacks:
@@ -232,7 +236,7 @@ def roll_back(state: State, seed: int, sink: Sink | None, ranks: Ranks, verdict:
             expected=f"finite losses and samples that differ; last good checkpoint: {good}",
             fix="lower learning_rate, set clip, or choose another objective",
         )
-    fresh = State(state.family, state.training, seed=seed, device=state.device)
+    fresh = TrainingState(state.family, state.training, seed=seed, device=state.device)
     resume(fresh, sink, ranks)
     fresh.back_off()
     text = "step %d: %s; back to step %d at %g of the learning rate"
@@ -240,7 +244,7 @@ def roll_back(state: State, seed: int, sink: Sink | None, ranks: Ranks, verdict:
     return fresh
 
 
-def finish(state: State) -> FitResult:
+def fit_result(state: TrainingState) -> FitResult:
     """The best weights, or the present ones where nothing was evaluated."""
     whole = state.step == state.training.steps or not state.family.phases
     stopped = "steps" if whole else "patience" if state.done else "asked"

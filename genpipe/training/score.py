@@ -6,6 +6,7 @@ score means the same for every family and layout.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -21,11 +22,13 @@ from genpipe.errors import DataError, QualityError
 from genpipe.evaluation import Fidelity
 from genpipe.families.base import Family
 from genpipe.seeds import numpy_rng
+from genpipe.training.data import join
 from genpipe.training.guard import SPREAD
 
 ROWS = 1000
 STEPS = 2**15  # rows x positions that may be sampled one after the other
 CHUNK = 256
+VALUES, LEAST = 2**18, 32  # sampled at once, of rows that do not depend on one another; so many rows at least
 
 
 class Scorer:
@@ -67,8 +70,19 @@ class Scorer:
         """Encoded samples under conditions drawn as often as the training split has them."""
         conditions = self.codec.draw_conditions(self.rows, numpy_rng(self.seed, "score", "conditions"))
         condition = torch.from_numpy(conditions).to(self.device).long()
-        rng = Draws(self.seed, "score", "sample", total=self.rows, device=self.device)
-        return to_arrays(self.family.sample(nets, condition, rng), condition, self.spec)
+        if self.spec.layout == "tokens":  # drawn evenly over all of them
+            rng = Draws(self.seed, "score", "sample", total=self.rows, device=self.device)
+            return to_arrays(self.family.sample(nets, condition, rng), condition, self.spec)
+        at_once = max(LEAST, VALUES // math.prod(self.spec.shape))
+        parts = []
+        for start in range(0, self.rows, at_once):
+            stop = min(self.rows, start + at_once)
+            rng = Draws(
+                self.seed, "score", "sample", total=self.rows, start=start, stop=stop, device=self.device
+            )
+            asked = condition[start:stop]
+            parts.append(to_arrays(self.family.sample(nets, asked, rng), asked, self.spec))
+        return join(parts)
 
     @torch.no_grad()
     def holdout_losses(self, nets: Mapping[str, nn.Module]) -> dict[str, float]:

@@ -22,7 +22,7 @@ NOISE = 0.01  # of a fidelity to some hundred holdout rows
 MEMORY = 0.01  # of nats a row
 
 
-class State:
+class TrainingState:
     """Fresh from the seed; `tensors` and `values` are the whole of it, `restore` puts them back."""
 
     def __init__(self, family: Family, training: Training, *, seed: int, device: str) -> None:

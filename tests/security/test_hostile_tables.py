@@ -321,7 +321,7 @@ def test_a_small_file_takes_neither_memory_nor_time(name: str, outcomes: dict[st
 
 def parsers() -> list[psutil.Process]:
     """The children that decode Parquet; the session has others, such as Ray and the S3 server."""
-    return [c for c in psutil.Process().children() if any("parquet_child" in word for word in c.cmdline())]
+    return [c for c in psutil.Process().children() if any("parsing.parquet" in word for word in c.cmdline())]
 
 
 def test_the_child_that_parses_knows_no_secrets_and_ends_with_its_owner(

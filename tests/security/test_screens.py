@@ -240,7 +240,7 @@ def test_rows_of_tricks_are_scored_as_text(
     file = tmp_path / "rows.parquet"
     rows = {"age": [30] * 9, "height": [170.0] * 9, "city": ["Ulm" + ALL] * 9, "sex": ["f"] * 9}
     pq.write_table(pa.table(rows), file)
-    execute(["score", table_bundle, str(file)])
+    execute(["likelihood", table_bundle, str(file)])
     out, err = capfd.readouterr()
     assert not obeyed(out + err)
     assert "E-INTERNAL" not in err

@@ -112,7 +112,7 @@ VERBS: list[list[str]] = [
     ["generate", "{}", "--rows", "5"],
     ["generate-tables", "{}", "--rows", "5"],
     ["impute", "{}", "people.csv"],
-    ["score", "{}", "people.csv"],
+    ["likelihood", "{}", "people.csv"],
     ["explain", "{}"],
     ["explain", "{}/part.parquet"],
 ]

@@ -24,7 +24,7 @@ from genpipe.recipes import parse_recipe
 from genpipe.schema import Schema
 from genpipe.spec import Span, TensorSpec
 from genpipe.training.checkpoint import Checkpoints
-from genpipe.training.state import State
+from genpipe.training.state import TrainingState
 
 ROWS = 100
 SPANS = tuple(Span(name=str(i), start=i, size=1, kind="continuous") for i in range(3))
@@ -268,7 +268,7 @@ def test_tensors_of_another_shape_are_not_spread_over_the_networks() -> None:
     """A copy would repeat one number over a whole matrix without a word."""
     spec = TensorSpec(layout="vector", shape=(3,), dtype="float32", spans=SPANS)
     recipe = parse_recipe({"base": "tabular_vae", "family": {"latent": 2}}, "tabular")
-    state = State(make_family(recipe, spec), recipe.training, seed=0, device="cpu")
+    state = TrainingState(make_family(recipe, spec), recipe.training, seed=0, device="cpu")
     good, values = {name: t.clone() for name, t in state.tensors().items()}, state.values()
     state.restore(good, values)
     name = next(iter(good))

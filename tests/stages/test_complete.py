@@ -184,7 +184,7 @@ def test_unusual_rows_score_low_and_name_the_column(model: str, home: Path, tmp_
     rows.loc[1, "size"] = 5000.0
     rows.loc[2, "city"] = "Rome"
     rows.to_csv(tmp_path / "rows.csv", index=False)
-    scored = genpipe.score(model, str(tmp_path / "rows.csv")).pandas()
+    scored = genpipe.likelihood(model, str(tmp_path / "rows.csv")).pandas()
     assert list(scored.columns) == [*rows.columns, "log_probability", "least_likely"]
     assert np.isfinite(scored.log_probability).all()
     assert list(scored.least_likely[:3]) == ["size", "size", "city"]
@@ -193,7 +193,7 @@ def test_unusual_rows_score_low_and_name_the_column(model: str, home: Path, tmp_
     wrong = people().head(400)
     wrong["size"] = wrong["size"].sample(frac=1, random_state=0).to_numpy()
     wrong.to_csv(tmp_path / "wrong.csv", index=False)
-    mixed = genpipe.score(model, str(tmp_path / "wrong.csv")).pandas().log_probability
+    mixed = genpipe.likelihood(model, str(tmp_path / "wrong.csv")).pandas().log_probability
     assert np.median(mixed) < np.median(scored.log_probability[3:]) - 1
 
 
@@ -204,7 +204,7 @@ def test_what_a_generator_never_makes_is_not_told_from_what_it_seldom_makes(
     ulm = pd.DataFrame({"city": ["Ulm", "Jena", "Kiel", "Rome", "Paris"], "size": [10.0] * 5})
     beyond = pd.DataFrame({"city": ["Ulm"] * 3, "size": [38.0, 99.0, -1e9]})
     pd.concat([ulm, beyond]).to_csv(tmp_path / "asked.csv", index=False)
-    told = genpipe.score(model, str(tmp_path / "asked.csv")).pandas().log_probability
+    told = genpipe.likelihood(model, str(tmp_path / "asked.csv")).pandas().log_probability
     bundle = Bundle.open(model)
     least, schema = floors(bundle), pa.schema([("city", pa.string()), ("size", pa.float64())])
     asked = pa.Table.from_pandas(pd.concat([ulm, beyond]), schema, preserve_index=False).combine_chunks()
@@ -222,10 +222,10 @@ def test_wrong_rows_are_refused_before_anything_is_written(model: str, home: Pat
         genpipe.impute(model, str(tmp_path / "shoes.csv"))
     pd.DataFrame({"id": ["a", "b"]}).to_csv(tmp_path / "ids.csv", index=False)
     with pytest.raises(UsageError, match="no learnt column among id; expected some of plan, city, size, vip"):
-        genpipe.score(model, str(tmp_path / "ids.csv"))
+        genpipe.likelihood(model, str(tmp_path / "ids.csv"))
     pd.DataFrame({"size": ["big", "small"]}).to_csv(tmp_path / "words.csv", index=False)
     with pytest.raises(DataError, match=r"words.csv.*'big'.*number"):
-        genpipe.score(model, str(tmp_path / "words.csv"))
+        genpipe.likelihood(model, str(tmp_path / "words.csv"))
     assert not list(Path(home).rglob("generated-*.parquet"))
 
 
@@ -274,7 +274,7 @@ def test_gaps_are_filled_within_the_constraints(home: Path, tmp_path: Path) -> N
     for name in gaps.columns:
         there = gaps[name].notna()
         assert (filled[name][there].astype(str) == frame[name][there].astype(str)).all()
-    scored = genpipe.score(model, str(tmp_path / "all.csv")).pandas()
+    scored = genpipe.likelihood(model, str(tmp_path / "all.csv")).pandas()
     assert np.isfinite(scored.log_probability).all()
     bad = {"low": [9, 3], "high": [2, 8], "city": ["c1"] * 2, "code": ["k7"] * 2, "state": ["s0"] * 2}
     pd.DataFrame(bad).to_csv(tmp_path / "bad.csv", index=False)
@@ -339,7 +339,7 @@ def test_combinations_protected_targets_with_gaps_and_files_without_one(home: Pa
     assert set(zip(filled.city, filled.state, strict=True)) <= seen
     for lost in (["vip"], []):
         frame[2:].drop(columns=lost).to_csv(tmp_path / f"score{len(lost)}.csv", index=False)
-        scored = genpipe.score(model, str(tmp_path / f"score{len(lost)}.csv")).pandas()
+        scored = genpipe.likelihood(model, str(tmp_path / f"score{len(lost)}.csv")).pandas()
         assert np.isfinite(scored.log_probability).all() and scored.least_likely.nunique() > 1
 
 

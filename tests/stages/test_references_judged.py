@@ -197,13 +197,13 @@ def test_nothing_stays_with_those_who_ask_the_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from genpipe.registry.package import pack
-    from genpipe.related.pyfunc_tables import Generator
+    from genpipe.related.pyfunc_tables import ServedTables
 
     published = pack(trained.uri, tmp_path_factory.mktemp("published")).folder
 
     monkeypatch.setenv("GENPIPE_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    model, context = Generator(), SimpleNamespace(artifacts={"tables": str(published)})
+    model, context = ServedTables(), SimpleNamespace(artifacts={"tables": str(published)})
     model.load_context(context)
     items, products = (
         model.predict(context, pd.DataFrame(), {"table": name, "rows": 40}) for name in ("items", "products")

@@ -65,7 +65,8 @@ def test_even_draws_have_the_blocks_shares_nearly_exactly() -> None:
         return float((torch.bincount(drawn, minlength=4) / 4096 - expected).abs().max())
 
     even = [
-        error(Draws(s, total=4096).spread(cumulated(logits[shuffled]), place[shuffled])) for s in range(20)
+        error(Draws(s, total=4096).systematic(cumulated(logits[shuffled]), place[shuffled]))
+        for s in range(20)
     ]
     independent = [error(Draws(s, total=4096).categorical(logits)) for s in range(20)]
     assert max(even) < 0.002 < sum(independent) / 20
@@ -74,7 +75,7 @@ def test_even_draws_have_the_blocks_shares_nearly_exactly() -> None:
 def test_even_draws_leave_each_row_its_own_distribution() -> None:
     logits = varied_logits(8)
     place = torch.arange(8)
-    drawn = torch.stack([Draws(seed, total=8).spread(cumulated(logits), place) for seed in range(4000)])
+    drawn = torch.stack([Draws(seed, total=8).systematic(cumulated(logits), place) for seed in range(4000)])
     shares = torch.stack([(drawn == k).float().mean(0) for k in range(4)], 1)
     torch.testing.assert_close(shares, logits.softmax(-1), atol=0.03, rtol=0)
     assert not (drawn == 3).any()
@@ -82,7 +83,7 @@ def test_even_draws_leave_each_row_its_own_distribution() -> None:
 
 def test_even_draws_need_the_whole_batch() -> None:
     with pytest.raises(ValueError, match="all rows of the batch"):
-        Draws(0, total=8, start=0, stop=4).spread(torch.ones(2, 4), torch.zeros(4, dtype=torch.long))
+        Draws(0, total=8, start=0, stop=4).systematic(torch.ones(2, 4), torch.zeros(4, dtype=torch.long))
 
 
 def test_cumulated_weights_are_the_softmax() -> None:

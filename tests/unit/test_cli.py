@@ -28,7 +28,7 @@ VERBS = [
     "register",
     "generate",
     "impute",
-    "score",
+    "likelihood",
     "run",
     "explain",
     "demo",

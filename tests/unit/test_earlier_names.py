@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
 import pytest
 
+import genpipe
 from genpipe.bundle.conditions import Conditions
+from genpipe.cli import execute
+from genpipe.requests import Register
 
 ASKED = {
     "genpipe.bundle.generator": ("BLOCK_ROWS", "MAX_DRAWS"),
@@ -39,3 +43,10 @@ def test_every_name_is_where_it_was(module: str) -> None:
 
 def test_filters_are_also_called_as_they_were() -> None:
     assert Conditions({}, {}, {}).tested == {}
+
+
+def test_likelihood_was_called_score(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert Register.of(model="m", allow=["score"]).allow == ("likelihood",)
+    assert execute(["score", "nobody", "rows.csv"]) == 3
+    assert "score is now called likelihood" in capfd.readouterr().err
+    assert callable(genpipe.score)

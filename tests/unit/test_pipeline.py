@@ -131,7 +131,10 @@ HEAD = "name: people\nsource: {path: people.csv, kind: tabular}\n"
         ("unchecked: true\n", "line 3: unchecked: found True; expected a "),
         ("unchecked: why\n", "line 3: unchecked: found 'why'; expected a reason, of 8 to 500 characters"),
         ("real_examples: 1\n", "line 3: real_examples: found 1; expected"),
-        ("allow: [scor]\n", "line 3: allow.0: found 'scor'; expected one of .*did you mean 'score'"),
+        (
+            "allow: [likelihod]\n",
+            "line 3: allow.0: found 'likelihod'; expected one of .*did you mean 'likelihood'",
+        ),
         (
             "generate: {rows: 5, output: 's3://key:word@b/p'}\n",
             "line 3: generate.output: found a key or password in the URI",
@@ -194,4 +197,4 @@ def test_the_json_schema_knows_every_key() -> None:
     schema = PipelineSpec.model_json_schema(by_alias=True)
     keys = {"name", "source", "recipe", "search", "train", "gate", "generate"}
     assert set(schema["properties"]) == keys | {"real_examples", "unchecked", "allow"}
-    assert "schema" in schema["$defs"]["Source"]["properties"]
+    assert "schema" in schema["$defs"]["SourceSpec"]["properties"]

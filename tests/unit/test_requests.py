@@ -24,7 +24,18 @@ from genpipe.cli.verbs import app
 from genpipe.errors import UsageError
 from genpipe.flows import embedded
 from genpipe.pipeline import spec
-from genpipe.requests import Evaluate, Generate, Impute, Ingest, Register, Request, Run, Score, Train, Tune
+from genpipe.requests import (
+    Evaluate,
+    Generate,
+    Impute,
+    Ingest,
+    Likelihood,
+    Register,
+    Request,
+    Run,
+    Train,
+    Tune,
+)
 
 VERBS: dict[str, type[Request]] = {
     "ingest": Ingest,
@@ -34,11 +45,11 @@ VERBS: dict[str, type[Request]] = {
     "register": Register,
     "generate": Generate,
     "impute": Impute,
-    "score": Score,
+    "likelihood": Likelihood,
     "run": Run,
 }
 SECTIONS: list[tuple[type[BaseModel], type[Request]]] = [
-    (spec.Source, Ingest),
+    (spec.SourceSpec, Ingest),
     (spec.Search, Tune),
     (spec.Train, Train),
     (spec.Generate, Generate),
@@ -231,7 +242,7 @@ def test_a_limit_is_the_same_in_the_library_and_on_the_command_line(
 
 @pytest.mark.parametrize(
     ("verb", "name"),
-    [(v, n) for v in ("ingest", "impute", "score") for n in (*VERBS[v].model_fields, "progress")]
+    [(v, n) for v in ("ingest", "impute", "likelihood") for n in (*VERBS[v].model_fields, "progress")]
     + [("ingest", "schema")],
 )
 def test_an_option_that_is_a_parameter_is_refused(

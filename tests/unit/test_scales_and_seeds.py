@@ -59,7 +59,7 @@ def test_even_draws_walk_the_golden_ratio() -> None:
     start = torch.rand(1, generator=Draws(3, "walk", total=4).generator)
     walk = [float((start + k * GOLDEN).frac()) for k in range(4)]
     upto = cumulated(torch.tensor([[0.3, 0.7]]).log().repeat(4, 1))
-    found = Draws(3, "walk", total=4).spread(upto, torch.zeros(4).long())
+    found = Draws(3, "walk", total=4).systematic(upto, torch.zeros(4).long())
     assert found.tolist() == [int(u >= 0.3) for u in walk]
 
 

@@ -112,7 +112,7 @@ class TabularCodec(ColumnCodec):
         columns = [made[f.name] for f in relations.fields]
         if config.dependencies and not any(isinstance(c, Learnt) for c in columns):
             return cls.build(schema, stats, config.model_copy(update={"dependencies": False}))
-        return cls(schema, columns, stats.rows.table(schema, config), relations.finish(made))
+        return cls(schema, columns, stats.rows.table(schema, config), relations.with_extremes(made))
 
     @classmethod
     def form(cls, layout: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 from typing import Any, ClassVar
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from genpipe.codecs.columns import Fixed, Learnt, hottest, one_hot, rounded
+from genpipe.codecs.endings import fit_endings
 from genpipe.codecs.fitting import fit_score, make_cells, within
 from genpipe.codecs.holders import Crowd, coarse
 from genpipe.codecs.scale import Axis, Cells, Score, bin_levels, make_axis, nearest
@@ -180,10 +181,12 @@ class Scale(Learnt):
         return error * step
 
     def to_json(self) -> dict[str, Any]:
+        endings = self.cells.endings
         cells = {
             "atoms": self.cells.atoms.tolist(),
             "edges": self.cells.edges.tolist(),
             "pieces": self.cells.pieces,
+            "endings": endings and endings.to_json(),
         }
         score = self.score and {"knots": self.score.knots.tolist(), "scores": self.score.scores.tolist()}
         modes = self.modes.tolist()
@@ -203,6 +206,9 @@ class Scale(Learnt):
         atoms, modes = form.axis.points(cells.atoms, "atoms"), form.axis.points(form.modes, "modes")
         origin = axis.low if axis.whole else 0.0
         made = Cells(atoms, cells.edge_table(form.axis), cells.pieces, axis.whole, origin)
+        if cells.endings is not None:
+            kept = form.axis.points(cells.endings.points, "endings")
+            made = replace(made, endings=cells.endings.read(kept, made.bins(kept), len(made.edges)))
         check_legal(field, pa.nulls(int(form.missing), field.arrow()))
         score = read_score(form.score, form.axis)
         return cls(field, axis, made, modes, score, tuple(form.shares), form.missing)
@@ -220,6 +226,8 @@ def log_density(cells: Cells, points: np.ndarray) -> np.ndarray:
     piece = (edges[:, 1:-1] <= where[:, None]).sum(1)
     mass, width = (np.diff(each, axis=1)[np.arange(len(inside)), piece] for each in (levels, edges))
     out[inside] = np.log(mass / np.maximum(width, 1.0 if cells.whole else np.finfo(float).tiny))
+    if cells.endings is not None:
+        out[inside] = cells.endings.log_density(which, points[inside], out[inside])
     return out
 
 
@@ -260,6 +268,11 @@ def make_scale(
         own[:] = True
     k = crowd.k if crowd is not None else 0
     cells = make_cells(points, weights, axis, bins=bins, crowd=crowd, held=held)
+    if len(cells.edges):
+        rest = ~np.isin(points, cells.atoms)
+        inside = points[rest], weights[rest], cells.bins(points[rest]), held[rest]
+        numbers = axis.whole and field.kind in ("integer", "number")
+        cells = replace(cells, endings=fit_endings(*inside, len(cells.edges), k=k, whole=numbers))
     seen = coarse(np.bincount(cells.encode(points), weights=weights, minlength=cells.size), k)
     shares = rounded([*(seen / seen.sum() * (1 - missing)), *([missing] if missing else [])])
     return Scale(field, axis, cells, points[own], score, shares, missing > 0)

@@ -215,7 +215,7 @@ class Relations:
         broken = {label: bad for label, bad in broken.items() if bad}
         return Relations(self.schema, agreeing(lookups, given), self.extremes, broken)
 
-    def finish(self, columns: Mapping[str, Column]) -> Relations:
+    def with_extremes(self, columns: Mapping[str, Column]) -> Relations:
         """With the extremes of training; columns: the codecs of all that is `observed`."""
         for t in self.tied:
             if isinstance(columns[t.field.name], Placeholder):

@@ -31,7 +31,7 @@ from genpipe.requests import Train
 from genpipe.seeds import drawn, numpy_rng
 from genpipe.stages.checked import FEWEST_FOLDED, MOST_FOLDED, count_entities, few_held_out, too_few
 from genpipe.stages.rows.likelihoods import likelihoods
-from genpipe.stages.train.process import finished
+from genpipe.stages.train.process import result_of
 from genpipe.stages.train.verb import train_as
 
 FOLDS = 5
@@ -53,7 +53,7 @@ def folds_for(dataset: Dataset, asked: int | None, run: str, *, foreign: bool) -
         return 0
     every = count_entities(dataset, "train", "holdout", most=MOST_FOLDED + 1)
     possible = FEWEST_FOLDED <= every <= MOST_FOLDED and not foreign
-    done = finished(run)
+    done = result_of(run)
     folds = (FOLDS if done is None or done.seconds <= CHEAP_SECONDS else 0) if asked is None else asked
     if not possible or folds < 2:
         raise too_few(dataset, held, folds=possible)
@@ -73,7 +73,7 @@ def cross_fitted(
 ) -> tuple[Report, pa.Table, pa.Table]:
     """(the report, all real rows, generated rows of the bundle itself). judged: see evaluate.py."""
     reports, nats = [], []
-    cut, once = _folds(dataset, folds), finished(run)
+    cut, once = _folds(dataset, folds), result_of(run)
     cost = f", about {folds * once.seconds:.0f} s" if once else ""
     step(0, f"few entities are held out: cross-fitting, {folds} more trainings{cost}")
     for number, fold in enumerate(cut, 1):

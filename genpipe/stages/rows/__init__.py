@@ -1,1 +1,1 @@
-"""impute and score: what a table's model says of given rows."""
+"""impute and likelihood: what a table's model says of given rows."""

@@ -1,4 +1,4 @@
-"""impute and score: a table generator on rows a user brings, from files of any format that ingest reads.
+"""impute and likelihood: a table generator on rows a user brings, from files of any format that ingest reads.
 
 The rows are ingested first, with the generator's own schema (so they are checked, fingerprinted and kept as a
 dataset of their own, all of them, in order), then read in blocks: the same rows and seed are the same output
@@ -26,7 +26,7 @@ from genpipe.errors import PrivacyError, UsageError
 from genpipe.fields import AnyField, Category, Number
 from genpipe.progress import Event, Progress, silent
 from genpipe.registry import Resolved, resolve
-from genpipe.requests import Impute, Ingest, Score
+from genpipe.requests import Impute, Ingest, Likelihood
 from genpipe.schema import Schema
 from genpipe.settings import read_settings
 from genpipe.sources import open_source
@@ -37,7 +37,7 @@ from genpipe.training.device import resolve_device
 from genpipe.version import __version__
 
 PART_BLOCKS = 64
-VERBS = {"imputed": "impute", "scored": "score"}
+VERBS = {"imputed": "impute", "likelihoods": "likelihood"}
 LOG_PROBABILITY, LEAST_LIKELY = "log_probability", "least_likely"
 
 
@@ -64,7 +64,7 @@ def impute(asked: Impute, *, progress: Progress = silent) -> Dataset:
     return _write(bundle, rows, where, fill, bundle.schema, about, progress, found)
 
 
-def score(asked: Score, *, progress: Progress = silent) -> Dataset:
+def likelihood(asked: Likelihood, *, progress: Progress = silent) -> Dataset:
     """How likely the generator finds each row of a table; split "generated".
 
     Adds `log_probability` in nats (of real-valued columns the density per unit): the lower, the more unusual
@@ -72,7 +72,7 @@ def score(asked: Score, *, progress: Progress = silent) -> Dataset:
     one that it never makes is not told from one that it seldom makes. `least_likely` names the column whose
     value is furthest below what is usual there, in standard deviations of the generator's own rows.
     """
-    bundle, rows, where = _opened(asked, "scored", {"floor": 1})
+    bundle, rows, where = _opened(asked, "likelihoods", {"floor": 1})
     for field in (LOG_PROBABILITY, LEAST_LIKELY):
         if field in rows.schema.names:
             raise UsageError("COLUMN", where=asked.source, found=f"a column {field!r}", fix="rename it")
@@ -91,7 +91,7 @@ def score(asked: Score, *, progress: Progress = silent) -> Dataset:
         ]
         return pa.RecordBatch.from_arrays(columns, schema=schema.arrow())
 
-    return _write(bundle, rows, where, judge, schema, {"stage": "score"}, progress, {})
+    return _write(bundle, rows, where, judge, schema, {"stage": "likelihood"}, progress, {})
 
 
 def _nats(bundle: Bundle, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +108,7 @@ def _nats(bundle: Bundle, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray
     return np.array(names), np.stack([np.maximum(found[n].to_numpy(), least[n]) for n in names], 1)
 
 
-def _opened(asked: Impute | Score, what: str, request: dict[str, Any]) -> tuple[Bundle, Dataset, str]:
+def _opened(asked: Impute | Likelihood, what: str, request: dict[str, Any]) -> tuple[Bundle, Dataset, str]:
     """The generator, the rows as a dataset, and where the result goes."""
     settings = read_settings()
     resolved = resolve(asked.model)
@@ -123,7 +123,7 @@ def _opened(asked: Impute | Score, what: str, request: dict[str, Any]) -> tuple[
 
 def _check_allowed(resolved: Resolved, verb: str) -> None:
     """Raise PrivacyError where a registered version is not for this: its publisher says what it is for."""
-    allowed = resolved.tags.get("allow", "").split(",")
+    allowed = resolved.tags.get("allow", "").replace("score", "likelihood").split(",")  # its earlier name
     if resolved.reference.startswith("models:/") and verb not in allowed:
         said = "for generating alone" if allowed == [""] else f"for generating and {', '.join(allowed)}"
         raise PrivacyError(
@@ -164,7 +164,7 @@ def _rows(bundle: Bundle, source: str, name: str, options: dict[str, Any]) -> Da
 
 
 def _open(field: AnyField) -> AnyField:
-    """The field without limits: rows from elsewhere may break them, which `score` is to tell."""
+    """The field without limits: rows from elsewhere may break them, which `likelihood` is to tell."""
     limits = dict.fromkeys({"values", "minimum", "maximum"} & set(type(field).model_fields))
     return field.model_copy(update={"nullable": True, "reason": "", **limits})
 

@@ -137,7 +137,7 @@ def publish(job: TrainingJob, recipe: Recipe, codec: Any, result: Any) -> None:
         store.create(store.join(job.run, "result.json"), store.canonical(asdict(model) | more))
 
 
-def finished(run: str) -> TrainedModel | None:
+def result_of(run: str) -> TrainedModel | None:
     """The result of a run, if it has one."""
     where = store.join(run, "result.json")
     if not store.exists(where):

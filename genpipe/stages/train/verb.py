@@ -28,7 +28,7 @@ from genpipe.requests import Train
 from genpipe.settings import Settings, read_settings
 from genpipe.stages.checked import told
 from genpipe.stages.prepare import prepare, protected
-from genpipe.stages.train.process import TrainedModel, TrainingJob, execute, finished
+from genpipe.stages.train.process import TrainedModel, TrainingJob, execute, result_of
 from genpipe.training.device import resolve_device
 from genpipe.version import __version__
 
@@ -59,7 +59,7 @@ def train_as(dataset: Dataset, chosen: Recipe, asked: Train, *, progress: Progre
         origin["plugins"] = plugins
     run_id = store.digest([origin, chosen.model_dump(mode="json")])
     run = store.join(settings.store, "runs", f"{origin['name']}-{run_id[:10]}")
-    if (done := finished(run)) is not None:
+    if (done := result_of(run)) is not None:
         progress(Event("train", done.steps, done.steps, "steps", done.metrics, note="already trained"))
         return told(dataset, done, progress)
     codec = prepare(dataset, chosen.codec, progress=progress)
@@ -91,7 +91,7 @@ def run_job(job: TrainingJob, workers: int, progress: Progress, settings: Settin
         from genpipe.stages.train.workers import on_ray
 
         on_ray(job, workers, progress, settings)
-    done = finished(job.run)
+    done = result_of(job.run)
     assert done is not None, "a job that returns has created result.json"
     total = int(job.recipe["training"]["steps"])
     note = f"best at step {done.steps}" if done.steps else ""

@@ -164,6 +164,14 @@ def test_text_ends_where_it_ends() -> None:
     assert short.spec("tokens").shape == (4,)  # no longer than the longest text and its end
 
 
+def test_a_text_is_learnt_whole_up_to_a_thousand_characters() -> None:
+    whole = codec_of(batch_of("text", (Text(name="t"), ["a" * 300])))
+    assert (whole.spec("tokens").shape, whole.notice) == ((301,), "")
+    cut = codec_of(batch_of("text", (Text(name="t"), ["a" * 3000])))
+    assert cut.spec("tokens").shape == (1024,)
+    assert cut.notice.startswith("texts of up to 3001 characters are learnt up to 1024 of them")
+
+
 def test_rare_and_unseen_characters_are_unknown() -> None:
     batch = batch_of("text", (Text(name="t"), ["aaaa", "bbbb", "aaQb"]))
     codec = codec_of(batch, rare_below=2)
@@ -206,6 +214,29 @@ def test_clips_beyond_the_learnt_frames_end_in_silence() -> None:
     back = codec.decode(codec.encode(batch, "sequence"), "sequence", np.random.default_rng(0))
     now = read_clips(back.column("a"), field)[0]
     assert np.abs(now[:1_024]).max() > 0.3 and np.abs(now[1_024:]).max() == 0.0
+    assert codec.notice.startswith("clips of 0.38 s are learnt up to 0.13 s")
+    whole = codec_of(batch)
+    assert isinstance(whole, AudioCodec) and (whole.frames, whole.notice) == (3_000, "")
+
+
+def test_of_long_clips_ten_seconds_are_learnt() -> None:
+    field = Audio(name="a", rate=1_000, frames=12_000)
+    codec = codec_of(batch_of("audio", (field, blobs(write_clip(tone(field, 200), field)))))
+    assert isinstance(codec, AudioCodec) and codec.frames == 10_000
+    assert codec.notice.startswith("clips of 12 s are learnt up to 10 s")
+
+
+def test_an_audio_codec_of_before_hears_sixty_decibels() -> None:
+    """A tone 75 dB below the loudest is silence to it, and something to one of today."""
+    field = Audio(name="a", rate=8_000, frames=2_048)
+    clips = blobs(*(write_clip(tone(field, 500) * level, field) for level in (1.0, 10 ** (-75 / 20))))
+    batch = batch_of("audio", (field, clips))
+    now = codec_of(batch)
+    content = now.to_json()
+    before = AudioCodec.from_json(now.schema, {k: v for k, v in content.items() if k != "range_db"})
+    assert now.encode(batch, "grid")["x"][1].max() > -0.9
+    assert before.encode(batch, "grid")["x"][1].max() == -1.0
+    assert before.to_json() == content | {"range_db": 60.0}
 
 
 def wav(rate: int, width: int) -> bytes:

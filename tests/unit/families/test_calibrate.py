@@ -24,7 +24,7 @@ SPEC = TensorSpec(
     ),
     conditions=(2,),
 )
-GAMES: dict[str, Any] = {"gan": (GAN, GANConfig()), "vae": (VAE, VAEConfig())}
+GAMES: dict[str, Any] = {"gan": (GAN, GANConfig()), "vae": (VAE, VAEConfig(prior="normal"))}
 ROWS = 4000
 
 

@@ -41,7 +41,7 @@ def test_the_critic_may_learn_faster_and_recipes_without_that_are_written_as_bef
 def test_a_vae_has_codes_and_a_gan_has_none() -> None:
     vae = VAE(VAEConfig(latent=3), SERIES)
     assert isinstance(vae, Latent) and not isinstance(GAN(GANConfig(), SERIES), Latent)
-    assert vae.publishes == ("encoder", "decoder")
+    assert vae.publishes == ("encoder", "decoder", "prior")
 
 
 class TaughtConfig(NetworkConfig):

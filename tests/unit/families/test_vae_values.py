@@ -35,7 +35,7 @@ def nets(*, log_scale: float = 0.0, log_variance: float = 2 * log(2)) -> dict[st
 
 
 def model(**config: Any) -> VAE:
-    return VAE(VAEConfig(latent=1, **config), SPEC)
+    return VAE(VAEConfig(latent=1, width_rate=1.0, **config), SPEC)
 
 
 def numbers(found: dict[str, torch.Tensor]) -> dict[str, float]:
@@ -97,7 +97,7 @@ def test_samples_of_a_series_have_noise_and_those_of_a_picture_are_its_mean(
     spec = TensorSpec.model_validate({"layout": layout, "shape": shape, "dtype": "float32"})
     decoder = {"decoder": Given(lambda z, c: torch.atanh(0.25 * z).view(1, *shape), log_scale=-log(4))}
     told = Told(normal=[[[1.0]], *noise])
-    x = VAE(VAEConfig(latent=1), spec).sample(decoder, torch.zeros(1, 0).long(), told)
+    x = VAE(VAEConfig(latent=1, width_rate=1.0), spec).sample(decoder, torch.zeros(1, 0).long(), told)
     assert x.flatten().tolist() == pytest.approx([value], abs=1e-6)
 
 
@@ -119,7 +119,9 @@ def mixed() -> tuple[VAE, Batch]:
     """A value and a choice of two whose logits are 0 and ln 3: shares ¼ and ¾."""
     spans = (VALUE, Span(name="y", start=1, size=2, kind="categorical"))
     spec = TensorSpec(layout="vector", shape=(3,), dtype="float32", spans=spans)
-    return VAE(VAEConfig(latent=1), spec), Batch(torch.tensor([[0.5, 0.0, 1.0]]), torch.zeros(1, 0).long())
+    return VAE(VAEConfig(latent=1, width_rate=1.0), spec), Batch(
+        torch.tensor([[0.5, 0.0, 1.0]]), torch.zeros(1, 0).long()
+    )
 
 
 MIXED = {

@@ -18,7 +18,7 @@ from genpipe.training import loop
 from genpipe.training.data import Resident
 from genpipe.training.distributed import ALONE, Ranks
 from genpipe.training.loop import fit
-from genpipe.training.state import State
+from genpipe.training.state import TrainingState
 
 SPEC = TensorSpec(layout="grid", shape=(1, 8, 8), dtype="uint8", conditions=(3,))
 WORLD = 2  # a batch of 21 on 2 workers: uneven slices
@@ -54,14 +54,14 @@ def train(game: str, ranks: Ranks) -> dict[str, torch.Tensor]:
 
 def states(game: str, ranks: Ranks = ALONE) -> dict[str, torch.Tensor]:
     """Everything the loop's state holds after a run, and under their plain names the weights it published."""
-    finish, kept = loop.finish, {}
+    finish, kept = loop.fit_result, {}
 
-    def keep(state: State) -> loop.FitResult:
+    def keep(state: TrainingState) -> loop.FitResult:
         kept.update({n: t.clone() for n, t in state.tensors().items()})
         return finish(state)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "finish", keep)
+        patch.setattr(loop, "fit_result", keep)
         train(game, ranks)
     return kept
 
@@ -69,7 +69,7 @@ def states(game: str, ranks: Ranks = ALONE) -> dict[str, torch.Tensor]:
 def initial(game: str) -> dict[str, torch.Tensor]:
     chosen = recipe(game)
     with torch.random.fork_rng(devices=[]):
-        return State(make_family(chosen, SPEC), chosen.training, seed=0, device="cpu").weights()
+        return TrainingState(make_family(chosen, SPEC), chosen.training, seed=0, device="cpu").weights()
 
 
 @pytest.fixture(scope="module")

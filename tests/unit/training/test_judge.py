@@ -7,7 +7,7 @@ import pytest
 from genpipe.recipe import Recipe, make_family
 from genpipe.recipes import RECIPES
 from genpipe.spec import TensorSpec
-from genpipe.training.state import State
+from genpipe.training.state import TrainingState
 
 SPEC = TensorSpec(layout="tokens", shape=(2,), dtype="int32", vocabulary=(3, 4))
 
@@ -16,7 +16,7 @@ def kept(schedule: str, *scores: tuple[float, float]) -> int:
     """The step kept after evaluations of these (fidelity, holdout nats), at steps 1, 2, ..."""
     recipe: Recipe = RECIPES["tabular_autoregressive"]()
     training = recipe.training.model_copy(update={"schedule": schedule})
-    state = State(make_family(recipe, SPEC), training, seed=0, device="cpu")
+    state = TrainingState(make_family(recipe, SPEC), training, seed=0, device="cpu")
     for step, (fidelity, nats) in enumerate(scores, start=1):
         state.step = step
         state.metrics = {"fidelity": fidelity, "holdout.nats": nats, "loss": nats}

@@ -13,7 +13,7 @@ from genpipe.families.base import Phase
 from genpipe.training.checkpoint import Checkpoints
 from genpipe.training.data import Resident
 from genpipe.training.loop import FitResult, Hooks, Status
-from genpipe.training.state import State
+from genpipe.training.state import TrainingState
 
 
 def same(a: FitResult, b: FitResult) -> bool:
@@ -46,13 +46,13 @@ def test_phases_begin_and_end_at_shares_of_the_run(source: Resident, monkeypatch
     played: list[tuple[str, int]] = []
     phases = (Phase("fit", ("model",), end=0.5), Phase("mean", ("extra",), every=2, begin=0.25))
     monkeypatch.setattr(TinyFamily, "phases", phases)
-    step = State.update
+    step = TrainingState.update
 
-    def update(self: State, roles: tuple[str, ...], factor: float = 1.0) -> None:
+    def update(self: TrainingState, roles: tuple[str, ...], factor: float = 1.0) -> None:
         played.append((roles[0], self.step))
         step(self, roles, factor)
 
-    monkeypatch.setattr(State, "update", update)
+    monkeypatch.setattr(TrainingState, "update", update)
     run(source, steps=12)
     assert [at for role, at in played if role == "model"] == [0, 1, 2, 3, 4, 5]
     assert [at for role, at in played if role == "extra"] == [4, 6, 8, 10]

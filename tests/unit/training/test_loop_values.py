@@ -22,7 +22,7 @@ from genpipe.training.distributed import ALONE
 from genpipe.training.guard import COLLAPSED, EXPLODED, Diverged, Guard
 from genpipe.training.loop import FitResult, Hooks, play
 from genpipe.training.optim import AdamW, Average, rate_at
-from genpipe.training.state import State
+from genpipe.training.state import TrainingState
 
 SPEC = TensorSpec(
     layout="vector",
@@ -167,7 +167,7 @@ def test_a_cosine_ends_at_zero_and_stays_there() -> None:
 
 def test_after_a_rollback_steps_are_a_tenth_as_long() -> None:
     family = Slope(3.0)
-    state = State(family, Training(learning_rate=0.5), seed=0, device="cpu")  # type: ignore[arg-type]
+    state = TrainingState(family, Training(learning_rate=0.5), seed=0, device="cpu")  # type: ignore[arg-type]
     for expected in (-0.05, -0.055):
         state.back_off()
         family.loss("fall", state.nets, None, None)["one"].backward()

@@ -49,3 +49,27 @@ def test_spread_is_a_share_of_that_of_real_rows() -> None:
     assert spread(real / 4, real) == pytest.approx(0.25)
     assert spread(np.ones((3, 2)), real) == 0.0
     assert spread(real, np.ones((3, 2))) == 1.0  # real rows that are all alike
+
+
+class Noise(Echo):
+    """Samples that are the numbers drawn for their rows, with the condition added."""
+
+    def sample(self, nets: Any, condition: Tensor, rng: Any) -> Tensor:
+        self.most = max(getattr(self, "most", 0), len(condition))
+        return rng.normal(*self.rows.shape[1:]) + condition.sum(1)[(...,) + (None,) * (self.rows.ndim - 1)]
+
+
+def test_samples_drawn_in_pieces_are_those_drawn_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that 128 pixels a side take no gigabytes, and what is drawn at once changes no score."""
+    dataset = small_dataset(str(tmp_path / "people"), rows=60, holdout=300)
+    codec = fit(CODECS["tabular"], dataset.schema, dataset.batches("train"))
+    real = codec.encode(dataset.table("holdout").combine_chunks().to_batches()[0], "vector")["x"]
+    found = []
+    for values in (10**9, 40 * real.shape[1]):
+        monkeypatch.setattr("genpipe.training.score.VALUES", values)
+        family = Noise(real)
+        found.append(Scorer(family, dataset, codec, "vector", seed=0).sample({})["x"])  # type: ignore[arg-type]
+        assert family.most == (1000 if values == 10**9 else 40)
+    assert np.array_equal(*found)

@@ -1,4 +1,4 @@
-"""Names of an earlier version, hidden: train-tables, generate-tables. They go with the next one."""
+"""Names of an earlier version, hidden: train-tables, generate-tables, score. They go with the next one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from genpipe.cli.app import app
+from genpipe.cli.completing import likelihood
 from genpipe.cli.models import generate, train
 from genpipe.cli.output import echo
 
@@ -24,3 +25,4 @@ def renamed(old: str, new: str, command: Callable[..., Any]) -> None:
 
 renamed("train-tables", "train", train)
 renamed("generate-tables", "generate", generate)
+renamed("score", "likelihood", likelihood)

@@ -1,0 +1,121 @@
+"""What values a bin of numbers holds: those that people write again and again, and how the others end.
+
+A quantile bin says how large a number is and not how it is written: prices end in 000 or 95, times stop
+before 60, most latitudes have four decimals. So values that enough rows of a bin share are drawn as often as
+these have them, and of the others so many are multiples of 10, 50, 100 .. as in the data.
+
+    N bins · C values that are kept · L grains
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from genpipe.codecs.holders import coarse
+
+GRAINS = np.array([1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1000, 5000, 10_000, 100_000, 1_000_000])
+MOST = 10_000  # values of a column that are kept
+LEAST = 5  # rows of a value that is kept
+FOLDED = 0.1  # of so few rows of a bin are the other values not drawn: there they would be mostly wrong
+FEW = 1e-9
+
+
+@dataclass(frozen=True)
+class Endings:
+    """points: (C,) values kept, ascending. bins: (C,) of each. often: (C,) its share of the bin's rows.
+    grains: (N, L) of each bin's other rows, the share whose largest divisor among GRAINS is each; L = 0 where
+    values are real numbers.
+    """
+
+    points: np.ndarray
+    bins: np.ndarray
+    often: np.ndarray
+    grains: np.ndarray
+
+    def to_json(self) -> dict[str, Any]:
+        shares = [[round(s, 6) for s in row] for row in self.grains.tolist()] if self.grains.size else []
+        often = [round(s, 9) for s in self.often.tolist()]
+        return {"points": self.points.tolist(), "often": often, "grains": shares}
+
+    @cached_property
+    def kept(self) -> np.ndarray:
+        """(N,) the share of a bin's rows whose values are kept."""
+        return np.minimum(np.bincount(self.bins, self.often, minlength=len(self.grains)), 1.0)
+
+    @cached_property
+    def _upto(self) -> tuple[np.ndarray, np.ndarray]:
+        """(C + 1,) sums of `often` before each value, and (N,) those before each bin's first."""
+        sums = np.concatenate([[0.0], np.cumsum(self.often)])
+        return sums, sums[np.searchsorted(self.bins, np.arange(len(self.grains)))]
+
+    def draw(
+        self, which: np.ndarray, points: np.ndarray, ends: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """points (B,), drawn evenly from the bins `which` (B,), as values are written there.
+
+        ends: (B, 2) the first and the last point of each row's bin.
+        """
+        if self.grains.shape[1]:
+            upto = np.cumsum(self.grains, axis=1)
+            nth = (upto[which] <= rng.random(len(which))[:, None]).sum(1)
+            grain = GRAINS[np.minimum(nth, len(GRAINS) - 1)]
+            nearest = (points + grain // 2) // grain * grain
+            points = np.where((nearest >= ends[:, 0]) & (nearest <= ends[:, 1]), nearest, points)
+        if not len(self.points):
+            return points
+        sums, first = self._upto
+        uniform = rng.random(len(which))
+        at = np.searchsorted(sums, first[which] + uniform, side="right") - 1
+        at = np.clip(at, 0, len(self.points) - 1)
+        taken = (uniform < self.kept[which]) & (self.bins[at] == which)
+        return np.where(taken, self.points[at], points)
+
+    def log_density(self, which: np.ndarray, points: np.ndarray, log_even: np.ndarray) -> np.ndarray:
+        """Of points in the bins `which`, whose density by even draws is given (B,)."""
+        even = np.exp(log_even)
+        if self.grains.shape[1]:
+            divides = points[:, None] % GRAINS == 0
+            even = even * (self.grains[which] * GRAINS * divides).sum(1)
+        density = even * (1.0 - self.kept[which])
+        if len(self.points):
+            near = np.minimum(np.searchsorted(self.points, points), len(self.points) - 1)
+            density = density + np.where(self.points[near] == points, self.often[near], 0.0)
+        found: np.ndarray = np.log(np.maximum(density, FEW * np.exp(log_even)))
+        return found
+
+
+def fit_endings(
+    points: np.ndarray,
+    counts: np.ndarray,
+    which: np.ndarray,
+    held: np.ndarray,
+    bins: int,
+    *,
+    k: int,
+    whole: bool,
+) -> Endings:
+    """Of distinct points in bins, ascending, with their counts.
+
+    held: whether enough entities have each. k: shares are made of counts rounded to it. whole: on a lattice.
+    """
+    kept = held & (counts >= max(LEAST, k))
+    if kept.sum() > MOST:
+        kept &= counts >= np.sort(counts[kept])[-MOST]
+    rows = coarse(np.bincount(which, counts, minlength=bins), k)
+    often = coarse(counts[kept], k) / np.maximum(rows[which[kept]], 1)
+    over = np.bincount(which[kept], often, minlength=bins)
+    often = often / np.where(over >= 1.0 - FOLDED, over, 1.0)[which[kept]]
+    if not whole:
+        return Endings(points[kept], which[kept], often, np.zeros((bins, 0)))
+    divides = points[~kept, None] % GRAINS == 0
+    largest = len(GRAINS) - 1 - divides[:, ::-1].argmax(1)
+    grains = np.zeros((bins, len(GRAINS)))
+    np.add.at(grains, (which[~kept], largest), counts[~kept])
+    grains = coarse(grains, k)
+    none = grains.sum(1) == 0
+    grains[none, 0] = 1.0
+    return Endings(points[kept], which[kept], often, grains / grains.sum(1, keepdims=True))

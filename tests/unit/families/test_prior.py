@@ -1,0 +1,109 @@
+"""The prior of a VAE against mixtures whose numbers are known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from genpipe.draws import Draws
+from genpipe.families.prior import WIDEST, MixturePrior
+from genpipe.families.vae import VAE, VAEConfig
+from genpipe.objectives.elbo import gaussian_kl, sampled_kl
+from genpipe.recipe import as_meant
+from genpipe.spec import TensorSpec
+
+
+def codes(rows: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Class 0: two heaps at (-3, 0) and (3, 0), a quarter and three quarters; class 1: one at (0, 5)."""
+    g = torch.Generator().manual_seed(seed)
+    condition = torch.arange(rows) % 2
+    right = torch.rand(rows, generator=g) < 0.75
+    center = torch.stack([torch.where(right, 3.0, -3.0), torch.zeros(rows)], 1)
+    center = torch.where(condition[:, None] == 0, center, torch.tensor([0.0, 5.0]))
+    return center + 0.5 * torch.randn(rows, 2, generator=g), condition[:, None]
+
+
+def fitted(rows: int, conditions: tuple[int, ...] = (2,)) -> MixturePrior:
+    prior = MixturePrior(conditions, 2)
+    prior.fit(*codes(rows), seed=0)
+    return prior
+
+
+def test_codes_are_drawn_as_they_lie() -> None:
+    condition = torch.zeros(4000, 1).long()
+    z = fitted(4000).draw(condition, Draws(1, total=4000))
+    assert (z[:, 0] > 0).float().mean().item() == pytest.approx(0.75, abs=0.04)
+    assert z[z[:, 0] > 0].mean(0).tolist() == pytest.approx([3.0, 0.0], abs=0.15)
+    assert z[z[:, 0] > 0].std(0).tolist() == pytest.approx([0.5, 0.5], abs=0.15)
+    other = fitted(4000).draw(condition + 1, Draws(1, total=4000))
+    assert other.mean(0).tolist() == pytest.approx([0.0, 5.0], abs=0.15)
+
+
+def test_the_density_is_that_of_the_draws() -> None:
+    """Of unseen codes: nats near the entropy of what made them, far below those under N(0, I)."""
+    z, condition = codes(2000, seed=1)
+    found = -fitted(8000).log_density(z, condition).mean().item()
+    heap = 2 * (0.5 * math.log(2 * math.pi * math.e) + math.log(0.5))
+    mixed = -0.25 * math.log(0.25) - 0.75 * math.log(0.75)
+    assert found == pytest.approx(heap + mixed / 2, abs=0.08)
+    assert -MixturePrior((2,), 2).log_density(z, condition).mean().item() > found + 3
+
+
+def test_it_is_standard_normal_until_it_is_fitted() -> None:
+    prior, condition = MixturePrior((3,), 4), torch.zeros(5, 1).long()
+    assert torch.equal(prior.draw(condition, Draws(2, total=5)), Draws(2, total=5).normal(4))
+    z = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    normal = torch.distributions.Normal(0, 1).log_prob(z).sum(1)
+    assert torch.allclose(prior.log_density(z, condition), normal, atol=1e-5)
+
+
+def test_few_rows_of_a_class_lean_on_all() -> None:
+    """A class of no row is drawn as all rows are; one of a single row does not repeat it."""
+    z, condition = codes(2000)
+    prior = MixturePrior((4,), 2)
+    condition = condition.clone()
+    condition[0] = 2
+    z[0] = torch.tensor([50.0, 50.0])
+    prior.fit(z, condition, seed=0)
+    none = prior.draw(torch.full((4000, 1), 3), Draws(1, total=4000))
+    assert none.mean(0).tolist() == pytest.approx(z.mean(0).tolist(), abs=0.2)
+    one = prior.draw(torch.full((4000, 1), 2), Draws(1, total=4000))
+    assert one.mean(0).norm() < 8 and one.std(0).min() > 1
+
+
+def test_no_component_is_a_few_rows() -> None:
+    prior = fitted(700)  # 350 of each class
+    assert [(row > 0).sum().item() for row in prior.weight] == [1, 1]
+
+
+def test_wide_codes_keep_variances_alone_and_many_classes_share_a_prior() -> None:
+    wide = MixturePrior((2,), WIDEST + 1)
+    g = torch.Generator().manual_seed(0)
+    z = torch.randn(900, WIDEST + 1, generator=g) * 2
+    wide.fit(z, torch.arange(900)[:, None] % 2, seed=0)
+    assert wide.factor.dim() == 3
+    drawn = wide.draw(torch.zeros(2000, 1).long(), Draws(0, total=2000))
+    assert drawn.std().item() == pytest.approx(2.0, abs=0.1)
+    assert len(MixturePrior((1000, 1000), 4).weight) == 1
+
+
+def test_the_sampled_divergence_is_the_closed_one_on_average() -> None:
+    mean, log_variance = torch.tensor([[0.5, -1.0]]), torch.tensor([[0.3, -0.4]])
+    g = torch.Generator().manual_seed(0)
+    z = mean + (0.5 * log_variance).exp() * torch.randn(200_000, 2, generator=g)
+    log_prior = torch.distributions.Normal(0, 1).log_prob(z).sum(1)
+    found = sampled_kl(z, mean, log_variance, log_prior)
+    assert found.item() == pytest.approx(gaussian_kl(mean, log_variance).item(), abs=0.01)
+
+
+def test_a_bundle_of_before_means_what_it_meant() -> None:
+    old = {"name": "x", "family": {"family": "vae", "latent": 4}}
+    assert as_meant(old)["family"] == {"family": "vae", "latent": 4, "prior": "normal", "width_rate": 1.0}
+    new = {"name": "x", "family": {"family": "vae", "prior": "mixture", "width_rate": 8.0}}
+    assert as_meant(new) == new
+    family = VAE(VAEConfig(latent=4), TensorSpec(layout="sequence", shape=(3, 2), dtype="float32"))
+    nets = {role: net for role, net in family.build().items() if role != "prior"}
+    drawn = family.prior(nets, torch.zeros(5, 0).long(), Draws(0, total=5))
+    assert torch.equal(drawn, Draws(0, total=5).normal(4))
