@@ -10,6 +10,7 @@ Writes <store>/studies/<name>-<id>/{plan.json, trials/NNN.json, result.json}.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -27,7 +28,8 @@ from genpipe.requests import Train, Tune
 from genpipe.search_space import SearchSpace, space
 from genpipe.seeds import derive, numpy_rng
 from genpipe.settings import read_settings
-from genpipe.stages.cluster import connect
+from genpipe.stages.cluster import connect, while_alive
+from genpipe.stages.heartbeat import beating, watched
 from genpipe.stages.placement import Need, Nodes, check_workers, chosen_device, nodes, room
 from genpipe.stages.ray_internals import training_thread
 from genpipe.stages.train.verb import train
@@ -101,6 +103,8 @@ def _search(study: Study, numbers: Sequence[int], minutes: float | None, progres
     from genpipe.stages.tune.leaderboard import Leaderboard
 
     board = Leaderboard(study, progress)
+    # a traceback for each trial whose process ends, of Ray's own code; the board says which and why
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     trainable = _patient(ray_tune.with_parameters(_trial, study=study))
     # a trial with Ray Train workers of its own leaves them every CPU: with 0.01 of one, both wait for ever;
     # Tune wants some resource named, and a byte of memory is always there
@@ -129,18 +133,12 @@ def _search(study: Study, numbers: Sequence[int], minutes: float | None, progres
         ),
     )
     try:
-        tuner.fit()
+        with watched(study.uri):
+            while_alive(tuner.fit)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if board.lost and not any(t.metrics for t in study.recorded().values()):
-        number, why = next(iter(board.lost.items()))
-        raise InfrastructureError(
-            "TRIALS",
-            where=study.uri,
-            found=f"{len(board.lost)} trials ended without a word on their recipe; trial {number}: {why}",
-            expected="processes, memory and a store that last as long as a trial",
-            fix=f"see {settings.logs} and the Ray session's logs; the same command tries them again",
-        )
+        raise board.all_lost()
 
 
 def _patient(function: Any) -> type:
@@ -193,7 +191,8 @@ def _trial(config: dict[str, Any], study: Study) -> None:
             name=f"{study.name[:50]}-trial{number:03d}",
             tag=study.uri.rsplit("/", 1)[1],
         )
-        model = train(asked, progress=report)
+        with beating(study.uri):
+            model = train(asked, progress=report)
     except InfrastructureError:
         raise  # no verdict on the trial: Ray tries again, and so does a rerun of the search
     except GenpipeError as error:
