@@ -37,6 +37,9 @@ _ENVIRONMENT = {
     "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": "300",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
+    # Ray ends a process so long after a head is gone, by default a minute, even if it has joined another:
+    # see watch.py, which is sooner and says so
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "1000000",
 }
 LEAST = Need(memory=0)
 WAIT_SECONDS = 1.0

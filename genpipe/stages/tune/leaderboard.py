@@ -58,10 +58,10 @@ class Leaderboard(Callback):
         number = trial.config["number"]
         release_orphans()
         if self.study.trial(number) is None:  # it could not say why: its process, node or store is gone
-            error = trial.get_error()
-            self.lost[number] = " ".join(str(error or "its process ended").split())[-300:]
+            error = str(trial.get_error() or "its process ended")  # the text of a traceback
+            self.lost[number] = " ".join(error.split())[-300:]
             log.warning("trial %d is lost: %s", number, self.lost[number])
-            self.told += isinstance(getattr(error, "cause", None), InfrastructureError)
+            self.told += f"{InfrastructureError.__name__}:" in error
             self._show(f"trial {number} lost")
         else:
             self._end(number)
