@@ -35,7 +35,6 @@ import torch
 from genpipe.batch import to_batch
 from genpipe.recipe import Recipe, make_family
 from genpipe.recipes import RECIPES, parse_recipe
-from genpipe.settings import read_settings
 from genpipe.spec import Span, TensorSpec
 from genpipe.training.checkpoint import Checkpoints
 from genpipe.training.data import Resident
@@ -208,7 +207,7 @@ def scaling(pairs: int, steps: int) -> tuple[dict[str, Any], dict[str, float]]:
 
     imported = time.time()
     with tempfile.TemporaryDirectory() as folder:
-        trainer = lean_trainer(read_settings())(
+        trainer = lean_trainer()(
             scaling_worker,  # type: ignore[arg-type]
             train_loop_config={"pairs": pairs, "steps": steps},
             scaling_config=ScalingConfig(num_workers=2, resources_per_worker={"CPU": 1}),

@@ -13,9 +13,9 @@ ROWS_PER_GPU_WORKER = 50_000
 MOST_WORKERS = 16
 
 
-def suitable_workers(rows: int, cluster: Mapping[str, float]) -> int:
-    """How many workers `rows` training rows are worth; 0 = the calling process."""
-    cpus, gpus = int(cluster.get("CPU", 0)), int(cluster.get("GPU", 0))
+def suitable_workers(rows: int, cluster: Mapping[str, float], *, device: str = "auto") -> int:
+    """How many workers `rows` training rows are worth; 0: the calling process. device: what is wished."""
+    cpus, gpus = int(cluster.get("CPU", 0)), int(cluster.get("GPU", 0)) if device != "cpu" else 0
     if gpus:
         return max(1, min(gpus, cpus, MOST_WORKERS, -(-rows // ROWS_PER_GPU_WORKER)))
     workers = min(cpus - 1, MOST_WORKERS, rows // ROWS_PER_CPU_WORKER)

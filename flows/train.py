@@ -15,18 +15,20 @@ from genpipe.progress import Progress
 from genpipe.requests import Train
 from genpipe.requests.signature import takes
 from genpipe.requests.types import Workers
+from genpipe.settings import read_settings
 
 
 def workers_for(dataset: str, asked: int | None) -> int:
     """The number of workers asked for, if the cluster has them, else what suits the size of the data."""
     if asked == 0:
         return 0
-    from genpipe.stages.cluster import check_workers, connect
+    from genpipe.stages.cluster import connect
+    from genpipe.stages.placement import Need, check_workers, nodes
 
-    cluster = connect()
+    cluster, device = connect(), read_settings().device
     if asked is None:
-        return suitable_workers(Dataset(dataset).rows("train"), cluster)
-    check_workers(asked, cluster)
+        return suitable_workers(Dataset(dataset).rows("train"), cluster, device=device)
+    check_workers(asked, Need(gpus=1 if device == "cuda" else 0), nodes())
     return asked
 
 

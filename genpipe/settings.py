@@ -7,7 +7,7 @@
 | MLFLOW_TRACKING_URI | MLflow server or database | SQLite in $GENPIPE_HOME |
 | RAY_ADDRESS | Ray cluster to join; `local` starts one for this process | local |
 | GENPIPE_CPUS | CPUs the embedded Ray may use | all of this machine |
-| GENPIPE_DEVICE | auto, cpu or cuda | auto |
+| GENPIPE_DEVICE | auto, cpu or cuda: of this machine, or of the workers of the cluster joined | auto |
 | GENPIPE_SERVE_MAX_ROWS | rows a served model makes for one request, of all its tables together | 100000 |
 | GENPIPE_SERVE_MAX_CELLS | rows x columns of one request; or rows x pixels, samples, tokens | 2000000 |
 | GENPIPE_SERVE_MAX_BYTES | of one request to a served model | 4194304 |

@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import gpu_group
 import yaml
 
 # What genpipe's own processes must be told everywhere; README.md of this folder explains each.
@@ -38,14 +39,20 @@ def example_variables(root: Path) -> list[str]:
 
 
 def pods(documents: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Pod template by its `app` label (Ray's head and workers share one, and their image and environment)."""
+    """Pod template by its `app` label. Ray's head and workers share one, and their image and environment; for
+    those with a GPU, which compose does not have, see gpu_group.py.
+    """
     templates = []
     for document in documents:
         spec = document.get("spec", {})
         if document["kind"] == "RayCluster":
             templates += [
                 spec["headGroupSpec"]["template"],
-                *(group["template"] for group in spec["workerGroupSpecs"]),
+                *(
+                    group["template"]
+                    for group in spec["workerGroupSpecs"]
+                    if group["groupName"] != gpu_group.NAME
+                ),
             ]
         elif "template" in spec:
             templates.append(spec["template"])
@@ -274,5 +281,6 @@ def compare(root: Path, compose: dict[str, Any], documents: list[dict[str, Any]]
     problems += compare_environment(compose, found, documents)
     problems += compare_ports(compose, found, documents)
     problems += compare_locks(compose, found, documents)
+    problems += gpu_group.compare(documents)
     problems += compare_secrets(root, (root / "infra/compose.yaml").read_text(), found)
     return problems + compare_prefect(root, environment(found["worker"], documents))

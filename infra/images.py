@@ -12,6 +12,7 @@ import yaml
 PINNED = re.compile(r"@sha256:[0-9a-f]{64}$")
 # image (a name alone stands for all its tags) = why it has no digest
 WITHOUT_DIGEST = {
+    "genpipe-cuda": "ours: as genpipe, with the CUDA build of torch",
     "genpipe": "ours: built here from infra/Dockerfile; a release's digest is known only after it is pushed",
 }
 

@@ -59,10 +59,11 @@ def run_tool(*command: str, root: Path) -> tuple[str, list[str]]:
 
 
 def manifests(root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(file, document) for every document in infra/k8s."""
+    """(file, document) for every document in infra/k8s; a patch, which is a list, is none."""
     for file in sorted((root / "infra/k8s").glob("*.yaml")):
         for document in yaml.safe_load_all(file.read_text()):
-            yield file.name, document
+            if not isinstance(document, list):
+                yield file.name, document
 
 
 def check_yaml(root: Path) -> list[str]:
@@ -97,12 +98,13 @@ def check_compose(root: Path) -> list[str]:
 def check_kustomization(root: Path) -> list[str]:
     """It renders, its fields are known, and all that lies in the folder is named in it."""
     problems = run_tool("kubectl", "kustomize", "infra/k8s", root=root)[1]
-    listed = yaml.safe_load((root / "infra/k8s/kustomization.yaml").read_text()).get("resources", [])
+    told = yaml.safe_load((root / "infra/k8s/kustomization.yaml").read_text())
+    listed = [*told.get("resources", []), *(patch["path"] for patch in told.get("patches", []))]
     present = {file.name for file in (root / "infra/k8s").glob("*.yaml")}
     for name in sorted(
         present - set(listed) - {"kustomization.yaml", "secrets.example.yaml", "secrets.yaml"}
     ):
-        problems.append(f"infra/k8s/{name} is not among the resources of kustomization.yaml")
+        problems.append(f"infra/k8s/{name} is not among the resources or patches of kustomization.yaml")
     return problems
 
 
@@ -155,12 +157,13 @@ def kuberay_schema(folder: Path, kind: str, api_version: str) -> dict[str, Any]:
 
 
 def check_kuberay(root: Path) -> list[str]:
-    """Ray resources against the operator's CRDs."""
+    """Ray resources against the operator's CRDs, as they are written and with all patches."""
     folder = Path(os.environ.get("GENPIPE_DATA", "")) / "kuberay-crds"
     if not os.environ.get("GENPIPE_DATA") or not folder.is_dir():
         raise Skipped("KubeRay's CRDs are not here (folder kuberay-crds in $GENPIPE_DATA)")
-    problems = []
-    for name, document in manifests(root):
+    rendered, problems = run_tool("kubectl", "kustomize", "infra/k8s", root=root)
+    patched = [("as rendered", document) for document in yaml.safe_load_all(rendered)]
+    for name, document in [*manifests(root), *patched]:
         if not document["apiVersion"].startswith("ray.io/"):
             continue
         schema = kuberay_schema(folder, document["kind"], document["apiVersion"])

@@ -25,6 +25,7 @@ from genpipe.related.train import open_tables
 from genpipe.related.write import Made, Rows
 from genpipe.seeds import derive, numpy_rng
 from genpipe.stages.generate.shards import open_bundle
+from genpipe.training.device import check_gpu
 
 
 @lru_cache(maxsize=1)
@@ -47,6 +48,7 @@ def make_family(
     """Rows [start, stop) without parents, and those of their descendants that belong to a round or have
     children that do. referred: table of an earlier round -> the URI of its described rows.
     """
+    check_gpu(device)
     trained, made = open_tables(uri), dict[str, Rows]()
     for node in trained.needed(root, round_):
         bundle = open_bundle(trained.models[node.name], device)

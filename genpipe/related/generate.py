@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import starmap
 from typing import Any
 
@@ -33,9 +34,10 @@ from genpipe.related.write import Writer
 from genpipe.requests import Generate
 from genpipe.settings import read_settings
 from genpipe.stages.checked import check_of, loud
-from genpipe.stages.cluster import in_order
+from genpipe.stages.cluster import in_order, where_to_draw
 from genpipe.stages.generate.shards import claim, open_bundle
-from genpipe.training.device import resolve_device
+from genpipe.stages.placement import Need, need_to_sample
+from genpipe.training.device import parameters
 from genpipe.version import __version__
 
 JOB_ROWS = 2**17  # of all tables, about: many rows at once are cheaper, but all are in memory
@@ -71,7 +73,7 @@ def generate_tables(asked: Generate, *, progress: Progress = silent) -> Generate
     rows, seed, workers = asked.rows, asked.seed, asked.workers
     (resolved, trained), settings = find_tables(asked.model), read_settings()
     wanted = rows_of(trained, rows)
-    device, check = resolve_device(settings.device), check_of(resolved, trained.fingerprint)
+    (device, remote), check = where_to_draw(settings, workers), check_of(resolved, trained.fingerprint)
     request = _told(check) | {"model": resolved.reference, "seed": seed, "rows": rows, "device": device}
     request |= {"fingerprint": trained.fingerprint, "code": __version__}
     place = store.join(settings.store, "generated", resolved.name, store.digest(request))
@@ -94,7 +96,8 @@ def generate_tables(asked: Generate, *, progress: Progress = silent) -> Generate
             if root.parent is None and trained.needed(root.name, round_)
             for start, stop in _ranges(trained, root, wanted[root.name], device)
         ]
-        run = in_order if (len(jobs) > 1 if workers is None else workers) else starmap
+        on_workers = (remote or len(jobs) > 1) if workers is None else workers > 0
+        run = partial(in_order, need=need_of(trained, device)) if on_workers else starmap
         writer = Writer(trained, round_, output, inner, seed, lineage)
         for done, made in enumerate(run(make_family, jobs), 1):
             writer.add(made)
@@ -109,6 +112,12 @@ def generate_tables(asked: Generate, *, progress: Progress = silent) -> Generate
     store.create(store.join(output, "tables.json"), store.canonical({"request": request, "tables": about}))
     _clear(near, far)
     return GeneratedTables(output, datasets)
+
+
+def need_of(trained: TrainedTables, device: str) -> Need:
+    """Of a worker that draws rows of every table."""
+    weights = sum(parameters(open_bundle(model, device).family) for model in trained.models.values())
+    return need_to_sample(weights, device)
 
 
 def _told(check: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ schema are named beside the codec, as `broken`, and in the last event. Where rar
 from __future__ import annotations
 
 import sys
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -158,16 +159,16 @@ def _merged(uri: str, part: dict[str, Any], config: CodecConfig) -> tuple[int, S
 
 
 def _observe_on_ray(uri: str, parts: tuple[Part, ...], config: CodecConfig) -> Iterator[tuple[int, Stats]]:
-    from genpipe.stages.cluster import connect
+    from genpipe.stages.cluster import connect, errors_of_tasks, first_ready
+    from genpipe.stages.heartbeat import heard, watched
 
     connect()
     import ray
 
-    task = ray.remote(_merged)
+    board = uuid.uuid4().hex
+    task = ray.remote(max_retries=3)(heard(_merged, board))
     waiting = [task.remote(uri, part.model_dump(), config) for part in parts if part.rows]
-    while waiting:
-        ready, waiting = ray.wait(waiting)
-        try:
-            yield ray.get(ready[0])
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from None
+    with watched(board), errors_of_tasks("prepare"):
+        while waiting:
+            waiting.remove(ready := first_ready(waiting))
+            yield ray.get(ready)

@@ -33,10 +33,37 @@ def dataset_callback() -> type:
 
 
 def cleaner_callback() -> type:
-    """What removes the placement group of a controller that was killed, by asking the dashboard: an actor."""
+    """What removes the placement group of a controller that was killed, by asking the dashboard: a detached
+    actor, which stays for ever where there is none to ask.
+    """
     from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
     return PlacementGroupCleanerCallback
+
+
+def orphaned_groups() -> list[Any]:
+    """Placement groups of this job whose maker, an actor, is dead; Ray keeps them as long as the job.
+
+    Those that the driver made have no such maker, and are told of as if it were dead.
+    """
+    import ray
+    from ray._private.state import state
+    from ray.core.generated import gcs_pb2
+    from ray.util.placement_group import PlacementGroup
+
+    messages: Any = gcs_pb2  # generated, without types
+    Group = messages.PlacementGroupTableData
+    job = bytes.fromhex(ray.get_runtime_context().get_job_id())
+    known = map(Group.FromString, state._connect_and_get_accessor().get_placement_group_table())
+    return [
+        PlacementGroup(ray.PlacementGroupID(group.placement_group_id))
+        for group in known
+        if group.creator_job_id == job
+        and group.creator_actor_dead
+        and not ray.ActorID(group.creator_actor_id).is_nil()
+        and not group.is_detached
+        and group.state != Group.REMOVED
+    ]
 
 
 def training_thread() -> Any:

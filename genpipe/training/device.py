@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from genpipe.errors import UsageError
-from genpipe.families.base import Family
+from genpipe.errors import InfrastructureError, UsageError
+
+if TYPE_CHECKING:  # it loads torch, which a driver that only asks the cluster does not need
+    from genpipe.families.base import Family
 
 SMALL = 5_000_000  # parameters
 
@@ -31,14 +36,34 @@ def resolve_device(wanted: str) -> str:
     return "cpu"
 
 
-def useful_threads(family: Family, cpus: int) -> int:
-    """Threads for arithmetic: one for small networks, which threads slow down, badly so on a busy machine."""
+def check_gpu(device: str) -> None:
+    """Raise in a worker whose device is cuda where torch sees no GPU: Ray believes what a node declares."""
+    import torch
+
+    if device != "cuda" or torch.cuda.is_available():
+        return
+    given = os.environ.get("CUDA_VISIBLE_DEVICES", "none by number")
+    raise InfrastructureError(
+        "GPU",
+        where=f"worker on {socket.gethostname()}",
+        found=f"a GPU was promised (CUDA_VISIBLE_DEVICES: {given}), and torch {torch.__version__} sees none",
+        expected="a CUDA build of torch and its GPU on every node that declares one",
+        fix="start that node from the CUDA image (infra/README.md, GPU), or set GENPIPE_DEVICE=cpu",
+    )
+
+
+def parameters(family: Family) -> int:
+    """Of all its networks."""
     import torch
 
     # real networks, thrown away: torch's meta device costs seconds of imports on its first use
     with torch.random.fork_rng(devices=[]):
-        size = sum(p.numel() for net in family.build().values() for p in net.parameters())
-    return 1 if size < SMALL else cpus
+        return sum(p.numel() for net in family.build().values() for p in net.parameters())
+
+
+def useful_threads(family: Family, cpus: int) -> int:
+    """Threads for arithmetic: one for small networks, which threads slow down, badly so on a busy machine."""
+    return 1 if parameters(family) < SMALL else cpus
 
 
 @contextmanager

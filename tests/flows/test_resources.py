@@ -1,12 +1,11 @@
-"""The size of the data and the cluster decide on workers; impossible wishes are refused at once."""
+"""The size of the data and the cluster decide on workers, and so many have room there."""
 
 from __future__ import annotations
 
 import pytest
 
-from genpipe.errors import UsageError
 from genpipe.flows.resources import suitable_workers
-from genpipe.stages.cluster import check_workers
+from genpipe.stages.placement import Need, check_workers
 
 
 @pytest.mark.parametrize(
@@ -26,12 +25,10 @@ from genpipe.stages.cluster import check_workers
 )
 def test_workers_suit_the_data_and_the_cluster(rows: int, cluster: dict[str, float], workers: int) -> None:
     assert suitable_workers(rows, cluster) == workers
-    check_workers(workers, cluster, device="cuda" if cluster.get("GPU") else "cpu")
+    need = Need(gpus=1 if cluster.get("GPU") else 0, memory=0)
+    check_workers(workers, need, [cluster])
 
 
-def test_more_than_the_cluster_has_is_refused() -> None:
-    check_workers(2, {"CPU": 2.0})
-    with pytest.raises(UsageError, match=r"3 workers, one CPU each, on a cluster of 2 CPUs.*RAY_ADDRESS"):
-        check_workers(3, {"CPU": 2.0})
-    with pytest.raises(UsageError, match=r"2 workers, one GPU each, on a cluster of 1 GPUs.*GENPIPE_DEVICE"):
-        check_workers(2, {"CPU": 8.0, "GPU": 1.0}, device="cuda")
+def test_gpus_that_are_not_wished_for_do_not_count() -> None:
+    assert suitable_workers(1_000, {"CPU": 8, "GPU": 4}, device="cpu") == 0
+    assert suitable_workers(1_000, {"CPU": 8, "GPU": 4}, device="cuda") == 1

@@ -28,6 +28,22 @@ MISSPELT = [
     ("kuberay", "infra/k8s/ray.yaml", "  authOptions:", "  authOption:", "authOption"),
     ("kuberay", "infra/k8s/ray.yaml", "          image: genpipe", "          imag: genpipe", "imag"),
     ("kuberay", "infra/k8s/ray.yaml", 'num-cpus: "2"', "num-cpus: 2", "num-cpus"),
+    ("kuberay", "infra/k8s/ray-gpu.yaml", 'num-cpus: "4"', "num-cpus: 4", "num-cpus"),
+    ("consistency", "infra/k8s/ray-gpu.yaml", "image: genpipe-cuda:", "image: genpipe:", "genpipe-cuda"),
+    (
+        "consistency",
+        "infra/k8s/ray-gpu.yaml",
+        'limits: {cpu: "4", memory: 16Gi, nvidia.com/gpu: "1"}',
+        'limits: {cpu: "4", memory: 16Gi}',
+        "limit nvidia.com/gpu",
+    ),
+    (
+        "consistency",
+        "infra/k8s/ray-gpu.yaml",
+        'RAY_USAGE_STATS_ENABLED, value: "0"',
+        'RAY_USAGE_STATS_ENABLED, value: "1"',
+        "env of the GPU group",
+    ),
     ("consistency", "infra/compose.yaml", "seaweedfs:4.48", "seaweedfs:4.47", "seaweedfs:4.47"),
     (
         "consistency",

@@ -17,6 +17,7 @@ import genpipe
 from genpipe import store
 from genpipe.errors import QualityError, UsageError
 from genpipe.search_space import space
+from genpipe.stages.placement import Need
 from genpipe.stages.tune.study import Study, Trial
 from genpipe.stages.tune.verb import _concurrency, _plan
 from genpipe.verbs import tune
@@ -60,10 +61,11 @@ def test_a_search_without_a_usable_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_cpus_are_counted_before_anything_starts() -> None:
-    assert _concurrency(0, {"CPU": 4.0}) == 4
-    assert _concurrency(2, {"CPU": 4.0}) == 2
+    need, four = Need(memory=0), [{"CPU": 4.0}]
+    assert _concurrency(0, need, four) == 4
+    assert _concurrency(2, need, four) == 2
     with pytest.raises(UsageError, match=r"3 workers, one CPU each, on a cluster of 2 CPUs.*at most 2"):
-        _concurrency(3, {"CPU": 2.0})
+        _concurrency(3, need, [{"CPU": 2.0}])
 
 
 def test_trials_are_recorded_logged_and_not_repeated(home: Path, ray_cluster: Any) -> None:

@@ -66,3 +66,15 @@ def test_the_callbacks_left_out_are_among_those_of_a_trainer() -> None:
 
 def test_outside_a_trial_there_is_no_training_thread() -> None:
     assert ray_internals.training_thread() is None
+
+
+def test_ray_tells_who_made_a_placement_group() -> None:
+    from ray._private.state import state
+    from ray.core.generated import gcs_pb2
+
+    group = gcs_pb2.PlacementGroupTableData  # type: ignore[attr-defined]
+    names = {field.name for field in group.DESCRIPTOR.fields}
+    assert {"placement_group_id", "is_detached", "state"} <= names
+    assert {"creator_job_id", "creator_actor_id", "creator_actor_dead"} <= names
+    assert group.REMOVED != group.CREATED
+    assert callable(state._connect_and_get_accessor)

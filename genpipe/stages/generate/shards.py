@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,10 +26,12 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 from genpipe import store
 from genpipe.bundle import Bundle
 from genpipe.dataset import Part, new_attempt, write_part
-from genpipe.errors import ConflictError, DataError, GenpipeError, InfrastructureError
+from genpipe.errors import ConflictError, DataError
 from genpipe.progress import Event, Progress
-from genpipe.settings import Settings
-from genpipe.stages import cluster
+from genpipe.stages.cluster import errors_of_tasks, first_ready
+from genpipe.stages.heartbeat import heard, watched
+from genpipe.stages.placement import Need
+from genpipe.training.device import check_gpu
 
 BLOCKS_PER_GROUP, ROWS_PER_GROUP = 16, 16_384
 
@@ -122,6 +125,7 @@ def make_part(
 ) -> Part:
     """Generate, write and record one part."""
     request = job.request
+    check_gpu(request.device)
     bundle = bundle or open_bundle(job.bundle, request.device, request.temperature)
     if bundle.fingerprint != request.bundle:
         found, fix = "another model than the job began with", "run the same command again"
@@ -202,31 +206,22 @@ def in_process(
 
 
 def on_ray(
-    job: GenerationJob, todo: Sequence[int], workers: int, meter: Meter, settings: Settings
+    job: GenerationJob, todo: Sequence[int], workers: int, need: Need, meter: Meter
 ) -> Iterator[tuple[int, Part]]:
     """Parts as Ray tasks, `workers` of them at a time; Ray runs a task again when its worker dies."""
-    cluster.connect(settings)
     import ray
 
-    gpus = 1 if job.request.device == "cuda" else 0
-    task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=3, max_calls=0)(make_part)
+    board = uuid.uuid4().hex
+    task = ray.remote(max_retries=3, max_calls=0, **need.options)(heard(make_part, board))
     waiting = list(reversed(todo))
     running: dict[Any, int] = {}
-    try:
+    with watched(board), errors_of_tasks("generate"):
         while waiting or running:
             while waiting and len(running) < workers:
                 index = waiting.pop()
                 running[task.remote(job, index)] = index
-            (ready,), _ = ray.wait(list(running), num_returns=1)
-            part = ray.get(ready)
+            part = ray.get(ready := first_ready(list(running)))
             meter.add(part.rows)
             yield running.pop(ready), part
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, GenpipeError):
-            raise error.cause from None
-        raise
-    except ray.exceptions.RayError as error:
-        found, fix = str(error).splitlines()[0], "run the same command again: finished parts are kept"
-        raise InfrastructureError("RAY", where="generate", found=found, fix=fix) from error
     # What still runs is left to finish, a part a worker at most: ray.cancel of a task that is just ending
     # aborts the driver in Ray 2.60 ("task that was not pending").

@@ -20,6 +20,7 @@ from genpipe.registry import resolve
 from genpipe.requests import Generate
 from genpipe.settings import read_settings
 from genpipe.stages.checked import check_of, said
+from genpipe.stages.cluster import connect, where_to_draw
 from genpipe.stages.generate.shards import (
     GenerationJob,
     Meter,
@@ -30,7 +31,8 @@ from genpipe.stages.generate.shards import (
     on_ray,
     open_bundle,
 )
-from genpipe.training.device import resolve_device
+from genpipe.stages.placement import check_workers, need_to_sample, nodes, room
+from genpipe.training.device import parameters
 from genpipe.version import __version__
 
 BLOCKS_PER_PART, USUAL_PARTS, MAX_PARTS = 16, 1024, 100_000
@@ -40,13 +42,14 @@ def generate(asked: Generate, *, progress: Progress = silent) -> Dataset:
     """Generate rows and return them as a committed Dataset (split "generated").
 
     The target, and columns the generator can be given (all, with recipe 'tabular_any_order'), shape the rows
-    by `conditions`; others select among them. By default there is a Ray worker a CPU where there is more than
-    one part, and the output is <store>/generated/<name>/<output id>.
+    by `conditions`; others select among them. By default there is a Ray worker a CPU or a GPU where there is
+    more than one part or only the cluster has a GPU, and the output is <store>/generated/<name>/<output id>.
     """
     settings, rows = read_settings(), asked.rows
     resolved = resolve(asked.model)
     name = store.check_name(asked.name or resolved.name)
-    bundle = open_bundle(resolved.uri, resolve_device(settings.device), asked.temperature)
+    device, remote = where_to_draw(settings, asked.workers)
+    bundle = open_bundle(resolved.uri, device, asked.temperature)
     if not isinstance(rows, int):
         found = "missing" if rows is None else "rows of tables"
         raise UsageError("ROWS", where="rows", found=found, expected="a number", fix="say how many (--rows)")
@@ -73,9 +76,14 @@ def generate(asked: Generate, *, progress: Progress = silent) -> Dataset:
         return said(Dataset(output), progress, note="already made")
     todo = [index for index in range(request.num_parts) if index not in parts]
     meter = Meter(progress, total=rows, done=sum(part.rows for part in parts.values()))
-    several = settings.cpus if request.num_parts > 1 else 0
-    workers = several if asked.workers is None else asked.workers
-    made = on_ray(job, todo, workers, meter, settings) if workers else in_process(job, todo, bundle, meter)
+    on_workers = (remote or request.num_parts > 1) if asked.workers is None else asked.workers > 0
+    if on_workers and todo:
+        connect(settings)
+        need, there = need_to_sample(parameters(bundle.family), device), nodes()
+        check_workers(1, need, there)
+        made = on_ray(job, todo, asked.workers or room(need, there), need, meter)
+    else:
+        made = in_process(job, todo, bundle, meter)
     for index, part in made:
         parts[index] = part
         check_space(output, parts.values(), rows=rows)

@@ -2,15 +2,16 @@
 
 The rows are ingested first, with the generator's own schema (so they are checked, fingerprinted and kept as a
 dataset of their own, all of them, in order), then read in blocks: the same rows and seed are the same output
-id and bytes. Memory is one part.
+id and bytes. Memory is one part. Where only a cluster has a GPU, blocks are made by its workers.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from itertools import count
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import starmap
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -31,9 +32,11 @@ from genpipe.schema import Schema
 from genpipe.settings import read_settings
 from genpipe.sources import open_source
 from genpipe.sources.tabular.source import TableSource
-from genpipe.stages.generate.shards import claim
+from genpipe.stages.cluster import in_order, where_to_draw
+from genpipe.stages.generate.shards import claim, open_bundle
 from genpipe.stages.ingest.verb import ingest
-from genpipe.training.device import resolve_device
+from genpipe.stages.placement import need_to_sample
+from genpipe.training.device import check_gpu, parameters
 from genpipe.version import __version__
 
 PART_BLOCKS = 64
@@ -52,16 +55,11 @@ def impute(asked: Impute, *, progress: Progress = silent) -> Dataset:
     else the target alone, which is classification.
     """
     seed = asked.seed
-    bundle, rows, where = _opened(asked, "imputed", {"seed": seed})
-    numbers, found = count(), Counter[str]()
-
-    def fill(batch: pa.RecordBatch) -> pa.RecordBatch:
-        made = complete(bundle, batch, seed=seed, block=next(numbers))
-        found["breaking"] += int((~partial_conditioning(bundle.family, bundle.codec)[1].holds(made)).sum())
-        return made
-
-    about = {"stage": "impute", "seed": str(seed)}
-    return _write(bundle, rows, where, fill, bundle.schema, about, progress, found)
+    opened = _opened(asked, "imputed", {"seed": seed})
+    bundle = opened.bundle
+    blocks = enumerate(_blocks(opened.rows, bundle.block_rows))
+    filled = opened.run(_filled, ((bundle.uri, bundle.device, seed, n, batch) for n, batch in blocks))
+    return _write(opened, filled, bundle.schema, {"stage": "impute", "seed": str(seed)}, progress)
 
 
 def likelihood(asked: Likelihood, *, progress: Progress = silent) -> Dataset:
@@ -72,26 +70,47 @@ def likelihood(asked: Likelihood, *, progress: Progress = silent) -> Dataset:
     one that it never makes is not told from one that it seldom makes. `least_likely` names the column whose
     value is furthest below what is usual there, in standard deviations of the generator's own rows.
     """
-    bundle, rows, where = _opened(asked, "likelihoods", {"floor": 1})
+    opened = _opened(asked, "likelihoods", {"floor": 1})
+    bundle, rows = opened.bundle, opened.rows
     for field in (LOG_PROBABILITY, LEAST_LIKELY):
         if field in rows.schema.names:
             raise UsageError("COLUMN", where=asked.source, found=f"a column {field!r}", fix="rename it")
     added: tuple[AnyField, ...] = (Number(name=LOG_PROBABILITY), Category(name=LEAST_LIKELY))
     schema = Schema(kind="tabular", fields=(*rows.schema.fields, *added))
 
-    names, usual = _nats(bundle, next(bundle.batches(bundle.block_rows)).select(rows.schema.names))
-    mean, spread = usual.mean(0), usual.std(0) + 1e-9
+    here, known = (bundle.uri, bundle.device), rows.schema.names
+    mean, spread = next(opened.run(_usual, [(*here, known)]))
+    jobs = ((*here, schema, mean, spread, batch) for batch in _blocks(rows, bundle.block_rows))
+    return _write(opened, opened.run(_judged, jobs), schema, {"stage": "likelihood"}, progress)
 
-    def judge(batch: pa.RecordBatch) -> pa.RecordBatch:
-        by_column = _nats(bundle, batch)[1]
-        columns = [
-            *batch.columns,
-            pa.array(by_column.sum(1)),
-            pa.array(names[((by_column - mean) / spread).argmin(1)], pa.string()),
-        ]
-        return pa.RecordBatch.from_arrays(columns, schema=schema.arrow())
 
-    return _write(bundle, rows, where, judge, schema, {"stage": "likelihood"}, progress, {})
+Made = tuple[pa.RecordBatch, dict[str, int]]  # rows of a block, and what was counted in them
+
+
+def _filled(uri: str, device: str, seed: int, block: int, batch: pa.RecordBatch) -> Made:
+    check_gpu(device)
+    bundle = open_bundle(uri, device)
+    made = complete(bundle, batch, seed=seed, block=block)
+    held = partial_conditioning(bundle.family, bundle.codec)[1].holds(made)
+    return made, {"breaking": int((~held).sum())}
+
+
+def _usual(uri: str, device: str, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the nats of each column in rows of the generator's own."""
+    check_gpu(device)
+    bundle = open_bundle(uri, device)
+    usual = _nats(bundle, next(bundle.batches(bundle.block_rows)).select(names))[1]
+    return usual.mean(0), usual.std(0) + 1e-9
+
+
+def _judged(
+    uri: str, device: str, schema: Schema, mean: np.ndarray, spread: np.ndarray, batch: pa.RecordBatch
+) -> Made:
+    check_gpu(device)
+    names, by_column = _nats(open_bundle(uri, device), batch)
+    least = names[((by_column - mean) / spread).argmin(1)]
+    columns = [*batch.columns, pa.array(by_column.sum(1)), pa.array(least, pa.string())]
+    return pa.RecordBatch.from_arrays(columns, schema=schema.arrow()), {}
 
 
 def _nats(bundle: Bundle, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
@@ -108,17 +127,29 @@ def _nats(bundle: Bundle, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray
     return np.array(names), np.stack([np.maximum(found[n].to_numpy(), least[n]) for n in names], 1)
 
 
-def _opened(asked: Impute | Likelihood, what: str, request: dict[str, Any]) -> tuple[Bundle, Dataset, str]:
-    """The generator, the rows as a dataset, and where the result goes."""
+class _Opened(NamedTuple):
+    """The generator, the rows as a dataset, where the result goes, and what runs the jobs, in their order."""
+
+    bundle: Bundle
+    rows: Dataset
+    output: str
+    run: Callable[..., Iterator[Any]]
+
+
+def _opened(asked: Impute | Likelihood, what: str, request: dict[str, Any]) -> _Opened:
     settings = read_settings()
     resolved = resolve(asked.model)
     _check_allowed(resolved, VERBS[what])
-    bundle = Bundle.open(resolved.uri, device=resolve_device(settings.device))
+    device, remote = where_to_draw(settings, None)
+    bundle = open_bundle(resolved.uri, device)
     name = store.check_name(asked.name or f"{resolved.name}-{what}")
     rows = _rows(bundle, asked.source, name, asked.options or {})
     whole = [bundle.fingerprint, rows.fingerprint, bundle.device, __version__, what, request]
     place = store.join(settings.store, "generated", name, store.digest(whole))
-    return bundle, rows, (asked.output or place).rstrip("/")
+    run: Callable[..., Iterator[Any]] = starmap
+    if remote:
+        run = partial(in_order, need=need_to_sample(parameters(bundle.family), device))
+    return _Opened(bundle, rows, (asked.output or place).rstrip("/"), run)
 
 
 def _check_allowed(resolved: Resolved, verb: str) -> None:
@@ -185,16 +216,11 @@ def _blocks(rows: Dataset, size: int) -> Iterator[pa.RecordBatch]:
 
 
 def _write(
-    bundle: Bundle,
-    rows: Dataset,
-    output: str,
-    work: Callable[[pa.RecordBatch], pa.RecordBatch],
-    schema: Schema,
-    about: dict[str, str],
-    progress: Progress,
-    found: Mapping[str, int],
+    opened: _Opened, blocks: Iterable[Made], schema: Schema, about: dict[str, str], progress: Progress
 ) -> Dataset:
-    """`work` over every block, as a committed dataset. found: what it counts meanwhile, for the origin."""
+    """The blocks as a committed dataset; what was counted in them is in its origin."""
+    bundle, rows, output, _ = opened
+    found = Counter[str]()
     if Dataset.exists(output):
         return Dataset(output)
     lineage = about | {
@@ -206,8 +232,9 @@ def _write(
     parts: list[Part] = []
     attempt, total, done = new_attempt(), rows.rows("train"), 0
     held: list[pa.RecordBatch] = []
-    for batch in _blocks(rows, bundle.block_rows):
-        held.append(work(batch))
+    for batch, counted in blocks:
+        held.append(batch)
+        found.update(counted)
         done += batch.num_rows
         note = ", ".join(f"{number} rows {what} a constraint" for what, number in found.items() if number)
         progress(Event(about["stage"], done, total, "rows", note=note))

@@ -41,7 +41,10 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """Everything a training process must know, as JSON: it opens the rest itself."""
+    """Everything a training process must know, as JSON: it opens the rest itself.
+
+    device: the wish (auto, cpu or cuda), until who starts the process has chosen. cpus: for its threads.
+    """
 
     run: str
     name: str

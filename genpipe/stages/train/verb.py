@@ -15,6 +15,7 @@ same result, and the one that creates result.json first is believed by both.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from genpipe import store
@@ -73,8 +74,8 @@ def train_as(dataset: Dataset, chosen: Recipe, asked: Train, *, progress: Progre
         codec=json.loads(store.canonical(codec.to_json())),
         seed=asked.seed,
         minutes=asked.minutes,
-        device=resolve_device(settings.device),
-        cpus=1 if asked.workers else settings.cpus,
+        device=settings.device,
+        cpus=settings.cpus,
         origin=origin
         | {"run_id": run_id, "dataset_uri": dataset.uri, "rows": dataset.rows("train")}
         | ({"protected": hidden} if hidden else {}),
@@ -85,7 +86,7 @@ def train_as(dataset: Dataset, chosen: Recipe, asked: Train, *, progress: Progre
 def run_job(job: TrainingJob, workers: int, progress: Progress, settings: Settings) -> TrainedModel:
     """Here, or on Ray; either way the result is read back from the run."""
     if workers == 0:
-        execute(job, emit=progress)
+        execute(replace(job, device=resolve_device(job.device)), emit=progress)
     else:
         from genpipe.stages.train.workers import on_ray
 

@@ -10,11 +10,13 @@ Writes <store>/studies/<name>-<id>/{plan.json, trials/NNN.json, result.json}.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from genpipe import store
@@ -26,10 +28,13 @@ from genpipe.requests import Train, Tune
 from genpipe.search_space import SearchSpace, space
 from genpipe.seeds import derive, numpy_rng
 from genpipe.settings import read_settings
-from genpipe.stages.cluster import check_workers, connect
+from genpipe.stages.cluster import connect, while_alive
+from genpipe.stages.heartbeat import beating, watched
+from genpipe.stages.placement import Need, Nodes, check_workers, chosen_device, nodes, room
 from genpipe.stages.ray_internals import training_thread
 from genpipe.stages.train.verb import train
 from genpipe.stages.tune.study import METRIC, Study, Trial, TuneResult
+from genpipe.training.device import check_gpu
 from genpipe.version import __version__
 
 STOP_SECONDS = 90  # for a stopped trial to end by itself
@@ -51,7 +56,11 @@ def tune(asked: Tune, *, progress: Progress = silent) -> TuneResult:
     plan = _plan(searched, trials, seed)
     store.create(store.join(uri, "plan.json"), store.canonical({"request": request, "trials": plan}))
     settings = read_settings()
-    environment = {"GENPIPE_HOME": str(settings.home), "GENPIPE_STORE": settings.store}
+    environment = {
+        "GENPIPE_HOME": str(settings.home),
+        "GENPIPE_STORE": settings.store,
+        "RAY_ADDRESS": settings.ray_address,
+    }
     study = Study(uri, name, dataset.uri, searched, plan, seed, asked.workers, environment)
     began = time.monotonic()
     done = study.recorded()
@@ -75,26 +84,33 @@ def _plan(searched: SearchSpace, trials: int, seed: int) -> tuple[dict[str, Any]
     return tuple(plan)
 
 
-def _concurrency(workers: int, resources: Mapping[str, float]) -> int:
-    """How many trials fit at once; trials x workers never exceed the CPUs, so that none waits for ever."""
-    need = max(1, workers)
-    check_workers(need, resources)
-    return int(resources["CPU"]) // need
+def _concurrency(workers: int, need: Need, nodes: Nodes) -> int:
+    """How many trials fit at once; trials x workers never exceed the cluster, so that none waits for ever."""
+    nodes = list(nodes)
+    check_workers(max(1, workers), need, nodes)
+    return room(need, nodes) // max(1, workers)
 
 
 def _search(study: Study, numbers: Sequence[int], minutes: float | None, progress: Progress) -> None:
-    concurrent = _concurrency(study.workers, connect())
+    connect()
+    settings, there = read_settings(), nodes()
+    device = chosen_device(settings, there)
+    need = Need(gpus=1 if device == "cuda" else 0)
+    concurrent = _concurrency(study.workers, need, there)
+    study = replace(study, environment=study.environment | {"GENPIPE_DEVICE": device})
     from ray import tune as ray_tune
 
     from genpipe.stages.tune.leaderboard import Leaderboard
 
     board = Leaderboard(study, progress)
+    # a traceback for each trial whose process ends, of Ray's own code; the board says which and why
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     trainable = _patient(ray_tune.with_parameters(_trial, study=study))
     # a trial with Ray Train workers of its own leaves them every CPU: with 0.01 of one, both wait for ever;
     # Tune wants some resource named, and a byte of memory is always there
-    resources: dict[str, float] = {"CPU": 1} if study.workers == 0 else {"CPU": 0, "memory": 1}
+    resources: dict[str, float] = need.resources if study.workers == 0 else {"CPU": 0, "memory": 1}
     # a fresh name each time: Ray resumes a name it has seen, and our records already do that
-    scratch = read_settings().home / "ray" / uuid.uuid4().hex
+    scratch = settings.home / "ray" / uuid.uuid4().hex
     tuner = ray_tune.Tuner(
         ray_tune.with_resources(trainable, resources),
         param_space={"number": ray_tune.grid_search(list(numbers))},
@@ -117,18 +133,12 @@ def _search(study: Study, numbers: Sequence[int], minutes: float | None, progres
         ),
     )
     try:
-        tuner.fit()
+        with watched(study.uri):
+            while_alive(tuner.fit)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if board.lost and not any(t.metrics for t in study.recorded().values()):
-        number, why = next(iter(board.lost.items()))
-        raise InfrastructureError(
-            "TRIALS",
-            where=study.uri,
-            found=f"{len(board.lost)} trials ended without a word on their recipe; trial {number}: {why}",
-            expected="processes, memory and a store that last as long as a trial",
-            fix=f"see {read_settings().logs} and the Ray session's logs; the same command tries them again",
-        )
+        raise board.all_lost()
 
 
 def _patient(function: Any) -> type:
@@ -157,6 +167,8 @@ def _trial(config: dict[str, Any], study: Study) -> None:
     if study.trial(number) is not None:
         return  # recorded by an earlier attempt of this trial
     os.environ.update(study.environment)  # Ray's processes run in folders of their own
+    if study.workers == 0:
+        check_gpu(study.environment["GENPIPE_DEVICE"])
     recipe = study.space.recipe(study.plan[number])
     history: list[tuple[int, float]] = []
 
@@ -179,7 +191,8 @@ def _trial(config: dict[str, Any], study: Study) -> None:
             name=f"{study.name[:50]}-trial{number:03d}",
             tag=study.uri.rsplit("/", 1)[1],
         )
-        model = train(asked, progress=report)
+        with beating(study.uri):
+            model = train(asked, progress=report)
     except InfrastructureError:
         raise  # no verdict on the trial: Ray tries again, and so does a rerun of the search
     except GenpipeError as error:
