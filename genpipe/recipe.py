@@ -57,7 +57,7 @@ class Training(BaseModel):
     steps: int = Field(default=1000, ge=1, le=10**9)
     epochs: float | None = Field(default=None, gt=0, le=1e6)
     batch_size: int = Field(
-        default=128, ge=1, le=2**20, json_schema_extra={"search": {"choices": [32, 64, 128, 256, 512]}}
+        default=128, ge=1, le=2**20, json_schema_extra={"search": {"choices": [8, 16, 32, 64, 128, 256, 512]}}
     )
     balance: bool = False
     learning_rate: float = Field(

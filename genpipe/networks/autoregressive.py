@@ -171,7 +171,7 @@ class Columns(nn.Module):
         self.steps, self.any_order = spec.shape[0], config.order == "any"
         self.sizes = list(spec.vocabulary)
         self.embed, self.width = fitted(spec, config)
-        self.inlet, self.outlet = Inlet(spec, self.embed), ColumnOutlet(spec, self.width)
+        self.inlet, self.outlet = Inlet(spec, self.embed, scale=0.1), ColumnOutlet(spec, self.width)
         widths = [min(self.embed, size) for size in spec.vocabulary]
         self.ends = [0, *accumulate(widths)]
         kept = [t * self.embed + i for t, width in enumerate(widths) for i in range(width)]

@@ -101,12 +101,13 @@ class Inlet(nn.Module):
 
     starts: Tensor
 
-    def __init__(self, spec: TensorSpec, width: int) -> None:
+    def __init__(self, spec: TensorSpec, width: int, *, scale: float) -> None:
+        """scale: the standard deviation of embeddings at the start."""
         super().__init__()
         self.tokens = spec.layout == "tokens"
         if self.tokens:
-            # torch's own standard deviation of 1: with .1 Shakespeare's letters took twice the steps
             self.embed: nn.Module = nn.Embedding(sum(spec.vocabulary), width)
+            nn.init.normal_(self.embed.weight, std=scale)  # type: ignore[arg-type]
             own = len(spec.vocabulary) == spec.shape[0]
             starts = [0, *accumulate(spec.vocabulary)][:-1] if own else [0] * spec.shape[0]
             self.register_buffer("starts", torch.tensor(starts), persistent=False)

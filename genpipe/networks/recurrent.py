@@ -47,7 +47,7 @@ class RecurrentState:
 class RecurrentModel(nn.Module):
     def __init__(self, spec: TensorSpec, config: RecurrentConfig) -> None:
         super().__init__()
-        self.inlet = Inlet(spec, config.width)
+        self.inlet = Inlet(spec, config.width, scale=1.0)  # of .1 the gates learn far slower
         self.start = nn.Parameter(torch.randn(config.width) * 0.1)
         self.condition = (
             nn.Linear(max(sum(spec.conditions), 1), config.width, bias=False) if spec.conditions else None

@@ -82,7 +82,7 @@ class Transformer(nn.Module):
     def __init__(self, spec: TensorSpec, config: TransformerConfig) -> None:
         super().__init__()
         width, self.steps = config.width, spec.shape[0]
-        self.inlet = Inlet(spec, width)
+        self.inlet = Inlet(spec, width, scale=0.1)  # as large as positions; of 1 it learns slower
         self.start = nn.Parameter(torch.randn(width) * 0.1)
         self.position = nn.Parameter(torch.randn(self.steps, width) * 0.1)
         self.condition = nn.Linear(sum(spec.conditions), width, bias=False) if spec.conditions else None

@@ -60,7 +60,7 @@ def test_a_vector_of_choices_alone() -> None:
 
 def test_columns_have_their_own_vocabulary() -> None:
     spec = TensorSpec(layout="tokens", shape=(3,), dtype="int32", vocabulary=(2, 5, 3))
-    inlet = Inlet(spec, 4)
+    inlet = Inlet(spec, 4, scale=0.1)
     assert inlet.embed.weight.shape == (10, 4)  # type: ignore[union-attr]
     first, second = inlet(torch.tensor([[1, 0, 0]])), inlet(torch.tensor([[0]]), start=1)
     torch.testing.assert_close(first[:, 1:2], second)

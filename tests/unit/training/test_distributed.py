@@ -94,6 +94,8 @@ def test_workers_agree_with_one_process_on_weights(ranks: list[dict[str, torch.T
     alone, start = train("vae", Ranks()), initial("vae")
     torch.testing.assert_close(ranks[0]["vae.metrics"], alone.pop("metrics"), rtol=1e-4, atol=1e-5)
     for key, tensor in alone.items():
+        if key.startswith("prior."):  # fitted after training, by the lead alone
+            continue
         moved = (tensor - start[key]).norm()
         apart = (ranks[0][f"vae.{key}"] - tensor).norm()
         assert moved > 0 and apart < 0.01 * moved, f"{key}: apart by {apart}, moved by {moved}"
