@@ -10,7 +10,7 @@ these have them, and of the others so many are multiples of 10, 50, 100 .. as in
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -21,14 +21,16 @@ GRAINS = np.array([1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1000, 5000, 10_0
 MOST = 10_000  # values of a column that are kept
 LEAST = 5  # rows of a value that is kept
 FOLDED = 0.1  # of so few rows of a bin are the other values not drawn: there they would be mostly wrong
+TOGETHER = 500  # rows from which it is told what they are multiples of
+CHANCE = 1.2  # over the root of the rows: smaller shares may come by chance
 FEW = 1e-9
 
 
 @dataclass(frozen=True)
 class Endings:
     """points: (C,) values kept, ascending. bins: (C,) of each. often: (C,) its share of the bin's rows.
-    grains: (N, L) of each bin's other rows, the share whose largest divisor among GRAINS is each; L = 0 where
-    values are real numbers.
+    grains: (N, L) the shares of a bin's other rows that are drawn from the multiples of each of GRAINS; L = 0
+    where values are real numbers.
     """
 
     points: np.ndarray
@@ -111,11 +113,44 @@ def fit_endings(
     often = often / np.where(over >= 1.0 - FOLDED, over, 1.0)[which[kept]]
     if not whole:
         return Endings(points[kept], which[kept], often, np.zeros((bins, 0)))
-    divides = points[~kept, None] % GRAINS == 0
-    largest = len(GRAINS) - 1 - divides[:, ::-1].argmax(1)
-    grains = np.zeros((bins, len(GRAINS)))
-    np.add.at(grains, (which[~kept], largest), counts[~kept])
-    grains = coarse(grains, k)
-    none = grains.sum(1) == 0
-    grains[none, 0] = 1.0
-    return Endings(points[kept], which[kept], often, grains / grains.sum(1, keepdims=True))
+    largest = np.zeros((bins, len(GRAINS)))
+    np.add.at(largest, (which[~kept], _largest(points[~kept])), counts[~kept])
+    return Endings(points[kept], which[kept], often, _grains(largest, k))
+
+
+def _largest(points: np.ndarray) -> np.ndarray:
+    """(P,) which of GRAINS is the largest that divides each point."""
+    found = np.zeros(len(points), dtype=np.int64)
+    for nth, grain in enumerate(GRAINS.tolist()):
+        found[points % grain == 0] = nth
+    return found
+
+
+@cache
+def _by_chance() -> np.ndarray:
+    """(L, L) of the multiples of each of GRAINS, the share whose largest divisor among them is each."""
+    period = int(np.lcm.reduce(GRAINS))
+    rows = [_largest(np.arange(g, period + 1, g)) for g in GRAINS.tolist()]
+    return np.stack([np.bincount(row, minlength=len(GRAINS)) / len(row) for row in rows])
+
+
+def _grains(largest: np.ndarray, k: int) -> np.ndarray:
+    """(N, L) shares, of (N, L) numbers of rows by their largest divisor.
+
+    Every tenth number is a multiple of ten by chance, so the shares are those of a mixture that has these
+    divisors: the least squares of shares that are not negative. Bins that lie together are taken together
+    until there are rows enough to tell.
+    """
+    from scipy.optimize import nnls
+
+    group = np.cumsum(largest.sum(1)) // TOGETHER
+    group = np.minimum(group, largest.sum() // TOGETHER - 1).clip(0)
+    out = np.zeros_like(largest)
+    for nth in np.unique(group):
+        rows = largest[group == nth].sum(0)
+        rows = np.rint(rows / k) * k if k > 1 else rows
+        shares = nnls(_by_chance().T, rows / max(rows.sum(), 1))[0]
+        shares = np.where(shares < CHANCE * shares.sum() / max(rows.sum(), 1) ** 0.5, 0.0, shares)
+        shares[0] += shares.sum() == 0
+        out[group == nth] = shares / shares.sum()
+    return out

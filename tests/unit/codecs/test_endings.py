@@ -124,3 +124,11 @@ def test_few_others_of_a_bin_are_not_drawn() -> None:
     found = fit_endings(points, counts, np.zeros(6, int), counts > 4, 1, k=5, whole=True)
     assert found.points.tolist() == [10, 20] and found.kept.tolist() == [1.0]
     assert found.grains.shape == (1, len(GRAINS))
+
+
+def test_numbers_that_end_in_anything_still_do() -> None:
+    """Room numbers: every tenth is a multiple of ten by chance, and no more are made of them."""
+    rooms = rng().integers(100, 40_000, ROWS)
+    made = back(Integer(name="rooms"), rooms)
+    for multiple in (5, 10, 100):
+        assert (made % multiple == 0).mean() == pytest.approx(1 / multiple, abs=0.012)
