@@ -23,13 +23,13 @@ LINES = "name,age\n" + "".join(f"n{k % 7},{k % 90}\n" for k in range(4000))
 def wire(s3: Any, s3_store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
     with Wire(int(s3.environment["AWS_ENDPOINT_URL"].rsplit(":", 1)[1])) as wire:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{wire.port}")
-        monkeypatch.setenv("GENPIPE_STORE_SECONDS", str(SECONDS))
         yield wire
 
 
 def in_time(work: Any, match: str = r"s3://.*AWS_ENDPOINT_URL and the keys") -> InfrastructureError:
     began = time.monotonic()
-    with pytest.raises(InfrastructureError, match=match) as caught:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(InfrastructureError, match=match) as caught:
+        patch.setenv("GENPIPE_STORE_SECONDS", str(SECONDS))  # what is well may take longer on a busy machine
         work()
     assert time.monotonic() - began < 4 * SECONDS + 10
     assert caught.value.exit_code == 4 and "\n" not in str(caught.value)
