@@ -102,3 +102,32 @@ def letters(count: int, seed: int) -> list[tuple[str, str]]:
         )
         found.append((str(name), letter))
     return found
+
+
+def care(people: int, seed: int) -> pd.DataFrame:
+    """One to fifteen rows a person, in order of the day, which depend on the person and on the row before."""
+    rng = np.random.default_rng([seed, 2])
+    of = np.repeat(np.arange(people), np.clip(rng.poisson(5, people) + 1, 1, 15))
+    first = np.r_[True, of[1:] != of[:-1]]
+    born, sex = _born(rng, people), rng.choice(["f", "m"], people)
+    age = (np.datetime64("2026-06-01") - born).astype(int) / 365.25
+    ill, ward = rng.choice(OF["ill"], people, p=ILL), rng.choice(["north", "south", "west"], people)
+    gaps = np.where(first, rng.integers(0, 200, len(of)), 1 + rng.gamma(1.2, 40, len(of)).astype(int))
+    day = np.cumsum(gaps) - np.maximum.accumulate(np.where(first, np.cumsum(gaps) - gaps, 0))
+    pressure, level = np.zeros(len(of)), 100 + age * 0.6 + rng.normal(0, 9, people)
+    for i in range(len(of)):
+        before = 0.0 if first[i] else pressure[i - 1] - level[of[i]]
+        pressure[i] = level[of[i]] + 0.5 * before + rng.normal(0, 5)
+    moved = rng.random(len(of)) < 0.15
+    where = np.where(moved, rng.choice(["north", "south", "west"], len(of)), ward[of])
+    return pd.DataFrame({
+        "patient": [f"P{n:07d}" for n in rng.choice(10**7, people, replace=False)[of]],
+        "birth_date": born.astype(str)[of],
+        "sex": sex[of],
+        "diagnosis": ill[of],
+        "date": (np.datetime64("2025-01-01") + day.astype("timedelta64[D]")).astype(str),
+        "ward": where,
+        "floor": pd.Series(where).map({"north": 1, "south": 2, "west": 3}).to_numpy(),
+        "pressure": pressure.round().astype(int),
+        "cost": (rng.lognormal(4.5, 0.5, len(of)) * np.where(ill == "healthy", 0.5, 1.5)[of]).round(2),
+    })  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 
@@ -15,6 +15,9 @@ from genpipe.progress import Progress
 from genpipe.requests import Generate
 from genpipe.requests.signature import takes
 from genpipe.requests.types import Rows
+
+if TYPE_CHECKING:
+    from genpipe.registry import Resolved
 
 
 @step("generate", hours=24, cached=True)
@@ -77,4 +80,13 @@ def generate(model: str, *, rows: Rows, progress: Progress | None = None, **give
     fixed = resolved.reference if model.startswith("models:/") else model
     asked = Generate.of(model=fixed, rows=rows, **given)
     with listening(progress):
-        return deliver(asked, tables=resolved.tables, name=resolved.name)
+        return deliver(asked, tables=_several(resolved), name=resolved.name)
+
+
+def _several(resolved: Resolved) -> bool:
+    """Whether a generator makes several tables: one of a flat table by entity makes this one again."""
+    if not resolved.tables:
+        return False
+    from genpipe.related.train import open_tables
+
+    return open_tables(resolved.uri).panel is None

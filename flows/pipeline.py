@@ -105,13 +105,16 @@ def _train(spec: PipelineSpec, dataset: str, recipe: Any, tag: str) -> dict[str,
     if spec.train.steps:
         base: dict[str, Any] = {"base": recipe} if isinstance(recipe, str) else dict(recipe or {})
         recipe = base | {"training": {**base.get("training", {}), "steps": spec.train.steps}}
+    delivery = spec.generate  # which an entity can take no conditions from
+    by_row = delivery is not None and bool(delivery.conditions or delivery.temperature)
     asked = Train.of(
         dataset=dataset,
         recipe=recipe,
         name=spec.name,
         tag=tag,
         workers=workers_for(dataset, spec.train.workers),
-        **spec.train.model_dump(exclude={"workers", "steps"}),
+        by=spec.train.by or ("row" if by_row else None),
+        **spec.train.model_dump(exclude={"workers", "steps", "by"}),
     )
     return remembered(train_step, bundle_exists, **asked.model_dump())
 

@@ -94,7 +94,7 @@ def remembered(call: Any, exists: Callable[[Any], bool], /, **parameters: Any) -
 
 
 def bundle_exists(result: dict[str, Any]) -> bool:
-    return store.exists(store.join(result["uri"], "manifest.json"))
+    return any(store.exists(store.join(result["uri"], name)) for name in ("manifest.json", "tables.json"))
 
 
 @contextmanager

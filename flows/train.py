@@ -37,7 +37,14 @@ def train_step(dataset: str, **request: Any) -> dict[str, Any]:
     from genpipe.perform import perform
 
     model = perform(Train.of(dataset=dataset, **request), tell())
+    if hasattr(model, "nodes"):
+        return _tables(model)
     return asdict(model) | {"metrics": dict(model.metrics)}
+
+
+def _tables(made: Any) -> dict[str, Any]:
+    rows = {node.name: node.rows for node in made.nodes}
+    return {"uri": made.uri, "name": made.name, "fingerprint": made.fingerprint, "rows": rows}
 
 
 # not remembered by Prefect: whether a source has changed, only the stage can tell
@@ -47,9 +54,7 @@ def train_tables_step(spec: dict[str, Any], *, workers: int = 0) -> dict[str, An
     from genpipe.related.spec import trusted
     from genpipe.related.train import train_tables
 
-    made = train_tables(trusted(spec), workers=workers, progress=tell())
-    rows = {node.name: node.rows for node in made.nodes}
-    return {"uri": made.uri, "name": made.name, "fingerprint": made.fingerprint, "rows": rows}
+    return _tables(train_tables(trusted(spec), workers=workers, progress=tell()))
 
 
 @flow(name="train")

@@ -41,12 +41,12 @@ STAGES: dict[type[Request], tuple[str, str]] = {
 TABLES: dict[type[Request], tuple[str, str]] = {
     Evaluate: ("genpipe.related.evaluate", "evaluate_tables"),
     Register: ("genpipe.related.register", "register_tables"),
-    Generate: ("genpipe.related.generate", "generate_tables"),
+    Generate: ("genpipe.related.panel_generate", "generate"),
 }
 NOT_FOR_TABLES: dict[type[Request], tuple[str, ...]] = {
-    Train: ("recipe", "seed", "minutes", "name", "tag"),
+    Train: ("recipe", "seed", "minutes", "by", "name", "tag"),
     Evaluate: ("real_examples", "folds"),
-    Generate: ("conditions", "temperature", "rows_per_part", "name", "tag"),
+    Generate: ("conditions", "temperature"),
 }
 
 
@@ -55,8 +55,16 @@ def perform(asked: Request, progress: Progress = silent, **more: Any) -> Any:
     tables, spec = False, more.pop("spec", None)
     if isinstance(asked, Train):
         tables = spec is not None or is_spec(asked.dataset)
+        if not tables and has_entity(asked):
+            from genpipe.related.panel_train import by_entity, train_panel
+
+            if by_entity(asked):
+                return train_panel(asked, progress=progress)
     elif isinstance(asked, Evaluate | Register | Generate):
         tables = of_tables(asked.model)
+    elif isinstance(asked, Impute | Likelihood) and of_tables(asked.model):
+        found, fix = "a generator of several tables", "train the table with --by row (by='row')"
+        raise UsageError("TABLES", where=asked.model, found=found, expected="one of single rows", fix=fix)
     if tables:
         check_for_tables(asked)
     if tables and isinstance(asked, Train):
@@ -74,6 +82,13 @@ def of_tables(model: str) -> bool:
     return resolve(model).tables if model.startswith("models:") else holds_tables(model)
 
 
+def has_entity(asked: Train) -> bool:
+    """Whether rows are about somebody who may have several, so that they may be learnt by entity."""
+    from genpipe.dataset import Dataset
+
+    return asked.by == "entity" or (asked.by is None and bool(Dataset(asked.dataset).schema.entity))
+
+
 def is_spec(data: str) -> bool:
     """Whether it names a spec and no dataset."""
     return data.endswith((".yaml", ".yml", ".json"))
@@ -84,5 +99,7 @@ def check_for_tables(asked: Request) -> None:
     for name in NOT_FOR_TABLES.get(type(asked), ()):
         if (value := getattr(asked, name)) != type(asked).model_fields[name].default:
             fix = "say it in the spec, or leave it out" if isinstance(asked, Train) else "leave it out"
+            if isinstance(asked, Generate):
+                fix += "; a flat table takes it if it is trained with --by row (by='row')"
             found = f"{value!r} for related tables"
             raise UsageError("TABLES", where=name, found=found, expected="nothing of the kind", fix=fix)

@@ -38,7 +38,7 @@ class Training(BaseModel):
 
     epochs: passes over the training rows. Where given, `fitted_to` sets steps, evaluations and a batch no
     larger than the rows deserve when the data is known, and the numbers here are upper limits; a batch that
-    is smaller for it gets a lower learning rate, and, of related tables, more epochs than these.
+    is smaller for it gets a lower learning rate.
     weight_decay: of AdamW. l2: of half the squares of weights, added to the loss. Without numbers (null) what
     so many rows deserve, where epochs are given: decay for many, l2 for few.
     balance: draw each batch over the classes of the condition by the logarithm of their frequency, so that
@@ -104,7 +104,6 @@ def as_meant(recipe: dict[str, Any]) -> dict[str, Any]:
 
 MANY = 16_000  # training rows from which nothing is made stronger
 WIDEST, SMOOTHEST = 2.5, 5.0  # times as large leaves and as much smoothing, at most
-TIED = 2.0  # times as strong a decay of related tables, at most
 FEWEST = 7  # rows that have a code, for a leaf of a tree of fewer than `MANY` to say how often it comes
 
 
@@ -117,28 +116,12 @@ def _batch_size(training: Training, rows: int) -> int:
     return min(training.batch_size, max(8, 1 << max(0, (rows // 32).bit_length() - 1)))
 
 
-def _slower(training: Training, rows: int) -> float:
+def slower(training: Training, rows: int) -> float:
     """The factor of the learning rate for batches as small as so few rows get."""
     return math.sqrt(_batch_size(training, rows) / training.batch_size)
 
 
-def tied_to(recipe: Recipe, rows: int) -> Recipe:
-    """The recipe for so many rows of related tables, to be handed to `fitted_to`: epochs to make up for the
-    slower rate, and, where the recipe gives no numbers, leaves and smoothing as of many rows and a decay
-    little stronger. By those of few rows these tables lose what ties them to one another.
-    """
-    training, family = recipe.training, recipe.family
-    if isinstance(family, TreesConfig):
-        return _filled(recipe, family, {"leaf_minimum": LEAF, "smoothing": SMOOTHING})
-    if training.epochs is None:
-        return recipe
-    changes = {"epochs": min(1e6, training.epochs / _slower(training, rows))}
-    if training.weight_decay is None:
-        changes |= {"weight_decay": DECAY * fewness(rows, most=TIED), "l2": training.l2 or 0.0}
-    return recipe.model_copy(update={"training": training.model_copy(update=changes)})
-
-
-def _filled(recipe: Recipe, family: TreesConfig, numbers: dict[str, float]) -> Recipe:
+def filled(recipe: Recipe, family: TreesConfig, numbers: dict[str, float]) -> Recipe:
     """With these numbers where the recipe gives none."""
     changes = {name: value for name, value in numbers.items() if getattr(family, name) is None}
     return recipe.model_copy(update={"family": family.model_copy(update=changes)})
@@ -164,17 +147,17 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
             "smoothing": SMOOTHING * fewness(rows, power=1.5, most=SMOOTHEST),
             "code_minimum": 1 if rows >= MANY else FEWEST,
         }
-        return _filled(recipe, family, deserved)
+        return filled(recipe, family, deserved)
     if training.epochs is None:
         return recipe
     left = training.weight_decay is None and rows < MANY  # the data decides, and there is little of it
-    size, slower = _batch_size(training, rows), _slower(training, rows) ** (0.5 if left else 1.0)
+    size, rate = _batch_size(training, rows), slower(training, rows) ** (0.5 if left else 1.0)
     steps = min(training.steps, max(1, math.ceil(training.epochs * rows / size)))
     changes: dict[str, float] = {
         "batch_size": size,
         "steps": steps,
         "evaluate_every": min(training.evaluate_every, max(1, math.ceil(steps / EVALUATIONS))),
-        "learning_rate": training.learning_rate * slower,
+        "learning_rate": training.learning_rate * rate,
     }
     if training.weight_decay is None:
         changes["weight_decay"] = 0.0 if left else DECAY

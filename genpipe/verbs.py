@@ -81,6 +81,7 @@ def train(
     workers: int = 0,
     seed: int = 0,
     minutes: float | None = None,
+    by: str | None = None,
     name: str | None = None,
     tag: str = "",
     progress: Progress = silent,
@@ -267,11 +268,11 @@ def generate_tables(
     seed: int = 0,
     workers: int | None = None,
     progress: Progress = silent,
-) -> GeneratedTables:
+) -> GeneratedTables | Dataset:
     """The earlier name of `generate` for a generator of related tables."""
-    from genpipe.related.generate import generate_tables
+    from genpipe.related.panel_generate import generate
 
-    return generate_tables(_asked(Generate, locals()), progress=progress)
+    return generate(_asked(Generate, locals()), progress=progress)
 
 
 def _asked(kind: type[R], given: Mapping[str, Any]) -> R:

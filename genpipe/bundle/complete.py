@@ -68,7 +68,8 @@ def explain_rows(bundle: Bundle, batch: pa.RecordBatch) -> pa.RecordBatch:
     unit, that this generator gives the value there, given the target, if the batch has it, and the learnt
     columns before it.
 
-    Their sum is the row's. Minus infinity for a value that the generator never makes; see floor.py.
+    Their sum is the row's. What is given to every row (`given` of the family) has none. Minus infinity for a
+    value that the generator never makes; see floor.py.
     """
     codec = partial_conditioning(bundle.family, bundle.codec)[1]
     tokens = torch.from_numpy(_tokens(bundle, batch, fill=False)).to(bundle.device)
@@ -78,9 +79,9 @@ def explain_rows(bundle: Bundle, batch: pa.RecordBatch) -> pa.RecordBatch:
         share = torch.where(untold, 0.0, log_share(codec.conditions, classes)).double().cpu().numpy()
         nats = _nats(bundle, tokens, classes, untold).double().cpu().numpy()
     out = {name: share for name in codec.conditions.names if name in batch.schema.names}
-    told = codec.relations.told(batch)
+    told, given = codec.relations.told(batch), getattr(bundle.recipe.family, "given", 0)
     for column, start, stop in codec.positions:
-        if (name := column.field.name) in told:
+        if start >= given and (name := column.field.name) in told:
             out[name] = nats[:, start:stop].sum(1) + column.log_density(told[name][0])
     return pa.RecordBatch.from_pydict({name: pa.array(values) for name, values in out.items()})
 

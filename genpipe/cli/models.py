@@ -36,7 +36,8 @@ def train(dataset: str, **given: Any) -> None:
     wanted = asked(Train, {"dataset": dataset, **given, "recipe": recipe_of(given["recipe"])})
     model = perform(wanted.model_copy(update={"dataset": dataset_of(dataset)}))
     if hasattr(model, "nodes"):
-        return trained_tables(model)
+        trained_tables(model)
+        return warn(model.note)
     say(model=model.uri, steps=model.steps, seconds=round(model.seconds, 1), **model.metrics)
     from genpipe.dataset import Dataset
     from genpipe.stages.checked import training_note

@@ -40,8 +40,8 @@ class CodecConfig(BaseModel):
     """What a user may set of a codec; every kind reads what concerns it.
 
     bins: quantile bins of a number as tokens. dependencies: columns of a table that another one decides are
-    found and kept exactly. context: tokens per text record; null, those of the longest, at most 1024.
-    frames: samples an audio record keeps; null, those of the schema, at most 10 s.
+    found, among all or among these, and kept exactly. context: tokens per text record; null, those of the
+    longest, at most 1024. frames: samples an audio record keeps; null, those of the schema, at most 10 s.
     rare: protect, so that the codec keeps of categories, numbers, pairs and shares only what at least
     `rare_below` entities have (a row each, unless the schema names an entity), or keep, all of them. In place
     of a rare category a kept one is drawn, or `rare_label` stands where that is given; see choice.py and
@@ -50,7 +50,7 @@ class CodecConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     bins: int = Field(default=100, ge=1, le=10_000)
-    dependencies: bool = True
+    dependencies: bool | tuple[str, ...] = True
     rare: Literal["keep", "sample", "protect"] = "protect"
     rare_below: int = Field(default=LEAST, ge=0, le=10**12)
     rare_label: str | None = Field(default=None, min_length=1, max_length=200)

@@ -34,9 +34,14 @@ RANDOM_ORDERS = 0.5  # of the steps of a network that learns any order; the othe
 
 
 class SequenceConfig(FamilyConfig):
-    """temperature: of sampling; 1 draws from the learnt distribution, less is safer and less varied."""
+    """temperature: of sampling; 1 draws from the learnt distribution, less is safer and less varied.
+
+    given: tokens of a table, the first ones, that are given to every row it ever makes, and so not learnt:
+    what a network knows of them it can only give away.
+    """
 
     family: Literal["sequence"] = "sequence"
+    given: int = Field(default=0, ge=0, le=2**31, exclude_if=lambda given: given == 0)
     temperature: float = Field(default=1.0, gt=0, le=100)
     model: AnyNetwork = RecurrentConfig()
 
@@ -70,10 +75,15 @@ class SequenceModel:
         return score(batch.x, predicted, batch.mask)
 
     def _column_nats(self, nets: Nets, batch: Batch, order: Tensor | None = None) -> Tensor:
-        """(T, B) nats of every token of a table, columns in the order of `alike`."""
+        """(T, B) nats of every token of a table that is not given, columns in the order of `alike`."""
         told = one_hot(batch.condition, self.spec.conditions)
         logits = nets["model"](batch.x, told) if order is None else nets["model"](batch.x, told, order)
-        return likelihood.columns(batch.x, logits, alike(self.spec.vocabulary))
+        nats = likelihood.columns(batch.x, logits, alike(self.spec.vocabulary))
+        return nats[self._places(nats.device) >= self.config.given] if self.config.given else nats
+
+    def _places(self, device: torch.device) -> Tensor:
+        """(T,) the positions in the order of `alike`."""
+        return torch.tensor([t for group in alike(self.spec.vocabulary) for t in group], device=device)
 
     def loss(self, phase: str, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
         """Divided by the fixed number of positions, so that one learning rate suits short and long rows."""
@@ -87,10 +97,10 @@ class SequenceModel:
         told, there = one_hot(condition, self.spec.conditions), observed >= 0
         x = observed.clamp_min(0)
         logits = nets["model"](x, told, None, there) if self.any_order else nets["model"](x, told)
-        groups = alike(self.spec.vocabulary)
-        nats = likelihood.columns(x, logits, groups).t()
-        own = torch.tensor([t for group in groups for t in group], device=nats.device).argsort()
-        return torch.where(there, -nats[:, own], 0.0)
+        nats = likelihood.columns(x, logits, alike(self.spec.vocabulary)).t()
+        nats = nats[:, self._places(nats.device).argsort()]
+        nats[:, : self.config.given] = 0.0
+        return torch.where(there, -nats, 0.0)
 
     @torch.no_grad()
     def sample(self, nets: Nets, condition: Tensor, rng: Draws, observed: Tensor | None = None) -> Tensor:
@@ -120,6 +130,7 @@ class SequenceModel:
         Errors of the columns before would otherwise add up in the marginals of the later ones.
         """
         net, condition = nets["model"], evenly(batch.condition, CALIBRATION_ROWS)
+        x = batch.x[: len(condition)]  # tables of which some is given have no classes
         rng = rng.of(len(condition))
         state = net.begin(one_hot(condition, self.spec.conditions))  # type: ignore[operator]
         previous, drawn = None, list[Tensor]()
@@ -127,8 +138,11 @@ class SequenceModel:
             predicted, state = net.step(previous, state)  # type: ignore[operator]
             wanted = torch.tensor(shares, device=predicted.device)
             shift = shift_to(wanted, predicted, lambda raw: raw.t().softmax(0).t(), rounds=CALIBRATIONS)
-            net.outlet.bias(t).add_(shift)  # type: ignore[union-attr, operator]
-            previous = self._draw(predicted + shift, rng, condition, drawn)
+            if t >= self.config.given:
+                net.outlet.bias(t).add_(shift)  # type: ignore[union-attr, operator]
+                previous = self._draw(predicted + shift, rng, condition, drawn)
+            else:
+                previous = x[:, t]
             drawn.append(previous)
 
     def _draw(self, predicted: Tensor, rng: Draws, condition: Tensor, before: list[Tensor]) -> Tensor:

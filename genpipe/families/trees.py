@@ -43,6 +43,7 @@ class TreesConfig(FamilyConfig):
     the sum, dealt out as in its parent. 1 lets every single row speak.
     These three without a number: `LEAF`, `SMOOTHING` and 1, and more for few rows (`recipe.fitted_to`).
     temperature: of sampling; 1 draws from the fitted shares, less is safer and less varied.
+    given: columns, the first ones, that are given to every row it ever makes, and so not learnt.
     """
 
     family: Literal["trees"] = "trees"
@@ -57,6 +58,7 @@ class TreesConfig(FamilyConfig):
     )
     code_minimum: int | None = Field(default=None, ge=1, le=1_000_000)
     temperature: float = Field(default=1.0, gt=0, le=100)
+    given: int = Field(default=0, ge=0, le=2**31, exclude_if=lambda given: given == 0)
 
 
 class Forest(nn.Module):
@@ -179,7 +181,7 @@ class Trees:
         assert isinstance(forest, Forest)
         given = seen_first(batch.condition).cpu().numpy()
         seen = np.asfortranarray(np.concatenate([given, codes], 1), dtype=np.float32)  # read by columns
-        for t in range(codes.shape[1]):
+        for t in range(self.config.given, codes.shape[1]):
             seed = int(torch.randint(2**31, (1,), generator=rng.generator))
             forest.fit(t, seen[:, : given.shape[1] + t], codes[:, t], self.config, seed=seed)
 
@@ -207,7 +209,7 @@ class Trees:
         assert isinstance(forest, Forest)
         seen = torch.cat([seen_first(condition), x], 1)
         before, out = seen.shape[1] - x.shape[1], torch.zeros(x.shape, device=x.device)
-        for t in range(x.shape[1]):
+        for t in range(self.config.given, x.shape[1]):
             _, shares = forest.predict(t, seen[:, : before + t])
             out[:, t] = shares.gather(1, x[:, t, None]).squeeze(1).clamp_min(SMALLEST).log()
         return torch.where(observed >= 0, out, 0.0)

@@ -137,6 +137,10 @@ def _pack_tables(uri: str, target: Path) -> Package:
         where = store.join(uri, where) if not told["uri"] else where
         bundle = _without_paths(where, str(target / bundles[name]))
         recipes[name], plugins = bundle.recipe.name, plugins | dict.fromkeys(_plugins(bundle))
+    try:
+        flat = Schema.model_validate(told["panel"]["schema_"]) if told.get("panel") else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise _wrong(store.join(uri, RELATIONS), "a flat table without its columns", "panel") from error
     store.create(str(target / RELATIONS), store.canonical({**told, "uri": "", "models": bundles}))
     fingerprint = fingerprint_of(str(target))
     return Package(
@@ -153,8 +157,8 @@ def _pack_tables(uri: str, target: Path) -> Package:
             "code": __version__,
         },
         params={"tables": recipes},
-        schema=tables[first],
-        asked={"table": first, "rows": 100, "seed": 0},
+        schema=flat or tables[first],
+        asked={**({} if flat else {"table": first}), "rows": 100, "seed": 0},
         plugins=tuple(plugins),
     )
 

@@ -5,6 +5,7 @@ Key columns of all tables and one table at a time are held in memory, and the fl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from graphlib import TopologicalSorter
 
 import numpy as np
@@ -14,16 +15,15 @@ import pyarrow.compute as pc
 from genpipe.constraints import NUMBERS
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError
-from genpipe.fields import AnyField, Integer, Number
+from genpipe.fields import AnyField, Integer
 from genpipe.keys import holdout_mask, row_keys
 from genpipe.related.flatten import (
     Node,
     Order,
     Reference,
     Related,
+    Root,
     described,
-    firsts,
-    gaps,
     handed_fields,
     joined,
     naming,
@@ -32,6 +32,7 @@ from genpipe.related.flatten import (
 from genpipe.related.foreign_keys import Links, column_of, keys_of, links_of
 from genpipe.related.keys import check_parts, check_roles, identifier, key_of, output
 from genpipe.related.match_columns import with_likeness
+from genpipe.related.order import ordered
 from genpipe.related.spec import TableSpec, TablesSpec
 from genpipe.schema import Schema
 
@@ -39,9 +40,13 @@ FEWEST = 20
 NEAR = 0.5  # share of references within a family from which on they are refused
 
 
-def relate(spec: TablesSpec, data: dict[str, Dataset]) -> list[Related]:
+def relate(
+    spec: TablesSpec, data: dict[str, Dataset], roots: Mapping[str, Root] | None = None
+) -> list[Related]:
     """Every table and every entity, each after its parent and those it refers to. DataError where rows and
     keys do not agree.
+
+    roots: what is known of tables without parents already.
 
     What a row is told of a row it refers to, it is told of it whatever split that is in: a family is held out
     whole, and a row of another table it names may be learnt from.
@@ -67,6 +72,9 @@ def relate(spec: TablesSpec, data: dict[str, Dataset]) -> list[Related]:
         parent = out[table.parent] if table.parent else None
         rows = _sorted(spec, name, data[name], links[name], parent)
         out[name] = _related(spec, name, data[name], counts, links[name], rows, out, parent)
+        if root := (roots or {}).get(name):
+            out[name].held = root.held
+            out[name].node = out[name].node.model_copy(update={"untold": root.untold})
     for related in out.values():
         related.node = with_likeness(related)
     return list(out.values())
@@ -159,12 +167,14 @@ def _related(
     check_roles(table, name, schema)
     order, swap = None, dict[str, tuple[AnyField, pa.Array]]()
     data = picked(data, pa.array(at))
-    if table.order_by and table.order_by in data.column_names:
-        order, swap = _ordered(schema.field(table.order_by), data[table.order_by], above)
+    family = parent.family[above] if parent else np.arange(len(at))
+    if (name_ := table.order_by) and name_ in data.column_names:
+        order, column, learnt = ordered(schema.field(name_), data[name_], above, family)
+        data = data.set_column(data.column_names.index(name_), name_, column)
+        swap[name_] = learnt
     roles = (*table.keys, *table.link, *table.references)
     own = [swap.get(f.name, (f, data[f.name])) for f in schema.fields if f.name not in roles]
     own += [(Integer(name=n, minimum=0), pa.array(number[at])) for n, number in counts.items()]
-    family = parent.family[above] if parent else np.arange(len(at))
     top = parent.node if parent else None
     numbers = _numbers(table, schema, data)
     check_parts(table, name, data, numbers, above)
@@ -232,22 +242,6 @@ def _referred(
 def _whole(data: pa.Table) -> pa.Array:
     """A key for rows that have none: their content, as ingest splits such rows."""
     return pa.array(row_keys(data.combine_chunks().to_batches()[0]).astype(str))
-
-
-def _ordered(
-    field: AnyField, column: pa.ChunkedArray, above: np.ndarray
-) -> tuple[Order, dict[str, tuple[AnyField, pa.Array]]]:
-    """The order, and what is learnt in the place of its column."""
-    bare = Order(field=field, gap=f"since previous {field.name}", low=0, high=0)
-    ticks = bare.ticks(column)
-    order = bare.model_copy(update={"low": ticks.min().item(), "high": ticks.max().item()})
-    learnt: AnyField = Integer(name=order.gap, minimum=0)
-    if isinstance(field, Number):
-        learnt = Number(name=order.gap, minimum=0, decimals=field.decimals)
-    first = firsts(above)
-    found = order.rounded(gaps(ticks, first, order.low))
-    order = order.model_copy(update={"widest": found[~first].max(initial=0).item()})
-    return order, {field.name: (learnt, pa.array(found))}
 
 
 def _numbers(table: TableSpec, schema: Schema, data: pa.Table) -> dict[str, int]:

@@ -19,6 +19,7 @@ import pyarrow as pa
 from genpipe.bundle import Bundle
 from genpipe.bundle.complete import complete
 from genpipe.bundle.observed import partial_conditioning
+from genpipe.errors import DataError
 from genpipe.related.flatten import Node, Order, firsts, handed_down, joined, picked
 from genpipe.related.match import Chooser, choosers_of, chosen
 from genpipe.related.train import open_tables
@@ -33,6 +34,21 @@ def _block(uri: str, device: str, seed: int, block: int) -> pa.Table:
     """A block is drawn whole; jobs that share it follow each other."""
     bundle = open_bundle(uri, device)
     return pa.table(bundle.sample_block(seed=seed, block=block, rows=bundle.block_rows))
+
+
+def roots_for(uri: str, root: str, counted: str, wanted: int, seed: int, device: str) -> int:
+    """How many of the rows without parents have so many children, together, as column `counted` tells."""
+    check_gpu(device)
+    bundle = open_bundle(open_tables(uri).models[root], device)
+    rows = found = block = 0
+    while found < wanted:
+        many = _block(bundle.uri, device, derive(seed, root), block)[counted].to_numpy().cumsum()
+        if many[-1] < 1:
+            found_, fix = f"{len(many)} entities without a row", "train the table again"
+            raise DataError("TABLES", where=bundle.uri, found=found_, expected="rows", fix=fix)
+        short = int((many < wanted - found).sum())
+        rows, found, block = rows + min(short + 1, len(many)), found + int(many[-1]), block + 1
+    return rows
 
 
 def make_family(

@@ -15,16 +15,20 @@ from genpipe.bundle import Bundle
 from genpipe.bundle.folder import read_document
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError, PrivacyError
+from genpipe.evaluation.assess import MIN_HOLDOUT
 from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
 from genpipe.registry.tracking import placed
 from genpipe.related.judge.page import write_tables_report
 from genpipe.related.judge.scores import evaluate_related
+from genpipe.related.panel import ENTITY
+from genpipe.related.panel_generate import lookups_of
 from genpipe.related.sample import sample_tables
 from genpipe.related.train import TrainedTables, find_tables
 from genpipe.related.unflatten import kin_of, tables_of
 from genpipe.requests import Evaluate
 from genpipe.settings import read_settings
+from genpipe.stages.checked import FEWEST_FOLDED, MOST_FOLDED
 from genpipe.stages.rows.likelihoods import evidence
 from genpipe.training.device import resolve_device
 from genpipe.version import __version__
@@ -42,7 +46,9 @@ def evaluate_tables(asked: Evaluate, *, progress: Progress = silent) -> Report:
     much over 10,000.
     """
     resolved, trained = find_tables(asked.model)
-    data, foreign = _data(trained, find_tables(asked.dataset)[1] if asked.dataset else None)
+    data, foreign = _data(trained, _other(trained, asked.dataset))
+    if trained.panel:
+        _enough(data[ENTITY])
     rows, seed = asked.rows or _rows(trained, data), asked.seed
     request = {
         "format": FORMAT, "code": __version__, "model": trained.fingerprint, "dataset": fingerprint(data),
@@ -63,6 +69,9 @@ def evaluate_tables(asked: Evaluate, *, progress: Progress = silent) -> Report:
     train, holdout = (tables_of(trained.nodes, data, split) for split in ("train", "holdout"))
     step(1, f"generating {rows:,} families")
     synthetic = kin_of(trained.nodes, sample_tables(trained, rows=rows, seed=seed))
+    if panel := trained.panel:
+        train, holdout = panel.seen(train), panel.seen(holdout)
+        synthetic = panel.seen(synthetic, lookups_of(trained))
     step(2, "scoring")
     lineage = _lineage(trained, data, rows, resolved.name)
     known = {} if foreign else {n: evidence(Bundle.open(u), data[n], seed) for n, u in trained.models.items()}
@@ -115,6 +124,38 @@ def flat_data(trained: TrainedTables) -> dict[str, Dataset]:
             )
         found[name] = dataset
     return found
+
+
+def _other(trained: TrainedTables, given: str | None) -> TrainedTables | None:
+    """The model by whose families it is to be judged; none where it is its own, or the flat table of it."""
+    if not given:
+        return None
+    if trained.panel and Dataset.exists(given):
+        if (found := Dataset(given).fingerprint) == trained.panel.dataset:
+            return None
+        raise DataError(
+            "DATASET",
+            where=given,
+            found=f"{found}, another table than was trained on",
+            expected=f"{trained.panel.dataset}, or a model of another table of these columns",
+            fix="train on it, and name that model in place of the dataset",
+        )
+    return find_tables(given)[1]
+
+
+def _enough(entities: Dataset) -> None:
+    """Raise where too few entities of what was one flat table are held out. By row it can be cross-fitted."""
+    held, every = entities.rows("holdout"), entities.rows("train") + entities.rows("holdout")
+    if held >= MIN_HOLDOUT:
+        return
+    fix = "collect more of them; a pipeline that delivers all the same says `unchecked: REASON`"
+    if every > MOST_FOLDED:
+        fix = f"ingest again with the usual share held out (holdout=0.2): there are more than {MOST_FOLDED}"
+    elif every >= FEWEST_FOLDED:
+        fix = f"train with --by row (by='row'), which is cross-fitted, or {fix}"
+    found = f"not enough hold-out entities for the privacy test: {held}"
+    expected = f"at least {MIN_HOLDOUT}"
+    raise PrivacyError("FEWHOLDOUT", where=entities.uri, found=found, expected=expected, fix=fix)
 
 
 def _data(trained: TrainedTables, other: TrainedTables | None) -> tuple[dict[str, Dataset], str]:

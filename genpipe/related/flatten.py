@@ -24,7 +24,7 @@ row before added.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -102,7 +102,8 @@ class Node(BaseModel):
 
     schema_: of the output; None for entities that have no table. key: its columns; those that are not in
     `link`, the columns of the parent's key, are made. numbers: of these the columns that number the rows of a
-    parent, and where they begin. own: fields of a row, as they are learnt. rows: of the data.
+    parent, and where they begin. own: fields of a row, as they are learnt. rows: of the data. untold: fields
+    of which the next row and a row's children are told nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -117,6 +118,7 @@ class Node(BaseModel):
     rows: int = Field(ge=0, lt=2**53)
     references: tuple[Reference, ...] = ()
     numbers: dict[str, int] = Field(default_factory=dict)
+    untold: Annotated[tuple[str, ...], Field(exclude_if=lambda names: not names)] = ()
 
     @field_validator("key", "link", mode="before")
     @classmethod
@@ -132,12 +134,21 @@ class Node(BaseModel):
     @property
     def tells(self) -> tuple[AnyField, ...]:
         """What the next row, and a row's children, are told of it."""
-        return (*((self.order.field,) if self.order else ()), *self.learnt)
+        known = (f for f in self.learnt if f.name not in self.untold)
+        return (*((self.order.field,) if self.order else ()), *known)
 
     @property
     def previous(self) -> dict[str, AnyField]:
         """Flat column -> what it holds of the row before."""
         return {f"previous {f.name}": f for f in self.tells} if self.link else {}
+
+
+@dataclass(frozen=True)
+class Root:
+    """Of a table without parents. held: (rows,) whether each is held out. untold: see `Node`."""
+
+    held: np.ndarray
+    untold: tuple[str, ...]
 
 
 @dataclass

@@ -29,7 +29,7 @@ from genpipe.errors import InfrastructureError, unknown
 from genpipe.progress import Event, Progress, silent
 from genpipe.related.draw import make_family
 from genpipe.related.flatten import Node
-from genpipe.related.train import TrainedTables, find_tables
+from genpipe.related.train import PART_ROWS, TrainedTables, find_tables
 from genpipe.related.write import Writer
 from genpipe.requests import Generate
 from genpipe.settings import read_settings
@@ -76,7 +76,10 @@ def generate_tables(asked: Generate, *, progress: Progress = silent) -> Generate
     (device, remote), check = where_to_draw(settings, workers), check_of(resolved, trained.fingerprint)
     request = _told(check) | {"model": resolved.reference, "seed": seed, "rows": rows, "device": device}
     request |= {"fingerprint": trained.fingerprint, "code": __version__}
-    place = store.join(settings.store, "generated", resolved.name, store.digest(request))
+    request |= {"tag": asked.tag} if asked.tag else {}
+    request |= {"rows_per_part": asked.rows_per_part} if asked.rows_per_part else {}
+    name = store.check_name(asked.name or resolved.name)
+    place = store.join(settings.store, "generated", name, store.digest(request))
     output = (asked.output or place).rstrip("/")
     names = [n.name for n in trained.nodes if n.schema_]
     claim(output, request)
@@ -98,7 +101,7 @@ def generate_tables(asked: Generate, *, progress: Progress = silent) -> Generate
         ]
         on_workers = (remote or len(jobs) > 1) if workers is None else workers > 0
         run = partial(in_order, need=need_of(trained, device)) if on_workers else starmap
-        writer = Writer(trained, round_, output, inner, seed, lineage)
+        writer = Writer(trained, round_, output, inner, seed, lineage, asked.rows_per_part or PART_ROWS)
         for done, made in enumerate(run(make_family, jobs), 1):
             writer.add(made)
             number += sum(len(rows.own) for name, rows in made.items() if trained.rounds[name] == round_)

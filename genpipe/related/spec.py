@@ -92,13 +92,9 @@ class TablesSpec(Part):
     _checked: bool = PrivateAttr(default=False)  # whether `check_tables` has seen it
 
     def recipe_of(self, name: str) -> Recipe:
-        """How the rows of a table are learnt. Of a table with parents or references what is given comes
-        first, so no column of it may be made from a later one, as dependencies found in the data would.
-        """
+        """How the rows of a table are learnt."""
         table = self.tables[name]
-        recipe = parse_recipe(table.recipe if table.recipe is not None else self.recipe, "tabular")
-        codec = recipe.codec.model_copy(update={"dependencies": False})
-        return recipe.model_copy(update={"codec": codec}) if table.link or table.references else recipe
+        return parse_recipe(table.recipe if table.recipe is not None else self.recipe, "tabular")
 
     def needs(self) -> dict[str, list[str]]:
         """Table -> the tables that are to be made before it: its parent, and those it refers to, each once.

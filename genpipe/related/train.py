@@ -10,38 +10,44 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from genpipe import store
+from genpipe.bundle.folder import read_document
 from genpipe.dataset import Dataset, Part, commit, new_attempt, write_part
 from genpipe.errors import DataError
+from genpipe.evaluation.assess import MIN_HOLDOUT
 from genpipe.progress import Event, Progress, silent
-from genpipe.recipe import tied_to
+from genpipe.recipe import Recipe
 from genpipe.registry import Resolved, holds_tables, resolve
 from genpipe.registry.package import relations
+from genpipe.registry.tracking import placed
 from genpipe.related.build import relate
 from genpipe.related.flatten import Node, Related, filled, flat_rows, flat_schema
+from genpipe.related.one_table import best_of, given_first
+from genpipe.related.panel import Panel
 from genpipe.related.spec import TablesSpec, load_tables
-from genpipe.requests import Ingest, Train
+from genpipe.requests import Ingest
 from genpipe.settings import read_settings
+from genpipe.stages.checked import NOTHING
 from genpipe.stages.ingest.verb import ingest
 from genpipe.stages.train.process import TrainedModel
-from genpipe.stages.train.verb import train
 from genpipe.version import __version__
 
-REVISION = 5  # of flat rows and of how they are learnt; part of every request id
+REVISION = 6  # of flat rows and of how they are learnt; part of every request id
 PART_ROWS = 2**20
+ENTITIES = 2.0  # times the penalty where what is usual of rows tells of each entity, too
 
 
 class TrainedTables(BaseModel):
     """A generator of related tables. `str(model)` is the URI of its folder.
 
     nodes: the tables and entities, parents before children. models: the bundle of each.
-    fingerprint: of all models and relations.
+    fingerprint: of all models and relations. panel: how the one flat table was taken apart, if it was.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,6 +57,7 @@ class TrainedTables(BaseModel):
     models: dict[str, str]
     metrics: dict[str, dict[str, float]]
     fingerprint: str
+    panel: Annotated[Panel | None, Field(exclude_if=lambda panel: panel is None)] = None
 
     @model_validator(mode="after")
     def _kin(self) -> TrainedTables:
@@ -84,6 +91,16 @@ class TrainedTables(BaseModel):
 
     def __str__(self) -> str:
         return self.uri
+
+    @cached_property
+    def note(self) -> str:
+        """What is to be said where too few entities are held out to judge by; else empty."""
+        root = next(n.name for n in self.nodes if n.parent is None)
+        held = Dataset(placed(str(read_document(self.models[root], "origin")["dataset_uri"]))).rows("holdout")
+        if held >= MIN_HOLDOUT:
+            return ""
+        by = " (--by row can be cross-fitted)" if self.panel else ""
+        return f"{NOTHING.upper()}, and nothing can be: {held} held-out entities, it takes {MIN_HOLDOUT}{by}"
 
     @property
     def shape(self) -> list[tuple[Any, ...]]:
@@ -186,15 +203,30 @@ def train_tables(
     uri = store.join(read_settings().store, "tables", f"{spec.name}-{store.digest(asked)}")
     if store.exists(store.join(uri, "tables.json")):
         return open_tables(uri)
-    related = relate(spec, data)
+    return learn(uri, spec, recipes, relate(spec, data), asked, terms, progress)
+
+
+def learn(
+    uri: str,
+    spec: TablesSpec,
+    recipes: Mapping[str, Recipe],
+    related: list[Related],
+    asked: Mapping[str, Any],
+    terms: Mapping[str, Any],
+    progress: Progress,
+    panel: Panel | None = None,
+) -> TrainedTables:
+    """Tables that are tied by their keys, each by its recipe, into `uri`. asked: what the bytes depend on.
+    terms: of each training, see `train`.
+    """
     nodes = {r.node.name: r.node for r in related}
     flat = {r.node.name: _flat(spec, r, nodes, store.digest([uri, "flat"])) for r in related}
     made: dict[str, TrainedModel] = {}
-    for done, name in enumerate(nodes):
+    for done, (name, node) in enumerate(nodes.items()):
         progress(Event("train-tables", done, len(nodes), "tables", note=name))
-        recipe = recipes[name if name in recipes else nodes[name].children[0]]
-        tied = tied_to(recipe, flat[name].rows("train"))
-        made[name] = train(Train.of(dataset=flat[name].uri, recipe=tied, **terms), progress=progress)
+        recipe = recipes[name if name in recipes else node.children[0]]
+        times = ENTITIES if panel and not node.parent else 1.0
+        made[name] = best_of(flat[name], given_first(recipe, flat[name], node), terms, progress, times)
     result = TrainedTables(
         uri=uri,
         name=spec.name,
@@ -202,6 +234,7 @@ def train_tables(
         models={name: m.uri for name, m in made.items()},
         metrics={name: dict(m.metrics) for name, m in made.items()},
         fingerprint=store.digest([asked, [m.uri.rsplit("/", 1)[1] for m in made.values()]]),
+        panel=panel,
     )
     store.create(store.join(uri, "tables.json"), result.model_dump_json(indent=1).encode())
     return result

@@ -8,7 +8,9 @@ of later rounds find them until all is done: <store>/referred/<name>-<request>/<
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -39,17 +41,22 @@ class Rows:
 Made = dict[str, Rows]  # table -> its rows
 
 
-class _Parts:
+class Parts:
     """The parts of one dataset, written as they fill."""
 
-    def __init__(self, uri: str, name: str, schema: Schema, lineage: dict[str, str]) -> None:
-        self.uri, self.name, self.schema, self.lineage = uri, name, schema, lineage
+    def __init__(
+        self, uri: str, name: str, schema: Schema, lineage: dict[str, str], limit: int = PART_ROWS
+    ) -> None:
+        self.uri, self.name, self.schema, self.lineage, self.limit = uri, name, schema, lineage, limit
         self.attempt, self.held, self.parts = new_attempt(), list[pa.Table](), list[Part]()
 
     def add(self, rows: pa.Table) -> None:
-        self.held.append(rows)
-        if sum(t.num_rows for t in self.held) >= PART_ROWS:
-            self._flush()
+        while rows.num_rows:
+            room = self.limit - sum(t.num_rows for t in self.held)
+            self.held.append(rows.slice(0, room))
+            if rows.num_rows >= room:
+                self._flush()
+            rows = rows.slice(room)
 
     def _flush(self) -> None:
         part = write_part(
@@ -63,11 +70,11 @@ class _Parts:
         self.parts.append(part)
         self.held = []
 
-    def close(self, origin: dict[str, str]) -> Dataset:
+    def close(self, origin: Mapping[str, Any]) -> Dataset:
         if self.held:
             self._flush()
         name = store.plain_name(self.name)
-        return commit(self.uri, name=name, schema=self.schema, parts=self.parts, origin=origin)
+        return commit(self.uri, name=name, schema=self.schema, parts=self.parts, origin=dict(origin))
 
 
 class Writer:
@@ -76,23 +83,31 @@ class Writer:
     """
 
     def __init__(
-        self, trained: TrainedTables, round_: int, output: str, inner: str, seed: int, lineage: dict[str, str]
+        self,
+        trained: TrainedTables,
+        round_: int,
+        output: str,
+        inner: str,
+        seed: int,
+        lineage: dict[str, str],
+        limit: int = PART_ROWS,
     ) -> None:
         self.trained, self.seed, self.lineage = trained, seed, lineage
         self.rows, nodes = Counter[str](), {n.name: n for n in trained.nodes}
         mine = [n for n in trained.nodes if trained.rounds[n.name] == round_]
         self.parts = {
-            n.name: _Parts(
+            n.name: Parts(
                 store.join(output, n.name),
                 f"{trained.name}-{n.name}",
                 n.schema_,
                 lineage | {"table": n.name},
+                limit,
             )
             for n in mine
             if n.schema_
         }
         self.described = {
-            n.name: _Parts(
+            n.name: Parts(
                 store.join(inner, n.name),
                 f"{trained.name}-{n.name}-referred",
                 _described_schema(nodes, n),

@@ -18,6 +18,7 @@ from genpipe.errors import keys_in_uri
 from genpipe.kinds import DataKind
 from genpipe.redaction import secrets_in
 from genpipe.requests.types import (
+    By,
     Column,
     ColumnsOrNone,
     Flag,
@@ -154,12 +155,13 @@ class Fit(Request):
     workers: Workers = About(default=0, description="Ray Train workers; 0 trains in this process.")
     seed: Seed = SEED
     minutes: Minutes | None = About(default=None, description="Stop after so long, keep the best.")
+    by: By | None = About(default=None, description="Learn entity by entity, if there are any, or by row.")
 
 
 class Train(Fit, TrainOf):
     """A dataset -> a generator."""
 
-    aside = frozenset({"dataset", "recipe", "workers", "name"})
+    aside = frozenset({"dataset", "recipe", "workers", "name", "by"})
     name: Name | None = About(default=None, description="What to call it; by default as its dataset.")
     tag: str = About(default="", description="Any text; makes an equal request another run.")
 
@@ -173,9 +175,7 @@ class TuneOf(Request):
 class Budget(Request):
     """What a search may try, and how much."""
 
-    recipes: NamesOrNone = About(
-        default=None, description="Search among these; all of the kind if not given."
-    )
+    recipes: NamesOrNone = About(default=None, description="Search among these; by default all of the kind.")
     vary: dict[str, Any] | None = About(
         default=None,
         description='Parameter -> values, ["hinge", "wasserstein"], or range; by default the declared.',

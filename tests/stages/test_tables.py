@@ -114,7 +114,8 @@ def test_every_foreign_key_is_a_parents_key(made: GeneratedTables) -> None:
 
 def test_counts_and_columns_of_children_follow_their_parents(made: GeneratedTables) -> None:
     real, fake = shop(), {name: data.pandas() for name, data in made.items()}
-    for child, by, tolerance in (("orders", "segment", 0.5), ("visits", "young", 0.5)):
+    # the best customers' orders are shrunk by the penalty that keeps customers unknown: docs/privacy.md
+    for child, by, tolerance in (("orders", "segment", 0.7), ("visits", "young", 0.5)):
         means = {}
         for kind, tables in (("real", real), ("fake", fake)):
             people = tables["customers"].assign(young=tables["customers"].age < 40).set_index("id")
@@ -148,7 +149,8 @@ def test_dates_do_not_pile_up_at_the_end(made: GeneratedTables) -> None:
     last = real.max()
     assert (real == last).mean() < 0.003 and (fake == last).mean() < 0.006  # cut to it: 0.07
     for days in (7, 30, 100):
-        assert abs((fake > last - days).mean() - (real > last - days).mean()) < 0.03, days
+        # fewer orders of those who have most of them, whose dates lie latest
+        assert abs((fake > last - days).mean() - (real > last - days).mean()) < 0.05, days
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,10 @@ def test_a_model_that_knows_its_members_is_found_out_by_cross_fitting(
     )  # which widens leaves
     dataset = of_people(unchecked_home / "store/datasets/known/x", 120, 30, each=2)
     leaves = {"base": "tabular_trees", "family": {"leaf_minimum": 2, "smoothing": 0.01}}
-    model = genpipe.train(dataset, recipe=leaves, name="known")
+    entities = genpipe.train(dataset, recipe=leaves, name="known")
+    with pytest.raises(PrivacyError, match=r"hold-out entities .*: 30; .*train with --by row .*cross-fitted"):
+        genpipe.evaluate(entities)
+    model = genpipe.train(dataset, recipe=leaves, name="known", by="row")
     report = genpipe.evaluate(model)
     assert report.verdict == "leaks", report.headline
     with pytest.raises(PrivacyError, match=r"training entity is likelier.*allowed 60%"):

@@ -12,7 +12,7 @@ from genpipe.errors import UsageError
 from genpipe.families.trees import TreesConfig
 from genpipe.fields import Category, Number
 from genpipe.kinds import KINDS
-from genpipe.recipe import L2, MANY, MOST_L2, Recipe, check, fitted_to, make_family, penalised, tied_to
+from genpipe.recipe import L2, MANY, MOST_L2, Recipe, check, fitted_to, make_family, penalised
 from genpipe.recipes import RECIPES, default_recipe, parse_recipe, recipe_problems, recipes_for
 from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
@@ -142,7 +142,7 @@ def test_what_a_user_asks_of_steps_is_an_upper_limit() -> None:
 
 
 @pytest.mark.parametrize("rows", [100, 1_600, 6_000, MANY, 10 * MANY])
-def test_few_rows_get_a_penalty_and_larger_leaves_and_related_tables_less_of_both(rows: int) -> None:
+def test_few_rows_get_a_penalty_and_larger_leaves(rows: int) -> None:
     network, trees = RECIPES["tabular_autoregressive"](), RECIPES["tabular_trees"]()
     leaves, learnt = fitted_to(trees, rows).family, penalised(fitted_to(network, rows), rows, TOKENS).training
     assert isinstance(leaves, TreesConfig) and learnt.l2 is not None
@@ -151,27 +151,20 @@ def test_few_rows_get_a_penalty_and_larger_leaves_and_related_tables_less_of_bot
     assert (learnt.weight_decay, learnt.l2) == (
         (0.5, 0.0) if many else (0.0, pytest.approx(min(MOST_L2, L2 * 300 / rows)))
     )
-    tied = fitted_to(tied_to(trees, rows), rows).family
-    assert isinstance(tied, TreesConfig)
-    assert (tied.leaf_minimum, tied.smoothing, tied.code_minimum) == (20, 20.0, leaves.code_minimum)
-    longer = fitted_to(tied_to(network, rows), rows).training
-    assert longer.weight_decay == pytest.approx(min(1.0, 0.5 * max(1.0, MANY / rows))) and longer.l2 == 0
-    assert (longer.steps > fitted_to(network, rows).training.steps) == (rows < 512 * 32)  # the whole batch
 
 
-@pytest.mark.parametrize("prepared", [lambda recipe, rows: recipe, tied_to], ids=["alone", "related"])
-def test_what_a_recipe_says_of_decay_and_leaves_is_never_changed(prepared: Any) -> None:
+def test_what_a_recipe_says_of_decay_and_leaves_is_never_changed() -> None:
     family = {"leaf_minimum": 7, "smoothing": 3.0, "code_minimum": 2}
     asked = parse_recipe({"base": "tabular_trees", "family": family}, "tabular")
-    kept = fitted_to(prepared(asked, 300), 300).family.model_dump()
+    kept = fitted_to(asked, 300).family.model_dump()
     assert {name: kept[name] for name in family} == family
     one = parse_recipe({"base": "tabular_trees", "family": {"smoothing": 0.0}}, "tabular")
-    told = fitted_to(prepared(one, 300), 300).family
+    told = fitted_to(one, 300).family
     assert isinstance(told, TreesConfig) and told.smoothing == 0 and told.leaf_minimum
     written = parse_recipe({"base": "tabular_autoregressive", "training": {"weight_decay": 0.25}}, "tabular")
     again = Recipe.model_validate_json(written.model_dump_json())
-    fitted = fitted_to(prepared(again, 300), 300)
+    fitted = fitted_to(again, 300)
     assert (fitted.training.weight_decay, fitted.training.l2) == (0.25, 0.0)
     assert penalised(fitted, 300, TOKENS) == fitted
     mine = parse_recipe({"base": "tabular_autoregressive", "training": {"l2": 0.25}}, "tabular")
-    assert penalised(fitted_to(prepared(mine, 300), 300), 300, TOKENS).training.l2 == 0.25
+    assert penalised(fitted_to(mine, 300), 300, TOKENS).training.l2 == 0.25

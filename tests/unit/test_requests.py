@@ -195,6 +195,7 @@ def test_what_deployments_are_given_is_checked_as_it_was() -> None:
     before = json.loads((Path(__file__).parents[1] / "fixtures/flow_parameters.json").read_text())
     added = {
         "ingest": {"workers", "on_bad_file", "max_bad", "min_rows"},
+        "train": {"by"},
         "promote": {"rows", "real_examples", "folds", "despite", "allow"},
     }
     assert now.keys() == before.keys()

@@ -161,13 +161,14 @@ class Relations:
             pairs[name], who_has = observe_pairs(keys, columns[name], who, config.rare_below)
             holders |= {} if who_has is None else {name: who_has}
         broken = {label: int((~held).sum()) for label, held in self.holds(batch).items()}
-        found = observe_dependencies(columns, self._searched()) if config.dependencies else {}
+        found = observe_dependencies(columns, self._searched(config.dependencies))
         return RelationStats(pairs, broken, found, holders)
 
-    def _searched(self) -> list[str]:
+    def _searched(self, among: bool | tuple[str, ...]) -> list[str]:
         """Columns among which dependencies are sought; what is reckoned takes no part."""
         reckoned = {n for o in self.offsets for n in o.constraint.names}
-        return [f.name for f in self.schema.fields if f.kind in SCALARS and f.name not in reckoned]
+        names = [f.name for f in self.schema.fields if f.kind in SCALARS and f.name not in reckoned]
+        return [n for n in names if among is True or (among and n in among)]
 
     def fit(
         self,

@@ -74,8 +74,10 @@ def _named(schema: Schema, columns: Sequence[str], made: set[str]) -> Schema:
 
 
 def _number(field: AnyField, columns: Sequence[str]) -> AnyField:
-    """A number or name given to somebody, which no output may show; dates and amounts are learnt as ever."""
-    if field.kind not in ("integer", "category"):
+    """A number or name given to somebody, which no output may show; dates and amounts are learnt as ever. A
+    number with a point is one if it names whom rows are about: 756.12345678.
+    """
+    if field.kind not in ("integer", "category", *(("number",) if field.name in columns else ())):
         return field
     whole = field.kind == "integer"
     role = "names whom rows are about" if field.name in columns else "a number given to somebody"
