@@ -24,6 +24,7 @@ from pathlib import Path
 
 from genpipe.errors import InfrastructureError, UsageError
 
+SHORT = Path("/tmp")  # leaves sockets room for their names
 PREFIX = "genpipe-"
 STARTING_SECONDS = 10  # in which a process has surely locked the folder it has made
 SOCKET_PATH = 103  # bytes of a Unix socket's address: 107 on Linux, 103 on macOS
@@ -121,7 +122,7 @@ class Scratch:
     """
 
     def __init__(self, kind: str, *, room: int = 0) -> None:
-        bases = [Path(tempfile.gettempdir()), Path("/tmp")]
+        bases = [Path(tempfile.gettempdir()), SHORT]
         for base in bases:
             _sweep(base, kind)
         pick = [b for b in bases if b.is_dir() and not any(_open_to_all(f) for f in (b, *b.parents))]
@@ -146,7 +147,7 @@ class Scratch:
 
 def abandoned(kind: str) -> Iterator[Path]:
     """Folders of this user's `Scratch(kind)` whose process is gone; each is locked while it is looked at."""
-    for base in {Path(tempfile.gettempdir()), Path("/tmp")}:
+    for base in {Path(tempfile.gettempdir()), SHORT}:
         yield from _abandoned(base, kind)
 
 

@@ -28,6 +28,14 @@ RECIPE = {"base": "tabular_vae", "training": {"steps": 60, "evaluate_every": 30,
 HOURS = 3600.0
 
 
+@pytest.fixture(autouse=True)
+def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A temporary folder of one's own: this machine's holds what other tests' killed processes left."""
+    folder = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    monkeypatch.setattr("genpipe.private.SHORT", folder)
+
+
 def later(monkeypatch: pytest.MonkeyPatch, hours: float) -> None:
     """For `clean` alone, what lies there now was written so many hours ago."""
     monkeypatch.setattr(stage, "time", SimpleNamespace(time=lambda: time.time() + HOURS * hours))
