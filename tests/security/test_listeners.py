@@ -217,6 +217,7 @@ def attack(town: Town, home: Path) -> None:
     token_is_nowhere(town, home)
 
 
+@pytest.mark.slow
 def test_nobody_gets_into_training_on_ray_with_an_embedded_prefect(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,6 +98,7 @@ def test_trees_are_searched_by_what_they_have_and_scored_after_their_fit(
     assert scores[20] > scores[400] > 0 and result.best.family.leaf_minimum == 20  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_trials_of_several_workers_take_turns_and_a_stopped_one_frees_its_cpus(
     home: Path, ray_cluster: Any
 ) -> None:
