@@ -130,7 +130,8 @@ def _largest(points: np.ndarray) -> np.ndarray:
 def _by_chance() -> np.ndarray:
     """(L, L) of the multiples of each of GRAINS, the share whose largest divisor among them is each."""
     period = int(np.lcm.reduce(GRAINS))
-    rows = [_largest(np.arange(g, period + 1, g)) for g in GRAINS.tolist()]
+    largest = _largest(np.arange(1, period + 1))
+    rows = [largest[g - 1 :: g] for g in GRAINS.tolist()]
     return np.stack([np.bincount(row, minlength=len(GRAINS)) / len(row) for row in rows])
 
 

@@ -4,37 +4,29 @@ own, some 0.3 ms a message, from any node. Each call waits while Ray's head is a
 
 from __future__ import annotations
 
+from genpipe.stages.ray_internals import key_value
+
 NAMESPACE = "genpipe"
 
 
 def put(key: str, value: str) -> None:
-    from ray.experimental import internal_kv
-
-    internal_kv._internal_kv_put(key, value, overwrite=True, namespace=NAMESPACE)
+    key_value()._internal_kv_put(key, value, overwrite=True, namespace=NAMESPACE)
 
 
 def get(key: str) -> str | None:
-    from ray.experimental import internal_kv
-
-    found = internal_kv._internal_kv_get(key, namespace=NAMESPACE)
+    found = key_value()._internal_kv_get(key, namespace=NAMESPACE)
     return None if found is None else found.decode()
 
 
 def keys(prefix: str) -> list[str]:
-    from ray.experimental import internal_kv
-
-    return [key.decode() for key in internal_kv._internal_kv_list(prefix, namespace=NAMESPACE)]
+    return [key.decode() for key in key_value()._internal_kv_list(prefix, namespace=NAMESPACE)]
 
 
 def forget(prefix: str) -> None:
     """Remove all whose key begins so."""
-    from ray.experimental import internal_kv
-
-    internal_kv._internal_kv_del(prefix, del_by_prefix=True, namespace=NAMESPACE)
+    key_value()._internal_kv_del(prefix, del_by_prefix=True, namespace=NAMESPACE)
 
 
 def close() -> None:
     """Forget the head that is gone: others in this process write to it only while it is known."""
-    from ray.experimental import internal_kv
-
-    internal_kv._internal_kv_reset()
+    key_value()._internal_kv_reset()

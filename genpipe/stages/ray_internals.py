@@ -16,6 +16,13 @@ def ray_constants() -> Any:
     return ray_constants
 
 
+def key_value() -> Any:
+    """The key-value store of the cluster's head (mailbox.py)."""
+    from ray.experimental import internal_kv
+
+    return internal_kv
+
+
 def forget_token() -> None:
     """Make Ray read mode and token from the environment again: it keeps both from the first time it asks."""
     from ray import _raylet

@@ -49,6 +49,20 @@ def test_ray_reads_whether_it_listens_for_others_from_a_constant() -> None:
     assert isinstance(ray_internals.ray_constants().ENABLE_RAY_CLUSTER, bool)
 
 
+def test_ray_has_a_store_of_keys_and_values() -> None:
+    """With the parameters that mailbox.py names."""
+    wanted = {
+        "put": {"overwrite", "namespace"},
+        "get": {"namespace"},
+        "list": {"namespace"},
+        "del": {"del_by_prefix", "namespace"},
+        "reset": set(),
+    }
+    for name, parameters in wanted.items():
+        function = getattr(ray_internals.key_value(), f"_internal_kv_{name}")
+        assert parameters <= set(inspect.signature(function).parameters), name
+
+
 def test_ray_keeps_mode_and_token_until_it_is_told_to_forget() -> None:
     from ray import _raylet
 
