@@ -27,9 +27,10 @@ SILENT_SECONDS = 60.0
 log = logging.getLogger("genpipe.heartbeat")
 
 
-@contextmanager
-def beating(board: str) -> Iterator[None]:
-    """In a worker: tell whoever watches `board` that this process lives, until the end of the block."""
+def begin(board: str) -> Callable[[], None]:
+    """In a worker: tell whoever watches `board` that this process lives, until it ends or what is returned is
+    called.
+    """
     import ray
 
     key, ended = f"{board}/beat/{uuid.uuid4().hex}", threading.Event()
@@ -43,12 +44,23 @@ def beating(board: str) -> Iterator[None]:
 
     thread = threading.Thread(target=speak, name="heartbeat", daemon=True)
     thread.start()
-    try:
-        yield
-    finally:
+
+    def end() -> None:
         ended.set()
         thread.join()
         mailbox.forget(key)
+
+    return end
+
+
+@contextmanager
+def beating(board: str) -> Iterator[None]:
+    """`begin` until the end of the block."""
+    end = begin(board)
+    try:
+        yield
+    finally:
+        end()
 
 
 def heard(function: Callable[..., Any], board: str) -> Callable[..., Any]:

@@ -39,6 +39,13 @@ def dataset_callback() -> type:
     return DatasetsCallback
 
 
+def controller_callback() -> Any:
+    """What the controller of a trainer, an actor, calls in its own process when it starts, ends and so on."""
+    from ray.train.v2._internal.execution.callback import ControllerCallback
+
+    return ControllerCallback
+
+
 def cleaner_callback() -> type:
     """What removes the placement group of a controller that was killed, by asking the dashboard: a detached
     actor, which stays for ever where there is none to ask.

@@ -125,21 +125,28 @@ def test_only_groups_whose_maker_is_dead_are_orphans(ray_cluster: dict[str, floa
     release_orphans()
 
 
-def test_a_killed_controller_leaves_nothing_and_the_same_command_goes_on(
-    home: Path, ray_cluster: dict[str, float], caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("stopped", [False, True], ids=["killed", "stopped"])
+def test_a_controller_that_ends_leaves_nothing_and_the_same_command_goes_on(
+    stopped: bool,
+    home: Path,
+    ray_cluster: dict[str, float],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 20.0)
     dataset, killed, steps = small_dataset(str(home / "store/datasets/people")), [], []
 
     def kill_one(event: Event) -> None:
         steps.append(event.done)
         if not killed and 60 < event.done < 350:
             killed.extend(children(os.getpid(), "TrainController"))
-            killed[-1].kill()
+            killed[-1].suspend() if stopped else killed[-1].kill()
 
     # two workers of two CPUs: what the dead one held is needed
     model = genpipe.train(dataset, recipe=RECIPE, workers=2, progress=kill_one)
-    assert killed and steps[-1] == 400
-    assert sum("attempt failed" in message for message in caplog.messages) == 1
+    assert killed and not killed[0].is_running() and steps[-1] == 400
+    assert stopped or sum("attempt failed" in message for message in caplog.messages) == 1
+    assert not stopped or sum("stood still" in message for message in caplog.messages) == 1
     assert orphaned_groups() == [] and not children(os.getpid(), "PlacementGroupCleaner")
     whole = genpipe.train(dataset, recipe=RECIPE, workers=2, tag="undisturbed")
     assert same(weights(model), weights(whole))

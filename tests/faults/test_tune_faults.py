@@ -31,7 +31,7 @@ def killer(stop: threading.Event) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes by name")
 def test_trials_that_are_killed_say_nothing_of_their_recipes(
-    home: Path, ray_cluster: dict[str, float]
+    home: Path, ray_cluster: dict[str, float], capfd: pytest.CaptureFixture[str]
 ) -> None:
     dataset = small_dataset(str(home / "store/datasets/people"))
     stop = threading.Event()
@@ -47,5 +47,8 @@ def test_trials_that_are_killed_say_nothing_of_their_recipes(
         stop.set()
         thread.join()
     assert caught.value.exit_code == 4
+    shown = "".join(capfd.readouterr())
+    assert "Traceback" not in shown and "ray.tune" not in shown  # the error names them in its own words
     found = genpipe.tune(dataset, **search)
-    assert [t.state for t in found.trials] == ["finished", "finished"]
+    states = [t.state for t in found.trials]  # one that lags behind may be stopped
+    assert set(states) <= {"finished", "stopped"} and "finished" in states

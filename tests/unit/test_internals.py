@@ -78,6 +78,16 @@ def test_the_callbacks_left_out_are_among_those_of_a_trainer() -> None:
         assert f"{callback.__name__}(" in made
 
 
+def test_a_controller_calls_back_when_it_starts() -> None:
+    from ray.train.v2._internal.execution.controller.controller import TrainController
+
+    assert list(inspect.signature(ray_internals.controller_callback().after_controller_start).parameters) == [
+        "self",
+        "train_run_context",
+    ]
+    assert "after_controller_start" in inspect.getsource(TrainController._start)
+
+
 def test_outside_a_trial_there_is_no_training_thread() -> None:
     assert ray_internals.training_thread() is None
 

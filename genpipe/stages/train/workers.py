@@ -31,9 +31,14 @@ from genpipe.recipe import Recipe, make_family
 from genpipe.settings import Settings
 from genpipe.stages import mailbox
 from genpipe.stages.cluster import check_alive, connect, is_gone
-from genpipe.stages.heartbeat import beating, watched
+from genpipe.stages.heartbeat import beating, begin, watched
 from genpipe.stages.placement import Need, check_workers, chosen_device, need_to_train, nodes
-from genpipe.stages.ray_internals import cleaner_callback, dataset_callback, orphaned_groups
+from genpipe.stages.ray_internals import (
+    cleaner_callback,
+    controller_callback,
+    dataset_callback,
+    orphaned_groups,
+)
 from genpipe.stages.train.process import TrainingJob, execute
 from genpipe.training.data import MEMORY_MB, row_bytes
 from genpipe.training.device import parameters
@@ -156,7 +161,7 @@ def _trainer(job: TrainingJob, workers: int, need: Need, key: str, settings: Set
     from genpipe.stages.train.process_group import torch_config
 
     scaling = ScalingConfig(num_workers=workers, use_gpu=need.gpus > 0, resources_per_worker=need.resources)
-    return lean_trainer()(
+    return lean_trainer(key)(
         _worker,
         train_loop_config={"job": asdict(job), "key": key, "secret": secrets.token_hex()},
         torch_config=torch_config(_scratch(key, settings), settings),
@@ -181,8 +186,9 @@ def _scratch(key: str, settings: Settings) -> Path:
     return settings.home / "ray" / key
 
 
-def lean_trainer() -> type:
-    """TorchTrainer without the two actors that have nothing to do here, each a process to start.
+def lean_trainer(board: str) -> type:
+    """TorchTrainer without the two actors that have nothing to do here, each a process to start, and with a
+    controller that beats on `board` (heartbeat.py): nobody else would notice that it stands still.
 
     One hands out shards of Ray Data, which is not used; the other cleans up after a controller that was
     killed, but asks the dashboard for it, which we do not start: see `release_orphans`.
@@ -191,10 +197,14 @@ def lean_trainer() -> type:
 
     idle = (dataset_callback(), cleaner_callback())
 
+    class Beats(controller_callback()):  # type: ignore[misc]
+        def after_controller_start(self, train_run_context: Any) -> None:
+            begin(board)
+
     class LeanTrainer(TorchTrainer):
         def _create_default_callbacks(self) -> list[Any]:
             usual = super()._create_default_callbacks()  # type: ignore[misc]
-            return [c for c in usual if not isinstance(c, idle)]
+            return [*(c for c in usual if not isinstance(c, idle)), Beats()]
 
     return LeanTrainer
 
