@@ -46,6 +46,28 @@ def controller_callback() -> Any:
     return ControllerCallback
 
 
+class ByValue:
+    """A training function that travels with the controller; Ray's own is a reference into its store."""
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+
+    def get(self) -> Any:
+        return self._function
+
+
+def carry_by_value() -> None:
+    """Let trainers of this process hand on their function by value (7 kB).
+
+    Ray puts it into the object store of the driver's node. When that node goes, Ray wants to save the object,
+    finds the store gone, and ends the process without a word, before watch.py can say why.
+    """
+    from ray.train.v2.api import data_parallel_trainer
+
+    module: Any = data_parallel_trainer
+    module.ObjectRefWrapper = ByValue
+
+
 def cleaner_callback() -> type:
     """What removes the placement group of a controller that was killed, by asking the dashboard: a detached
     actor, which stays for ever where there is none to ask.

@@ -88,6 +88,14 @@ def test_a_controller_calls_back_when_it_starts() -> None:
     assert "after_controller_start" in inspect.getsource(TrainController._start)
 
 
+def test_a_trainer_wraps_its_function_by_a_name_of_its_module() -> None:
+    from ray.train.v2.api import data_parallel_trainer
+
+    made = inspect.getsource(data_parallel_trainer.DataParallelTrainer.fit)
+    assert "ObjectRefWrapper(train_fn)" in made
+    assert ray_internals.ByValue("function").get() == "function"
+
+
 def test_outside_a_trial_there_is_no_training_thread() -> None:
     assert ray_internals.training_thread() is None
 

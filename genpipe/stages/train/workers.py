@@ -34,6 +34,7 @@ from genpipe.stages.cluster import check_alive, connect, is_gone
 from genpipe.stages.heartbeat import beating, begin, watched
 from genpipe.stages.placement import Need, check_workers, chosen_device, need_to_train, nodes
 from genpipe.stages.ray_internals import (
+    carry_by_value,
     cleaner_callback,
     controller_callback,
     dataset_callback,
@@ -195,6 +196,7 @@ def lean_trainer(board: str) -> type:
     """
     from ray.train.torch import TorchTrainer
 
+    carry_by_value()
     idle = (dataset_callback(), cleaner_callback())
 
     class Beats(controller_callback()):  # type: ignore[misc]
