@@ -50,7 +50,7 @@ class Training(BaseModel):
     evaluate_every: steps between two scores on the holdout. patience: scores without a new best before
     stopping.
     checkpoint_every: steps between two checkpoints. precision: auto takes bfloat16 where the device gains by
-    it.
+    it: large networks on a GPU, convolutions and the LSTM on a CPU that multiplies it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -121,8 +121,7 @@ def play(
     size = training.batch_size
     start, stop = ranks.rows(size)
     share = (stop - start) / size
-    weights = sum(p.numel() for net in state.nets.values() for p in net.parameters())
-    precision, window = autocast(training.precision, device, weights), Window()
+    precision, window = autocast(training.precision, device, state.nets.values()), Window()
     clock, asked = time.monotonic() - state.seconds, False
     while not (asked or state.done):
         arrays = source.batch(state.step, size=size, start=start, stop=stop)
