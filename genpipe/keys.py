@@ -56,12 +56,12 @@ def entity_keys(
 
 
 def _spelled(column: pa.Array) -> pa.Array:
-    """Texts without capitals, blanks and punctuation: 756.12 and 756-12 are one person's."""
+    """Texts without capitals, blanks, punctuation and leading zeros: 0756.12 and 756-12 are one person's."""
     if not pa.types.is_string(column.type):
         return column
     distinct = column.dictionary_encode()
     plain = pc.replace_substring_regex(pc.utf8_lower(distinct.dictionary), r"[^\p{L}\p{N}]+", "")
-    return plain.take(distinct.indices)
+    return pc.replace_substring_regex(plain, "^0+(.)", r"\1").take(distinct.indices)
 
 
 def holdout_mask(keys: np.ndarray, share: float) -> np.ndarray:

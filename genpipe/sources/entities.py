@@ -2,158 +2,55 @@
 
 A patient with eight visits is one person, not eight rows. The unit of privacy is the person, so the split
 keeps a person together and nothing is kept of a value that too few persons have. Hence the columns that name
-one are looked for while a table is read, in memory that does not grow with it: of each column the values
-with the smallest hashes (a bottom-k sample: Cohen and Kaplan, "Summarizing data using bottom-k sketches",
-2007) with how often they occur and some of their rows.
+one are looked for while a table is read, by what they repeat (repeats.py).
 
 A column names an entity if its values repeat, if rows that share one agree in other columns by far more
 than chance, and if what is known of it speaks of persons or of numbers given to them. An airport decides its
-city as a patient decides a birth date: there the names of the columns tell.
+city as a patient decides a birth date: there the names of the columns tell. How a number is written does not
+matter: 756.12345678 is read as a real number, and names a person as well as 756-12345678 does.
+
+Of several such columns the one is taken that decides the most personal attributes (a patient before the
+doctor), and of those that decide the same ones the one with the fewest entities (a customer before an order).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from genpipe.keys import NULL, column_keys, mix
+from genpipe.keys import NULL, mix
+from genpipe.sources.called import ATTRIBUTE, EVENT, NUMBER, PERSON, THING, names_person, words
 from genpipe.sources.columns import Column
+from genpipe.sources.repeats import OFTENEST, Repeats
 
-MOST_COLUMNS = 40  # looked at, the first ones
-VALUES, ROWS = 48, 24  # sampled values of a column, and rows kept of each
-FEWEST, OFTENEST = 8, 500  # entities, and rows of one, on average
+FEWEST = 8  # entities
 REPEATED, AGREEING = 0.3, 0.9  # shares of sampled values: with two rows or more; that decide a column
 LOG_CHANCE = np.log(1e-6)
 RICH = 0.7  # share of groups that differ in a column: nearly all, so it is another name of the same
 PAIRED = 0.6  # share of rows that a pair of columns must find a partner for
 
-PERSON = re.compile(
-    r"\b(person|people|patient|insured|customer|client|user|member|employee|staff|student|pupil|subject|participant"
-    r"|respondent|household|hh|family|worker|citizen|holder|account|passenger|borrower|driver|player|guest|donor"
-    r"|voter|resident|owner|tenant|individual|doctor|physician|nurse|teacher|prof|professor|author|reviewer"
-    r"|applicant|candidate|contestant|athlete|child|mother|father|seller|buyer|agent|mrn|nhs|ahv|ssn|pid|uid"
-    r"|(person|pat|user|cust|child|subj|usubj|emp|hh|stud|case)?id|idcode|nr)\b"
-)
-ATTRIBUTE = re.compile(
-    r"\b(birth ?(date|day|year|yr)|date of birth|year of birth|dob|born|geburt\w*|naissance|nascita"
-    r"|nacimiento|sex|gender|blood ?(group|type)|race|ethnic(ity)?|marital( status)?|surname"
-    r"|(first|last|full|given|family|patient|customer|client|employee|person|student) ?name)\b|^name$"
-)
-THING = re.compile(
-    r"\b(product|item|sku|article|stock|part|material|isbn|asin|airport|origin|destination|dest|station|stop"
-    r"|city|town|country|county|state|zip ?(code)?|zipcode|postal|postcode|region|district|store|shop|branch"
-    r"|warehouse|model|make|brand|movie|film|book|song|course|question|sensor|device|machine|symbol|ticker"
-    r"|species|plane|tailnum|flight|route|vehicle|year|month|week|day|date|time|hour)"
-    r" ?(id|code|no|nr|num|number|key|name|fips)?\b"
-)
-EVENT = re.compile(
-    r"\b(invoice|order|transaction|visit|session|ticket|event|batch|lot|encounter|claim|trip)\b"
-)
-
-
-@dataclass(frozen=True)
-class Repeats:
-    """A sample of one column's values. values: (V,) hashes, ascending. counts: (V,) rows of each.
-
-    of: (R,) which value each kept row has. cells: column -> (R,) hashes of these rows.
-    """
-
-    values: np.ndarray
-    counts: np.ndarray
-    of: np.ndarray
-    cells: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def merge(self, other: Repeats) -> Repeats:
-        values, back = np.unique(np.concatenate([self.values, other.values]), return_inverse=True)
-        counts = np.zeros(len(values), np.int64)
-        np.add.at(counts, back, np.concatenate([self.counts, other.counts]))
-        mine, theirs = back[: len(self.values)], back[len(self.values) :]
-        of = np.concatenate([mine[self.of], theirs[other.of]])
-        names = list(dict.fromkeys([*self.cells, *other.cells]))
-        a, b = (np.full(len(r.of), NULL) for r in (self, other))
-        cells = {n: np.concatenate([self.cells.get(n, a), other.cells.get(n, b)]) for n in names}
-        return _fewer(values, counts, of, cells)
-
-
-def _fewer(
-    values: np.ndarray, counts: np.ndarray, of: np.ndarray, cells: Mapping[str, np.ndarray]
-) -> Repeats:
-    """The first VALUES values and up to ROWS rows of each, whatever order they came in."""
-    key = np.zeros(len(of), np.uint64)
-    for name in sorted(cells):
-        key = mix(key + cells[name])
-    order = np.lexsort((key, of))
-    starts = np.searchsorted(of[order], of[order], side="left")
-    kept = order[(np.arange(len(of)) - starts < ROWS) & (of[order] < VALUES)]
-    return Repeats(values[:VALUES], counts[:VALUES], of[kept], {n: c[kept] for n, c in cells.items()})
-
-
-def look(batch: pa.RecordBatch) -> dict[str, Repeats]:
-    """What the columns of a typed batch that may name entities repeat; real numbers never do."""
-    names = batch.schema.names[:MOST_COLUMNS]
-    chosen: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = {}
-    for name in names:
-        column = batch.column(name)
-        kind = column.type
-        if pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
-            continue
-        if not _few(column):
-            chosen[name] = _smallest(column)
-    rows = np.unique(np.concatenate([np.zeros(0, np.int64), *(at for _, _, at, _ in chosen.values())]))
-    some = batch.select(names).take(pa.array(rows))
-    cells = {name: column_keys(some.column(name)) for name in names} if len(rows) else {}
-    return {
-        name: _fewer(values, counts, of, {n: c[np.searchsorted(rows, at)] for n, c in cells.items()})
-        for name, (values, counts, at, of) in chosen.items()
-    }
-
-
-def _few(column: pa.Array) -> bool:
-    """Whether each value has so many rows of a large batch that it names no entity."""
-    step = max(1, len(column) // 1024)
-    spread = column.take(pa.array(np.arange(0, len(column), step)))
-    return len(column) >= 4 * OFTENEST and len(pc.unique(spread)) <= 8
-
-
-def _smallest(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(values, their counts, some of their rows, which value each has) of the smallest hashes, but nulls."""
-    keys = column_keys(column)
-    there = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
-    low = there[keys[there] < np.uint64(2**64 // 16)]
-    values = np.unique(keys[low])
-    if len(values) < VALUES:
-        low, values = there, np.unique(keys[there])
-    values = values[:VALUES]
-    if not len(values):
-        return values, np.zeros(0, np.int64), low[:0], low[:0]
-    low = low[keys[low] <= values[-1]]
-    of = np.searchsorted(values, keys[low])
-    counts = np.bincount(of, minlength=len(values))
-    order = np.argsort(of, kind="stable")
-    ends = np.cumsum(counts)
-    nth = np.arange(len(of)) - np.repeat(ends - counts, counts)
-    # rows from all over the batch: neighbours may be the same event told twice
-    stride = np.repeat(np.maximum(1, counts // ROWS), counts)
-    kept = order[(nth % stride == 0) & (nth // stride < ROWS)]
-    return values, counts, low[kept], of[kept]
-
 
 @dataclass(frozen=True)
 class Entity:
     """columns: that together name one. decides: what is the same in all rows of one. also: other columns that
-    hold numbers of persons or events. rows: of an entity, on average.
+    hold numbers of persons or events. rows: of an entity, on average. rivals: other columns that could name
+    the same as well. learnt: whether its one column is a measure rather than a name, and stays.
     """
 
     columns: tuple[str, ...]
     decides: tuple[str, ...]
     also: tuple[str, ...]
     rows: float
+    rivals: tuple[str, ...] = ()
+    learnt: bool = False
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """The columns that are made up anew."""
+        return (*(self.columns if len(self.columns) == 1 and not self.learnt else ()), *self.also)
 
 
 @dataclass(frozen=True)
@@ -197,51 +94,113 @@ class Groups:
         return len(np.unique(key)) / max(1, len(first))
 
 
-def words(name: str) -> str:
-    """A column's name as words: InsuredNo -> insured no."""
-    return re.sub(r"[^a-z0-9]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()).strip()
-
-
 def find(repeats: Mapping[str, Repeats], columns: Mapping[str, Column]) -> Entity | None:
     """Whom the rows are about; None where every row is somebody of its own, or nothing tells."""
     single = {}
     for name, seen in repeats.items():
-        if not _several(seen) or (seen.counts > 1).mean() < REPEATED:
+        if len(seen.values) < FEWEST or (seen.counts > 1).mean() < REPEATED:
             continue
         groups = Groups(seen.of, seen.cells)
         decides = groups.decides((name,))
-        if decides and _personal(columns[name], decides, groups, columns):
+        if _personal(columns[name], decides, groups, seen, columns):
             single[name] = Entity((name,), decides, (), float(seen.counts.mean()))
-    best = max(single.values(), key=lambda e: _rank(e, columns), default=None)
-    if best is None or not numbered(columns[best.columns[0]]):
-        pair = _paired(repeats, columns)
-        best = pair if best is None or (pair and len(pair.decides) > len(best.decides)) else best
+    left = [e for e in single.values() if not any(_beside(e, o, columns) for o in single.values())]
+    best = max(left, key=lambda e: _rank(e, columns), default=None)
+    if best is None or not (_key(columns[best.columns[0]]) and _attributes(best, columns)):
+        best = _more_told(best, _paired(repeats, columns), columns)
     if best is None:
         return None
+    rivals = tuple(n for n in single if n not in best.columns and _same(best, single[n]))
+    best = _with_measure(best, rivals, single, columns)
     also = tuple(n for n in single if n not in best.columns and numbered(columns[n]))
-    return replace(best, also=also)
+    return replace(best, also=also, rivals=tuple(n for n in rivals if n not in best.columns))
 
 
-def _several(seen: Repeats) -> bool:
-    return len(seen.values) >= FEWEST and seen.counts.mean() <= OFTENEST
+def _more_told(best: Entity | None, pair: Entity | None, columns: Mapping[str, Column]) -> Entity | None:
+    """One column or two, whichever more is told of; a number gives way to itself within something else only
+    where that alone tells of persons.
+    """
+    if best is None or pair is None:
+        return best or pair
+    if _key(columns[best.columns[0]]):
+        return pair if best.columns[0] in pair.columns and _attributes(pair, columns) else best
+    return pair if len(pair.decides) > len(best.decides) else best
+
+
+def _same(a: Entity, b: Entity) -> bool:
+    """Whether two name the same: each decides the other."""
+    return {*a.columns} <= {*b.decides} and {*b.columns} <= {*a.decides}
+
+
+def _beside(e: Entity, other: Entity, columns: Mapping[str, Column]) -> bool:
+    """Whether an entity steps back: a household before its persons, of whom more is told; and an event before
+    whom it happened to, of whom as much is told. A name that says so counts for more than this.
+    """
+    mine, theirs = (_attributes(x, columns) for x in (e, other))
+    (name,), (rival,) = e.columns, other.columns
+    named, known = (bool(PERSON.search(words(n))) for n in (name, rival))
+    if name in other.decides and rival not in e.decides:
+        finer = not (EVENT.search(words(rival)) or THING.search(words(rival)))
+        return finer and mine < theirs and known >= named
+    fewer = rival in e.decides and name not in other.decides
+    return fewer and not named and _key(columns[rival]) and bool(mine) and mine == theirs
+
+
+def _with_measure(
+    e: Entity, rivals: tuple[str, ...], single: Mapping[str, Entity], columns: Mapping[str, Column]
+) -> Entity:
+    """An income to the cent names somebody as well as a birth date does, and may be a number given to them:
+    without a name that tells, both do so together.
+    """
+    if len(e.columns) > 1 or _key(columns[e.columns[0]]):
+        return e
+    own, others = _fraction(columns[e.columns[0]]), [n for n in rivals if not numbered(columns[n])]
+    beside = [n for n in others if _fraction(columns[n]) != own]
+    if not beside:
+        return replace(e, learnt=own)
+    finest = min(beside, key=lambda n: single[n].rows)
+    pair = (e.columns[0], finest)
+    return Entity(pair, tuple(n for n in e.decides if n not in pair), (), min(e.rows, single[finest].rows))
 
 
 def _personal(
-    column: Column, decides: tuple[str, ...], groups: Groups, columns: Mapping[str, Column]
+    column: Column, decides: tuple[str, ...], groups: Groups, seen: Repeats, columns: Mapping[str, Column]
 ) -> bool:
     """Whether a column that decides others is about persons, or holds numbers given to somebody.
 
     What is but another form of the column (the logarithm of a wage) says nothing, and neither does the
-    table of a code, in which many codes mean the same.
+    table of a code, in which many codes mean the same. Numbers of persons need not decide anything.
     """
     called = words(column.name)
+    often = float(seen.counts.mean()) > OFTENEST
+    if not decides:
+        return not often and _bare_number(column, seen)
     told = [d for d in decides if groups.number([d]) < RICH]
-    if any(_attribute(d, columns) for d in decides) and (told or numbered(column)):
-        return True
+    attributes = [d for d in decides if _attribute(d, columns)]
+    if _fraction(column):
+        attributes = [d for d in attributes if words(d) != "name"]
+        said = names_person(called) and told and _formed(column)
+        return not (often or THING.search(called)) and bool(attributes or said)
+    if attributes and (told or numbered(column)):
+        return not often or names_person(called)
+    if often:
+        return False
     if PERSON.search(called) or EVENT.search(called):
         return not THING.search(called)
-    codes = numbered(column) or ((column.high or 0) >= 1000 and column.distinct >= 100)
+    whole = "number" not in column.types and (column.high or 0) >= 1000 and seen.distinct >= 100
+    codes = numbered(column) or whole
     return not THING.search(called) and codes and len(told) > 1 and groups.number(decides) > RICH
+
+
+def _bare_number(column: Column, seen: Repeats) -> bool:
+    """Whether a column that decides nothing holds numbers of persons all the same: customer_id."""
+    called = words(column.name)
+    if called == "nr" or not (names_person(called) and numbered(column)):
+        return False
+    said = bool(NUMBER.search(called)) or called.endswith("id")
+    digits = [sum(c.isdigit() for c in v) >= 4 for _, _, v in column.odd]
+    codes = (column.high or 0) >= 1000 or (bool(digits) and all(digits))
+    return seen.distinct >= FEWEST * 2 and (said or codes)
 
 
 def _attribute(name: str, columns: Mapping[str, Column]) -> bool:
@@ -250,33 +209,65 @@ def _attribute(name: str, columns: Mapping[str, Column]) -> bool:
     return bool(pii or ATTRIBUTE.search(words(name)))
 
 
+def _attributes(e: Entity, columns: Mapping[str, Column]) -> frozenset[str]:
+    return frozenset(n for n in (*e.columns, *e.decides) if _attribute(n, columns))
+
+
+def _fraction(column: Column) -> bool:
+    """Whether a column holds real numbers; 12.0 is a whole one."""
+    return column.types["number"] > 0 and column.decimals > 0
+
+
 def numbered(column: Column) -> bool:
     """Whether a column holds numbers or codes given to somebody, by its name or its values."""
-    called, kinds = words(column.name), set(column.types)
+    called, kinds = words(column.name), {*column.types}
+    if THING.search(called) or not kinds <= {"integer", "number", "code", "text"}:
+        return False
+    if _fraction(column):
+        return names_person(called)
     if PERSON.search(called) or EVENT.search(called):
-        return kinds <= {"integer", "code", "text"} and not THING.search(called)
+        return True
     digits = sum(c.isdigit() for _, _, v in column.odd for c in v) >= 4 * len(column.odd) > 0
-    return digits and kinds <= {"code", "text"} and not (THING.search(called) or ATTRIBUTE.search(called))
+    return digits and kinds <= {"code", "text"} and not ATTRIBUTE.search(called)
+
+
+def _formed(column: Column) -> bool:
+    """Whether real numbers look like numbers given to somebody, as 756.12345678 does: all have as many digits
+    before the point, and at least four after it.
+    """
+    low, high = (len(str(int(abs(v or 0)))) for v in (column.low, column.high))
+    other = THING.search(words(column.name)) or ATTRIBUTE.search(words(column.name))
+    return _fraction(column) and column.decimals >= 4 and low == high and not other
+
+
+def _key(column: Column) -> bool:
+    return numbered(column) or _formed(column)
 
 
 def _rank(e: Entity, columns: Mapping[str, Column]) -> tuple[float, ...]:
-    """Persons before events and things; numbers before attributes; who decides more; the fewer entities."""
+    """Persons before events and things; numbers before attributes; of whom more is told, who decides more;
+    the fewer entities.
+    """
     column = columns[e.columns[0]]
     called = words(column.name)
     return (
         bool(PERSON.search(called)) and not EVENT.search(called),
         not (EVENT.search(called) or THING.search(called)),
         numbered(column),
+        _key(column),
+        len(_attributes(e, columns)),
         len(e.decides),
+        not _attribute(column.name, columns),
         e.rows,
     )
 
 
 def _paired(repeats: Mapping[str, Repeats], columns: Mapping[str, Column]) -> Entity | None:
-    """A birth date, or another personal column, that names somebody together with a second column."""
+    """A birth date, or a number that starts again elsewhere, that names somebody together with another."""
     best: Entity | None = None
     for first, seen in repeats.items():
-        if not (_several(seen) and _attribute(first, columns)):
+        few = len(seen.values) < FEWEST or seen.counts.mean() > OFTENEST
+        if few or not (_attribute(first, columns) or names_person(words(first))):
             continue
         alone = Groups(seen.of, seen.cells).decides((first,))
         for second in (name for name in seen.cells if name not in (first, *alone)):
@@ -286,11 +277,8 @@ def _paired(repeats: Mapping[str, Repeats], columns: Mapping[str, Column]) -> En
             other = Groups.by(seen.cells[second], seen.cells).decides((second,))
             decides = groups.decides((first, second, *alone, *other))
             every = (*alone, *decides)
+            if not (_attribute(first, columns) or any(_attribute(d, columns) for d in decides)):
+                continue
             if decides and len(every) > (len(best.decides) if best else 0):
                 best = Entity((first, second), every, (), float(groups.sizes.mean()))
     return best
-
-
-def merged(a: Mapping[str, Repeats], b: Mapping[str, Repeats]) -> dict[str, Repeats]:
-    """Of two pieces of a table together."""
-    return {**a, **b, **{name: a[name].merge(b[name]) for name in a.keys() & b.keys()}}

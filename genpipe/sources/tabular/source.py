@@ -13,12 +13,13 @@ import pyarrow.compute as pc
 
 from genpipe.errors import DataError, UsageError, closest
 from genpipe.schema import Schema
-from genpipe.sources import entities
+from genpipe.sources import entities, repeats
 from genpipe.sources.base import Observed, Piece, Reject, Rows, Source, attempt, ordered
 from genpipe.sources.columns import Column, Place, observe
-from genpipe.sources.entities import Entity, Repeats
+from genpipe.sources.entities import Entity
 from genpipe.sources.files import File, suffix_of
 from genpipe.sources.limits import check_names
+from genpipe.sources.repeats import Repeats
 from genpipe.sources.tabular import csv, jsonl, pii
 from genpipe.sources.tabular.convert import convert
 from genpipe.sources.tabular.infer import infer_field
@@ -59,7 +60,7 @@ class TableStats(Observed):
             columns,
             min(layouts, default=None),
             self.dropped | other.dropped,
-            entities.merged(self.repeats, other.repeats),
+            repeats.merged(self.repeats, other.repeats),
         )
 
     def complete(self) -> dict[str, Column]:
@@ -208,8 +209,8 @@ def _look(piece: Piece, index: int) -> tuple[TableStats, pa.RecordBatch, Place]:
         column.unit, column.looked = _unit(batch.schema.field(n).type), pii.look(values[n])
         column.written = formats(values[n]) if column.types["text"] else column.written
     typed = pa.RecordBatch.from_arrays([values for _, values in seen.values()], names=list(kept))
-    repeats = entities.look(typed)
-    stats = TableStats([], batch.num_rows, columns, (index, kept, place.uri), dropped, repeats)
+    layout = (index, kept, place.uri)
+    stats = TableStats([], batch.num_rows, columns, layout, dropped, repeats.look(typed))
     return stats, typed, place
 
 

@@ -43,13 +43,14 @@ def name_entity(
     if columns is None:
         if found is None:
             return schema, {}
+        same = f", the same {_listed(found.decides[:6])} in all of them" if found.decides else ""
         said = (
-            f"rows are about {_listed(found.columns)}: {found.rows:.1f} rows each, the same "
-            f"{_listed(found.decides[:6])} in all of them. They stay in one split, and a value is kept only "
-            f"where several of them have it; {FIX}"
+            f"rows are about {_listed(found.columns)}: {found.rows:.1f} rows each{same}. They stay in one "
+            f"split, and a value is kept only where several of them have it; {FIX}"
         )
-        made = {*(found.columns if len(found.columns) == 1 else ()), *found.also}
-        return _named(schema, found.columns, made), {
+        if found.rivals:
+            said += f"; {_listed(found.rivals)} would tell them apart as well"
+        return _named(schema, found.columns, {*found.made}), {
             "columns": list(found.columns),
             "by": "found",
             "said": said,
@@ -60,27 +61,27 @@ def name_entity(
     for name in columns:
         if name not in schema.names:
             raise unknown("column", name, schema.names, where="entity")
-    made = {*(columns if len(columns) == 1 else ()), *(found.also if found else ())}
+    made = {*(columns if len(columns) == 1 else ()), *(found.made if found else ())}
     said = f"rows are about {_listed(columns)}, as asked for"
     return _named(schema, columns, made), {"columns": list(columns), "by": "asked", "said": said}
 
 
 def _named(schema: Schema, columns: Sequence[str], made: set[str]) -> Schema:
     free = made - {schema.target} - {n for c in schema.constraints for n in c.names}
-    fields = tuple(_number(f, columns) if f.name in free else f for f in schema.fields)
+    fields = tuple(_number(f, f.name in columns) if f.name in free else f for f in schema.fields)
     return Schema.model_validate(
         schema.model_dump() | {"entity": tuple(columns), "fields": [f.model_dump() for f in fields]}
     )
 
 
-def _number(field: AnyField, columns: Sequence[str]) -> AnyField:
+def _number(field: AnyField, names: bool) -> AnyField:
     """A number or name given to somebody, which no output may show; dates and amounts are learnt as ever. A
-    number with a point is one if it names whom rows are about: 756.12345678.
+    number with a point may be one: 756.12345678. names: whom rows are about.
     """
-    if field.kind not in ("integer", "category", *(("number",) if field.name in columns else ())):
+    if field.kind not in ("integer", "number", "category"):
         return field
     whole = field.kind == "integer"
-    role = "names whom rows are about" if field.name in columns else "a number given to somebody"
+    role = "names whom rows are about" if names else "a number given to somebody"
     return Identifier(
         name=field.name,
         nullable=field.nullable,
