@@ -14,7 +14,7 @@ from genpipe.sources.audio import SUFFIXES as WAVES
 from genpipe.sources.audio import AudioOptions, AudioSource
 from genpipe.sources.base import Options, Source
 from genpipe.sources.builtin import BuiltinSource
-from genpipe.sources.files import File, list_files, suffix_of
+from genpipe.sources.files import File, choose_files, suffix_of
 from genpipe.sources.images import SUFFIXES as PICTURES
 from genpipe.sources.images import ImageOptions, ImageSource
 from genpipe.sources.labelled import SHEETS
@@ -56,25 +56,23 @@ def open_source(
         return builtin
     if kind is None and "field" in options:
         kind = "text"
-    tables = kind == "text" and "field" in options
-    files, others = list_files(
-        source, accept=lambda name: takes(name, *([kind] if kind else SOURCES), tables=tables)
+    files, others = choose_files(
+        source, lambda name: takes(name, *([kind] if kind else SOURCES), tables=True)
     )
     kind = kind or guess_kind(files, options)
+    tables = "field" in options or not any(takes(f.name, kind) for f in files)
     reader, options_type, _ = SOURCES[kind]
-    wanted = tuple(f for f in files if not f.root or takes(f.name, kind, tables=tables))
-    opened = reader(wanted, parse_options(options_type, options, f"{kind} data"))
-    opened.others = others + Counter(
-        f.suffix for f in files if f.root and not takes(f.name, kind, tables=tables)
-    )
+    wanted = {f.uri: f for f in files if not f.root or takes(f.name, kind, tables=tables)}
+    opened = reader.of(tuple(wanted.values()), parse_options(options_type, options, f"{kind} data"))
+    opened.others = others + Counter(f.suffix or "without a suffix" for f in files if f.uri not in wanted)
     return opened
 
 
 def takes(name: str, *kinds: str, tables: bool = False) -> bool:
-    """Whether one of the kinds reads files of this name. tables: text is a column of them."""
+    """Whether one of the kinds reads files of this name. tables: of which text may be a column."""
     name = name.lower()
     return any(
-        name.endswith(suffixes := TABLES if tables else SOURCES[k][2])
+        name.endswith(suffixes := SOURCES[k][2] + (TABLES if tables and k == "text" else ()))
         or suffix_of(name) in suffixes
         or name in SOURCES[k][0].sheets
         for k in kinds

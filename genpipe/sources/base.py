@@ -109,6 +109,7 @@ class Source(ABC):
     """A listed input. Holds only its files and options, so that it travels to Ray tasks cheaply."""
 
     kind: ClassVar[str]
+    more: ClassVar[str] = ""  # what makes more rows of the same input, for a message
     sheets: ClassVar[tuple[str, ...]] = ()  # names of files that tell of the others, taken from a folder, too
     options: Options
     files: tuple[File, ...]
@@ -117,6 +118,11 @@ class Source(ABC):
 
     def __init__(self, files: tuple[File, ...], options: Options) -> None:
         self.files, self.options = files, options
+
+    @classmethod
+    def of(cls, files: tuple[File, ...], options: Any) -> Source:
+        """The source of these files; of another class where their form asks for one."""
+        return cls(files, options)
 
     @cached_property
     def units(self) -> tuple[tuple[File, ...], ...]:

@@ -81,12 +81,8 @@ def suffix_of(path: str) -> str:
     return (os.path.splitext(stem)[1] if last.lower() in CODECS else last).lower()
 
 
-def list_files(
-    source: str | Sequence[str], *, accept: Callable[[str], bool]
-) -> tuple[tuple[File, ...], Counter[str]]:
-    """Every regular, visible file of the source in name order; and of those that `accept`, which looks at a
-    name, leaves out, how many there are of each suffix. A file named outright is taken whatever its name.
-    """
+def list_files(source: str | Sequence[str]) -> tuple[File, ...]:
+    """Every regular, visible file of the source in name order."""
     found: list[File] = []
     for item in [source] if isinstance(source, str | os.PathLike) else list(source):
         item = os.fspath(item)
@@ -94,8 +90,17 @@ def list_files(
     if not found:
         raise DataError("EMPTY", where=str(source), found="no files", expected="at least one file")
     once = {f.uri: f for f in reversed(found)}  # patterns may name a file twice, below different folders
-    found = sorted(once.values(), key=lambda f: f.uri)
-    kept = [f for f in found if not f.root or accept(f.name)]
+    return tuple(sorted(once.values(), key=lambda f: f.uri))
+
+
+def choose_files(
+    source: str | Sequence[str], accept: Callable[[str], bool]
+) -> tuple[tuple[File, ...], Counter[str]]:
+    """The listed files whose names are accepted, and how many others there are of each suffix. A file named
+    outright is taken whatever its name.
+    """
+    found = list_files(source)
+    kept = tuple(f for f in found if not f.root or accept(f.name))
     if not kept:
         names = ", ".join(sorted({f.suffix or f.name for f in found})[:5])
         raise DataError(
@@ -103,19 +108,13 @@ def list_files(
             where=str(source),
             found=f"{len(found)} files, none of a known type ({names})",
             expected="CSV, JSON Lines, Parquet, images, WAV or text files",
-            fix="kind= says what files are; a file named outright is taken whatever its name",
         )
     for file in kept:
         if file.name.lower().endswith(ARCHIVES):
-            raise DataError(
-                "ARCHIVE",
-                where=file.uri,
-                found="an archive of many files",
-                fix="unpack it and name the folder",
-            )
-    return tuple(kept), Counter(
-        f.suffix or "without a suffix" for f in found if f.root and not accept(f.name)
-    )
+            fix = "unpack it and name the folder"
+            raise DataError("ARCHIVE", where=file.uri, found="an archive of many files", fix=fix)
+    taken = set(kept)
+    return kept, Counter(f.suffix or "without a suffix" for f in found if f not in taken)
 
 
 def _list_local(item: str) -> list[File]:

@@ -74,7 +74,7 @@ def ingest(asked: Ingest, *, schema: Schema | None = None, progress: Progress = 
     lost = reduce(lambda a, b: a + b, (w.lost for w in written), Counter[str]())
     notices = [*_ignored(opened), *notices, *(text.format(n=n) for text, n in sorted(lost.items()))]
     opened.check_unchanged()
-    _enough(parts, source, holdout, min_rows)
+    _enough(parts, opened, asked)
     origin = {"source": source, "request": request, **settings}
     origin |= _origin(opened, notices, rejects, about)
     return commit(uri, name=name, schema=given, parts=parts, origin=origin)
@@ -186,7 +186,8 @@ def _ignored(source: Source) -> list[str]:
     return [f"{total} of {of} files were left out, for {source.kind} data is not read from them: {shown}"]
 
 
-def _enough(parts: list[Part], source: Any, holdout: float, min_rows: int) -> None:
+def _enough(parts: list[Part], opened: Source, asked: Ingest) -> None:
+    source, holdout, min_rows = asked.source, asked.holdout, asked.min_rows
     rows = {split: sum(p.rows for p in parts if p.split == split) for split in ("train", "holdout")}
     total = sum(rows.values())
     if total < min_rows:
@@ -195,7 +196,7 @@ def _enough(parts: list[Part], source: Any, holdout: float, min_rows: int) -> No
             where=str(source),
             found=f"{total} rows",
             expected=f"at least {min_rows}",
-            fix="a model of so few records would repeat them; add data, or lower min_rows=",
+            fix=f"a model of so few would repeat them; {opened.more}add data, or lower min_rows=",
         )
     empty = [
         split for split, share in (("train", 1 - holdout), ("holdout", holdout)) if share and not rows[split]
