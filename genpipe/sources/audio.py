@@ -34,7 +34,7 @@ from genpipe.sources.wav import RATES, Wav, read_wav
 
 SUFFIXES = (".wav", ".wave", *SOUNDS)
 BATCH = 256
-CUT = "{n} clips are longer than the others and were cut: segment=SECONDS takes all of them in pieces"
+CUT = "clips that are cut to the length of the others (segment=SECONDS takes all of them, in pieces): {n}"
 NOTHING = np.empty(0, np.int16)
 PREFIX = re.compile(r"^([^_]+)_.+")
 

@@ -15,7 +15,7 @@ from genpipe.sources.wav import Wav
 MANY = 20  # recordings from which each is in one split whole and counts as one entity
 LONG, PIECES = 10, 200  # seconds of a recording, and of a piece at most; how many pieces are wanted
 RECORDING = "recording"  # the column that names the file
-ENDS = "of {n} recordings the end, less than half a piece, was left out"
+ENDS = "recordings whose end, less than half a piece, is left out: {n}"
 
 
 def seconds_of_pieces(lengths: Counter[int], rate: int) -> float | None:

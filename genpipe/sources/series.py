@@ -54,10 +54,10 @@ class SeriesOptions(TableOptions):
 
 
 CHANNELS = ("number", "integer", "boolean")
-GAPS = "{n} gaps in time, which no window crosses"
-INSIDE = "{n} gaps in time are inside of whole series, whose steps count as equal"
-TIMELESS = "{n} rows without a time were left out"
-UNCOVERED = "{n} rows are in no window: what is left at the end of a series, before a gap, or of a block"
+GAPS = "gaps in time, which no window crosses: {n}"
+INSIDE = "gaps in time inside of whole series, whose steps count as equal: {n}"
+TIMELESS = "rows without a time, which are left out: {n}"
+UNCOVERED = "rows in no window, at the end of a series, of a block of it or before a gap: {n}"
 
 
 @dataclass

@@ -106,8 +106,8 @@ def read_sheets(sheets: Sequence[File], files: Sequence[File], memory: int) -> S
         uris = [known.get(v or "") for v in columns.pop(named).to_pylist()]
         missing += sum(u is None for u in uris)
         keep = [i for i, u in enumerate(uris) if u is not None]
-        for name in columns.keys() - merged.keys():
-            merged[name] = [None] * len(rows)
+        for name in columns:
+            merged.setdefault(name, [None] * len(rows))
         rows += [u for u in uris if u is not None]
         for name, values in merged.items():
             texts = columns[name].take(pa.array(keep, pa.int64())).to_pylist() if name in columns else None
@@ -152,6 +152,6 @@ def _names(sheet: File, files: Sequence[File]) -> dict[str, str]:
 
 
 def _names_files(column: pa.Array, known: dict[str, str]) -> bool:
-    """Whether half of a column's first values name files."""
+    """Whether half of a column's first values or more name files."""
     some = column.slice(0, 1000).drop_null().to_pylist()
-    return sum(v in known for v in some) * 2 > len(some)
+    return sum(v in known for v in some) * 2 >= max(1, len(some))

@@ -18,7 +18,7 @@ from genpipe.sources.files import File
 from genpipe.sources.tabular.convert import convert_column
 from genpipe.sources.tabular.source import TableOptions, TableSource, TableStats, normalise
 
-LOST = "{n} rows without a text were left out"
+LOST = "rows without a text, which are left out: {n}"
 
 
 class TextTable(Source):

@@ -69,7 +69,9 @@ class Timing:
         return 1.5 * parse_step(step) * (1e6 if self.temporal else 1.0)
 
     def shown(self, difference: float) -> str:
-        return str(timedelta(microseconds=round(difference))) if self.temporal else f"{difference:g}"
+        if not self.temporal:
+            return f"{difference:g}"
+        return str(timedelta(microseconds=round(difference, -6 if difference > 1e7 else 0)))
 
     def notices(self, step: str | float | None) -> list[str]:
         if self.column is None:
