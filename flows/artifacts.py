@@ -81,7 +81,8 @@ def show_links(name: str, report: dict[str, Any], registered: dict[str, Any] | N
 
 
 def show_dataset(dataset: dict[str, Any]) -> None:
-    rows = [{"": key, "value": str(value)} for key, value in dataset.items()]
+    rows = [{"": key, "value": str(value)} for key, value in dataset.items() if key != "notices"]
+    rows += [{"": "note", "value": notice} for notice in dataset.get("notices", [])]
     show_table(
         rows, key=slug(dataset["name"], "dataset"), description=f"{dataset['name']}: {dataset['fingerprint']}"
     )

@@ -22,6 +22,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "name": dataset.name,
         "kind": dataset.schema.kind,
         "fingerprint": dataset.fingerprint,
+        "notices": dataset.notices,
         **rows,
     }
 

@@ -143,6 +143,14 @@ class Dataset:
     def fingerprint(self) -> str:
         return self.manifest.fingerprint
 
+    @property
+    def notices(self) -> list[str]:
+        """What a person should know of how the input was taken, of what was left out above all."""
+        origin = self.manifest.origin
+        skipped, files = len(origin.get("rejects", [])), origin.get("files")
+        said = [f"{skipped} of {files} files could not be read and were left out"] if skipped else []
+        return [*said, *origin.get("notices", [])]
+
     def rows(self, split: str | None = None) -> int:
         return sum(p.rows for p in self.manifest.parts if split in (None, p.split))
 

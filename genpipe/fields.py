@@ -17,10 +17,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from genpipe.pattern import language
 
@@ -154,10 +162,24 @@ class Text(Made):
 
 
 class Image(BaseField):
+    """levels: what was black and what was white in greys of more than 8 bits; None = there are none."""
+
     kind: Literal["image"] = "image"
     height: Side
     width: Side
     channels: Literal[1, 3]
+    levels: tuple[FiniteFloat, FiniteFloat] | None = None
+
+    @model_validator(mode="after")
+    def _check_levels(self) -> Image:
+        if self.levels is not None and not self.levels[0] < self.levels[1]:
+            raise ValueError(f"levels {list(self.levels)}; expected black, and white above it: [0, 4096]")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without levels a schema, and every fingerprint of it, is as it was before there were any."""
+        return {k: v for k, v in dump(self).items() if v is not None or k != "levels"}
 
     def arrow(self) -> pa.DataType:
         return BLOB

@@ -17,6 +17,8 @@ from genpipe.errors import UsageError
 from genpipe.requests import Ingest, Run
 from genpipe.version import __version__
 
+LISTED = 20  # files that the screen names
+
 __all__ = ["app", "completing", "earlier", "models", "upkeep"]
 
 
@@ -83,8 +85,13 @@ def _show_schema(dataset: Any, path: str | None) -> None:
     """What was noticed, loudly, and the schema as a file to edit."""
     from genpipe.sources.schema_file import schema_to_yaml
 
-    for notice in dataset.manifest.origin["notices"]:
+    for notice in dataset.notices:
         typer.echo(f"note: {notice}", err=True)
+    skipped = dataset.manifest.origin["rejects"]
+    for reject in skipped[:LISTED]:
+        typer.echo(f"note: left out: {reject['reason']}", err=True)
+    if len(skipped) > LISTED:
+        typer.echo(f"note: ... and {len(skipped) - LISTED} more, in {dataset.uri}/manifest.json", err=True)
     text = schema_to_yaml(dataset.schema)
     if path:
         Path(path).write_text(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,9 +14,10 @@ from genpipe.sources.audio import SUFFIXES as WAVES
 from genpipe.sources.audio import AudioOptions, AudioSource
 from genpipe.sources.base import Options, Source
 from genpipe.sources.builtin import BuiltinSource
-from genpipe.sources.files import File, list_files, suffix_of
+from genpipe.sources.files import File, choose_files, suffix_of
 from genpipe.sources.images import SUFFIXES as PICTURES
 from genpipe.sources.images import ImageOptions, ImageSource
+from genpipe.sources.labelled import SHEETS
 from genpipe.sources.limits import shown
 from genpipe.sources.series import SeriesOptions, SeriesSource
 from genpipe.sources.tabular.source import SUFFIXES as TABLES
@@ -44,28 +46,45 @@ def open_source(
     if kind is not None and kind not in SOURCES:
         raise unknown("kind", kind, SOURCES)
     if isinstance(source, str) and source.startswith("builtin:"):
-        found = BuiltinSource(
+        builtin = BuiltinSource(
             source.removeprefix("builtin:"), parse_options(Options, options, "a built-in source")
         )
-        if kind not in (None, found.kind):
+        if kind not in (None, builtin.kind):
             raise UsageError(
-                "KIND", where=source, found=f"kind {kind!r}", expected=found.kind, fix="leave kind= out"
+                "KIND", where=source, found=f"kind {kind!r}", expected=builtin.kind, fix="leave kind= out"
             )
-        return found
-    files = list_files(source, accept=lambda name: takes(name, *([kind] if kind else SOURCES)))
+        return builtin
+    if kind is None and "field" in options:
+        kind = "text"
+    files, others = choose_files(
+        source, lambda name: takes(name, *([kind] if kind else SOURCES), tables=True)
+    )
     kind = kind or guess_kind(files, options)
+    tables = "field" in options or not any(takes(f.name, kind) for f in files)
     reader, options_type, _ = SOURCES[kind]
-    wanted = tuple(f for f in files if not f.root or takes(f.name, kind))
-    return reader(wanted, parse_options(options_type, options, f"{kind} data"))
+    wanted = {f.uri: f for f in files if not f.root or takes(f.name, kind, tables=tables)}
+    opened = reader.of(tuple(wanted.values()), parse_options(options_type, options, f"{kind} data"))
+    opened.others = others + Counter(f.suffix or "without a suffix" for f in files if f.uri not in wanted)
+    return opened
 
 
-def takes(name: str, *kinds: str) -> bool:
-    """Whether one of the kinds reads files of this name."""
-    return any(name.lower().endswith(SOURCES[k][2]) or suffix_of(name) in SOURCES[k][2] for k in kinds)
+def takes(name: str, *kinds: str, tables: bool = False) -> bool:
+    """Whether one of the kinds reads files of this name. tables: of which text may be a column."""
+    name = name.lower()
+    return any(
+        name.endswith(suffixes := SOURCES[k][2] + (TABLES if tables and k == "text" else ()))
+        or suffix_of(name) in suffixes
+        or name in SOURCES[k][0].sheets
+        for k in kinds
+    )
 
 
 def guess_kind(files: Sequence[File], options: Mapping[str, Any]) -> str:
-    """The kind of most bytes (a README beside pictures is no text); a series' options make a table one."""
+    """The kind of most bytes (a README beside pictures is no text); a series' options make a table one. A
+    sheet of labels beside several pictures or sounds says nothing.
+    """
+    media = [f for f in files if takes(f.name, "image", "audio") and f.name.lower() not in SHEETS]
+    files = [f for f in files if len(media) < 2 or f.name.lower() not in SHEETS]
     sizes = {
         kind: sum(f.size for f in files if takes(f.name, kind)) + sum(takes(f.name, kind) for f in files)
         for kind in SOURCES

@@ -6,42 +6,60 @@ allocated, and metadata chunks (names, places) are left behind.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from genpipe.errors import DataError, UsageError
-from genpipe.fields import BLOB, AnyField, Audio, Category
+from genpipe.fields import BLOB, AnyField, Audio, Category, Identifier
+from genpipe.media.resample import TAPS, resample
 from genpipe.media.wav import write_wav
 from genpipe.schema import Schema
-from genpipe.sources.base import Observed, Options, Reject, Rows, Source, attempt, ordered
+from genpipe.sources.base import Observed, Options, Reject, Rows, attempt, ordered
 from genpipe.sources.files import File
+from genpipe.sources.labelled import Labelled
+from genpipe.sources.limits import beyond
+from genpipe.sources.recordings import ENDS, MANY, RECORDING, exactly, pieces, said, seconds_of_pieces
 from genpipe.sources.sound import SUFFIXES as SOUNDS
 from genpipe.sources.sound import SoundReader
-from genpipe.sources.wav import Wav, read_wav
+from genpipe.sources.wav import RATES, Wav, read_wav
 
 SUFFIXES = (".wav", ".wave", *SOUNDS)
 BATCH = 256
+CUT = "clips that are cut to the length of the others (segment=SECONDS takes all of them, in pieces): {n}"
+NOTHING = np.empty(0, np.int16)
 PREFIX = re.compile(r"^([^_]+)_.+")
 
 
 class AudioOptions(Options):
-    """frames: cut or pad clips to; None = the length 9 of 10 clips fit in. label: where the class is written.
-
-    label: folder, prefix (`7_jackson_32.wav` is class 7), none; auto looks at the names.
+    """frames: cut or pad clips to; None = the length 9 of 10 clips fit in. segment: seconds of the pieces
+    that recordings are cut into; by default a few long ones are. rate: resample to so many Hz. label: where
+    the class is written: folder, prefix (`7_jackson_32.wav` is class 7), none; auto looks at the names.
     max_seconds: longer files are refused.
     """
 
+    later = frozenset({"segment", "rate"})
     frames: int | None = Field(default=None, ge=1, le=2**28)
+    segment: float | None = Field(default=None, gt=0, le=3600, allow_inf_nan=False)
+    rate: int | None = Field(default=None, ge=RATES[0], le=RATES[1])
     label: Literal["auto", "folder", "prefix", "none"] = "auto"
     max_seconds: float = Field(default=600.0, gt=0, le=36_000, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _one_length(self) -> AudioOptions:
+        if self.segment and self.frames:
+            raise ValueError(
+                "segment= cuts a recording into pieces, frames= keeps its beginning: one of them"
+            )
+        return self
 
 
 @dataclass
@@ -65,19 +83,20 @@ class AudioStats(Observed):
         )
 
 
-class AudioSource(Source):
+class AudioSource(Labelled):
     kind = "audio"
+    more = "segment=1 cuts recordings into pieces of a second; "
     options: AudioOptions
 
     @cached_property
     def labelled(self) -> str:
-        """folder, prefix or none."""
+        """sheet, folder, prefix or none."""
         if self.options.label != "auto":
             return self.options.label
-        if (
-            all("/" in f.relative for f in self.files)
-            and len({f.relative.split("/")[0] for f in self.files}) > 1
-        ):
+        if self.sheet is not None:
+            return "sheet"
+        folders = {self.folder_of(f) for f in self.files}
+        if "" not in folders and len(folders) > 1:
             return "folder"
         prefixes = Counter(m[1] for f in self.files if (m := PREFIX.match(f.name)))
         return (
@@ -86,9 +105,11 @@ class AudioSource(Source):
             else "none"
         )
 
-    def label_of(self, file: File) -> str:
+    def label_of(self, file: File, field: str) -> str | None:
+        if self.labelled == "sheet":
+            return super().label_of(file, field)
         if self.labelled == "folder":
-            return file.relative.split("/")[0]
+            return self.folder_of(file)
         found = PREFIX.match(file.name)
         if found is None:
             raise UsageError(
@@ -101,6 +122,17 @@ class AudioSource(Source):
         return found[1]
 
     def _wav(self, file: File, sounds: SoundReader, keep: int = 0) -> Wav:
+        """The first `keep` frames, and how many there are, at rate= if that is given."""
+        found, rate = self._read(file, sounds, keep), self.options.rate
+        if rate is None or rate == found.rate:
+            return found
+        if keep and found.frames > keep:
+            found = self._read(file, sounds, -(-(keep + 2 * TAPS) * found.rate // rate))
+        samples = resample(found.samples, found.rate, rate)[:keep]
+        coding = f"{found.coding} at {found.rate} Hz"
+        return Wav(rate, samples, coding, -(-found.frames * rate // found.rate))
+
+    def _read(self, file: File, sounds: SoundReader, keep: int) -> Wav:
         if file.suffix in SOUNDS:
             return sounds.read(file, self.options.max_seconds, keep)
         return read_wav(file, self.options.max_seconds, keep)
@@ -130,10 +162,13 @@ class AudioSource(Source):
                 "RATE",
                 found=f"clips of {len(stats.rates)} sampling rates: {shown}",
                 expected="one rate",
-                fix="resample them to one rate first",
+                fix=f"pass rate={stats.rates.most_common(1)[0][0]} to resample them",
             )
         (rate,) = stats.rates
-        frames = self.options.frames
+        segment = self.options.segment
+        if not self.options.frames and not segment:
+            segment = seconds_of_pieces(stats.lengths, rate)
+        frames = max(1, round(segment * rate)) if segment else self.options.frames
         if frames is None:
             wanted, seen = 0.9 * stats.lengths.total(), 0
             for frames in sorted(stats.lengths):
@@ -142,20 +177,37 @@ class AudioSource(Source):
                     break
         assert frames
         reason = f"{stats.rates[rate]} clips at {rate} Hz, cut or padded to {frames} frames"
+        if segment:
+            reason = f"{stats.rates[rate]} recordings at {rate} Hz in pieces of {segment:g} s"
         fields: tuple[AnyField, ...] = (Audio(name="audio", rate=rate, frames=frames, reason=reason),)
-        if self.labelled != "none":
+        if self.labelled == "sheet":
+            fields += self.classes(target)
+        elif self.labelled != "none":
             where = "folder" if self.labelled == "folder" else "file name up to the first underscore"
             fields += (Category(name="label", reason=f"the {where}"),)
-        return Schema(
-            kind="audio", fields=fields, target=target or ("label" if len(fields) == 2 else None), key=key
-        )
+        label = fields[1].name if len(fields) == 2 else None
+        if segment:
+            fields += (Identifier(name=RECORDING, reason="the file that pieces are cut from"),)
+        many = segment and stats.rates[rate] >= MANY and not key
+        entity = (RECORDING,) if many else ()
+        return Schema(kind="audio", fields=fields, target=target or label, key=key, entity=entity)
 
     def notices(self, stats: AudioStats) -> list[str]:
+        at = f" at {self.options.rate} Hz" if self.options.rate else ""
         return [
-            f"{n} clips of {coding} were converted to 16-bit mono"
+            f"{n} clips of {coding} were converted to 16-bit mono{at}"
             for coding, n in sorted(stats.converted.items())
             if coding != "16-bit mono"
         ]
+
+    def unused(self, schema: Schema, *, inferred: bool) -> list[str]:
+        told, shape = super().unused(schema, inferred=inferred), schema.of_kind("audio")[0]
+        assert isinstance(shape, Audio)
+        return told + (
+            said(len(self.files), shape.frames / shape.rate, bool(schema.entity))
+            if RECORDING in schema.names
+            else []
+        )
 
     def read(
         self, unit: int, schema: Schema, *, skip: frozenset[str], rejects: list[Reject]
@@ -168,29 +220,60 @@ class AudioSource(Source):
             raise UsageError("LENGTH", where="frames", found=found, expected=expected)
         files, sounds = [f for f in self.units[unit] if f.uri not in skip], SoundReader()
         batch = min(BATCH, max(1, self.options.part // (2 * shape.frames)))
+        if RECORDING in schema.names:
+            for file in files:
+                yield from self._pieces(file, shape, schema, sounds, rejects)
+            return
         for start in range(0, len(files), batch):
             chunk = files[start : start + batch]
             clips = list(ordered(lambda f: self._clip(f, shape, sounds), chunk))
             rejects += [c for c in clips if isinstance(c, Reject)]
-            good = [(f, c) for f, c in zip(chunk, clips, strict=True) if isinstance(c, bytes)]
-            made = {"audio": pa.array([{"bytes": c, "path": f.relative} for f, c in good], BLOB)}
-            if "label" in schema.names:
-                made["label"] = pa.array([self.label_of(f) for f, _ in good], pa.string())
-            yield Rows(pa.RecordBatch.from_arrays([made[n] for n in schema.names], schema=schema.arrow()))
+            good = [(f, c) for f, c in zip(chunk, clips, strict=True) if not isinstance(c, Reject)]
+            kept = [f for f, _ in good]
+            longer = sum(wav.frames > shape.frames for _, (_, wav) in good)
+            lost = {CUT: longer} if longer else {}
+            yield Rows(self._batch(schema, kept, [c for _, (c, _) in good]), held=self.held(kept), lost=lost)
 
-    def _clip(self, file: File, shape: Audio, sounds: SoundReader) -> bytes | Reject:
+    def _batch(self, schema: Schema, files: Sequence[File], clips: Sequence[bytes]) -> pa.RecordBatch:
+        blobs = [{"bytes": c, "path": f.relative} for f, c in zip(files, clips, strict=True)]
+        made = {schema.of_kind("audio")[0].name: pa.array(blobs, BLOB)}
+        for told in schema.of_kind("category"):
+            made[told.name] = pa.array([self.label_of(f, told.name) for f in files], pa.string())
+        made[RECORDING] = pa.array([f.relative for f in files], pa.string())
+        return pa.RecordBatch.from_arrays([made[n] for n in schema.names], schema=schema.arrow())
+
+    def _pieces(
+        self, file: File, shape: Audio, schema: Schema, sounds: SoundReader, rejects: list[Reject]
+    ) -> Iterator[Rows]:
+        wav = attempt(partial(self._wav, sounds=sounds, keep=self.options.memory // 8), file, rejects)
+        if wav is None:
+            return
+        if len(wav.samples) < wav.frames:
+            found, allowed = f"a recording of {wav.frames} frames", f"{len(wav.samples)}, by memory="
+            raise beyond(file.uri, found, allowed, "raise memory=, or cut it into files")
+        self._check_rate(file, wav, shape)
+        keys, cut = pieces(wav, shape.frames, whole=bool(schema.entity))
+        lost = {ENDS: 1} if wav.frames > len(keys) * shape.frames else {}
+        batch = min(BATCH, max(1, self.options.part // (2 * shape.frames)))
+        for start in range(0, len(keys), batch):
+            some = keys[start : start + batch]
+            made = self._batch(schema, [file] * len(some), list(itertools.islice(cut, len(some))))
+            yield Rows(made, some, self.held([file] * len(some)), {} if start else lost)
+
+    def _clip(self, file: File, shape: Audio, sounds: SoundReader) -> tuple[bytes, Wav] | Reject:
         rejects: list[Reject] = []
         wav = attempt(partial(self._wav, sounds=sounds, keep=shape.frames), file, rejects)
         if wav is None:
             return rejects[0]
+        self._check_rate(file, wav, shape)
+        return write_wav(exactly(wav.samples, shape.frames), shape.rate), replace(wav, samples=NOTHING)
+
+    def _check_rate(self, file: File, wav: Wav, shape: Audio) -> None:
         if wav.rate != shape.rate:
             raise DataError(
                 "RATE",
                 where=file.uri,
                 found=f"{wav.rate} Hz",
                 expected=f"{shape.rate} Hz as in the schema",
-                fix="resample it first",
+                fix=f"pass rate={shape.rate} to resample",
             )
-        samples = np.zeros(shape.frames, np.int16)
-        samples[: len(wav.samples)] = wav.samples[: shape.frames]
-        return write_wav(samples, shape.rate)

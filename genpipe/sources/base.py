@@ -16,14 +16,15 @@ import concurrent.futures
 import itertools
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from genpipe.errors import DataError
 from genpipe.schema import Schema
@@ -48,7 +49,13 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    later: ClassVar[frozenset[str]] = frozenset()  # options that came later: left out where nobody set them
     memory: int = Field(default=512 * 2**20, ge=96 * 2**20, le=2**44)
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without later options that are not set, a request has the id it had before there were any."""
+        return {k: v for k, v in dump(self).items() if v is not None or k not in self.later}
 
     @property
     def block(self) -> int:
@@ -67,10 +74,16 @@ class Options(BaseModel):
 
 
 class Rows(NamedTuple):
-    """A batch. keys: (B,) uint64, rows of equal key share a split; None = hash of the key or the entity."""
+    """A batch. keys: (B,) uint64, rows of equal key share a split; None = hash of the key or the entity.
+
+    held: (B,) bool, the rows that the input itself holds out. lost: what was left out on the way to this
+    batch: a sentence with `{n}` in it -> how many; those of all batches are added up.
+    """
 
     batch: pa.RecordBatch
     keys: np.ndarray | None = None
+    held: np.ndarray | None = None
+    lost: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -96,11 +109,20 @@ class Source(ABC):
     """A listed input. Holds only its files and options, so that it travels to Ray tasks cheaply."""
 
     kind: ClassVar[str]
+    more: ClassVar[str] = ""  # what makes more rows of the same input, for a message
+    sheets: ClassVar[tuple[str, ...]] = ()  # names of files that tell of the others, taken from a folder, too
     options: Options
     files: tuple[File, ...]
 
+    others: Mapping[str, int] = MappingProxyType({})  # files of the input that are of no type it reads
+
     def __init__(self, files: tuple[File, ...], options: Options) -> None:
         self.files, self.options = files, options
+
+    @classmethod
+    def of(cls, files: tuple[File, ...], options: Any) -> Source:
+        """The source of these files; of another class where their form asks for one."""
+        return cls(files, options)
 
     @cached_property
     def units(self) -> tuple[tuple[File, ...], ...]:
@@ -134,7 +156,20 @@ class Source(ABC):
         """Rows of a unit but for files in `skip`; files that turn out bad are added to `rejects`."""
 
     def notices(self, stats: Any) -> list[str]:
-        """What a person should know about how the input was taken."""
+        """What a person should know about how the input was taken; no name of a file and no value is in it,
+        since reports repeat it.
+        """
+        return []
+
+    def unused(self, schema: Schema, *, inferred: bool) -> list[str]:
+        """Notices of what the schema leaves out of the input, in so far as `notices` does not say it.
+
+        inferred: it is the source's own.
+        """
+        return []
+
+    def damaged(self, unit: int) -> list[Reject]:
+        """Files of a unit that `observe` took and whose contents are bad; none, where it reads them whole."""
         return []
 
     def entity(self, stats: Any) -> Entity | None:

@@ -11,6 +11,7 @@ import glob as globbing
 import itertools
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from genpipe.errors import DataError, closest
 from genpipe.sources.limits import MAX_FILES, beyond
 
 CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+LISTED = 20  # bad files that a message names
 ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
 
 
@@ -79,20 +81,26 @@ def suffix_of(path: str) -> str:
     return (os.path.splitext(stem)[1] if last.lower() in CODECS else last).lower()
 
 
-def list_files(
-    source: str | Sequence[str], *, accept: Callable[[str], bool] | None = None
-) -> tuple[File, ...]:
-    """Every regular, visible file of the source in name order; `accept` looks at a file's name.
-
-    A file named outright is taken whatever its name.
-    """
+def list_files(source: str | Sequence[str]) -> tuple[File, ...]:
+    """Every regular, visible file of the source in name order."""
     found: list[File] = []
     for item in [source] if isinstance(source, str | os.PathLike) else list(source):
         item = os.fspath(item)
         found += _list_remote(item) if store.scheme_of(item) == "s3" else _list_local(item)
     if not found:
         raise DataError("EMPTY", where=str(source), found="no files", expected="at least one file")
-    kept = [f for f in found if not f.root or accept is None or accept(f.name)]
+    once = {f.uri: f for f in reversed(found)}  # patterns may name a file twice, below different folders
+    return tuple(sorted(once.values(), key=lambda f: f.uri))
+
+
+def choose_files(
+    source: str | Sequence[str], accept: Callable[[str], bool]
+) -> tuple[tuple[File, ...], Counter[str]]:
+    """The listed files whose names are accepted, and how many others there are of each suffix. A file named
+    outright is taken whatever its name.
+    """
+    found = list_files(source)
+    kept = tuple(f for f in found if not f.root or accept(f.name))
     if not kept:
         names = ", ".join(sorted({f.suffix or f.name for f in found})[:5])
         raise DataError(
@@ -103,14 +111,10 @@ def list_files(
         )
     for file in kept:
         if file.name.lower().endswith(ARCHIVES):
-            raise DataError(
-                "ARCHIVE",
-                where=file.uri,
-                found="an archive of many files",
-                fix="unpack it and name the folder",
-            )
-    once = {f.uri: f for f in reversed(kept)}  # patterns may name a file twice, below different folders
-    return tuple(sorted(once.values(), key=lambda f: f.uri))
+            fix = "unpack it and name the folder"
+            raise DataError("ARCHIVE", where=file.uri, found="an archive of many files", fix=fix)
+    taken = set(kept)
+    return kept, Counter(f.suffix or "without a suffix" for f in found if f not in taken)
 
 
 def _list_local(item: str) -> list[File]:
@@ -166,7 +170,7 @@ def _plain_parts(parts: Iterable[str]) -> list[str]:
 
 
 def _walk(root: Path) -> list[File]:
-    files = []
+    files, bad = list[File](), list[DataError]()
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
         for name in [*folders, *names]:
@@ -178,14 +182,25 @@ def _walk(root: Path) -> list[File]:
                     found=f"a link to {os.path.realpath(inner)}, outside the folder",
                     fix="copy the file or remove the link",
                 )
-        files += [
-            _local(os.path.join(folder, n), str(root))
-            for n in sorted(names)
-            if not n.startswith((".", "Thumbs.db"))
-        ]
+        for name in sorted(n for n in names if not n.startswith((".", "Thumbs.db"))):
+            try:
+                files.append(_local(os.path.join(folder, name), str(root)))
+            except DataError as error:
+                bad.append(error)
         if len(files) > MAX_FILES:
             raise _too_many(str(root))
+    if bad:
+        raise bad[0] if len(bad) == 1 else bad_files(bad, len(files) + len(bad), "repair or remove them")
     return files
+
+
+def bad_files(bad: Sequence[DataError], total: int, fix: str) -> DataError:
+    """The first of them and how many there are; the error itself, where there is one file."""
+    if total == 1:
+        return bad[0]
+    lines = [str(error) for error in bad[:LISTED]]
+    lines += [f"... and {len(bad) - LISTED} more"] if len(bad) > LISTED else []
+    return DataError("BADFILES", found=f"{len(bad)} of {total} files cannot be used", fix=fix, lines=lines)
 
 
 def _local(path: str, root: str) -> File:

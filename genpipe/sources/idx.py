@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Iterator
 
+import numpy as np
 import pyarrow as pa
 
 from genpipe.errors import DataError, UsageError
@@ -119,3 +121,19 @@ def idx_labels(beside: File, count: int, file: File) -> pa.NativeFile:
     stream = open_stream(beside)
     exactly(stream, 8, beside)
     return stream
+
+
+def idx_blocks(
+    file: File, beside: File | None, count: int, block: int
+) -> Iterator[tuple[int, np.ndarray, list[str] | None]]:
+    """(number of the first picture, (n, H, W) uint8, their classes if there is a file of them)."""
+    height, width = idx_shape(file, 3)[1:]
+    labels = idx_labels(beside, count, file) if beside else None
+    with open_stream(file) as stream:
+        exactly(stream, 16, file)
+        for start in range(0, count, block):
+            n = min(block, count - start)
+            data = exactly(stream, n * height * width, file)
+            pixels = np.frombuffer(data, np.uint8).reshape(n, height, width)
+            classes = np.frombuffer(exactly(labels, n, beside), np.uint8) if labels and beside else None
+            yield start, pixels, None if classes is None else [str(v) for v in classes]

@@ -7,69 +7,92 @@ metadata and brought to one size and one number of channels.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, FiniteFloat, model_validator
 
 from genpipe.errors import DataError
 from genpipe.fields import BLOB, AnyField, Category, Image
 from genpipe.schema import Schema
-from genpipe.sources.base import Observed, Options, Reject, Rows, Source, attempt, ordered
-from genpipe.sources.files import File, open_stream
-from genpipe.sources.idx import exactly, idx_labels, idx_shape, is_idx, is_labels, labels_of, pair_labels
-from genpipe.sources.pictures import open_picture, orientation, resized, to_png, upright
+from genpipe.sources.base import Options, Reject, Rows, attempt, ordered
+from genpipe.sources.files import File
+from genpipe.sources.idx import idx_blocks, idx_shape, is_idx, is_labels, labels_of, pair_labels
+from genpipe.sources.image_stats import ImageStats
+from genpipe.sources.labelled import Labelled
+from genpipe.sources.pictures import (
+    Fit,
+    Levels,
+    deep,
+    extremes,
+    levels_of,
+    mode_of,
+    open_picture,
+    orientation,
+    resized,
+    to_picture,
+    to_png,
+    upright,
+)
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff", ".pgm", ".ppm")
+DEEP = (".png", ".tif", ".tiff", ".pgm", ".ppm")  # may hold greys of more than 8 bits
 IDX = re.compile(r"(.*)images?([-_.]idx3)?([-_.]?ubyte)?(\.gz)?$")
 SUFFIXES = (*PICTURES, "-ubyte", "-ubyte.gz", ".idx3", ".idx1", "-idx3-ubyte", "-idx1-ubyte")
 BATCH = 512
 
 
 class ImageOptions(Options):
-    """height, width: resize to; by default all pictures must have one size. channels: 1 grey, 3 colour.
-
-    max_pixels: larger pictures are refused unread.
+    """size: resize to squares of so many pixels; height, width: to another shape; by default all pictures
+    must have one size. fit: of pictures of another shape, cut off what is beyond (crop: the default with
+    size), pad with black, or stretch (the default with height and width); alone it resizes to the commonest
+    size. channels: 1 grey, 3 colour. levels: what is black and what is white in greys of more than 8 bits; by
+    default the range of all of them. max_pixels: larger pictures are refused unread.
     """
 
+    later = frozenset({"size", "fit", "levels"})
+    size: int | None = Field(default=None, gt=0, le=16_384)
+    fit: Fit | None = None
+    levels: tuple[FiniteFloat, FiniteFloat] | None = None
     height: int | None = Field(default=None, gt=0, le=16_384)
     width: int | None = Field(default=None, gt=0, le=16_384)
     channels: Literal[1, 3] | None = None
     max_pixels: int = Field(default=16 * 2**20, gt=0, le=2**28)
 
+    @model_validator(mode="after")
+    def _one_size(self) -> ImageOptions:
+        if self.size and (self.height or self.width):
+            raise ValueError("size= alone, or height= and width=")
+        if self.levels and not self.levels[0] < self.levels[1]:
+            raise ValueError("levels=[black, white], white above black, such as [0, 4096]")
+        return self
 
-@dataclass
-class ImageStats(Observed):
-    """Pictures by (height, width), by Pillow mode and by class; the first place of every size."""
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """(height, width) to resize to; None = none is asked for."""
+        height, width = self.height or self.size or self.width, self.width or self.size or self.height
+        return (height, width) if height and width else None
 
-    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
-    modes: Counter[str] = field(default_factory=Counter)
-    labels: Counter[str] = field(default_factory=Counter)
-    places: dict[tuple[int, int], str] = field(default_factory=dict)
-
-    def merge(self, other: ImageStats) -> ImageStats:
-        places = {**other.places, **self.places}
-        places |= {k: min(self.places[k], other.places[k]) for k in self.places.keys() & other.places.keys()}
-        return ImageStats(
-            self.rejects + other.rejects,
-            self.sizes + other.sizes,
-            self.modes + other.modes,
-            self.labels + other.labels,
-            places,
-        )
+    @property
+    def fits(self) -> Fit:
+        return self.fit or ("stretch" if self.height or self.width else "crop")
 
 
-class ImageSource(Source):
+class ImageSource(Labelled):
     kind = "image"
     options: ImageOptions
 
     def __init__(self, files: tuple[File, ...], options: ImageOptions) -> None:
         super().__init__(pair_labels(files), options)
+
+    @property
+    def identity(self) -> list[Any]:
+        """Greys of 16 bits were scaled one by one before."""
+        deep = self.options.levels is None and any(f.suffix in DEEP for f in self.files)
+        return [*super().identity, *(["levels"] if deep else [])]
 
     @cached_property
     def units(self) -> tuple[tuple[File, ...], ...]:
@@ -89,18 +112,30 @@ class ImageSource(Source):
                 continue
             seen = attempt(self._header, file, total.rejects)
             if seen:
-                total.sizes[seen[0]] += 1
-                total.modes[seen[1]] += 1
-                total.labels[_class_of(file)] += 1
-                total.places.setdefault(seen[0], file.uri)
+                total.add(*seen, self.folder_of(file), file.uri)
         return total
 
-    def _header(self, file: File) -> tuple[tuple[int, int], str]:
+    def _header(self, file: File) -> tuple[tuple[int, int], str, Levels | None]:
+        """(height, width), the mode, and the range of greys of more than 8 bits, which are decoded for it."""
         with open_picture(file, self.options.max_pixels) as picture:
             # only these formats can be asked without decoding the picture
-            turned = picture.format in ("JPEG", "TIFF", "WEBP") and orientation(picture) >= 5
+            turned = picture.format in ("JPEG", "TIFF", "WEBP", "AVIF") and orientation(picture) >= 5
             size = picture.size if turned else picture.size[::-1]
-            return (size[0], size[1]), picture.mode
+            ends = extremes(picture, file) if deep(picture) and self.options.levels is None else None
+            return (size[0], size[1]), mode_of(picture), ends
+
+    def damaged(self, unit: int) -> list[Reject]:
+        files = [f for f in self.units[unit] if not is_idx(f)]
+        return [r for r in ordered(self._fault, files) if r is not None]
+
+    def _fault(self, file: File) -> Reject | None:
+        found: list[Reject] = []
+        attempt(self._whole, file, found)
+        return found[0] if found else None
+
+    def _whole(self, file: File) -> None:
+        with open_picture(file, self.options.max_pixels) as picture:
+            upright(picture, 1, file)
 
     def schema(self, stats: ImageStats, *, target: str | None, key: tuple[str, ...]) -> Schema:
         if not stats.sizes:
@@ -119,30 +154,27 @@ class ImageSource(Source):
                 height=height,
                 width=width,
                 channels=channels,
+                levels=self._levels(stats),
                 reason=f"{height}x{width} pictures; modes: {modes}",
             ),
         )
-        if set(stats.labels) != {""}:
-            fields += (
-                Category(
-                    name="label",
-                    reason=f"{len(stats.labels)} folders"
-                    if "idx" not in stats.labels
-                    else "labels file beside the images",
-                ),
-            )
-        return Schema(
-            kind="image", fields=fields, target=target or ("label" if len(fields) == 2 else None), key=key
-        )
+        if self.sheet is not None:
+            fields += self.classes(target)
+        elif set(stats.labels) != {""}:
+            how = "labels file beside the images" if "idx" in stats.labels else f"{len(stats.labels)} folders"
+            lacking = self.layout.split is not None and "" in stats.labels
+            fields += (Category(name="label", nullable=lacking, reason=how),)
+        label = fields[1].name if len(fields) == 2 else None
+        return Schema(kind="image", fields=fields, target=target or label, key=key)
+
+    def _levels(self, stats: ImageStats) -> Levels | None:
+        return self.options.levels or (levels_of(stats.low, stats.high) if stats.deep else None)
 
     def _size(self, stats: ImageStats) -> tuple[int, int]:
         (height, width), _ = min(stats.sizes.items(), key=lambda kv: (-kv[1], kv[0]))
-        if self.options.height or self.options.width:
-            return (
-                self.options.height or self.options.width or 0,
-                self.options.width or self.options.height or 0,
-            )
-        if len(stats.sizes) > 1:
+        if self.options.shape:
+            return self.options.shape
+        if len(stats.sizes) > 1 and not self.options.fit:
             shown = "; ".join(
                 f"{n} of {h}x{w}, such as {stats.places.get((h, w), '')}"
                 for (h, w), n in sorted(stats.sizes.items(), key=lambda kv: (-kv[1], kv[0]))[:3]
@@ -151,13 +183,12 @@ class ImageSource(Source):
                 "SHAPE",
                 found=f"pictures of {len(stats.sizes)} sizes: {shown}",
                 expected="one size",
-                fix=f"pass height={height}, width={width} to resize",
+                fix=f"pass height={height}, width={width}, or size=64, to resize; fit= says how",
             )
         return height, width
 
     def notices(self, stats: ImageStats) -> list[str]:
-        odd = {m: n for m, n in sorted(stats.modes.items()) if m not in ("L", "RGB")}
-        return [f"{n} pictures of mode {m} were converted" for m, n in odd.items()]
+        return stats.notices(self._size(stats), self.options.fits, self._levels(stats))
 
     def read(
         self, unit: int, schema: Schema, *, skip: frozenset[str], rejects: list[Reject]
@@ -174,13 +205,11 @@ class ImageSource(Source):
             done = list(ordered(lambda f: self._picture(f, shape), chunk))
             rejects += [r for r in done if isinstance(r, Reject)]
             good = [(f, d) for f, d in zip(chunk, done, strict=True) if isinstance(d, bytes)]
+            kept = [f for f, _ in good]
+            labels = [self.label_of(f, c.name) for f in kept for c in schema.of_kind("category")]
             yield Rows(
-                _batch(
-                    schema,
-                    [d for _, d in good],
-                    [f.relative for f, _ in good],
-                    [_class_of(f) for f, _ in good],
-                )
+                _batch(schema, [d for _, d in good], [f.relative for f in kept], labels),
+                held=self.held(kept),
             )
 
     def _picture(self, file: File, shape: Image) -> bytes | Reject:
@@ -189,9 +218,9 @@ class ImageSource(Source):
 
     def _decode(self, file: File, shape: Image) -> bytes:
         with open_picture(file, self.options.max_pixels) as picture:
-            flat = upright(picture, shape.channels, file)
+            flat = upright(picture, shape.channels, file, shape.levels)
             if flat.size != (shape.width, shape.height):
-                if not (self.options.height or self.options.width):
+                if not (self.options.shape or self.options.fit):
                     raise DataError(
                         "SHAPE",
                         where=file.uri,
@@ -199,54 +228,42 @@ class ImageSource(Source):
                         expected=f"{shape.height}x{shape.width} as in the schema",
                         fix=f"pass height={shape.height}, width={shape.width} to resize",
                     )
-                flat = resized(flat, shape.width, shape.height)
+                flat = resized(flat, shape.width, shape.height, self.options.fits)
             return to_png(np.asarray(flat))
 
     def _read_idx(self, file: File, schema: Schema, shape: Image) -> Iterator[Rows]:
         count, height, width = idx_shape(file, 3)
-        if (height, width) != (shape.height, shape.width):
+        if (height, width) != (shape.height, shape.width) and not (self.options.shape or self.options.fit):
             raise DataError(
                 "SHAPE",
                 where=file.uri,
                 found=f"{height}x{width} pictures",
                 expected=f"{shape.height}x{shape.width}",
-                fix="ingest them apart",
+                fix="ingest them apart, or pass size=",
             )
-        beside = labels_of(file, self.files)
-        labels = idx_labels(beside, count, file) if beside else None
-        with open_stream(file) as stream:
-            exactly(stream, 16, file)
-            block = min(BATCH * 8, max(1, self.options.part // (height * width)))
-            for start in range(0, count, block):
-                n = min(block, count - start)
-                pixels = np.frombuffer(exactly(stream, n * height * width, file), np.uint8).reshape(
-                    n, height, width
-                )
-                blobs = [
-                    p
-                    for chunk in ordered(lambda c: [to_png(x) for x in c], np.array_split(pixels, 4))
-                    for p in chunk
-                ]
-                classes = np.frombuffer(exactly(labels, n, beside), np.uint8) if labels and beside else None
-                names = [f"{file.name.split('.')[0]}/{i:06d}.png" for i in range(start, start + n)]
-                yield Rows(
-                    _batch(
-                        schema,
-                        blobs,
-                        names,
-                        [""] * n if classes is None else [str(v) for v in classes],
-                    )
-                )
+
+        def packed(pictures: np.ndarray) -> list[bytes]:
+            return [to_png(self._shaped(x, shape)) for x in pictures]
+
+        block = min(BATCH * 8, max(1, self.options.part // (height * width)))
+        for start, pixels, classes in idx_blocks(file, labels_of(file, self.files), count, block):
+            blobs = [p for chunk in ordered(packed, np.array_split(pixels, 4)) for p in chunk]
+            names = [f"{file.name.split('.')[0]}/{i:06d}.png" for i in range(start, start + len(pixels))]
+            yield Rows(_batch(schema, blobs, names, classes or [""] * len(pixels)))
+
+    def _shaped(self, pixels: np.ndarray, shape: Image) -> np.ndarray:
+        if pixels.shape == (shape.height, shape.width):
+            return pixels
+        return np.asarray(resized(to_picture(pixels), shape.width, shape.height, self.options.fits))
 
 
-def _class_of(file: File) -> str:
-    parts = file.relative.split("/")
-    return parts[0] if len(parts) > 1 else ""
-
-
-def _batch(schema: Schema, blobs: list[bytes], paths: list[str], labels: list[str]) -> pa.RecordBatch:
+def _batch(
+    schema: Schema, blobs: list[bytes], paths: list[str], labels: Sequence[str | None]
+) -> pa.RecordBatch:
     made = {
-        "image": pa.array([{"bytes": b, "path": p} for b, p in zip(blobs, paths, strict=True)], BLOB),
-        "label": pa.array(labels, pa.string()),
+        schema.of_kind("image")[0].name: pa.array(
+            [{"bytes": b, "path": p} for b, p in zip(blobs, paths, strict=True)], BLOB
+        )
     }
+    made |= {f.name: pa.array(labels, pa.string()) for f in schema.of_kind("category")}
     return pa.RecordBatch.from_arrays([made[name] for name in schema.names], schema=schema.arrow())

@@ -7,37 +7,89 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from genpipe.errors import DataError
 from genpipe.sources.files import File
 
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "AVIF")  # AVIF where Pillow has it
+Fit = Literal["crop", "pad", "stretch"]
+DEEP_COLOUR = "RGB of 16 bits"
+Levels = tuple[float, float]
 MOST_BYTES = 256 * 2**20
 LARGE = 2**20  # pixels
 _ONE_LARGE = threading.Lock()
 
 
-def to_png(pixels: np.ndarray) -> bytes:
-    """(H, W) or (H, W, 3) uint8 -> PNG without metadata."""
+def to_picture(pixels: np.ndarray) -> Any:
+    """(H, W) or (H, W, 3) uint8 as Pillow has it."""
     from PIL import Image as Pillow
 
+    return Pillow.fromarray(pixels)
+
+
+def to_png(pixels: np.ndarray) -> bytes:
+    """(H, W) or (H, W, 3) uint8 -> PNG without metadata."""
     sink = io.BytesIO()
-    Pillow.fromarray(pixels).save(sink, format="PNG", compress_level=4)
+    to_picture(pixels).save(sink, format="PNG", compress_level=4)
     return sink.getvalue()
 
 
-def to_channels(picture: Any, channels: int) -> Any:
-    """Any Pillow mode -> L or RGB. Sixteen bits are scaled, transparency lies on white."""
-    if picture.mode.startswith("I"):
-        from PIL import Image as Pillow
+def mode_of(picture: Any) -> str:
+    """Pillow's mode of a picture; of colours of 16 bits it reads but the upper ones, and has no mode."""
+    raw = next((str(t[3]) for t in getattr(picture, "tile", [])), "")
+    return DEEP_COLOUR if picture.mode.startswith("RGB") and ";16" in raw else str(picture.mode)
 
-        values = np.asarray(picture).astype(np.int64)
-        picture = Pillow.fromarray(
-            (values >> 8 if values.max(initial=0) > 255 else values).clip(0, 255).astype(np.uint8)
-        )
+
+def deep(picture: Any) -> bool:
+    """Whether its greys have more than 8 bits."""
+    return bool(picture.mode.startswith(("I", "F")))
+
+
+def extremes(picture: Any, file: File) -> Levels:
+    """The darkest and the brightest value of a picture of deep greys. Raises DataError ``IMAGE``."""
+    with _ONE_LARGE if picture.width * picture.height > LARGE else nullcontext(), _decoding(file):
+        values = np.asarray(picture)
+        low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():
+        found, fix = "a pixel that is not a number", "export it again"
+        raise DataError("NONFINITE", where=file.uri, found=found, expected="finite values", fix=fix)
+    return low, high
+
+
+def levels_of(low: float, high: float) -> Levels | None:
+    """Black and white for values from `low` to `high`: round ones, a 16th of the range apart at most, as no
+    pixel is anybody's business. None where they are bytes.
+    """
+    if low >= 0 and 1 < high <= 255:
+        return None
+    span = high - low or 1.0
+    step = 2.0 ** (np.ceil(np.log2(span)) - 4)
+    return float(np.floor(low / step) * step), float(np.ceil(high / step) * step) or 1.0
+
+
+def _flat(picture: Any, levels: Levels | None) -> Any:
+    """Deep greys as bytes. Without levels those of 16 bits are, where a value is above 255."""
+    from PIL import Image as Pillow
+
+    values = np.asarray(picture)
+    if levels is not None:
+        scaled = (values.astype(np.float32) - levels[0]) * (255.0 / (levels[1] - levels[0]))
+        return Pillow.fromarray(np.rint(scaled).clip(0, 255).astype(np.uint8))
+    if picture.mode.startswith("F"):
+        return picture
+    values = values.astype(np.int64)
+    return Pillow.fromarray(
+        (values >> 8 if values.max(initial=0) > 255 else values).clip(0, 255).astype(np.uint8)
+    )
+
+
+def to_channels(picture: Any, channels: int, levels: Levels | None = None) -> Any:
+    """Any Pillow mode -> L or RGB. Deep greys are scaled to `levels`, transparency lies on white."""
+    if deep(picture):
+        picture = _flat(picture, levels)
     if picture.mode in ("LA", "PA", "RGBA", "P") and (
         "A" in picture.getbands() or "transparency" in picture.info
     ):
@@ -48,7 +100,7 @@ def to_channels(picture: Any, channels: int) -> Any:
     return picture.convert("L" if channels == 1 else "RGB")
 
 
-def upright(picture: Any, channels: int, file: File) -> Any:
+def upright(picture: Any, channels: int, file: File, levels: Levels | None = None) -> Any:
     """The picture decoded, turned as its EXIF says, as L or RGB. Raises DataError ``IMAGE``."""
     from PIL import ImageOps
 
@@ -56,7 +108,7 @@ def upright(picture: Any, channels: int, file: File) -> Any:
     with _ONE_LARGE if picture.width * picture.height > LARGE else nullcontext(), _decoding(file):
         picture.load()
         turned = picture if orientation(picture) == 1 else ImageOps.exif_transpose(picture)
-        return to_channels(turned, channels)
+        return to_channels(turned, channels, levels)
 
 
 def orientation(picture: Any) -> int:
@@ -68,10 +120,16 @@ def orientation(picture: Any) -> int:
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
-def resized(picture: Any, width: int, height: int) -> Any:
+def resized(picture: Any, width: int, height: int, fit: Fit = "stretch") -> Any:
+    """crop: what is beyond the shape is cut off on both sides; pad: black on both; stretch: neither."""
     from PIL import Image as Pillow
+    from PIL import ImageOps
 
     how = Pillow.Resampling.BOX if picture.width > width else Pillow.Resampling.BICUBIC
+    if fit == "crop":
+        return ImageOps.fit(picture, (width, height), how)
+    if fit == "pad":
+        return ImageOps.pad(picture, (width, height), how)
     return picture.resize((width, height), how)
 
 

@@ -2,45 +2,62 @@
 
 Rows may come in any order; they are gathered by entity (on disk where memory does not do), sorted by time
 and cut. No measured value lands in both splits: with many entities an entity goes to one split whole, with
-few the series is first cut into blocks and a window never crosses a block.
+few the series is first cut into blocks and a window never crosses a block, nor a gap in time.
 """
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from genpipe.errors import DataError, UsageError, closest
-from genpipe.fields import AnyField, Category, Identifier, Integer, Number, Series
-from genpipe.keys import column_keys, mix
+from genpipe.errors import DataError, UsageError, closest, few
+from genpipe.fields import AnyField, Boolean, Category, Identifier, Number, Series
+from genpipe.keys import column_keys
 from genpipe.schema import Schema
-from genpipe.schema import Schema as RowSchema
 from genpipe.sources.base import Observed, Reject, Rows, Source
 from genpipe.sources.files import File
-from genpipe.sources.tabular.convert import convert
+from genpipe.sources.tabular.convert import convert_column
 from genpipe.sources.tabular.source import TableOptions, TableSource, TableStats, normalise
-from genpipe.sources.windows import MANY, ORDER, gather, is_time, sort_values, windows
+from genpipe.sources.timing import Differences, Timing, parse_step, plain_field, time_column
+from genpipe.sources.windows import MANY, ORDER, deal, gather, length_of, uncovered, windows
 
 
 class SeriesOptions(TableOptions):
     """time: the column to sort by (default: the only date or time; none = file order). entity: the column
     that tells series apart. window: steps per record (default: a whole entity). stride: steps from one window
-    to the next (default: window).
+    to the next (default: window). step: how long one step is (15min, 1h, 1d): what is longer by half is a
+    gap, which no window crosses; by default differences that are much longer than all but one in a hundred.
     """
 
+    later = frozenset({"step"})
     time: str | None = None
+    step: float | str | None = None
     entity: str | None = None
     window: int | None = Field(default=None, le=2**24)
     stride: int | None = Field(default=None, le=2**24)
+
+    @field_validator("step")
+    @classmethod
+    def _readable(cls, step: float | str | None) -> float | str | None:
+        if step is not None:
+            parse_step(step)
+        return step
+
+
+CHANNELS = ("number", "integer", "boolean")
+GAPS = "gaps in time, which no window crosses: {n}"
+INSIDE = "gaps in time inside of whole series, whose steps count as equal: {n}"
+TIMELESS = "rows without a time, which are left out: {n}"
+UNCOVERED = "rows in no window, at the end of a series, of a block of it or before a gap: {n}"
 
 
 @dataclass
@@ -58,7 +75,9 @@ class SeriesStats(Observed):
 
 class SeriesSource(Source):
     kind = "series"
+    more = "a smaller window=, or a stride= below it, makes more records; "
     options: SeriesOptions
+    timing: Timing | None = None
 
     def __init__(self, files: tuple[File, ...], options: SeriesOptions) -> None:
         super().__init__(files, options)
@@ -82,16 +101,31 @@ class SeriesSource(Source):
         for index in range(len(self.table.units)):
             stats.table = stats.table.merge(self.table.observe(index))
         stats.rejects = stats.table.rejects
+        return stats
+
+    @property
+    def identity(self) -> list[Any]:
+        return [*super().identity, "no window over a gap"]
+
+    def _look(self, stats: SeriesStats, target: str | None) -> Timing:
+        """A second pass, with the types known: how long each series is, and the differences of times."""
+        self._named(stats, target)
+        rows, bad = self.table.schema(stats.table, target=target, key=()), {r.file for r in stats.rejects}
         name = self.options.entity
-        if name is None or name not in stats.table.columns:
-            return stats
-        bad = {r.file for r in stats.rejects}
+        timing = Timing({f.name: f for f in rows.fields}, time_column(rows, self.options.time, name))
+        differences, position = Differences(), 0
         for file in self.files:
             for piece in self.table.pieces(file) if file.uri not in bad else ():
                 batch, place = piece()
-                counted = pc.value_counts(normalise(batch.column(name), name, place).cast(pa.string()))
-                stats.lengths.update({c["values"]: c["counts"] for c in counted.to_pylist()})
-        return stats
+                entities = normalise(batch.column(name), name, place).cast(pa.string()) if name else None
+                if entities is not None:
+                    counted = pc.value_counts(entities).to_pylist()
+                    stats.lengths.update({c["values"]: c["counts"] for c in counted})
+                if timing.column is not None:
+                    differences.add(entities, timing.of(batch, place, position))
+                position += batch.num_rows
+        self.timing = differences.usual(timing)
+        return self.timing
 
     def schema(self, stats: SeriesStats, *, target: str | None, key: tuple[str, ...]) -> Schema:
         if key:
@@ -102,9 +136,7 @@ class SeriesSource(Source):
                 expected="no key for series",
                 fix="name the column with entity=",
             )
-        self._named(stats, target)
-        rows = self.table.schema(stats.table, target=target, key=())
-        time, entity = self._time(rows), self.options.entity
+        timing, entity = self._look(stats, target), self.options.entity
         if entity and stats.table.columns[entity].nulls:
             raise DataError(
                 "ID",
@@ -112,32 +144,17 @@ class SeriesSource(Source):
                 found=f"{stats.table.columns[entity].nulls} rows without an entity",
                 expected="one in every row",
             )
-        length, total = self._length(stats), stats.table.rows
+        length = length_of(stats.lengths, stats.table.rows, self.options.window, entity)
         fields: list[AnyField] = []
         if entity:
             fields.append(Identifier(name=entity, reason=f"tells {len(stats.lengths)} series apart"))
-        for found in rows.of_kind("number", "integer"):
-            if found.name in (time, entity, target):
+        for found in timing.fields.values():
+            if found.kind not in CHANNELS or found.name in (timing.column, entity, target):
                 continue
-            if found.nullable:
-                raise DataError(
-                    "MISSING",
-                    where=found.name,
-                    found=f"{stats.table.columns[found.name].nulls} of {total} values are missing",
-                    expected="a value at every step",
-                    fix="fill or remove these rows first",
-                )
-            decimals = (
-                0 if isinstance(found, Integer) else found.decimals if isinstance(found, Number) else None
-            )
-            fields.append(
-                Series(
-                    name=found.name,
-                    length=length,
-                    decimals=decimals,
-                    reason=f"{length} steps of {found.reason}",
-                )
-            )
+            decimals = found.decimals if isinstance(found, Number) else 0
+            what = "0 for false and 1 for true" if isinstance(found, Boolean) else found.reason
+            reason = f"{length} steps of {what}"
+            fields.append(Series(name=found.name, length=length, decimals=decimals, reason=reason))
         if not any(isinstance(f, Series) for f in fields):
             raise DataError(
                 "CHANNELS", found="no column of numbers", expected="at least one besides time and entity"
@@ -161,140 +178,107 @@ class SeriesSource(Source):
                     fix=closest(name, columns),
                 )
 
-    def _time(self, rows: Schema) -> str | None:
-        candidates = [f.name for f in rows.of_kind("timestamp", "date") if f.name != self.options.entity]
-        if self.options.time:
-            found = rows.field(self.options.time) if self.options.time in rows.names else None
-            if (
-                found is None
-                or found.kind not in ("timestamp", "date", "integer", "number", "identifier")
-                or found.arrow() == pa.string()
-            ):
-                raise DataError(
-                    "TIMECOL",
-                    where=self.options.time,
-                    found="texts that are no times",
-                    expected="2024-01-31, 2024-01-31 12:00:00 or numbers",
-                    fix=f"candidates: {', '.join(candidates) or 'none'}",
-                )
-            return self.options.time
-        if len(candidates) > 1:
-            raise DataError(
-                "TIMECOL",
-                found=f"{len(candidates)} columns of times: {', '.join(candidates)}",
-                expected="one to sort by",
-                fix=f"pass time={candidates[0]!r}",
-            )
-        return candidates[0] if candidates else None
-
-    def _length(self, stats: SeriesStats) -> int:
-        if self.options.window:
-            longest = max(stats.lengths.values(), default=stats.table.rows)
-            if longest < self.options.window:
-                raise DataError(
-                    "FEWROWS",
-                    found=f"series of at most {longest} steps",
-                    expected=f"window={self.options.window} or more",
-                    fix="choose a smaller window=",
-                )
-            return self.options.window
-        if not self.options.entity:
-            raise UsageError(
-                "WINDOW",
-                found="one long series and no window",
-                expected="how many steps make a record",
-                fix="pass window=24, or entity= if a column tells series apart",
-            )
-        lengths = set(stats.lengths.values())
-        if len(lengths) > 1:
-            raise DataError(
-                "LENGTH",
-                where=self.options.entity,
-                found=f"series of {min(lengths)} to {max(lengths)} steps",
-                expected="one length",
-                fix=f"pass window={min(lengths)} or less",
-            )
-        return lengths.pop()
-
     def notices(self, stats: SeriesStats) -> list[str]:
         wanted = self.options.window or 0
         short = sum(n < wanted for n in stats.lengths.values())
+        flags = [f.name for f in self.timing.fields.values() if f.kind == "boolean"] if self.timing else []
+        gaps = {
+            name: column.nulls
+            for name, column in stats.table.columns.items()
+            if self.timing and column.nulls and column.valid and self.timing.fields[name].kind in CHANNELS
+        }
         return [
             *self.table.notices(stats.table),
             *([f"{short} series shorter than window={wanted} were left out"] if short else []),
+            *(f"channel {name!r}: {n} steps are missing, which is learnt, too" for name, n in gaps.items()),
+            *([f"columns of true and false are channels of 1 and 0: {few(flags)}"] if flags else []),
         ]
+
+    def unused(self, schema: Schema, *, inferred: bool) -> list[str]:
+        timing = self._known(schema.target)
+        left = [n for n in self.table.names() if n not in (*schema.names, timing.column)]
+        left = [f"{n} ({timing.fields[n].kind})" if n in timing.fields else n for n in left]
+        fix = "target=COLUMN takes one that has one value per series; classes as numbers would be channels"
+        said = [f"columns that are no channels and are left out: {few(left)}; {fix}"] if left else []
+        return [*timing.notices(self.options.step), *said]
+
+    def _known(self, target: str | None) -> Timing:
+        """How columns are read; of a schema that was given, after a look at the table."""
+        return self.timing or self._look(self.observe(0), target)
 
     def read(
         self, unit: int, schema: Schema, *, skip: frozenset[str], rejects: list[Reject]
     ) -> Iterator[Rows]:
         channels = [f for f in schema.fields if isinstance(f, Series)]
-        entity, target, time = self.options.entity, schema.target, self.options.time
-        plain: list[AnyField] = [Number(name=f.name) for f in channels]
+        entity, target, timing = self.options.entity, schema.target, self._known(schema.target)
+        plain: list[AnyField] = [
+            plain_field(timing.fields.get(f.name, Number(name=f.name))) for f in channels
+        ]
         plain += [Identifier(name=entity)] if entity else []
         plain += [Category(name=target)] if target else []
-        rows = RowSchema(kind="tabular", fields=tuple(plain))
         size = sum(f.size for f in self.files if f.uri not in skip) * (
             8 if any(f.uri.endswith((".gz", ".zst", ".bz2", ".parquet")) for f in self.files) else 2
         )
         buckets = max(1, -(-size // (self.options.memory // 4))) if entity else 1
+        lost = Counter[str]()
         with tempfile.TemporaryDirectory(prefix="genpipe-series-") as scratch:
-            for table in gather(self._rows(rows, time, skip), buckets, entity, scratch, self.options.memory):
-                yield from self._cut(table, schema, channels)
+            rows = self._rows(plain, timing, skip, lost)
+            for table in gather(rows, buckets, entity, scratch, self.options.memory):
+                yield from self._cut(table, schema, channels, timing.gap(self.options.step), lost)
+                lost.clear()
 
-    def _rows(self, rows: Schema, time: str | None, skip: frozenset[str]) -> Iterator[pa.RecordBatch]:
+    def _rows(
+        self, plain: list[AnyField], timing: Timing, skip: frozenset[str], lost: Counter[str]
+    ) -> Iterator[pa.RecordBatch]:
         """The wanted columns with a sort column `__row`: the time, or the position in the input."""
-        position = 0
+        position, names = 0, [f.name for f in plain]
         for file in self.files:
             for piece in self.table.pieces(file) if file.uri not in skip else ():
                 batch, place = piece()
-                names = batch.schema.names
-                if time is None:
-                    time = next((n for i, n in enumerate(names) if is_time(batch.column(i))), "")
-                columns = [normalise(batch.column(n), n, place) for n in rows.names]
-                made = convert(pa.RecordBatch.from_arrays(columns, names=list(rows.names)), rows, place)
-                order = (
-                    sort_values(normalise(batch.column(time), time, place))
-                    if time
-                    else np.arange(position, position + batch.num_rows, dtype=np.float64)
-                )
+                made = []
+                for wanted in plain:
+                    column = normalise(batch.column(wanted.name), wanted.name, place)
+                    column = convert_column(column, wanted, place)
+                    made.append(column.cast(pa.float64()) if wanted.kind in CHANNELS else column)
+                order = timing.of(batch, place, position)
                 position += batch.num_rows
-                yield pa.RecordBatch.from_arrays([*made.columns, pa.array(order)], names=[*rows.names, ORDER])
+                rows = pa.RecordBatch.from_arrays([*made, pa.array(order)], names=[*names, ORDER])
+                if timeless := int(np.isnan(order).sum()):
+                    rows = rows.filter(pa.array(~np.isnan(order)))
+                    lost[TIMELESS] += timeless
+                yield rows
 
-    def _cut(self, table: pa.Table, schema: Schema, channels: list[Series]) -> Iterator[Rows]:
+    def _cut(
+        self, table: pa.Table, schema: Schema, channels: list[Series], gap: float, lost: Counter[str]
+    ) -> Iterator[Rows]:
         if table.num_rows == 0:
             return
         entity, window = self.options.entity, channels[0].length
-        stride = self.options.stride or window
-        table = table.sort_by(
-            [(n, "ascending") for n in ([entity] if entity else []) + [ORDER]]
-        ).combine_chunks()
+        by = [(n, "ascending") for n in ([entity] if entity else []) + [ORDER]]
+        table = table.sort_by(by).combine_chunks()
         names = column_keys(table.column(entity).chunk(0)) if entity else np.zeros(table.num_rows, np.uint64)
         order = table.column(ORDER).to_numpy()
-        edges = np.flatnonzero(np.r_[True, names[1:] != names[:-1], True])
-        twice = np.flatnonzero((names[1:] == names[:-1]) & (order[1:] == order[:-1]))
-        if len(twice):
-            who = f" of {table.column(entity)[int(twice[0])].as_py()!r}" if entity else ""
-            raise DataError(
-                "DUPKEY",
-                where=self.options.time or "time",
-                found=f"{len(twice)} times that occur twice{who}",
-                expected="one row per time and entity",
-                fix="remove duplicates, or name the entity= column",
-            )
-        by_entity = bool(schema.key)
-        starts, keys = [], []
-        for first, last in itertools.pairwise(edges.tolist()):
-            block = last - first if by_entity else max(window, min(10 * window, (last - first) // MANY))
-            for number, begin in enumerate(range(first, last, block)):
-                found = np.arange(begin, min(begin + block, last) - window + 1, stride)
-                starts.append(found)
-                keys.append(
-                    np.full(
-                        len(found),
-                        names[first]
-                        if by_entity
-                        else mix(names[first : first + 1] + np.uint64(number + 1))[0],
-                        np.uint64,
-                    )
-                )
-        yield from windows(table, schema, np.concatenate(starts), np.concatenate(keys), window)
+        same, differences = names[1:] == names[:-1], np.diff(order)
+        if (same & (differences == 0)).any():
+            raise self._twice(table, np.flatnonzero(same & (differences == 0)))
+        far = same & (differences > gap)
+        lost[GAPS if self.options.window else INSIDE] += int(far.sum())
+        breaks = np.flatnonzero(np.r_[False, far]) if self.options.window else np.zeros(0, np.int64)
+        begins, keys = deal(names, breaks, window, self.options.stride or window, whole=bool(schema.key))
+        lost[UNCOVERED] += uncovered(begins, window, table.num_rows)
+        told = dict(+lost)
+        for rows in windows(table, schema, begins, keys, window):
+            yield rows._replace(lost=told)
+            told = {}
+
+    def _twice(self, table: pa.Table, twice: np.ndarray) -> DataError:
+        entity = self.options.entity
+        who = f" of {table.column(entity)[int(twice[0])].as_py()!r}" if entity else ""
+        return DataError(
+            "DUPKEY",
+            where=self.options.time or "time",
+            found=f"{len(twice)} times that occur twice{who}",
+            expected="one row per time and entity",
+            fix="remove duplicates, name the entity= column, or write times with their offset from UTC where "
+            "the clock is put back",
+        )

@@ -1,4 +1,5 @@
-"""Text files -> records: fixed runs of characters, lines, or whole documents.
+"""Text files -> records: fixed runs of characters, lines, or whole documents, with the class from the folder;
+or a column of tables, a record a row (text_table.py).
 
 Of many files each is a document, and what is cut from it goes to one split: its runs are not independent. The
 text of a few files is one long text whose runs are dealt to both.
@@ -7,8 +8,10 @@ text of a few files is one long text whose runs are dealt to both.
 from __future__ import annotations
 
 import codecs
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -16,14 +19,18 @@ import pyarrow as pa
 from pydantic import Field
 
 from genpipe.errors import DataError
-from genpipe.fields import Text
+from genpipe.fields import AnyField, Category, Text
 from genpipe.keys import row_keys
 from genpipe.schema import Schema
 from genpipe.sources.base import Observed, Options, Reject, Rows, Source, attempt
 from genpipe.sources.files import File
+from genpipe.sources.labelled import Labelled
 from genpipe.sources.stream import Checked, Encoding, wrong_byte
+from genpipe.sources.tabular.source import SUFFIXES as TABLES
+from genpipe.sources.text_table import TextTable
 
-SUFFIXES = (".txt", ".md", ".rst", ".text")
+TEXTS = SUFFIXES = (".txt", ".md", ".rst", ".text")
+LABEL = "label"
 BATCH = 4096
 DOCUMENTS = 20  # files from which each is a document of its own
 SHORT = 32  # runs; what is left at the end of a document of fewer is a record, too
@@ -32,10 +39,16 @@ BINARY = (b"%PDF-", b"\x7fELF", b"\x1f\x8b", b"PK\x03\x04")
 
 class TextOptions(Options):
     """record: chars = runs of `length` characters, lines = non-empty lines, document = whole files. What is
-    left at the end of a short file is a run, too; of a long one it is dropped.
+    left at the end of a short file is a run, too; of a long one it is dropped. label: whether folders are
+    classes; auto: where every file is in one of several. field: the column of tables (JSON Lines, CSV,
+    Parquet) whose texts are the records; by default `text`, or the only column of texts.
 
     max_characters: longest line or document taken.
     """
+
+    later = frozenset({"field", "label"})
+    field: str | None = None
+    label: Literal["auto", "folder", "none"] | None = None
 
     record: Literal["chars", "lines", "document"] = "chars"
     length: int = Field(default=128, ge=1, le=2**24)
@@ -51,13 +64,37 @@ class TextStats(Observed):
         return TextStats(self.rejects + other.rejects, self.characters + other.characters)
 
 
-class TextSource(Source):
+class TextSource(Labelled):
     kind = "text"
+    sheets = ()
+    more = "a smaller length= makes more records; "
     options: TextOptions
+
+    @classmethod
+    def of(cls, files: tuple[File, ...], options: TextOptions) -> Source:
+        """Tables have texts in a column."""
+        if any(f.suffix in TEXTS for f in files) or not any(f.suffix in TABLES for f in files):
+            return cls(files, options)
+        return TextTable(
+            files,
+            options,
+            field=options.field,
+            encoding=options.encoding,
+            longest=options.max_characters,
+        )
 
     @property
     def identity(self) -> list[Any]:
-        return [*super().identity, f"documents from {DOCUMENTS}, tails below {SHORT}"]
+        folders = ["classes by folder"] if self.labelled else []
+        return [*super().identity, f"documents from {DOCUMENTS}, tails below {SHORT}", *folders]
+
+    @cached_property
+    def labelled(self) -> bool:
+        """Whether folders are classes."""
+        if self.options.label in ("folder", "none"):
+            return self.options.label == "folder"
+        found = Counter(self.folder_of(f) for f in self.files)
+        return "" not in found and 1 < len(found) <= len(self.files) / 2
 
     def observe(self, unit: int) -> TextStats:
         total = TextStats()
@@ -88,30 +125,37 @@ class TextSource(Source):
             "lines": "one line a record",
             "document": "one file a record",
         }
-        return Schema(
-            kind="text",
-            fields=(Text(name="text", reason=shape[self.options.record]),),
-            target=target,
-            key=key,
-        )
+        fields: tuple[AnyField, ...] = (Text(name="text", reason=shape[self.options.record]),)
+        if self.labelled:
+            fields += (Category(name=LABEL, reason="the folder"),)
+            target = target or LABEL
+        return Schema(kind="text", fields=fields, target=target, key=key)
 
     def read(
         self, unit: int, schema: Schema, *, skip: frozenset[str], rejects: list[Reject]
     ) -> Iterator[Rows]:
-        held, keys = list[str](), list[int]()
+        held, keys, of = list[str](), list[int](), list[File]()
         documents = len(self.files) >= DOCUMENTS and self.options.record != "document"
         for file in self.units[unit]:
             key = 0
             for nth, record in enumerate(self.records(file) if file.uri not in skip else ()):
                 # wherever it lies and whatever it is called: a document that is there twice is in one split
-                key = key if nth else int(row_keys(_rows([f"{file.size} {record}"], schema).batch)[0])
+                key = key if nth else _key(file, record)
                 held.append(record)
                 keys.append(key)
+                of.append(file)
                 if len(held) == BATCH or self.options.record == "document":
-                    yield _rows(held, schema, keys if documents else None)
-                    held, keys = [], []
+                    yield self._rows(held, of, schema, keys if documents else None)
+                    held, keys, of = [], [], []
         if held:
-            yield _rows(held, schema, keys if documents else None)
+            yield self._rows(held, of, schema, keys if documents else None)
+
+    def _rows(self, records: list[str], of: list[File], schema: Schema, keys: list[int] | None) -> Rows:
+        made = {schema.of_kind("text")[0].name: pa.array(records, pa.string())}
+        for told in schema.of_kind("category"):
+            made[told.name] = pa.array([self.folder_of(f) for f in of], pa.string())
+        batch = pa.RecordBatch.from_arrays([made[n] for n in schema.names], schema=schema.arrow())
+        return Rows(batch, None if keys is None else np.array(keys, np.uint64), self.held(of))
 
     def records(self, file: File) -> Iterator[str]:
         rest, length, runs = "", self.options.length, 0
@@ -163,6 +207,6 @@ class TextSource(Source):
                 return
 
 
-def _rows(records: list[str], schema: Schema, keys: list[int] | None = None) -> Rows:
-    batch = pa.RecordBatch.from_arrays([pa.array(records, pa.string())], schema=schema.arrow())
-    return Rows(batch, None if keys is None else np.array(keys, np.uint64))
+def _key(file: File, record: str) -> int:
+    batch = pa.RecordBatch.from_arrays([pa.array([f"{file.size} {record}"], pa.string())], names=["text"])
+    return int(row_keys(batch)[0])

@@ -162,7 +162,7 @@ def wrong_length(file: File, frames: int, rate: int, max_seconds: float) -> Data
         where=file.uri,
         found=f"{frames} frames ({frames / rate:.1f} s)",
         expected=f"more than 0 and at most max_seconds={max_seconds:g}",
-        fix="remove or cut it",
+        fix="remove it, or raise max_seconds=; segment= cuts recordings into pieces",
     )
 
 

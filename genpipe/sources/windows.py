@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,12 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genpipe.errors import DataError
+from genpipe.errors import DataError, UsageError
 from genpipe.fields import Series
-from genpipe.keys import column_keys
+from genpipe.keys import column_keys, mix
 from genpipe.schema import Schema
 from genpipe.sources.base import Rows
-from genpipe.sources.columns import strictest
 
 MANY = 20  # entities, or blocks of a series, from which a split can be drawn
 ORDER = "__row"
@@ -33,7 +34,8 @@ def windows(
         for wanted in schema.fields:
             column = table.column(wanted.name)
             if isinstance(wanted, Series):
-                arrays.append(pa.ListArray.from_arrays(offsets, pa.array(column.to_numpy()[rows])))
+                values = pa.array(column.to_numpy()[rows], from_pandas=True)  # NaN is missing
+                arrays.append(pa.ListArray.from_arrays(offsets, values))
                 continue
             texts = column.take(pa.array(some)).combine_chunks()
             if (
@@ -51,6 +53,69 @@ def windows(
                 )
             arrays.append(texts)
         yield Rows(pa.RecordBatch.from_arrays(arrays, schema=schema.arrow()), keys[at : at + step])
+
+
+def deal(
+    names: np.ndarray, breaks: np.ndarray, window: int, stride: int, *, whole: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """First rows of windows, (W,), and the (W,) uint64 keys of their split, for sorted rows of (N,) names.
+
+    breaks: rows that no window crosses. whole: the windows of one name are in one split; else its rows are
+    cut into blocks, which are dealt to both.
+    """
+    starts, keys = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
+    edges = np.flatnonzero(np.r_[True, names[1:] != names[:-1], True])
+    for first, last in itertools.pairwise(edges.tolist()):
+        of, number = names[first : first + 1], 0
+        block = last - first if whole else max(window, min(10 * window, (last - first) // MANY))
+        inner = breaks[np.searchsorted(breaks, first) : np.searchsorted(breaks, last)].tolist()
+        for low, high in itertools.pairwise([first, *inner, last]):
+            for begin in range(low, high, block):
+                found = np.arange(begin, min(begin + block, high) - window + 1, stride)
+                number += 1
+                key = of[0] if whole else mix(of + np.uint64(number))[0]
+                starts.append(found)
+                keys.append(np.full(len(found), key, np.uint64))
+    return np.concatenate(starts), np.concatenate(keys)
+
+
+def length_of(lengths: Counter[str], rows: int, window: int | None, entity: str | None) -> int:
+    """Steps of a record: the window, or those that all series have. lengths: by series; rows: of all."""
+    if window:
+        longest = max(lengths.values(), default=rows)
+        if longest < window:
+            raise DataError(
+                "FEWROWS",
+                found=f"series of at most {longest} steps",
+                expected=f"window={window} or more",
+                fix="choose a smaller window=",
+            )
+        return window
+    if not entity:
+        raise UsageError(
+            "WINDOW",
+            found="one long series and no window",
+            expected="how many steps make a record",
+            fix="pass window=24, or entity= if a column tells series apart",
+        )
+    several = set(lengths.values())
+    if len(several) > 1:
+        raise DataError(
+            "LENGTH",
+            where=entity,
+            found=f"series of {min(several)} to {max(several)} steps",
+            expected="one length",
+            fix=f"pass window={min(several)} or less",
+        )
+    return several.pop()
+
+
+def uncovered(begins: np.ndarray, window: int, rows: int) -> int:
+    """How many of the rows are in no window."""
+    covered = np.zeros(rows + 1, np.int64)
+    np.add.at(covered, begins, 1)
+    np.add.at(covered, begins + window, -1)
+    return int((covered[:-1].cumsum() == 0).sum())
 
 
 def gather(
@@ -84,29 +149,3 @@ def gather(
     for number in sorted(writers):
         with pa.memory_map(f"{scratch}/{number}.arrow") as source:
             yield pa.ipc.open_file(source).read_all()
-
-
-def is_time(values: pa.Array) -> bool:
-    if pa.types.is_temporal(values.type):
-        return True
-    found = (
-        strictest(values.drop_null())
-        if pa.types.is_string(values.type) and values.null_count < len(values)
-        else None
-    )
-    return found is not None and found[0].startswith(("date", "timestamp"))
-
-
-def sort_values(values: pa.Array) -> np.ndarray:
-    """(B,) float64 seconds or numbers to sort by."""
-    if pa.types.is_string(values.type):
-        found = strictest(values)
-        if found is None:
-            raise DataError(
-                "TIMECOL", found="values that are no times", expected="2024-01-31 or 2024-01-31 12:00:00"
-            )
-        values = found[1]
-    if pa.types.is_temporal(values.type):
-        zone = getattr(values.type, "tz", None)
-        values = values.cast(pa.timestamp("us", zone)).cast(pa.int64())
-    return values.cast(pa.float64()).to_numpy(zero_copy_only=False)

@@ -163,6 +163,9 @@ BAD: dict[str, list[tuple[str, Make, str]]] = {
             folder(classes({"a/x.png": png(100, 100)}), max_pixels=5000),
             "100x100 pixels; expected at most 5000",
         ),
+        ("a sheet of nothing", folder(classes({"labels.csv": "a,b\nx,y\n"})), "no column of file names"),
+        ("levels upside down", folder(classes({}), levels=[9, 1]), r"levels=\[black, white\]"),
+        ("two sizes asked for", folder(classes({}), size=8, height=8), "size= alone, or height= and width="),
         ("IDX cut off", file("t-images-idx3-ubyte", IDX_IMAGES[:-5]), "ends 5 bytes early"),
         ("IDX of another kind", file("t-images-idx3-ubyte", b"hello" * 9), "first bytes 68656c6c"),
         (
@@ -191,7 +194,7 @@ BAD: dict[str, list[tuple[str, Make, str]]] = {
             file("a.csv", TIMES + "2024-01-05,1,5\n", **SERIES),
             "1 times that occur twice of '1'",
         ),
-        ("a gap", file("a.csv", TIMES + "2024-02-01,1,\n", **SERIES), "x: 1 of 85 values are missing"),
+        ("a step of nothing", file("a.csv", TIMES, **SERIES, step="0 h"), "'0 h'; expected a step such as"),
         (
             "times that are words",
             file("a.csv", TIMES.replace("2024-01", "Jan"), time="time", **SERIES),
@@ -230,6 +233,16 @@ BAD: dict[str, list[tuple[str, Make, str]]] = {
         ("shorter than a record", file("a.txt", "short"), "5 characters in all"),
         ("too few", file("a.txt", "word " * 100), "4 rows; expected at least 20"),
         (
+            "no column of that name",
+            file("a.jsonl", '{"text": "some words"}\n' * 30, field="txt"),
+            "'txt' is not a column; expected one of text",
+        ),
+        (
+            "two columns of texts",
+            file("a.csv", "a,b\n" + "some words,other words\n" * 30),
+            "2 columns of texts: a, b; expected field=COLUMN",
+        ),
+        (
             "a line too long",
             file("a.txt", "x" * 5000, record="lines", max_characters=1000),
             "more than 1000 characters",
@@ -244,6 +257,8 @@ BAD: dict[str, list[tuple[str, Make, str]]] = {
             "350 frames; expected 400 as its header says",
         ),
         ("another rate", folder(clips({"0_me_99.wav": wav(rate=16000)})), "2 sampling rates.*such as"),
+        ("one long clip", file("a.wav", wav(80_000), frames=8000), "1 rows.*segment=1 cuts recordings"),
+        ("frames and pieces", folder(clips({}), frames=9, segment=1), "one of them"),
         ("rate 0", folder(clips({"0_me_99.wav": header_wav(rate=0)})), "header of 0 Hz"),
         ("A-law", folder(clips({"0_me_99.wav": header_wav(tag=6, bits=8, align=1)})), "coding 6 with 8 bits"),
         ("align lies", folder(clips({"0_me_99.wav": header_wav(align=3)})), "3 bytes a frame"),

@@ -196,7 +196,7 @@ TARGETS: dict[str, tuple[Target, list[bytes]]] = {
     "wav": (lambda data: ingest("audio", "7_a_1.wav", data, label="none"), [_wav()]),
     "waves": (waves, [_wav()]),
     "idx": (idx, [IDX]),
-    "image": (image, [_picture(f) for f in ("PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "PPM")]),
+    "image": (image, [_picture(f) for f in ("PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "PPM", "AVIF")]),
     "pixels": (pixels, [_picture("PNG"), _picture("JPEG")]),
     "csv": (lambda data: ingest("tabular", "a.csv", data), [TABLE]),
     "jsonl": (lambda data: ingest("tabular", "a.jsonl", data), [JSONL]),

@@ -250,6 +250,13 @@ PICTURES: list[tuple[str, str, bytes]] = [
     ("PPM of 10**9 pixels", "PIXELS", b"P5 1000000000 1 255 "),
     ("PPM of endless digits", "IMAGE", b"P5 " + b"9" * 100_000),
     ("TIFF of 10**5 x 10**5", "PIXELS", tiff(100_000, 100_000)),
+    (
+        "AVIF of 65,535 x 65,535",
+        "PIXELS|IMAGE",
+        picture("AVIF").replace(struct.pack(">II", 4, 3), struct.pack(">II", 65_535, 65_535)),
+    ),
+    ("AVIF cut off", "IMAGE", picture("AVIF", (64, 64))[:200]),
+    ("moving AVIF", "FRAMES", moving("AVIF")),
     ("moving GIF", "FRAMES", moving("GIF")),
     ("moving PNG", "FRAMES", moving("PNG")),
     ("moving WebP", "FRAMES", moving("WEBP")),
@@ -273,7 +280,7 @@ def test_pictures_that_are_bombs_or_none(codes: str, data: bytes, tmp_path: Path
 
 
 def test_the_bytes_decide_which_library_reads_and_only_listed_ones_may() -> None:
-    assert set(FORMATS) == {"PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM"}
+    assert set(FORMATS) == {"PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "AVIF"}
 
 
 def test_a_picture_that_is_also_a_zip_loses_what_follows_it(tmp_path: Path) -> None:

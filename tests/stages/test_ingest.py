@@ -182,7 +182,7 @@ def test_few_bad_files_may_be_skipped_and_are_recorded(tmp_path: Path, home: Pat
     for name, data in classes({"a/empty.png": b"", "b/cut.png": png(64, 64)[:-500]}).items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(data)  # type: ignore[arg-type]
-    with pytest.raises(DataError, match=r"1 of 42 files.*more than max_bad=0\.01"):
+    with pytest.raises(DataError, match=r"2 of 42 files.*more than max_bad=0\.01"):
         genpipe.ingest(str(tmp_path), name="pics", height=8, on_bad_file="skip")
     dataset = genpipe.ingest(str(tmp_path), name="pics", height=8, on_bad_file="skip", max_bad=0.1)
     assert dataset.rows() == 40

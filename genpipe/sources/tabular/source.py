@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genpipe.errors import DataError, UsageError, closest
+from genpipe.errors import DataError, UsageError, closest, few
 from genpipe.schema import Schema
 from genpipe.sources import entities, repeats
 from genpipe.sources.base import Observed, Piece, Reject, Rows, Source, attempt, ordered
@@ -160,6 +160,10 @@ class TableSource(Source):
             f"column {c.name!r} is empty and was dropped" for c in stats.columns.values() if c.valid == 0
         ]
         return [*empty, *(f"column {n!r} is a pandas index and was dropped" for n in sorted(stats.dropped))]
+
+    def unused(self, schema: Schema, *, inferred: bool) -> list[str]:
+        left = [] if inferred else [n for n in self.names() if n not in schema.names]
+        return [f"columns that the schema does not name are left out: {few(left)}"] if left else []
 
     def read(
         self, unit: int, schema: Schema, *, skip: frozenset[str], rejects: list[Reject]

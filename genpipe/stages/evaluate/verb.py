@@ -228,6 +228,7 @@ def _lineage(bundle: Bundle, dataset: Dataset, name: str) -> dict[str, Any]:
         "family": bundle.recipe.family.family,
         "dataset": dataset.name,
         "dataset fingerprint": dataset.fingerprint,
+        "notes of ingest": "; ".join(dataset.notices) or None,
         "training seed": bundle.origin.get("seed"),
         "training steps": bundle.origin.get("step"),
         "protected": hidden_words(bundle.origin.get("protected", {})) or None,

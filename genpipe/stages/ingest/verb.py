@@ -8,6 +8,7 @@ the same bytes as result.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from itertools import starmap
@@ -24,10 +25,11 @@ from genpipe.schema import Schema
 from genpipe.settings import read_settings
 from genpipe.sources import Source, open_source
 from genpipe.sources.base import Reject
+from genpipe.sources.files import bad_files
 from genpipe.sources.schema_file import schema_from_yaml
 from genpipe.stages.cluster import in_order
 from genpipe.stages.ingest.entity import name_entity, parse_entity
-from genpipe.stages.ingest.writer import Written, observe_unit, write_unit
+from genpipe.stages.ingest.writer import Written, damaged_in, observe_unit, write_unit
 from genpipe.version import __version__
 
 REVISION = 4  # of the bytes ingest writes; part of every request id
@@ -56,19 +58,23 @@ def ingest(asked: Ingest, *, schema: Schema | None = None, progress: Progress = 
     if Dataset.exists(uri):
         return Dataset(uri)
     job = _Job(opened, uri, holdout, _runner(opened, asked.workers), throttled(progress))
-    rejects, notices, found = list[Reject](), list[str](), None
+    rejects, notices, found, inferred = list[Reject](), list[str](), None, given is None
     if given is None or on_bad_file == "skip":
         stats = reduce(lambda a, b: a.merge(b), job.observe())
-        rejects, notices = _judge(stats.rejects, opened, on_bad_file, max_bad), opened.notices(stats)
+        rejects = job.judge(stats.rejects, on_bad_file, max_bad)
         found = None if given else opened.entity(stats)
         given = given or _whole(lambda: opened.schema(stats, **roles))
+        notices = opened.notices(stats)
     dumped = given.model_dump() | {k: v for k, v in roles.items() if v}
     given, about = name_entity(_whole(lambda: Schema.model_validate(dumped)), entity, found)
+    notices += opened.unused(given, inferred=inferred)
     written = job.write(given, frozenset(r.file for r in rejects))
     rejects = _judge(rejects + [r for w in written for r in w.rejects], opened, on_bad_file, max_bad)
     parts = [p for w in written for p in w.parts]
+    lost = reduce(lambda a, b: a + b, (w.lost for w in written), Counter[str]())
+    notices = [*_ignored(opened), *notices, *(text.format(n=n) for text, n in sorted(lost.items()))]
     opened.check_unchanged()
-    _enough(parts, source, holdout, min_rows)
+    _enough(parts, opened, asked)
     origin = {"source": source, "request": request, **settings}
     origin |= _origin(opened, notices, rejects, about)
     return commit(uri, name=name, schema=given, parts=parts, origin=origin)
@@ -120,6 +126,18 @@ class _Job:
         jobs = [(self.source, unit, schema, self.uri, attempt, self.holdout, skip) for unit in self.units]
         return list(self._follow(self.run(write_unit, jobs), "writing"))
 
+    def judge(self, rejects: list[Reject], policy: str, max_bad: float) -> list[Reject]:
+        """As `_judge`; before an error all files are read, so that it tells of all that are bad."""
+        try:
+            return _judge(rejects, self.source, policy, max_bad)
+        except DataError:
+            more = self._follow(
+                self.run(damaged_in, [(self.source, unit) for unit in self.units]), "checking"
+            )
+            known = {r.file for r in rejects}
+            rejects = rejects + [r for found in more for r in found if r.file not in known]
+            return _judge(rejects, self.source, policy, max_bad)
+
     def _follow(self, results: Iterator[Any], note: str) -> Iterator[Any]:
         for done, result in enumerate(results, 1):
             self.progress(Event("ingest", done, len(self.units), "pieces", note=note))
@@ -149,18 +167,27 @@ def _judge(rejects: list[Reject], source: Source, policy: str, max_bad: float) -
     total = len(source.files)
     if policy == "skip" and len(rejects) <= max_bad * total:
         return rejects
-    if total == 1:
-        raise rejects[0].error
-    shown = [str(r.error) for r in rejects[:20]] + (["..."] if len(rejects) > 20 else [])
     fix = (
         "repair or remove them, or pass on_bad_file='skip' with max_bad="
         if policy == "fail"
         else f"more than max_bad={max_bad} of all; repair them or raise it"
     )
-    raise DataError("BADFILES", found=f"{len(rejects)} of {total} files cannot be used", fix=fix, lines=shown)
+    raise bad_files([r.error for r in rejects], total, fix)
 
 
-def _enough(parts: list[Part], source: Any, holdout: float, min_rows: int) -> None:
+def _ignored(source: Source) -> list[str]:
+    """The files that no one reads, by suffix."""
+    total = sum(source.others.values())
+    if not total:
+        return []
+    kinds = sorted(source.others.items(), key=lambda item: (-item[1], item[0]))
+    shown = ", ".join(f"{n} {suffix}" for suffix, n in kinds[:10]) + (", ..." if len(kinds) > 10 else "")
+    of = total + len(source.files)
+    return [f"{total} of {of} files were left out, for {source.kind} data is not read from them: {shown}"]
+
+
+def _enough(parts: list[Part], opened: Source, asked: Ingest) -> None:
+    source, holdout, min_rows = asked.source, asked.holdout, asked.min_rows
     rows = {split: sum(p.rows for p in parts if p.split == split) for split in ("train", "holdout")}
     total = sum(rows.values())
     if total < min_rows:
@@ -169,7 +196,7 @@ def _enough(parts: list[Part], source: Any, holdout: float, min_rows: int) -> No
             where=str(source),
             found=f"{total} rows",
             expected=f"at least {min_rows}",
-            fix="a model of so few records would repeat them; add data, or lower min_rows=",
+            fix=f"a model of so few would repeat them; {opened.more}add data, or lower min_rows=",
         )
     empty = [
         split for split, share in (("train", 1 - holdout), ("holdout", holdout)) if share and not rows[split]

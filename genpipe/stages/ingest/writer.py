@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,12 +26,19 @@ FLYING = 3  # parts encoded at a time
 class Written:
     parts: list[Part] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    lost: Counter[str] = field(default_factory=Counter)
 
 
 def observe_unit(source: Source, unit: int) -> Any:
     """What is in one unit."""
     with lean_memory():
         return source.observe(unit)
+
+
+def damaged_in(source: Source, unit: int) -> list[Reject]:
+    """Files of one unit that were taken unread and are bad."""
+    with lean_memory():
+        return source.damaged(unit)
 
 
 def write_unit(
@@ -43,11 +50,13 @@ def write_unit(
         parts = _Parts(partial(write_part, uri, attempt=attempt), pool)
         train = _Split("train", unit, source.options.part, schema, parts)
         held_out = _Split("holdout", unit, source.options.part, schema, parts)
-        for batch, keys in source.read(unit, schema, skip=skip, rejects=written.rejects):
+        for batch, keys, held, lost in source.read(unit, schema, skip=skip, rejects=written.rejects):
+            written.lost.update(lost)
             if not holdout:
                 train.add(batch)
                 continue
-            held = holdout_mask(split_keys(batch, schema) if keys is None else keys, holdout)
+            if held is None:
+                held = holdout_mask(split_keys(batch, schema) if keys is None else keys, holdout)
             train.add(batch.filter(pa.array(~held)))
             held_out.add(batch.filter(pa.array(held)))
         train.flush()
