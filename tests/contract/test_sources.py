@@ -147,7 +147,7 @@ BAD: dict[str, list[tuple[str, Make, str]]] = {
             file("a.parquet", parquet({"a": pa.array([[1, 2]] * 30)})),
             "list.* each of its parts",
         ),
-        ("equal rows", file("a.csv", "a,b\n" + "1,x\n" * 50), "none of 50 rows falls into"),
+        ("rows of one key", file("a.csv", "a,b\n" + "1,x\n" * 50, key="a"), "none of 50 rows falls into"),
     ],
     "image": [
         ("empty file", folder(classes({"a/x.png": b""})), r"1 of 41 files.*\n.*x\.png: 0 bytes"),
