@@ -26,7 +26,7 @@ from genpipe.sources.limits import MAX_HEADER, beyond, check_names
 from genpipe.sources.stream import Checked, Encoding, wrong_byte
 from genpipe.sources.tabular.csv_faults import diagnose
 
-NULLS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "#N/A", "?")
+NULLS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "#N/A", "?", "<NA>", "NaT")
 DELIMITERS = ",;\t|"
 HEAD = 2**20
 WIDE = 1024  # bytes a column, at least, in a piece of a table with thousands of columns

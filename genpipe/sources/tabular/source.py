@@ -15,16 +15,16 @@ from genpipe.errors import DataError, UsageError, closest
 from genpipe.schema import Schema
 from genpipe.sources import entities
 from genpipe.sources.base import Observed, Piece, Reject, Rows, Source, attempt, ordered
-from genpipe.sources.columns import Column, Place, observe
+from genpipe.sources.columns import Column, Place
 from genpipe.sources.entities import Entity, Repeats
 from genpipe.sources.files import File, suffix_of
 from genpipe.sources.limits import check_names
-from genpipe.sources.tabular import csv, jsonl, pii
+from genpipe.sources.tabular import csv, jsonl
 from genpipe.sources.tabular.convert import convert
 from genpipe.sources.tabular.infer import infer_field
+from genpipe.sources.tabular.look import look, reads_otherwise
 from genpipe.sources.tabular.parquet import ParquetReader
 from genpipe.sources.tabular.spill import Kept, Spill
-from genpipe.sources.tabular.written import formats
 
 CSV, JSON, PARQUET = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson", ".json"), (".parquet", ".pq")
 UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
@@ -202,11 +202,10 @@ def _look(piece: Piece, index: int) -> tuple[TableStats, pa.RecordBatch, Place]:
     dropped = {n for n in names if re.fullmatch(r"__index_level_\d+__", n)}
     kept = tuple(n for n in names if n not in dropped)
     values = {n: normalise(batch.column(n), n, place) for n in kept}
-    seen = {n: observe(n, column, place) for n, column in values.items()}
+    seen = {n: look(n, column, place) for n, column in values.items()}
     columns = {n: column for n, (column, _) in seen.items()}
     for n, column in columns.items():
-        column.unit, column.looked = _unit(batch.schema.field(n).type), pii.look(values[n])
-        column.written = formats(values[n]) if column.types["text"] else column.written
+        column.unit = _unit(batch.schema.field(n).type)
     typed = pa.RecordBatch.from_arrays([values for _, values in seen.values()], names=list(kept))
     repeats = entities.look(typed)
     stats = TableStats([], batch.num_rows, columns, (index, kept, place.uri), dropped, repeats)
@@ -219,7 +218,8 @@ def _exact(found: pa.Schema, schema: Schema) -> bool:
     for wanted in schema.fields:
         have, want = types.get(wanted.name, pa.null()), wanted.arrow()
         whole = pa.types.is_integer(have) and pa.types.is_floating(want)
-        if not (have == want or whole or pa.types.is_null(have)):
+        again = reads_otherwise(getattr(wanted, "format", None))
+        if not ((have == want and not again) or (whole and not again) or pa.types.is_null(have)):
             return False
     return True
 

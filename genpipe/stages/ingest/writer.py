@@ -67,8 +67,8 @@ def write_unit(
 def held_out_rows(
     batch: pa.RecordBatch, keys: np.ndarray | None, schema: Schema, split: Split, seen: Occurrences
 ) -> np.ndarray:
-    """(B,) bool. What is of one entity, or of one `key`, shares a split. Rows of a table that are about nobody
-    are spread one by one: of equal ones some train and some are held out, as many as of all rows.
+    """(B,) bool. What is of one entity, or of one `key`, shares a split. Rows of a table that are about
+    nobody are spread one by one: of equal ones some train and some are held out, as many as of all rows.
     """
     grouped = keys is not None or schema.about or schema.kind != "tabular"
     if keys is None:
