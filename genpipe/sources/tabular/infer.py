@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from genpipe.errors import DataError
@@ -9,7 +10,7 @@ from genpipe.fields import AnyField, Boolean, Category, Date, Identifier, Intege
 from genpipe.sources.columns import EXACT_FLOAT, Column
 from genpipe.sources.tabular import pii
 from genpipe.sources.tabular.look import PLAIN, WHOLE
-from genpipe.written import clocks, dates, numbers
+from genpipe.written import clocks, dates, numbers, settle
 
 FEWEST = 5  # values that a form is found from: it is published, and says what they have in common
 STRAY = 0.1  # a column with a smaller share of odd values is a faulty column of its main type
@@ -58,6 +59,25 @@ def infer_field(column: Column, *, target: bool = False) -> AnyField | None:
     if kinds == {"date"}:
         return Date(**common, reason=f"dates (year-month-day){missing}")
     return _timestamp(column, common, missing)
+
+
+def unlearnt(columns: Iterable[Column]) -> list[str]:
+    """A line for each column of texts that are no personal data and yet not learnt: why, and what helps."""
+    lines = []
+    for column in columns:
+        if column.valid == 0 or "text" not in column.types or pii.find(column.name, column.looked):
+            continue
+        try:
+            field = infer_field(column)
+        except DataError:
+            continue
+        if isinstance(field, Identifier):
+            form, taken = max(settle(column.written), key=lambda item: item[1], default=("", 0))
+            fix = "`kind: category` in a schema file has it learnt"
+            if taken * 2 > column.valid:
+                fix = f"{taken} are written as {form}: list the others in nulls= to have it learnt, or {fix}"
+            lines.append(f"column {column.name!r} is NOT LEARNT: {field.reason}; {fix}")
+    return lines
 
 
 def _dated(column: Column, days: list[tuple[str, int]], common: dict[str, Any], missing: str) -> AnyField:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from genpipe.schema import Schema
 from genpipe.sources.columns import Column, Place, observe
 from genpipe.sources.tabular import pii
 from genpipe.sources.tabular.convert import without_words
 from genpipe.written import PAIRS, dates, find, numbers
 
+UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 WHOLE, PLAIN = "0.0|.", "|plain"  # among the forms: of whole numbers such as 3.0, and of numbers without one
 DAYS, SECONDS = (1900_01_01, 2100_12_31), (1900_01_01_00_00_00, 2100_12_31_23_59_59)
 
@@ -67,3 +69,22 @@ def _cased(word: str) -> tuple[str, str]:
 def reads_otherwise(form: str | None) -> bool:
     """Whether what looks like a plain number is another one in this form: 1.234 with marks of thousands."""
     return form is not None and numbers.takes(form) and form != "0.0" and "/" not in form
+
+
+def exact(found: pa.Schema, schema: Schema) -> bool:
+    """Whether every column was found in its final type, or in one that widens to it without loss."""
+    types = dict(zip(found.names, found.types, strict=True))
+    for wanted in schema.fields:
+        have, want = types.get(wanted.name, pa.null()), wanted.arrow()
+        whole = pa.types.is_integer(have) and pa.types.is_floating(want)
+        again = reads_otherwise(getattr(wanted, "format", None))
+        if not ((have == want and not again) or (whole and not again) or pa.types.is_null(have)):
+            return False
+    return True
+
+
+def unit_of(kind: pa.DataType) -> str:
+    """What the whole numbers of a column of this type count; empty for plain numbers."""
+    if pa.types.is_time(kind):
+        return f"time of day, in {UNITS[kind.unit]} since midnight"
+    return f"duration, in {UNITS[kind.unit]}" if pa.types.is_duration(kind) else ""
