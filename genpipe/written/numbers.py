@@ -122,20 +122,21 @@ def find(texts: pa.Array) -> Counter[str]:
     if len(shapes) * 2 <= len(sample):
         return Counter()
     (before, after), _ = Counter((s["before"], s["after"]) for s in shapes).most_common(1)[0]
-    found = Counter[str]()
+    seen = {m for m in MARKS if pc.any(pc.match_substring_regex(texts, rf"\d{re.escape(m)}\d")).as_py()}
+    found = Counter[str]({f"|{mark}": 1 for mark in seen})
+    same: dict[tuple[str, str], pa.StructArray] = {}  # a style reads as a plainer one what has not its marks
     for mark, point in STYLES:
-        needed = mark or point.replace(".", "")
-        if not any(needed in shape["number"] for shape in shapes):
-            continue
-        parts = _parts(texts, before, mark, point, after).drop_null()
-        if not len(parts) or (mark not in ("", ",") and not before + after and _alike(parts)):
+        style = mark if mark in seen else "", point if point in seen else "."
+        if style not in same:
+            same[style] = _parts(texts, before, *style, after).drop_null()
+        parts = same[style]
+        if not len(parts) or (style[0] not in ("", ",") and not before + after and _alike(parts)):
             continue
         core = f"#{mark}##0" if mark else "0"
         for row in pc.value_counts(pc.utf8_length(pc.struct_field(parts, "rest"))).to_pylist():
             shown = min(DIGITS, max(0, row["values"] - 1))
-            found[f"{before}{core}{point + '0' * shown if shown else ''}{after}|{mark}{point}"] += row[
-                "counts"
-            ]
+            rest = point + "0" * shown if shown else ""
+            found[f"{before}{core}{rest}{after}|{mark}{point}"] += row["counts"]
         for sign in NEGATIVE:
             found[f"|{sign}"] += pc.sum(pc.not_equal(pc.struct_field(parts, sign), "")).as_py()
     return +found
@@ -153,7 +154,7 @@ def settle(found: Counter[str]) -> list[tuple[str, int]]:
     styles: dict[tuple[str, str, str, str], Counter[int]] = {}
     for key, times in found.items():
         form, bar, marks = key.rpartition("|")
-        if bar and form:
+        if bar and form and all(found[f"|{m}"] for m in (marks[:-1], marks[-1:].strip(".")) if m):
             one = parse(form)
             styles.setdefault((one.before, marks[:-1], marks[-1], one.after), Counter())[one.fixed] += times
     sign = max(NEGATIVE, key=lambda name: found[f"|{name}"])

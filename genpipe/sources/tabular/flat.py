@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genpipe.errors import DataError
+from genpipe.errors import DataError, unknown
 from genpipe.sources.base import Piece
 from genpipe.sources.columns import Place
 from genpipe.sources.limits import check_names
@@ -53,3 +53,12 @@ def within(name: str) -> Iterator[str]:
     while "." in name:
         name = name.rpartition(".")[0]
         yield name
+
+
+def check_taken(names: Collection[str], columns: Collection[str], drop: Collection[str]) -> None:
+    """columns= and drop= name what is there."""
+    known = {part for name in names for part in within(name)}
+    for option, wanted in (("columns", columns), ("drop", drop)):
+        for name in wanted:
+            if name not in known:
+                raise unknown("column", name, sorted(known), where=option)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genpipe.errors import DataError, UsageError, closest, unknown
+from genpipe.errors import DataError, UsageError, closest
 from genpipe.schema import Schema
 from genpipe.sources import entities
 from genpipe.sources.base import Observed, Piece, Reject, Rows, Source, attempt, ordered
@@ -21,7 +21,7 @@ from genpipe.sources.files import File, suffix_of
 from genpipe.sources.limits import check_names
 from genpipe.sources.tabular import csv, jsonl
 from genpipe.sources.tabular.convert import convert
-from genpipe.sources.tabular.flat import flat, is_taken, within
+from genpipe.sources.tabular.flat import check_taken, flat, is_taken
 from genpipe.sources.tabular.infer import infer_field, unlearnt
 from genpipe.sources.tabular.look import exact, look, unit_of
 from genpipe.sources.tabular.parquet import ParquetReader
@@ -40,8 +40,9 @@ class TableOptions(csv.CsvOptions):
 
 @dataclass
 class TableStats(Observed):
-    """columns by name. layout: (index of the first file seen, its columns in order, its uri). dropped, nested,
-    left: columns of an index, of lists, and not asked for."""
+    """columns by name. layout: (index of the first file seen, its columns in order, its uri). dropped,
+    nested, left: columns of an index, of lists, and not asked for.
+    """
 
     rows: int = 0
     columns: dict[str, Column] = field(default_factory=dict)
@@ -141,7 +142,7 @@ class TableSource(Source):
 
     def schema(self, stats: TableStats, *, target: str | None, key: tuple[str, ...]) -> Schema:
         columns = stats.complete()
-        self._check_taken({*columns, *stats.nested, *stats.left})
+        check_taken({*columns, *stats.nested, *stats.left}, self.options.columns, self.options.drop)
         for role, names in (("target", (target,) if target else ()), ("key", key)):
             for name in names:
                 if name not in columns:
@@ -163,14 +164,6 @@ class TableSource(Source):
         if target and columns[target].valid == 0:
             raise DataError("TARGET", where=target, found="no value at all", expected="a label in every row")
         return Schema(kind="tabular", fields=tuple(fields), target=target, key=key)
-
-    def _check_taken(self, names: Collection[str]) -> None:
-        """columns= and drop= name what is there."""
-        known = {part for name in names for part in within(name)}
-        for option in ("columns", "drop"):
-            for name in getattr(self.options, option):
-                if name not in known:
-                    raise unknown("column", name, sorted(known), where=option)
 
     def entity(self, stats: TableStats) -> Entity | None:
         return entities.find(stats.repeats, stats.columns)

@@ -37,8 +37,11 @@ PARALLEL_BYTES = 128 * 2**20
 OFF, DRAWS, SMALL_ROWS = 0.02, 20, 50_000
 
 
-def ingest(asked: Ingest, *, schema: Schema | None = None, progress: Progress = silent) -> Dataset:
-    """Read raw data into a Dataset. schema: of its fields, in place of a schema file; else inferred.
+def ingest(
+    asked: Ingest, *, schema: Schema | None = None, frame: Any = None, progress: Progress = silent
+) -> Dataset:
+    """Read raw data into a Dataset. schema: of its fields, in place of a schema file; else inferred. frame: a
+    data frame, in place of the source.
 
     The options are those of the kind of data (genpipe/sources/<kind>.py). Of a series the entity is one.
     """
@@ -49,7 +52,7 @@ def ingest(asked: Ingest, *, schema: Schema | None = None, progress: Progress = 
     if asked.kind == "series" or {"time", "window", "stride"} & set(options):
         options, entity = options | ({"entity": entity} if entity else {}), None
     parse_entity(entity)
-    opened = open_source(source, kind=asked.kind, options=options)
+    opened = open_source(source if frame is None else frame, kind=asked.kind, options=options)
     given = schema_from_yaml(asked.schema_file) if asked.schema_file else schema
     roles: dict[str, Any] = {"target": asked.target, "key": asked.key or ()}
     about_whom = {"entity": entity} if entity is not None else {}

@@ -13,7 +13,7 @@ import pytest
 from genpipe.errors import DataError
 from genpipe.sources.schema_file import schema_to_yaml
 from genpipe.verbs import ingest
-from genpipe.written import as_written
+from genpipe.written import as_written, find, settle
 
 DAYS = [datetime(2015, 1, 1, 0, 5) + timedelta(days=37 * i, hours=5 * i) for i in range(60)]
 FORMATS = {
@@ -185,3 +185,11 @@ def test_money_under_a_schema_file_and_words_of_a_boolean(home: Path, tmp_path: 
     schema.write_text(schema.read_text().replace("kind: number", "kind: number, format: '0,00 €'"))
     with pytest.raises(DataError, match=r"row 2:pay: '\$\d+.*expected number written as 0,00 €"):
         ingest(source, name="t", schema=str(schema))
+
+
+def test_batches_that_show_no_mark_go_with_those_that_do() -> None:
+    small, large = pa.array([f"${i}.50" for i in range(1, 9)]), pa.array([f"${i},000.25" for i in range(1, 9)])
+    assert settle(find(small) + find(large))[0] == ("$#,##0.00", 16)
+    assert settle(find(small)) == [("$0.00", 8)]
+    whole, comma = pa.array(["5 €"] * 6), pa.array(["1,5 €"] * 6)
+    assert settle(find(whole) + find(comma))[0] == ("0,# €", 12)
