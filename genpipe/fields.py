@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal
 
@@ -31,6 +32,7 @@ from pydantic import (
 )
 
 from genpipe.pattern import language
+from genpipe.written import check
 
 PII = Literal["email", "url", "ipv4", "ipv6", "ssn", "iban", "card", "phone", "name", "address", "none"]
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -60,27 +62,64 @@ class BaseField(BaseModel, ABC):
         """The type of the field's column."""
 
 
-class Number(BaseField):
+class Written(BaseField, ABC):
+    """format: how texts of the column are written (genpipe/written/): read so, and delivered so in files of
+    text.
+    """
+
+    format: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without one the schema is as it was before there were any."""
+        return {k: v for k, v in dump(self).items() if k != "format" or v is not None}
+
+
+class Number(Written):
+    """format: `$#,##0.00`, `0,00 €`, `0.0%`, `0.## kg`."""
+
     kind: Literal["number"] = "number"
     decimals: Decimals | None = None
     minimum: FiniteFloat | None = None
     maximum: FiniteFloat | None = None
 
+    @model_validator(mode="after")
+    def _check_format(self) -> Number:
+        check(self.format, "numbers")
+        return self
+
     def arrow(self) -> pa.DataType:
         return pa.float64()
 
 
-class Integer(BaseField):
+class Integer(Written):
+    """format: as of a Number, `0.0` among them, or of times of day and durations, `%H:%M:%S`, in seconds."""
+
     kind: Literal["integer"] = "integer"
     minimum: Int64 | None = None
     maximum: Int64 | None = None
+
+    @model_validator(mode="after")
+    def _check_format(self) -> Integer:
+        check(self.format, "numbers", "clocks")
+        return self
 
     def arrow(self) -> pa.DataType:
         return pa.int64()
 
 
-class Boolean(BaseField):
+class Boolean(Written):
+    """format: its two words, `yes/no`."""
+
     kind: Literal["boolean"] = "boolean"
+
+    @model_validator(mode="after")
+    def _check_format(self) -> Boolean:
+        if self.format is not None and not re.fullmatch(r"([^/]{1,40})/(?!\1$)[^/]{1,40}", self.format):
+            raise ValueError(
+                f"format {self.format[:60]!r}; expected the words for true and false, such as yes/no"
+            )
+        return self
 
     def arrow(self) -> pa.DataType:
         return pa.bool_()
@@ -97,7 +136,7 @@ class Category(BaseField):
 class Timestamp(BaseField):
     """unit: of what is stored. timezone: its name, such as Europe/Paris; None = local time.
 
-    format: how text is read, as strptime does, where it is not ISO 8601: `%m/%d/%Y %H:%M`.
+    format: how texts are written, as strptime says it, where they are not ISO 8601: `%m/%d/%Y %H:%M`.
     """
 
     kind: Literal["timestamp"] = "timestamp"

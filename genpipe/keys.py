@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 LONG, WORD = 64, 8
+MOST_KEYS = 2**20  # of 16 bytes
 NULL = np.uint64(0x9E3779B97F4A7C15)
 _ODD = np.uint64(0x9FB21C651E98DF25)
 _M1, _M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -67,6 +68,46 @@ def _spelled(column: pa.Array) -> pa.Array:
 def holdout_mask(keys: np.ndarray, share: float) -> np.ndarray:
     """(B,) bool: True for the `share` of all possible keys that are held out."""
     return mix(keys + NULL) < np.uint64(min(int(share * 2**64), 2**64 - 1))
+
+
+class Occurrences:
+    """Numbers equal keys in the order they come: 0 for the first of its kind. Exact for the first MOST_KEYS
+    different keys; later ones get the number of all rows before them, which no two rows share.
+    """
+
+    def __init__(self) -> None:
+        self.keys, self.counts, self.rows = np.zeros(0, np.uint64), np.zeros(0, np.int64), 0
+        self.full = False
+
+    def number(self, keys: np.ndarray) -> np.ndarray:
+        """(B,) uint64 -> (B,) int64."""
+        kinds, of, times = np.unique(keys, return_inverse=True, return_counts=True)
+        order = np.argsort(of, kind="stable")
+        rank = np.empty(len(keys), np.int64)  # among the equal ones of this batch
+        rank[order] = np.arange(len(keys)) - np.repeat(np.cumsum(times) - times, times)
+        at = np.minimum(np.searchsorted(self.keys, kinds), max(0, len(self.keys) - 1))
+        known = self.keys[at] == kinds if len(self.keys) else np.zeros(len(kinds), bool)
+        before = np.zeros(len(kinds), np.int64)
+        before[known] = self.counts[at[known]]
+        self.counts[at[known]] += times[known]
+        self.full |= bool(len(self.keys) + (~known).sum() > MOST_KEYS)
+        if not self.full:
+            places = np.searchsorted(self.keys, kinds[~known])
+            self.keys = np.insert(self.keys, places, kinds[~known])
+            self.counts = np.insert(self.counts, places, times[~known])
+        else:
+            before[~known] = self.rows
+        self.rows += len(keys)
+        return before[of] + rank
+
+
+def spread_mask(keys: np.ndarray, numbers: np.ndarray, share: float) -> np.ndarray:
+    """(B,) bool: rows to hold out, `numbers` telling equal keys apart. Of the first n rows of one key the
+    held-out ones are n * share, rounded up or down; the first is as `holdout_mask` has it.
+    """
+    begin = 1.0 - (mix(keys + NULL) >> np.uint64(11)) / 2.0**53  # of (0, 1]; held out at once below `share`
+    held: np.ndarray = np.floor((numbers + 1) * share + begin) > np.floor(numbers * share + begin)
+    return np.where(numbers == 0, holdout_mask(keys, share), held)
 
 
 def column_keys(column: pa.Array) -> np.ndarray:

@@ -47,7 +47,7 @@ R = TypeVar("R", bound=Request)
 
 @documented(Ingest)
 def ingest(
-    source: str | Sequence[str],
+    source: str | Sequence[str] | Any,
     *,
     name: str | None = None,
     kind: str | None = None,
@@ -65,12 +65,15 @@ def ingest(
 ) -> Dataset:
     """Read raw data into an immutable, typed, fingerprinted Dataset. The same input again does no work.
 
-    schema may be a Schema, too. Any other keyword is an option of the kind of data
-    (genpipe/sources/<kind>.py).
+    source may be a data frame (pandas, Polars, Arrow), and schema a Schema. Any other keyword is an option of
+    the kind of data (genpipe/sources/<kind>.py).
     """
-    if schema is None or isinstance(schema, str):
-        return perform(_asked(Ingest, locals()), progress)
-    return perform(_asked(Ingest, locals() | {"schema": None}), progress, schema=schema)
+    given, more = locals(), dict[str, Any]()
+    if hasattr(source, "__arrow_c_stream__") or hasattr(source, "__dataframe__"):
+        given, more["frame"] = given | {"source": "frame"}, source
+    if schema is not None and not isinstance(schema, str):
+        given, more["schema"] = given | {"schema": None}, schema
+    return perform(_asked(Ingest, given), progress, **more)
 
 
 @documented(Train)

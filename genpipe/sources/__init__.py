@@ -20,6 +20,7 @@ from genpipe.sources.images import ImageOptions, ImageSource
 from genpipe.sources.labelled import SHEETS
 from genpipe.sources.limits import shown
 from genpipe.sources.series import SeriesOptions, SeriesSource
+from genpipe.sources.tabular.frame import is_frame, open_frame
 from genpipe.sources.tabular.source import SUFFIXES as TABLES
 from genpipe.sources.tabular.source import TableOptions, TableSource
 from genpipe.sources.text import SUFFIXES as TEXTS
@@ -38,13 +39,13 @@ SOURCES: Registry[tuple[type[Source], type[Options], tuple[str, ...]]] = Registr
 )
 
 
-def open_source(
-    source: str | Sequence[str], *, kind: str | None = None, options: Mapping[str, Any] | None = None
-) -> Source:
-    """List the input and choose its source; nothing but names is read yet."""
+def open_source(source: Any, *, kind: str | None = None, options: Mapping[str, Any] | None = None) -> Source:
+    """List the input and choose its source; nothing but names is read yet. source: places, or a frame."""
     options = dict(options or {})
     if kind is not None and kind not in SOURCES:
         raise unknown("kind", kind, SOURCES)
+    if is_frame(source):
+        return open_frame(source, parse_options(TableOptions, options, "a data frame"), kind)
     if isinstance(source, str) and source.startswith("builtin:"):
         builtin = BuiltinSource(
             source.removeprefix("builtin:"), parse_options(Options, options, "a built-in source")

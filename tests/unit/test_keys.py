@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from genpipe.fields import BLOB
-from genpipe.keys import column_keys, holdout_mask, row_keys
+from genpipe.keys import Occurrences, column_keys, holdout_mask, row_keys, spread_mask
 
 WORDS = ["", "a", "b", "ab", "ba", "abcdefgh", "abcdefghi", "x" * 64, "x" * 65, "é", None]
 
@@ -69,3 +69,26 @@ def test_the_holdout_has_its_share(share: float) -> None:
 def test_a_column_without_a_value_has_one_key() -> None:
     assert len(np.unique(column_keys(pa.nulls(3)))) == 1
     assert column_keys(pa.nulls(3))[0] == column_keys(pa.array([None, "a"]))[0]
+
+
+@pytest.mark.parametrize("repeats", [1, 2, 7, 900])
+def test_equal_rows_are_spread_over_the_splits_in_the_share_asked_for(repeats: int) -> None:
+    keys = np.repeat(column_keys(pa.array(range(2000 // repeats + 1))), repeats)
+    seen = Occurrences()
+    numbers = np.concatenate([seen.number(part) for part in np.array_split(keys, 5)])
+    assert numbers.max() == repeats - 1
+    held = spread_mask(keys, numbers, 0.2)
+    for key in np.unique(keys):
+        assert abs(held[keys == key].sum() - 0.2 * repeats) < 1
+    first = numbers == 0
+    np.testing.assert_array_equal(held[first], holdout_mask(keys[first], 0.2))
+
+
+def test_past_the_keys_it_remembers_no_two_rows_share_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genpipe.keys.MOST_KEYS", 3)
+    seen = Occurrences()
+    keys = np.array([5, 5, 6, 7, 8, 8, 8, 5, 9, 9], np.uint64)
+    numbers = np.concatenate([seen.number(part) for part in np.array_split(np.tile(keys, 3), 6)])
+    for key in np.unique(keys):
+        of = numbers[np.tile(keys, 3) == key]
+        assert len(set(of.tolist())) == len(of)

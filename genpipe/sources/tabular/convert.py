@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genpipe.errors import DataError
-from genpipe.fields import AnyField, Category, Date, Integer, Number, Timestamp
+from genpipe.fields import AnyField, Boolean, Category, Date, Integer, Number, Timestamp
 from genpipe.schema import Schema
 from genpipe.sources.columns import ZONE, Place, leading_zero
 from genpipe.sources.limits import shown
-from genpipe.sources.tabular.written import read
+from genpipe.written import MISSING, find, read_words, reader_of, settle
 
 
 def convert(batch: pa.RecordBatch, schema: Schema, place: Place) -> pa.RecordBatch:
@@ -23,6 +23,9 @@ def convert(batch: pa.RecordBatch, schema: Schema, place: Place) -> pa.RecordBat
 
 
 def convert_column(values: pa.Array, field: AnyField, place: Place) -> pa.Array:
+    wanted = field.arrow()
+    if pa.types.is_string(values.type) and not pa.types.is_string(wanted):
+        values = without_words(values)
     if not field.nullable and values.null_count:
         row = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
         raise _broken(
@@ -31,11 +34,12 @@ def convert_column(values: pa.Array, field: AnyField, place: Place) -> pa.Array:
             field,
             "fill it, or set `nullable: true` in the schema file",
         )
-    wanted = field.arrow()
-    if isinstance(field, Date | Timestamp) and field.format and pa.types.is_string(values.type):
-        values = _read(values, field, field.format, place)
+    form = getattr(field, "format", None)
+    dates = isinstance(field, Date | Timestamp) and pa.types.is_integer(values.type)  # 20230709
+    if form and (pa.types.is_string(values.type) or dates):
+        values = _read(values, field, form, place)
     try:
-        out = values if values.type == wanted else _cast(values, wanted)
+        out = values if values.type == wanted else _guessed(values, field, form)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         row, value = _first_bad(values, wanted)
         raise _broken(
@@ -55,9 +59,20 @@ def convert_column(values: pa.Array, field: AnyField, place: Place) -> pa.Array:
     return out
 
 
-def _read(values: pa.Array, field: AnyField, format: str, place: Place) -> pa.Array:
-    """Points in time of texts in a format of their own."""
-    found = read(values, format)
+def without_words(values: pa.Array) -> pa.Array:
+    """Texts with missing values where a word says so."""
+    words = pc.is_in(values, pa.array(MISSING))
+    return pc.if_else(words, None, values) if pc.any(words).as_py() else values
+
+
+def _read(values: pa.Array, field: AnyField, form: str, place: Place) -> pa.Array:
+    """Values of texts in a form of their own."""
+    texts = values.cast(pa.string())
+    if isinstance(field, Boolean):
+        found = read_words(texts, form)
+    else:
+        reader = reader_of(form)
+        found = reader.read(texts, form) if reader else texts
     if found.null_count > values.null_count:
         lost = pc.and_(found.is_null(), values.is_valid())
         row = int(np.flatnonzero(lost.to_numpy(zero_copy_only=False))[0])
@@ -65,9 +80,28 @@ def _read(values: pa.Array, field: AnyField, format: str, place: Place) -> pa.Ar
             place.at(row, field.name),
             shown(values[row].as_py()),
             field,
-            f"write it as {format}, or correct the column's format in the schema file",
+            f"write it as {form}, or correct the column's format in the schema file",
         )
     return found
+
+
+def _guessed(values: pa.Array, field: AnyField, form: str | None) -> pa.Array:
+    """The values cast; texts that do not cast read as people write them, where there is one way alone to."""
+    wanted = field.arrow()
+    try:
+        return _cast(values, wanted)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        if form or not pa.types.is_string(values.type) or not isinstance(field, Boolean | Number | Integer):
+            raise
+    if isinstance(field, Boolean):
+        found = read_words(values, None)
+    else:
+        fit = [f for f, times in settle(find(values)) if times == len(values) - values.null_count]
+        reader = reader_of(fit[0]) if len(fit) == 1 else None
+        found = reader.read(values, fit[0]) if reader else values
+    if found.null_count > values.null_count:
+        raise pa.ArrowInvalid("neither of the two words")
+    return _cast(found, wanted)
 
 
 def _cast(values: pa.Array, wanted: pa.DataType) -> pa.Array:
@@ -79,6 +113,11 @@ def _cast(values: pa.Array, wanted: pa.DataType) -> pa.Array:
         return _local(values, wanted)
     if pa.types.is_floating(wanted) and pa.types.is_integer(values.type):
         return values.cast(wanted, safe=True)
+    if pa.types.is_string(values.type) and pa.types.is_integer(wanted):
+        try:
+            return values.cast(wanted)
+        except pa.ArrowInvalid:  # 3.0 is a whole number
+            return values.cast(pa.float64()).cast(wanted)
     return values.cast(wanted)
 
 
@@ -133,7 +172,8 @@ def _check(values: pa.Array, field: AnyField, place: Place) -> None:
 
 
 def _broken(where: str, found: str, field: AnyField, fix: str) -> DataError:
-    expected = f"{field.kind}"
+    form = getattr(field, "format", None)
+    expected = field.kind + (f" written as {form}" if form else "")
     if isinstance(field, Number | Integer):
         expected += "".join(
             f" {word} {v}" for word, v in (("from", field.minimum), ("to", field.maximum)) if v is not None

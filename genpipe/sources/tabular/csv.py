@@ -6,17 +6,20 @@ ahead) and lets pieces be parsed on all threads. A row in a message is the line 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
-from pydantic import field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from genpipe.errors import DataError
 from genpipe.sources.base import Options, Piece
@@ -25,23 +28,42 @@ from genpipe.sources.files import File
 from genpipe.sources.limits import MAX_HEADER, beyond, check_names
 from genpipe.sources.stream import Checked, Encoding, wrong_byte
 from genpipe.sources.tabular.csv_faults import diagnose
+from genpipe.sources.tabular.csv_header import check_header, found_delimiter
 
-NULLS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "#N/A", "?")
-DELIMITERS = ",;\t|"
+NULLS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "#N/A", "?", "<NA>", "NaT")
 HEAD = 2**20
+SOME_LINES = 100
 WIDE = 1024  # bytes a column, at least, in a piece of a table with thousands of columns
+
+
+def _flag(value: object) -> object:
+    """`none`, as other tools call it, is no header."""
+    return False if isinstance(value, str) and value.lower() == "none" else value
+
+
+def _one(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_one)]
 
 
 class CsvOptions(Options):
     """encoding: of text files. delimiter: None = found from the header. decimal: "," for 1,5.
 
-    nulls: texts that stand for a missing value.
+    nulls: texts that stand for a missing value. header: whether the first row holds the names; by default it
+    does unless names= gives them. names: of the columns. skip: lines before the header, or the first row.
+    comment: what lines begin with that are left out.
     """
 
     encoding: Encoding = "utf-8"
     delimiter: str | None = None
     decimal: str = "."
     nulls: tuple[str, ...] = NULLS
+    header: Annotated[bool, BeforeValidator(_flag)] | None = None
+    names: Names = ()
+    skip: int = Field(default=0, ge=0, le=100_000)
+    comment: str | None = Field(default=None, min_length=1, max_length=8)
 
     @field_validator("delimiter", "decimal")
     @classmethod
@@ -75,13 +97,15 @@ def read_header(file: File, options: CsvOptions) -> Header:
         )
     newline = b"\r" if b"\r" in head and b"\n" not in head else b"\n"
     lines = list(io.StringIO(_first_lines(head, file), newline=""))
-    blank = next((i for i, line in enumerate(lines) if line.strip()), 0)
-    found = (
-        [options.delimiter] if options.delimiter else sorted(DELIMITERS, key=lambda d: -lines[blank].count(d))
-    )
-    reader = csv.reader(lines[blank:], delimiter=found[0])
+    skipped = options.skip
+    while skipped < len(lines) and (not lines[skipped].strip() or _is_comment(lines[skipped], options)):
+        skipped += 1
+    text = lines[skipped:]
+    delimiter = options.delimiter or found_delimiter("".join(text[:SOME_LINES]))
+    reader = csv.reader((line for line in text if not _is_comment(line, options)), delimiter=delimiter)
     try:
-        names = [cell.strip() for cell in next(reader)]
+        first = [cell.strip() for cell in next(reader, [])]
+        length = reader.line_num
     except csv.Error as error:  # a cell of 131072 characters
         raise DataError(
             "HEADER",
@@ -90,9 +114,24 @@ def read_header(file: File, options: CsvOptions) -> Header:
             expected="short names, with every quote closed",
             fix="correct the first row, or pass delimiter=",
         ) from None
+    rows = _rows(reader) if options.header is None else []
+    has = not options.names if options.header is None else options.header
+    names = list(options.names) or (first if has else [f"column_{i + 1}" for i in range(len(first))])
     check_names(names, file.uri)
-    _check_header(file, names)
-    return Header(tuple(names), found[0], blank + reader.line_num, newline)
+    check_header(file.uri, names, first, rows if has else [], sure=bool(options.header or options.names))
+    return Header(tuple(names), delimiter, skipped + (length if has else 0), newline)
+
+
+def _rows(reader: Iterator[list[str]]) -> list[list[str]]:
+    """Some rows below the first; up to one that is no row."""
+    rows = list[list[str]]()
+    with contextlib.suppress(csv.Error):
+        rows.extend(itertools.islice(reader, SOME_LINES))
+    return rows
+
+
+def _is_comment(line: str, options: CsvOptions) -> bool:
+    return options.comment is not None and line.startswith(options.comment)
 
 
 def _first_lines(head: bytes, file: File) -> str:
@@ -102,39 +141,6 @@ def _first_lines(head: bytes, file: File) -> str:
         return (whole or head).decode()
     except UnicodeDecodeError as error:
         raise wrong_byte(file, error.start, head[error.start], "utf-8") from None
-
-
-def _check_header(file: File, names: list[str]) -> None:
-    empty = [str(i + 1) for i, name in enumerate(names) if not name]
-    if empty:
-        raise DataError(
-            "HEADER",
-            where=file.uri,
-            found=f"no name for column {', '.join(empty[:10])}",
-            expected="a name per column",
-            fix="name it in the header; pandas: to_csv(index=False)",
-        )
-    seen: dict[str, int] = {}
-    for i, name in enumerate(names):
-        if name.casefold() in seen:
-            j = seen[name.casefold()]
-            raise DataError(
-                "DUPCOL",
-                where=file.uri,
-                found=f"columns {j + 1} and {i + 1} are both named {name!r}"
-                + ("" if names[j] == name else f" (up to case: {names[j]!r})"),
-                expected="different names",
-                fix="rename one in the header",
-            )
-        seen[name.casefold()] = i
-    if all(re.fullmatch(r"[+-]?[\d.]+(e[+-]?\d+)?", name, re.I) for name in names):
-        raise DataError(
-            "HEADER",
-            where=file.uri,
-            found="the first row holds only numbers",
-            expected="a header row with column names",
-            fix="add one",
-        )
 
 
 def pieces(file: File, options: CsvOptions) -> Iterator[Piece]:
@@ -160,7 +166,9 @@ def pieces(file: File, options: CsvOptions) -> Iterator[Piece]:
         if cut:
             piece, rest = b"".join((rest, memoryview(chunk)[:cut])), chunk[cut:]
             if not piece.isspace():
-                yield partial(_parse, piece, Place(file.uri, line), header, file, options)
+                yield partial(
+                    _parse, _without_comments(piece, options), Place(file.uri, line), header, file, options
+                )
             line, past = line + piece.count(header.newline), checked.quotes - after
         else:
             rest += chunk
@@ -172,6 +180,13 @@ def pieces(file: File, options: CsvOptions) -> Iterator[Piece]:
         fault = diagnose(file, options, options.encoding, header.delimiter, len(header.names), header.lines)
         if fault.code == "QUOTE":
             raise fault
+
+
+def _without_comments(piece: bytes, options: CsvOptions) -> bytes:
+    """Empty lines, which the parser leaves out, in place of comments: so rows keep their numbers."""
+    if options.comment is None:
+        return piece
+    return re.sub(rb"(?m)^" + re.escape(options.comment.encode()) + rb"[^\r\n]*", b"", piece)
 
 
 def boundary(data: bytes, newline: bytes, quotes: int) -> tuple[int, int]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from genpipe.errors import DataError
 from genpipe.fields import AnyField, Boolean, Category, Date, Identifier, Integer, Number, Text, Timestamp
 from genpipe.sources.columns import EXACT_FLOAT, Column
 from genpipe.sources.tabular import pii
+from genpipe.sources.tabular.look import PLAIN, WHOLE
+from genpipe.written import clocks, dates, numbers, settle
 
+FEWEST = 5  # values that a form is found from: it is published, and says what they have in common
 STRAY = 0.1  # a column with a smaller share of odd values is a faulty column of its main type
 FEW, SOME, REPEATED = (
     20,
@@ -24,12 +28,15 @@ def infer_field(column: Column, *, target: bool = False) -> AnyField | None:
     common: dict[str, Any] = {"name": column.name, "nullable": column.nulls > 0}
     missing = f", {column.nulls} missing" if column.nulls else ""
     kinds = set(column.types)
-    if column.written and max(column.written.values()) > (1 - STRAY) * column.valid:
-        return _written(column, common, missing)
+    days = [(form, n) for form, n in dates.settle(column.written) if n > (1 - STRAY) * column.valid]
+    if days and ("text" in kinds or (days[0][1] == column.valid >= FEWEST)):
+        return _dated(column, days, common, missing)
     if not target and (found := pii.find(column.name, column.looked)):
         kind, why = found
         decision = "personal data, never learnt, the output gets made-up ones (another kind is learnt)"
         return Text.model_validate({**common, "pii": kind, "reason": f"{why}: {decision}{missing}"})
+    if "text" in kinds and not (target and _few(column)) and (made := _number(column, common, missing)):
+        return made
     if kinds & {"text", "code"}:
         return _choice(column, common, missing, target)
     if kinds == {"integer"}:
@@ -47,42 +54,88 @@ def infer_field(column: Column, *, target: bool = False) -> AnyField | None:
         digits = "any precision" if decimals is None else f"{decimals} decimals"
         return Number(**common, decimals=decimals, reason=f"numbers, {digits}{missing}")
     if kinds == {"boolean"}:
-        return Boolean(**common, reason=f"only true and false{missing}")
+        words = [pair for pair, n in column.written.items() if n == column.valid and pair != "true/false"]
+        return Boolean(**common, format=words[0] if words else None, reason=f"only true and false{missing}")
     if kinds == {"date"}:
         return Date(**common, reason=f"dates (year-month-day){missing}")
     return _timestamp(column, common, missing)
 
 
-def _written(column: Column, common: dict[str, Any], missing: str) -> AnyField:
+def unlearnt(columns: Iterable[Column]) -> list[str]:
+    """A line for each column of texts that are no personal data and yet not learnt: why, and what helps."""
+    lines = []
+    for column in columns:
+        if column.valid == 0 or "text" not in column.types or pii.find(column.name, column.looked):
+            continue
+        try:
+            field = infer_field(column)
+        except DataError:
+            continue
+        if isinstance(field, Identifier):
+            form, taken = max(settle(column.written), key=lambda item: item[1], default=("", 0))
+            fix = "`kind: category` in a schema file has it learnt"
+            if taken * 2 > column.valid:
+                fix = f"{taken} are written as {form}: list the others in nulls= to have it learnt, or {fix}"
+            lines.append(f"column {column.name!r} is NOT LEARNT: {field.reason}; {fix}")
+    return lines
+
+
+def _dated(column: Column, days: list[tuple[str, int]], common: dict[str, Any], missing: str) -> AnyField:
     """A date or time in the format that takes every value; the first, where several do."""
-    fit = [format for format, n in column.written.items() if n == column.valid]
+    fit = [form for form, n in days if n == column.valid]
     if not fit:
-        best = max(column.written, key=lambda format: column.written[format])
+        best, n = days[0]
         raise DataError(
             "TYPE",
             where=column.name,
-            found=f"{column.valid - column.written[best]} of {column.valid} values are not written as {best}",
+            found=f"{column.valid - n} of {column.valid} values are not written as {best}",
             expected="dates or times in one format",
             fix=f"list them in nulls=; `format: {best!r}` beside the kind in a schema file names their rows",
         )
-    reason = f"written as {fit[0]}{missing}"
-    if len(fit) > 1:
-        reason += f"; {fit[1]} would do as well: set `format` to it if days and months are mixed up"
-    if "%H" in fit[0] or "%I" in fit[0]:
+    reason = f"written as {fit[0]}, all {column.valid}{missing}"
+    others = [form for form in fit[1:] if sorted(form) == sorted(fit[0])]
+    if others:
+        reason += f"; {others[0]} would do as well: set `format` to it if days and months are mixed up"
+    if dates.has_time(fit[0]):
         return Timestamp(**common, unit="s", format=fit[0], reason=f"points in time {reason}")
     return Date(**common, format=fit[0], reason=f"dates {reason}")
 
 
+def _number(column: Column, common: dict[str, Any], missing: str) -> AnyField | None:
+    """A number, time of day or duration in the form that takes every text; None where none does."""
+    plain = column.written[PLAIN]
+    readers = (clocks, numbers)
+    forms = [(form, reader) for reader in readers for form, n in reader.settle(column.written)
+             if n >= FEWEST and n + plain == column.valid]  # fmt: skip
+    if not forms:
+        return None
+    form, reader = forms[0]
+    reason = f"written as {form}, all {column.valid}{missing}"
+    if len(forms) > 1:
+        reason += f"; {forms[1][0]} would do as well: set `format` to it if that is meant"
+    if reader is clocks:
+        return Integer(**common, format=form, reason=f"seconds of times of day or durations {reason}")
+    decimals = numbers.parse(form).most
+    if not decimals:
+        return Integer(**common, format=form, reason=f"whole numbers {reason}")
+    return Number(**common, format=form, decimals=decimals, reason=f"numbers {reason}")
+
+
 def _integer(column: Column, common: dict[str, Any], missing: str, target: bool) -> AnyField:
-    few = column.distinct <= FEW and column.distinct * 2 <= column.valid
-    if target and few:
+    if target and _few(column):
         return Category(
             **common, reason=f"the target, {column.distinct} different whole numbers: classes{missing}"
         )
     span = (column.high or 0) - (column.low or 0) + 1
     if not column.nulls and not target and span == column.rows and column.distinct > 0.9 * column.rows:
         return Identifier(**common, storage="integer", reason="counts the rows: every number of a range once")
-    return Integer(**common, reason=f"{column.unit or 'whole numbers'}{missing}")
+    form = "0.0" if column.written[WHOLE] == column.valid else None
+    written = " written with .0" if form else ""
+    return Integer(**common, format=form, reason=f"{column.unit or 'whole numbers'}{written}{missing}")
+
+
+def _few(column: Column) -> bool:
+    return column.distinct <= FEW and column.distinct * 2 <= column.valid
 
 
 def _choice(column: Column, common: dict[str, Any], missing: str, target: bool) -> AnyField:
@@ -107,9 +160,8 @@ def _choice(column: Column, common: dict[str, Any], missing: str, target: bool) 
     elif rest:
         uri, row, _ = column.odd[0]  # the reason travels with every bundle: no value of the data in it
         why += f"; {rest} look like numbers or dates, but row {row} of {uri.rsplit('/', 1)[-1]} does not"
-    few = distinct <= FEW and distinct * 2 <= column.valid
     if (
-        few
+        _few(column)
         or (distinct <= SOME and distinct * REPEATED <= column.valid)
         or (target and distinct * 2 <= column.valid)
     ):

@@ -1,4 +1,4 @@
-"""JSON Lines as a stream of batches; `row` in a message is the line.
+"""JSON Lines, or one array of objects, as a stream of batches; `row` in a message is the line or object.
 
 Arrow's parser recurses into what is nested and gives every key a place in every row, so both are counted
 before it is called.
@@ -20,6 +20,7 @@ from genpipe.sources.columns import Place
 from genpipe.sources.files import File
 from genpipe.sources.limits import MAX_DEPTH, MAX_RATIO, beyond, check_names
 from genpipe.sources.stream import Checked
+from genpipe.sources.tabular.json_array import Lines
 
 STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 KEYS = re.compile(
@@ -35,7 +36,7 @@ NEWLINE = b"\n"
 
 def pieces(file: File, options: Options) -> Iterator[Piece]:
     """JSON Lines: one object a line; `row` is the line."""
-    checked, rest, line, cells = Checked(file, memory=options.memory), b"", 1, 0
+    checked, rest, line, cells = Lines(Checked(file, memory=options.memory), options), b"", 1, 0
     while True:
         chunk = checked.read(options.block)
         rest += chunk

@@ -15,35 +15,42 @@ from genpipe.errors import DataError, UsageError, closest, few
 from genpipe.schema import Schema
 from genpipe.sources import entities, repeats
 from genpipe.sources.base import Observed, Piece, Reject, Rows, Source, attempt, ordered
-from genpipe.sources.columns import Column, Place, observe
+from genpipe.sources.columns import Column, Place
 from genpipe.sources.entities import Entity
 from genpipe.sources.files import File, suffix_of
 from genpipe.sources.limits import check_names
 from genpipe.sources.repeats import Repeats
-from genpipe.sources.tabular import csv, jsonl, pii
+from genpipe.sources.tabular import csv, jsonl
 from genpipe.sources.tabular.convert import convert
-from genpipe.sources.tabular.infer import infer_field
+from genpipe.sources.tabular.flat import check_taken, flat, is_taken
+from genpipe.sources.tabular.infer import infer_field, unlearnt
+from genpipe.sources.tabular.look import exact, look, unit_of
 from genpipe.sources.tabular.parquet import ParquetReader
 from genpipe.sources.tabular.spill import Kept, Spill
-from genpipe.sources.tabular.written import formats
 
 CSV, JSON, PARQUET = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson", ".json"), (".parquet", ".pq")
-UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 SUFFIXES = (*CSV[:2], *JSON, *PARQUET)
 
 
 class TableOptions(csv.CsvOptions):
-    pass
+    """columns: to take, of all. drop: columns to leave out. A nested one is named whole, or part by part."""
+
+    columns: csv.Names = ()
+    drop: csv.Names = ()
 
 
 @dataclass
 class TableStats(Observed):
-    """columns by name. layout: (index of the first file seen, its columns in order, its uri)."""
+    """columns by name. layout: (index of the first file seen, its columns in order, its uri). dropped,
+    nested, left: columns of an index, of lists, and not asked for.
+    """
 
     rows: int = 0
     columns: dict[str, Column] = field(default_factory=dict)
     layout: tuple[int, tuple[str, ...], str] | None = None
     dropped: set[str] = field(default_factory=set)
+    nested: set[str] = field(default_factory=set)
+    left: set[str] = field(default_factory=set)
     repeats: dict[str, Repeats] = field(default_factory=dict)
 
     def merge(self, other: TableStats) -> TableStats:
@@ -60,6 +67,8 @@ class TableStats(Observed):
             columns,
             min(layouts, default=None),
             self.dropped | other.dropped,
+            self.nested | other.nested,
+            self.left | other.left,
             repeats.merged(self.repeats, other.repeats),
         )
 
@@ -117,7 +126,9 @@ class TableSource(Source):
 
     def _observe_file(self, file: File, index: int) -> TableStats:
         total, spill, kept = TableStats(), self.spill, Kept()
-        for stats, batch, place in ordered(partial(_look, index=index), self.pieces(file)):
+        for stats, batch, place in ordered(
+            partial(_look, index=index, options=self.options), self.pieces(file)
+        ):
             total = total.merge(stats)
             if spill and batch.num_rows:
                 piece = spill.keep(batch, place, disk=file.suffix not in PARQUET)
@@ -132,6 +143,7 @@ class TableSource(Source):
 
     def schema(self, stats: TableStats, *, target: str | None, key: tuple[str, ...]) -> Schema:
         columns = stats.complete()
+        check_taken({*columns, *stats.nested, *stats.left}, self.options.columns, self.options.drop)
         for role, names in (("target", (target,) if target else ()), ("key", key)):
             for name in names:
                 if name not in columns:
@@ -146,7 +158,9 @@ class TableSource(Source):
         ]
         if not fields:
             raise DataError(
-                "EMPTY", found="every column is empty", expected="at least one column with values"
+                "EMPTY",
+                found="nothing but lists" if stats.nested else "every column is empty",
+                expected="at least one column with values",
             )
         if target and columns[target].valid == 0:
             raise DataError("TARGET", where=target, found="no value at all", expected="a label in every row")
@@ -156,10 +170,12 @@ class TableSource(Source):
         return entities.find(stats.repeats, stats.columns)
 
     def notices(self, stats: TableStats) -> list[str]:
-        empty = [
-            f"column {c.name!r} is empty and was dropped" for c in stats.columns.values() if c.valid == 0
-        ]
-        return [*empty, *(f"column {n!r} is a pandas index and was dropped" for n in sorted(stats.dropped))]
+        said = {name: "is empty and was dropped" for name, c in stats.columns.items() if c.valid == 0}
+        said |= dict.fromkeys(sorted(stats.dropped), "is a pandas index and was dropped")
+        lists = "holds lists and was left out: make columns of its parts to have them learnt"
+        said |= dict.fromkeys(sorted(stats.nested), lists)
+        lines = [f"column {name!r} {text}" for name, text in said.items()]
+        return [*lines, *unlearnt(stats.columns.values())]
 
     def unused(self, schema: Schema, *, inferred: bool) -> list[str]:
         left = [] if inferred else [n for n in self.names() if n not in schema.names]
@@ -177,8 +193,8 @@ class TableSource(Source):
             if file.uri in skip:
                 continue
             kept = self.kept.pop(file.uri, Kept())
-            exact = kept.pieces and all(_exact(found, schema) for found in kept.schemas)
-            yield from ordered(make, kept.drain() if exact else self.pieces(file))
+            whole = kept.pieces and all(exact(found, schema) for found in kept.schemas)
+            yield from ordered(make, kept.drain() if whole else self.pieces(file))
 
     def names(self) -> list[str]:
         """The columns of the first file."""
@@ -187,6 +203,9 @@ class TableSource(Source):
 
     def pieces(self, file: File) -> Iterator[Piece]:
         """A file as calls that read one batch each, to be made on any thread."""
+        return (partial(flat, piece) for piece in self._pieces(file))
+
+    def _pieces(self, file: File) -> Iterator[Piece]:
         if file.size == 0:
             raise DataError("EMPTY", where=file.uri, found="0 bytes", expected="a table")
         if file.suffix in PARQUET:
@@ -200,33 +219,26 @@ def _known(item: tuple[pa.RecordBatch, Place]) -> tuple[pa.RecordBatch, Place]:
     return item
 
 
-def _look(piece: Piece, index: int) -> tuple[TableStats, pa.RecordBatch, Place]:
+def _look(
+    piece: Piece, index: int, options: TableOptions | None = None
+) -> tuple[TableStats, pa.RecordBatch, Place]:
     """Statistics of a batch of file number `index`, and the batch in the types that were found."""
     batch, place = piece()
     names = batch.schema.names
     dropped = {n for n in names if re.fullmatch(r"__index_level_\d+__", n)}
-    kept = tuple(n for n in names if n not in dropped)
+    left = {n for n in names if options and not is_taken(n, options.columns, options.drop)}
+    nested = {n for n, t in zip(names, batch.schema.types, strict=True) if pa.types.is_nested(t)} - left
+    out = dropped | nested | left
+    kept = tuple(n for n in names if n not in out)
     values = {n: normalise(batch.column(n), n, place) for n in kept}
-    seen = {n: observe(n, column, place) for n, column in values.items()}
+    seen = {n: look(n, column, place) for n, column in values.items()}
     columns = {n: column for n, (column, _) in seen.items()}
     for n, column in columns.items():
-        column.unit, column.looked = _unit(batch.schema.field(n).type), pii.look(values[n])
-        column.written = formats(values[n]) if column.types["text"] else column.written
+        column.unit = unit_of(batch.schema.field(n).type)
     typed = pa.RecordBatch.from_arrays([values for _, values in seen.values()], names=list(kept))
-    layout = (index, kept, place.uri)
-    stats = TableStats([], batch.num_rows, columns, layout, dropped, repeats.look(typed))
+    layout, seen_again = (index, kept, place.uri), repeats.look(typed)
+    stats = TableStats([], batch.num_rows, columns, layout, dropped, nested, left, seen_again)
     return stats, typed, place
-
-
-def _exact(found: pa.Schema, schema: Schema) -> bool:
-    """Whether every column was found in its final type, or in one that widens to it without loss."""
-    types = dict(zip(found.names, found.types, strict=True))
-    for wanted in schema.fields:
-        have, want = types.get(wanted.name, pa.null()), wanted.arrow()
-        whole = pa.types.is_integer(have) and pa.types.is_floating(want)
-        if not (have == want or whole or pa.types.is_null(have)):
-            return False
-    return True
 
 
 def _column(batch: pa.RecordBatch, name: str, place: Place) -> pa.Array:
@@ -275,9 +287,7 @@ def normalise(values: pa.Array, name: str, place: Place) -> pa.Array:
         where=place.at(0, name),
         found=f"a column of type {str(kind)[:200]}",
         expected="numbers, text, booleans, dates or times",
-        fix="make it a column for each of its parts, or drop it, before ingesting"
-        if pa.types.is_nested(kind)
-        else "write it as text (for bytes: hexadecimal), or drop it, before ingesting",
+        fix=f"write it as text (for bytes: hexadecimal), or leave it out: drop={name}",
     )
 
 
@@ -286,10 +296,3 @@ def _whole(values: pa.Array) -> pa.Array:
         return values.cast(pa.int64())
     except pa.ArrowInvalid:
         return values.cast(pa.string())
-
-
-def _unit(kind: pa.DataType) -> str:
-    """What the whole numbers of a column of this type count; empty for plain numbers."""
-    if pa.types.is_time(kind):
-        return f"time of day, in {UNITS[kind.unit]} since midnight"
-    return f"duration, in {UNITS[kind.unit]}" if pa.types.is_duration(kind) else ""

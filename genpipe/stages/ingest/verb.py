@@ -29,15 +29,21 @@ from genpipe.sources.files import bad_files
 from genpipe.sources.schema_file import schema_from_yaml
 from genpipe.stages.cluster import in_order
 from genpipe.stages.ingest.entity import name_entity, parse_entity
-from genpipe.stages.ingest.writer import Written, damaged_in, observe_unit, write_unit
+from genpipe.stages.ingest.writer import Split, Written, damaged_in, observe_unit, write_unit
 from genpipe.version import __version__
 
 REVISION = 4  # of the bytes ingest writes; part of every request id
 PARALLEL_BYTES = 128 * 2**20
+# the holdout of a small table is so near to the share asked for, or the nearest of so many draws; of a larger
+# one chance makes it nearer
+OFF, DRAWS, SMALL_ROWS = 0.02, 20, 50_000
 
 
-def ingest(asked: Ingest, *, schema: Schema | None = None, progress: Progress = silent) -> Dataset:
-    """Read raw data into a Dataset. schema: of its fields, in place of a schema file; else inferred.
+def ingest(
+    asked: Ingest, *, schema: Schema | None = None, frame: Any = None, progress: Progress = silent
+) -> Dataset:
+    """Read raw data into a Dataset. schema: of its fields, in place of a schema file; else inferred. frame: a
+    data frame, in place of the source.
 
     The options are those of the kind of data (genpipe/sources/<kind>.py). Of a series the entity is one.
     """
@@ -48,7 +54,7 @@ def ingest(asked: Ingest, *, schema: Schema | None = None, progress: Progress = 
     if asked.kind == "series" or {"time", "window", "stride"} & set(options):
         options, entity = options | ({"entity": entity} if entity else {}), None
     parse_entity(entity)
-    opened = open_source(source, kind=asked.kind, options=options)
+    opened = open_source(source if frame is None else frame, kind=asked.kind, options=options)
     given = schema_from_yaml(asked.schema_file) if asked.schema_file else schema
     roles: dict[str, Any] = {"target": asked.target, "key": asked.key or ()}
     about_whom = {"entity": entity} if entity is not None else {}
@@ -68,7 +74,7 @@ def ingest(asked: Ingest, *, schema: Schema | None = None, progress: Progress = 
     dumped = given.model_dump() | {k: v for k, v in roles.items() if v}
     given, about = name_entity(_whole(lambda: Schema.model_validate(dumped)), entity, found)
     notices += opened.unused(given, inferred=inferred)
-    written = job.write(given, frozenset(r.file for r in rejects))
+    written = job.split(given, frozenset(r.file for r in rejects))
     rejects = _judge(rejects + [r for w in written for r in w.rejects], opened, on_bad_file, max_bad)
     parts = [p for w in written for p in w.parts]
     lost = reduce(lambda a, b: a + b, (w.lost for w in written), Counter[str]())
@@ -121,9 +127,24 @@ class _Job:
     def observe(self) -> Iterator[Any]:
         return self._follow(self.run(observe_unit, [(self.source, unit) for unit in self.units]), "looking")
 
-    def write(self, schema: Schema, skip: frozenset[str]) -> list[Written]:
-        attempt = new_attempt()
-        jobs = [(self.source, unit, schema, self.uri, attempt, self.holdout, skip) for unit in self.units]
+    def split(self, schema: Schema, skip: frozenset[str]) -> list[Written]:
+        """The parts. Of few rows, or few entities, chance may hold out far more or less than was asked for:
+        then they are drawn again.
+        """
+        best = self._write(schema, skip, draw=0)
+        again = self.holdout and schema.kind == "tabular" and _rows(best) <= SMALL_ROWS
+        for draw in range(1, DRAWS if again else 1):
+            if _off(best, self.holdout) <= OFF:
+                break
+            other = self._write(schema, skip, draw=draw)
+            worse, best = sorted([best, other], key=lambda w: -_off(w, self.holdout))
+            for part in (p for w in worse for p in w.parts):
+                store.remove(store.join(self.uri, part.path))
+        return best
+
+    def _write(self, schema: Schema, skip: frozenset[str], draw: int) -> list[Written]:
+        attempt, split = new_attempt(), Split(self.holdout, draw)
+        jobs = [(self.source, unit, schema, self.uri, attempt, split, skip) for unit in self.units]
         return list(self._follow(self.run(write_unit, jobs), "writing"))
 
     def judge(self, rejects: list[Reject], policy: str, max_bad: float) -> list[Reject]:
@@ -186,6 +207,15 @@ def _ignored(source: Source) -> list[str]:
     return [f"{total} of {of} files were left out, for {source.kind} data is not read from them: {shown}"]
 
 
+def _off(written: list[Written], holdout: float) -> float:
+    """How far the share of held-out rows is from the one asked for."""
+    return abs(_rows(written, "holdout") / max(1, _rows(written)) - holdout)
+
+
+def _rows(written: list[Written], split: str | None = None) -> int:
+    return sum(p.rows for w in written for p in w.parts if split in (None, p.split))
+
+
 def _enough(parts: list[Part], opened: Source, asked: Ingest) -> None:
     source, holdout, min_rows = asked.source, asked.holdout, asked.min_rows
     rows = {split: sum(p.rows for p in parts if p.split == split) for split in ("train", "holdout")}
@@ -206,6 +236,6 @@ def _enough(parts: list[Part], opened: Source, asked: Ingest) -> None:
             "SPLIT",
             where=str(source),
             found=f"none of {total} rows falls into {empty[0]}",
-            expected="different rows (equal rows share a split)",
+            expected="rows in both (those of one entity or key share a split)",
             fix="add data, choose another key=, or change holdout=",
         )

@@ -14,12 +14,20 @@ import numpy as np
 import pyarrow as pa
 
 from genpipe.dataset import Part, write_part
-from genpipe.keys import entity_keys, holdout_mask, row_keys
+from genpipe.keys import Occurrences, entity_keys, holdout_mask, mix, row_keys, spread_mask
 from genpipe.schema import Schema
 from genpipe.sources import Source
 from genpipe.sources.base import Reject
 
 FLYING = 3  # parts encoded at a time
+
+
+@dataclass(frozen=True)
+class Split:
+    """holdout: share of rows to hold out. draw: which of many equally good splits this is."""
+
+    holdout: float
+    draw: int = 0
 
 
 @dataclass
@@ -42,21 +50,21 @@ def damaged_in(source: Source, unit: int) -> list[Reject]:
 
 
 def write_unit(
-    source: Source, unit: int, schema: Schema, uri: str, attempt: str, holdout: float, skip: frozenset[str]
+    source: Source, unit: int, schema: Schema, uri: str, attempt: str, split: Split, skip: frozenset[str]
 ) -> Written:
     """Write the parts of one unit; names and bytes depend on the unit alone."""
-    written = Written()
+    written, seen = Written(), Occurrences()
     with lean_memory(), ThreadPoolExecutor(FLYING) as pool:
         parts = _Parts(partial(write_part, uri, attempt=attempt), pool)
-        train = _Split("train", unit, source.options.part, schema, parts)
-        held_out = _Split("holdout", unit, source.options.part, schema, parts)
+        train = _Gathered("train", unit, source.options.part, schema, parts)
+        held_out = _Gathered("holdout", unit, source.options.part, schema, parts)
         for batch, keys, held, lost in source.read(unit, schema, skip=skip, rejects=written.rejects):
             written.lost.update(lost)
-            if not holdout:
+            if not split.holdout:
                 train.add(batch)
                 continue
             if held is None:
-                held = holdout_mask(split_keys(batch, schema) if keys is None else keys, holdout)
+                held = held_out_rows(batch, keys, schema, split, seen)
             train.add(batch.filter(pa.array(~held)))
             held_out.add(batch.filter(pa.array(held)))
         train.flush()
@@ -65,10 +73,21 @@ def write_unit(
     return written
 
 
-def split_keys(batch: pa.RecordBatch, schema: Schema) -> np.ndarray:
-    """(B,) uint64: rows of equal key share a split."""
-    named = schema.entity and not schema.key
-    return entity_keys(batch, schema.entity) if named else row_keys(batch, schema.key)
+def held_out_rows(
+    batch: pa.RecordBatch, keys: np.ndarray | None, schema: Schema, split: Split, seen: Occurrences
+) -> np.ndarray:
+    """(B,) bool. What is of one entity, or of one `key`, shares a split. Rows of a table that are about
+    nobody are spread one by one: of equal ones some train and some are held out, as many as of all rows.
+    """
+    grouped = keys is not None or schema.about or schema.kind != "tabular"
+    if keys is None:
+        named = schema.entity and not schema.key
+        keys = entity_keys(batch, schema.entity) if named else row_keys(batch, schema.key)
+    if split.draw:
+        keys = mix(keys + np.uint64(split.draw))
+    if grouped:
+        return holdout_mask(keys, split.holdout)
+    return spread_mask(keys, seen.number(keys), split.holdout)
 
 
 @contextmanager
@@ -105,7 +124,7 @@ class _Parts:
         return self.done
 
 
-class _Split:
+class _Gathered:
     """Gathers batches of one split into parts of about `limit` bytes."""
 
     def __init__(self, split: str, unit: int, limit: int, schema: Schema, parts: _Parts) -> None:

@@ -1,0 +1,64 @@
+"""The columns of a batch that are taken: those asked for, and the parts of what is nested, `user.city`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genpipe.errors import DataError, unknown
+from genpipe.sources.base import Piece
+from genpipe.sources.columns import Place
+from genpipe.sources.limits import check_names
+
+
+def flat(piece: Piece) -> tuple[pa.RecordBatch, Place]:
+    """The batch of a piece with a column for each part of a struct."""
+    batch, place = piece()
+    if not any(pa.types.is_struct(kind) for kind in batch.schema.types):
+        return batch, place
+    found: dict[str, pa.Array] = {}
+    for name, values in zip(batch.schema.names, batch.columns, strict=True):
+        for inner, part in _parts(name, values):
+            if inner in found:
+                raise DataError(
+                    "DUPCOL",
+                    where=place.uri,
+                    found=f"a column {inner!r} beside a part of that name",
+                    expected="different names",
+                    fix="rename one of them",
+                )
+            found[inner] = part
+    check_names(found, place.uri)
+    return pa.RecordBatch.from_arrays(list(found.values()), names=list(found)), place
+
+
+def _parts(name: str, values: pa.Array) -> list[tuple[str, pa.Array]]:
+    if not pa.types.is_struct(values.type) or values.type.num_fields == 0:
+        return [(name, values)]
+    inner = [(f"{name}.{field.name}", pc.struct_field(values, [i])) for i, field in enumerate(values.type)]
+    return [part for n, v in inner for part in _parts(n, v)]
+
+
+def is_taken(name: str, columns: Collection[str], drop: Collection[str]) -> bool:
+    """columns: to take, none = all; drop: to leave out. Each names a column, or all the parts of one."""
+    named = {*within(name)}
+    return (not columns or not named.isdisjoint(columns)) and named.isdisjoint(drop)
+
+
+def within(name: str) -> Iterator[str]:
+    """The name, and those of what it is a part of: user.home.city, user.home, user."""
+    yield name
+    while "." in name:
+        name = name.rpartition(".")[0]
+        yield name
+
+
+def check_taken(names: Collection[str], columns: Collection[str], drop: Collection[str]) -> None:
+    """columns= and drop= name what is there."""
+    known = {part for name in names for part in within(name)}
+    for option, wanted in (("columns", columns), ("drop", drop)):
+        for name in wanted:
+            if name not in known:
+                raise unknown("column", name, sorted(known), where=option)

@@ -1,0 +1,134 @@
+"""Tables in other shapes than a row of names over rows of cells: no header, arrays, nested, parts of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from genpipe.dataset import Dataset
+from genpipe.errors import DataError
+from genpipe.sources.tabular.csv_header import found_delimiter, looks_like_data
+from genpipe.verbs import ingest
+
+ROWS = [(i % 17, "xyz"[i % 3], f"{i}.5") for i in range(40)]
+PEOPLE: list[dict[str, Any]] = [
+    {"id": f"u{i}", "user": {"city": "xy"[i % 2], "home": {"rooms": i % 5}}, "tags": ["a"]} for i in range(40)
+]
+BODY = "".join(f"{a},{b},{c}\n" for a, b, c in ROWS)
+
+
+def rows(dataset: Dataset) -> list[dict[str, Any]]:
+    found = dataset.table("train").to_pylist() + dataset.table("holdout").to_pylist()
+    return sorted(found, key=lambda row: json.dumps(row, default=str))
+
+
+def made(path: Path, text: str, **options: Any) -> Dataset:
+    path.write_text(text)
+    return ingest(str(path), name="t", **options)
+
+
+@pytest.mark.parametrize(
+    "options, names",
+    [
+        ({"header": "none"}, ("column_1", "column_2", "column_3")),
+        ({"header": False}, ("column_1", "column_2", "column_3")),
+        ({"names": ["a", "b", "c"]}, ("a", "b", "c")),
+    ],
+)
+def test_without_a_header_every_row_is_data(
+    home: Path, tmp_path: Path, options: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    dataset = made(tmp_path / "t.csv", BODY, **options)
+    assert dataset.schema.names == names and dataset.rows() == len(ROWS)
+    assert sorted(row[names[2]] for row in rows(dataset)) == sorted(float(c) for _, _, c in ROWS)
+
+
+def test_a_first_row_of_data_is_no_header_unless_one_says_so(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a first row like those below it.*header=none"):
+        made(tmp_path / "t.csv", BODY)
+    assert made(tmp_path / "t.csv", BODY, header=True).rows() == len(ROWS) - 1
+    named = made(tmp_path / "t.csv", "1,2,3\n" + BODY, header=True, names=["a", "b", "c"])
+    assert named.schema.names == ("a", "b", "c") and named.rows() == len(ROWS)
+
+
+@pytest.mark.parametrize(
+    "first, body, data",
+    [
+        ("age,sex,pay", BODY, False),
+        ("34,Private,<=50K", "40,Private,<=50K\n50,State,>50K\n" * 9, True),
+        ("Oslo,7", "Rome,8\nBern,9\n" * 9, True),
+        ("country,1990,1991", "Oslo,7,8\nRome,8,9\n" * 9, False),
+        ("id,1,2,3", "a,7,8,4\nb,8,9,5\n" * 9, False),
+        ("id,1/22/20,1/23/20,1/24/20", "a,7,8,4\nb,8,9,5\n" * 9, False),
+        ("2021-01-01,5", "2021-01-02,6\n2021-01-03,7\n" * 9, True),
+        ("yes,no", "no,yes\nyes,no\n" * 9, True),
+        ("first,second", "no,yes\nyes,no\n" * 9, False),
+    ],
+)
+def test_what_tells_a_header_from_data(first: str, body: str, data: bool) -> None:
+    cells = [line.split(",") for line in body.splitlines()]
+    assert looks_like_data(first.split(","), cells) is data
+
+
+def test_delimiters_in_quotes_do_not_count() -> None:
+    assert found_delimiter('"last, first";"city, ""zip"", c";amount\n"a";"b";1\n') == ";"
+    assert found_delimiter('"a\nb","c;d;e",f\n') == ","
+
+
+def test_lines_before_the_header_and_comments_are_left_out(home: Path, tmp_path: Path) -> None:
+    text = "made by a machine\n# on Monday\na,b,c\n" + BODY.replace("\n", "\n# so it is\n", 3)
+    dataset = made(tmp_path / "t.csv", text, skip=1, comment="#")
+    assert dataset.schema.names == ("a", "b", "c") and dataset.rows() == len(ROWS)
+    with pytest.raises(DataError, match=":a: 'x'; expected integer"):
+        made(tmp_path / "t.csv", text.replace("3,x,3.5", "x,x,3.5"), skip=1, comment="#",
+             schema=dataset.schema)  # fmt: skip
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("block", [64, 2**20])
+def test_an_array_is_its_objects(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, indent: int | None, block: int
+) -> None:
+    monkeypatch.setattr("genpipe.sources.base.Options.block", block)
+    objects = [{"a": i, "b": 'ü "[x], {y}\n'[: i % 13], "c": i / 7} for i in range(60)]
+    array = made(tmp_path / "t.json", "\n" + json.dumps(objects, indent=indent, ensure_ascii=False))
+    lines = made(tmp_path / "t.jsonl", "".join(json.dumps(o) + "\n" for o in objects))
+    assert rows(array) == rows(lines) and array.rows() == 60
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])
+def test_structs_are_columns_with_dots_and_lists_are_left_out_aloud(
+    home: Path, tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"t.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist([*PEOPLE, {"id": "u", "user": None, "tags": None}]), path)
+    else:
+        texts = [json.dumps(o) for o in [*PEOPLE, {"id": "u", "user": None, "tags": None}]]
+        path.write_text("\n".join(texts) if suffix == "jsonl" else f"[{','.join(texts)}]")
+    dataset = ingest(str(path), name="t")
+    assert dataset.schema.names == ("id", "user.city", "user.home.rooms")
+    assert dataset.schema.field("user.city").nullable and dataset.rows() == len(PEOPLE) + 1
+    assert any("'tags' holds lists and was left out" in n for n in dataset.manifest.origin["notices"])
+    assert any("'id' is NOT LEARNT" in n for n in dataset.manifest.origin["notices"])
+
+
+@pytest.mark.parametrize(
+    "options, names",
+    [
+        ({"drop": ["tags", "user"]}, ("id",)),
+        ({"drop": "user.home"}, ("id", "user.city")),
+        ({"columns": ["user"]}, ("user.city", "user.home.rooms")),
+        ({"columns": ["id", "user"], "drop": ["user.city"]}, ("id", "user.home.rooms")),
+    ],
+)
+def test_some_columns_are_taken(
+    home: Path, tmp_path: Path, options: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    text = "".join(json.dumps(o) + "\n" for o in PEOPLE)
+    assert made(tmp_path / "t.jsonl", text, **options).schema.names == names
