@@ -6,7 +6,7 @@ from typing import Any
 
 from genpipe.cli.app import app
 from genpipe.cli.options import asked, options
-from genpipe.cli.output import dataset_of, echo, recipe_of, say, scores, staged, warn
+from genpipe.cli.output import echo, recipe_of, say, scores, staged, warn
 from genpipe.requests import Evaluate, Generate, Register, Request, Train, Tune
 
 
@@ -14,11 +14,18 @@ def perform(request: Request) -> Any:
     """Do what was asked, behind a screen."""
 
     def work(progress: Any) -> Any:
-        from genpipe.perform import perform
+        from genpipe.perform import meant, perform
 
-        return perform(request, progress)
+        exact, taken = meant(request)
+        said.extend(taken)
+        return perform(exact, progress)
 
-    return staged(type(request).__name__.lower(), work)
+    said = list[str]()
+    try:
+        return staged(type(request).__name__.lower(), work)
+    finally:
+        for each in said:
+            echo(f"genpipe: took {each}", err=True)
 
 
 @app.command()
@@ -34,7 +41,7 @@ def train(dataset: str, **given: Any) -> None:
     genpipe train examples/tables/shop.yaml
     """
     wanted = asked(Train, {"dataset": dataset, **given, "recipe": recipe_of(given["recipe"])})
-    model = perform(wanted.model_copy(update={"dataset": dataset_of(dataset)}))
+    model = perform(wanted)
     if hasattr(model, "nodes"):
         trained_tables(model)
         return warn(model.note)
@@ -51,6 +58,15 @@ def trained_tables(model: Any) -> None:
     say(model=model.uri, **fidelity)
 
 
+def delivered(made: Any, output: str | None) -> None:
+    """Say where rows went, how many there are, and the line that reads them."""
+    from genpipe.one_file import how_to_read, one_file
+
+    file = output if output and one_file(output) else ""
+    rows, parts = made.rows("generated"), len(made.parts("generated"))
+    say(dataset=made.uri, file=file, rows=rows, parts=parts, read=how_to_read(file or made.uri))
+
+
 @app.command()
 @options(Tune)
 def tune(dataset: str, **given: Any) -> None:
@@ -62,7 +78,7 @@ def tune(dataset: str, **given: Any) -> None:
     genpipe tune people --recipe tabular_gan --vary 'adversarial=["hinge", "wasserstein"]'
     """
     wanted = asked(Tune, {"dataset": dataset, **given})
-    found = perform(wanted.model_copy(update={"dataset": dataset_of(dataset)}))
+    found = perform(wanted)
     say(study=found.uri, winner=found.best.name, trials=len(found.trials), **found.best_metrics)
     echo(found.best.model_dump_json(indent=1))
 
@@ -76,10 +92,7 @@ def evaluate(model: str, **given: Any) -> None:
     genpipe evaluate models:/people@champion
     genpipe evaluate models:/shop@champion --rows 1000
     """
-    wanted = asked(Evaluate, {"model": model, **given})
-    if wanted.dataset:
-        wanted = wanted.model_copy(update={"dataset": dataset_of(wanted.dataset)})
-    report = perform(wanted)
+    report = perform(asked(Evaluate, {"model": model, **given}))
     scores(report)
     say(report=report.page, verdict=report.verdict)
 
@@ -114,5 +127,5 @@ def generate(model: str, **given: Any) -> None:
         say(tables=made.uri, **{name: f"{data.rows()} rows" for name, data in made.items()})
         made = next(iter(made.values()))
     else:
-        say(dataset=made.uri, rows=made.rows("generated"), parts=len(made.parts("generated")))
+        delivered(made, given["output"])
     warn(made.manifest.origin.get("check", ""))

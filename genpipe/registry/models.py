@@ -253,7 +253,7 @@ def resolve(model: str) -> Resolved:
 
 def _plain(name: str) -> str:
     """A name that may become a folder, whatever a stranger's bundle or a renamed model is called."""
-    return name if store.NAME.fullmatch(name) else store.plain_name(name)
+    return name if store.is_name(name) else store.plain_name(name)
 
 
 def _lookup(to: Any, model: str) -> Any:

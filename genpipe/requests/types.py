@@ -6,6 +6,7 @@ function (names, places, reasons, upper limits that nobody meets) is checked whe
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -47,7 +48,7 @@ def _place(uri: str) -> str:
         raise complaint(repr(uri[:60]), "a local path or s3://bucket/prefix")
     if not uri.strip() or "\0" in uri or len(uri) > 4096:
         raise complaint("an empty or impossible path", "a local path or s3://bucket/prefix")
-    return uri
+    return os.path.expanduser(uri)  # a shell leaves the ~ of --output=~/x as it is
 
 
 def _some_places(places: tuple[str, ...]) -> tuple[str, ...]:

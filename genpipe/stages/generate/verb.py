@@ -1,6 +1,6 @@
 """generate: exactly the rows asked for, from a registered or trained model, as a Dataset of Parquet parts.
 
-Writes <output>/manifest.json (a Dataset, split "generated") after the parts that shards.py makes. The same
+Writes <output>/ (a Dataset, split "generated") of the parts that shards.py makes, see delivery.py. The same
 request is the same output id and the same bytes, and is done once; a job killed anywhere and started again
 makes the missing parts only. Memory is one part per worker.
 """
@@ -13,7 +13,8 @@ from typing import Any
 
 from genpipe import store
 from genpipe.bundle import Bundle
-from genpipe.dataset import Dataset, Part, commit
+from genpipe.dataset import Dataset, Part
+from genpipe.delivery import begin, deliver
 from genpipe.errors import InfrastructureError, UsageError
 from genpipe.progress import Progress, silent
 from genpipe.registry import resolve
@@ -25,7 +26,6 @@ from genpipe.stages.generate.shards import (
     GenerationJob,
     Meter,
     Request,
-    claim,
     finished_parts,
     in_process,
     on_ray,
@@ -70,8 +70,11 @@ def generate(asked: Generate, *, progress: Progress = silent) -> Dataset:
     )
     check_parts(request.num_parts)
     output = (asked.output or store.join(settings.store, "generated", name, request.output_id)).rstrip("/")
-    job = GenerationJob(resolved.uri, output, request)
-    parts = {} if claim(output, request.model_dump()) else finished_parts(job)
+    begun = begin(output, request.model_dump())
+    if begun.made is not None:
+        return said(begun.made, progress, note="already made")
+    job = GenerationJob(resolved.uri, begun.work, request)
+    parts = {} if begun.fresh else finished_parts(job)
     if len(parts) == request.num_parts and Dataset.exists(output):
         return said(Dataset(output), progress, note="already made")
     todo = [index for index in range(request.num_parts) if index not in parts]
@@ -84,12 +87,22 @@ def generate(asked: Generate, *, progress: Progress = silent) -> Dataset:
         made = on_ray(job, todo, asked.workers or room(need, there), need, meter)
     else:
         made = in_process(job, todo, bundle, meter)
-    for index, part in made:
-        parts[index] = part
-        check_space(output, parts.values(), rows=rows)
+    try:
+        for index, part in made:
+            parts[index] = part
+            check_space(begun.work, parts.values(), rows=rows)
+    except (
+        FileNotFoundError,
+        InfrastructureError,
+    ):  # another process with the same request was first, and has cleared away
+        begun = begin(output, request.model_dump())
+        if begun.made is None:
+            raise
+        return said(begun.made, progress, note="made by another process")
     about = {"stage": "generate", "output_id": request.output_id, **request.model_dump()}
     made_of = list(parts.values())
-    return said(commit(output, name=name, schema=bundle.schema, parts=made_of, origin=about), progress)
+    done = deliver(begun.work, output, name=name, schema=bundle.schema, parts=made_of, origin=about)
+    return said(done, progress)
 
 
 def part_rows(rows: int, bundle: Bundle) -> int:
