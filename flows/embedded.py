@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from genpipe.related.spec import TablesSpec
 
 log = logging.getLogger("genpipe.flows")
-STARTUP_SECONDS = 90
+STARTUP_SECONDS, SETTLE_SECONDS = 90, 10
 PASSWORDS = ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING")
 SERVICES = (
     "SCHEDULER",
@@ -212,12 +212,32 @@ def prefect_api(*, prepare: Any = None) -> Iterator[dict[str, float]]:
             PREFECT_HOME: str(settings.home / "prefect"),
         }
         with temporary_settings(changed):
-            yield seconds
+            try:
+                yield seconds
+            finally:
+                _settle()
     finally:
         for key, value in before.items():
             os.environ.pop(key, None) if value is None else os.environ.update({key: value})
         if server:
             server.stop()
+
+
+def _settle() -> None:
+    """Wait until Prefect's events, by which task runs are recorded, have reached the server that is to go.
+
+    The worker that sends them is one a process and keeps its first address: left as it is, it would send
+    those of the next run to a server that is gone, at seven seconds each, and the process would not end
+    before. Drained, it makes room for a new one. In a thread, since a notebook's own runs an event loop.
+    """
+    from prefect.events.worker import EventsWorker
+
+    def drain() -> None:
+        EventsWorker.drain_all(timeout=SETTLE_SECONDS)
+
+    thread = threading.Thread(target=drain, daemon=True)
+    thread.start()
+    thread.join(2 * SETTLE_SECONDS)
 
 
 @contextmanager
