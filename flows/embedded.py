@@ -25,6 +25,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from genpipe.errors import InfrastructureError, UsageError
+from genpipe.flows.events import settle
 from genpipe.private import Scratch
 from genpipe.progress import Event, Progress, silent
 from genpipe.redaction import link
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from genpipe.related.spec import TablesSpec
 
 log = logging.getLogger("genpipe.flows")
-STARTUP_SECONDS, SETTLE_SECONDS = 90, 10
+STARTUP_SECONDS = 90
 PASSWORDS = ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING")
 SERVICES = (
     "SCHEDULER",
@@ -92,10 +93,8 @@ class Server:
             self.database = self.scratch.path / "prefect.db"
         url = f"sqlite+aiosqlite:///{self.database}"
         self.own = environment.setdefault("PREFECT_API_DATABASE_CONNECTION_URL", url) == url
-        self.command, self.environment = (
-            [sys.executable, "-m", "genpipe.flows.embedded", str(port)],
-            environment,
-        )
+        self.command = [sys.executable, "-m", "genpipe.flows.embedded", str(port)]
+        self.environment = environment
         self._start()
 
     def _start(self) -> None:
@@ -130,12 +129,9 @@ class Server:
             if self._answers():
                 return
         self.stop()
-        raise InfrastructureError(
-            "PREFECT",
-            where=str(self.log),
-            found="the embedded Prefect server did not start",
-            fix="read that log, or set PREFECT_API_URL to a running server",
-        )
+        found = "the embedded Prefect server did not start"
+        fix = "read that log, or set PREFECT_API_URL to a running server"
+        raise InfrastructureError("PREFECT", where=str(self.log), found=found, fix=fix)
 
     def _put_aside(self) -> None:
         aside = self.database.with_name(f"prefect.db.aside-{time.strftime('%Y%m%dT%H%M%S')}")
@@ -215,29 +211,12 @@ def prefect_api(*, prepare: Any = None) -> Iterator[dict[str, float]]:
             try:
                 yield seconds
             finally:
-                _settle()
+                settle()
     finally:
         for key, value in before.items():
             os.environ.pop(key, None) if value is None else os.environ.update({key: value})
         if server:
             server.stop()
-
-
-def _settle() -> None:
-    """Wait until Prefect's events, by which task runs are recorded, have reached the server that is to go.
-
-    The worker that sends them is one a process and keeps its first address: left as it is, it would send
-    those of the next run to a server that is gone, at seven seconds each, and the process would not end
-    before. Drained, it makes room for a new one. In a thread, since a notebook's own runs an event loop.
-    """
-    from prefect.events.worker import EventsWorker
-
-    def drain() -> None:
-        EventsWorker.drain_all(timeout=SETTLE_SECONDS)
-
-    thread = threading.Thread(target=drain, daemon=True)
-    thread.start()
-    thread.join(2 * SETTLE_SECONDS)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from genpipe.requests import (
     Impute,
     Ingest,
     Likelihood,
+    Promote,
     Register,
     Request,
     Train,
@@ -37,6 +38,7 @@ STAGES: dict[type[Request], tuple[str, str]] = {
     Impute: ("genpipe.stages.rows.verb", "impute"),
     Likelihood: ("genpipe.stages.rows.verb", "likelihood"),
     Clean: ("genpipe.stages.clean", "clean"),
+    Promote: ("genpipe.stages.promote", "promote"),
     Doctor: ("genpipe.stages.doctor", "doctor"),
 }
 TABLES: dict[type[Request], tuple[str, str]] = {

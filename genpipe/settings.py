@@ -23,6 +23,7 @@ from pathlib import Path
 
 from genpipe.errors import UsageError, refuse_keys, unknown
 from genpipe.private import close_home, make_home
+from genpipe.redaction import link
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -98,6 +99,15 @@ def read_settings() -> Settings:
         cpus=int(cpus),
         device=device,
     )
+
+
+def registry_variables() -> dict[str, str]:
+    """What a shell sets so that `mlflow` and consumers find this registry. Passwords are not repeated."""
+    settings = read_settings()
+    return {
+        "GENPIPE_HOME": str(settings.home),
+        "MLFLOW_TRACKING_URI": link(settings.tracking_uri),
+    }
 
 
 def make_folder(folder: Path) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 from genpipe.cli.app import app
 from genpipe.cli.options import asked, options
 from genpipe.cli.output import echo, recipe_of, say, scores, staged, warn
-from genpipe.requests import Evaluate, Generate, Register, Request, Train, Tune
+from genpipe.requests import Evaluate, Generate, Promote, Register, Request, Train, Tune
 
 
 def perform(request: Request) -> Any:
@@ -97,6 +97,14 @@ def evaluate(model: str, **given: Any) -> None:
     say(report=report.page, verdict=report.verdict)
 
 
+def how_to_load(model: str) -> None:
+    """The lines by which Python elsewhere, and a shell, find the registry; they hold no password."""
+    from genpipe.settings import registry_variables
+
+    uri = registry_variables()["MLFLOW_TRACKING_URI"]
+    echo(f"\nimport mlflow; mlflow.set_tracking_uri({uri!r})\nmlflow.pyfunc.load_model({model!r})")
+
+
 @app.command()
 @options(Register)
 def register(model: str, **given: Any) -> None:
@@ -109,6 +117,20 @@ def register(model: str, **given: Any) -> None:
     """
     made = perform(asked(Register, {"model": model, **given}))
     say(model=made.uri, alias=made.alias, reason=getattr(made, "reason", ""))
+    how_to_load(made.uri)
+
+
+@app.command()
+@options(Promote)
+def promote(name: str, version: str, **given: Any) -> None:
+    """Make a version of a registered model its champion; `previous` goes back to the one before.
+
+    \b
+    genpipe promote people 3 --reason "the new column is what we deliver"
+    genpipe promote people previous
+    """
+    made = perform(asked(Promote, {"name": name, "version": version, **given}))
+    say(model=made.uri, alias=made.alias, reason=made.reason)
 
 
 @app.command()
@@ -128,4 +150,6 @@ def generate(model: str, **given: Any) -> None:
         made = next(iter(made.values()))
     else:
         delivered(made, given["output"])
+    if (model := str(made.manifest.origin.get("model", ""))).startswith("models:/"):
+        how_to_load(model)
     warn(made.manifest.origin.get("check", ""))

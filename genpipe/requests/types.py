@@ -75,6 +75,12 @@ def _reason(text: str) -> str:
     return text.strip()
 
 
+def _version(text: str) -> str:
+    if text != "previous" and not re.fullmatch("[1-9][0-9]{0,17}", text):
+        raise complaint(repr(text[:60]), "the number of a version, or 'previous'")
+    return text
+
+
 def _several(value: Any) -> Any:
     """One text is a tuple of it."""
     return (value,) if isinstance(value, str) else value
@@ -105,6 +111,9 @@ NamesOrNone = Annotated[tuple[str, ...] | None, AfterValidator(_some_names)]
 Reason = Annotated[str, AfterValidator(_reason)]
 ReasonOrNone = Annotated[str, AfterValidator(lambda text: _reason(text) if text else "")]
 RecipeOrNone = Annotated[str | dict[str, Any] | None, BeforeValidator(_plain)]
+Version = Annotated[
+    str, BeforeValidator(lambda v: str(v) if isinstance(v, int) else v), AfterValidator(_version)
+]
 Rows = Annotated[int, Field(strict=True, ge=1), _most(10**12)]
 Judged = Annotated[int, Field(strict=True, ge=2), _most(10**9)]
 Seed = Annotated[int, Field(strict=True, ge=0), _most(2**63 - 1)]

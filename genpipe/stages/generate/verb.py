@@ -17,7 +17,7 @@ from genpipe.dataset import Dataset, Part
 from genpipe.delivery import begin, deliver
 from genpipe.errors import InfrastructureError, UsageError
 from genpipe.progress import Progress, silent
-from genpipe.registry import resolve
+from genpipe.registry import Resolved, resolve
 from genpipe.requests import Generate
 from genpipe.settings import read_settings
 from genpipe.stages.checked import check_of, said
@@ -55,19 +55,7 @@ def generate(asked: Generate, *, progress: Progress = silent) -> Dataset:
         raise UsageError("ROWS", where="rows", found=found, expected="a number", fix="say how many (--rows)")
     bundle.check_conditions(asked.conditions)
     bundle.codec.check_rows(rows)
-    given = asked.identity() | {
-        "rows_per_part": asked.rows_per_part or part_rows(rows, bundle),
-        "conditions": plain(asked.conditions or {}),
-    }
-    request = Request(
-        **given,
-        model=resolved.reference,
-        bundle=bundle.fingerprint,
-        dataset=str(bundle.origin.get("dataset_fingerprint", "")),
-        device=bundle.device,
-        code=__version__,
-        check=check_of(resolved, bundle.fingerprint),
-    )
+    request = _request(asked, rows, resolved, bundle)
     check_parts(request.num_parts)
     output = (asked.output or store.join(settings.store, "generated", name, request.output_id)).rstrip("/")
     begun = begin(output, request.model_dump())
@@ -103,6 +91,22 @@ def generate(asked: Generate, *, progress: Progress = silent) -> Dataset:
     made_of = list(parts.values())
     done = deliver(begun.work, output, name=name, schema=bundle.schema, parts=made_of, origin=about)
     return said(done, progress)
+
+
+def _request(asked: Generate, rows: int, resolved: Resolved, bundle: Bundle) -> Request:
+    given = asked.identity() | {
+        "rows_per_part": asked.rows_per_part or part_rows(rows, bundle),
+        "conditions": plain(asked.conditions or {}),
+    }
+    return Request(
+        **given,
+        model=resolved.reference,
+        bundle=bundle.fingerprint,
+        dataset=str(bundle.origin.get("dataset_fingerprint", "")),
+        device=bundle.device,
+        code=__version__,
+        check=check_of(resolved, bundle.fingerprint),
+    )
 
 
 def part_rows(rows: int, bundle: Bundle) -> int:
