@@ -19,14 +19,13 @@ from typing import Any, NamedTuple
 
 import fsspec
 
+from genpipe import names
 from genpipe.errors import ConflictError, DataError, InfrastructureError, UsageError, refuse_keys
-from genpipe.names import check_name as check_name
-from genpipe.names import is_name as is_name
-from genpipe.names import plain_name as plain_name
 from genpipe.remote import answering, s3, unreachable
 from genpipe.settings import make_folder
 
 SCHEMES = ("file", "s3")
+check_name, is_name, plain_name = names.check_name, names.is_name, names.plain_name
 
 
 def join(uri: str, *parts: str) -> str:
@@ -34,7 +33,7 @@ def join(uri: str, *parts: str) -> str:
 
 
 def names_in(uri: str) -> list[str]:
-    """What lies directly below a prefix, by name. For words that people type; data is named by manifests."""
+    """What lies directly below a prefix, by name: for words that people type, never for finding data."""
     try:
         with answering(uri):
             found = filesystem(uri).ls(path_of(uri), detail=False)
@@ -47,10 +46,9 @@ def written(uri: str) -> float | None:
     """When an object was written, in seconds since 1970 by the store's clock; None if it is not there."""
     try:
         with answering(uri):
-            info = filesystem(uri).info(path_of(uri))
+            return _when(filesystem(uri).info(path_of(uri)))
     except FileNotFoundError:
         return None
-    return _when(info)
 
 
 def _when(info: Any) -> float:
@@ -126,7 +124,7 @@ def size(uri: str) -> int | None:
 
 
 def occupied(uri: str) -> bool:
-    """Whether anything lies at or below `uri`; for refusals, never for finding data."""
+    """Whether anything lies at or below `uri`."""
     return bool(names_in(uri))
 
 
@@ -201,10 +199,10 @@ def place(source: str, target: str) -> None:
     with answering(target):
         if scheme_of(target) == "s3":
             filesystem(target).copy(path_of(source), path_of(target))
-            return
-        make_folder_for(Path(path_of(target)).parent)
-        with suppress(FileExistsError):
-            os.link(path_of(source), path_of(target))
+        else:
+            make_folder_for(Path(path_of(target)).parent)
+            with suppress(FileExistsError):
+                os.link(path_of(source), path_of(target))
 
 
 def move_folder(source: str, target: str) -> bool:
