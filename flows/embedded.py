@@ -25,6 +25,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from genpipe.errors import InfrastructureError, UsageError
+from genpipe.flows.events import settle
 from genpipe.private import Scratch
 from genpipe.progress import Event, Progress, silent
 from genpipe.redaction import link
@@ -92,10 +93,8 @@ class Server:
             self.database = self.scratch.path / "prefect.db"
         url = f"sqlite+aiosqlite:///{self.database}"
         self.own = environment.setdefault("PREFECT_API_DATABASE_CONNECTION_URL", url) == url
-        self.command, self.environment = (
-            [sys.executable, "-m", "genpipe.flows.embedded", str(port)],
-            environment,
-        )
+        self.command = [sys.executable, "-m", "genpipe.flows.embedded", str(port)]
+        self.environment = environment
         self._start()
 
     def _start(self) -> None:
@@ -130,12 +129,9 @@ class Server:
             if self._answers():
                 return
         self.stop()
-        raise InfrastructureError(
-            "PREFECT",
-            where=str(self.log),
-            found="the embedded Prefect server did not start",
-            fix="read that log, or set PREFECT_API_URL to a running server",
-        )
+        found = "the embedded Prefect server did not start"
+        fix = "read that log, or set PREFECT_API_URL to a running server"
+        raise InfrastructureError("PREFECT", where=str(self.log), found=found, fix=fix)
 
     def _put_aside(self) -> None:
         aside = self.database.with_name(f"prefect.db.aside-{time.strftime('%Y%m%dT%H%M%S')}")
@@ -212,7 +208,10 @@ def prefect_api(*, prepare: Any = None) -> Iterator[dict[str, float]]:
             PREFECT_HOME: str(settings.home / "prefect"),
         }
         with temporary_settings(changed):
-            yield seconds
+            try:
+                yield seconds
+            finally:
+                settle()
     finally:
         for key, value in before.items():
             os.environ.pop(key, None) if value is None else os.environ.update({key: value})

@@ -11,6 +11,8 @@ from genpipe.dataset import Dataset
 from genpipe.flows.artifacts import show_dataset, show_table, slug
 from genpipe.flows.ingest import describe
 from genpipe.flows.policy import listening, remembered, step, tell
+from genpipe.one_file import one_file
+from genpipe.perform import meant
 from genpipe.progress import Progress
 from genpipe.requests import Generate
 from genpipe.requests.signature import takes
@@ -59,6 +61,8 @@ def show_tables(name: str, made: dict[str, Any]) -> None:
 def deliver(asked: Generate, *, tables: bool, name: str) -> dict[str, Any]:
     """Generate, unless it was done, and show what was made. name: of the model."""
     call, exists = (generate_tables_step, tables_exist) if tables else (generate_step, dataset_exists)
+    if one_file(asked.output) and not store.exists(str(asked.output)):
+        exists = lambda made: False  # noqa: E731 - the rows are in the store, the file is gone
     made = remembered(call, exists, **asked.model_dump())
     if tables:
         show_tables(name, made)
@@ -76,9 +80,10 @@ def generate(model: str, *, rows: Rows, progress: Progress | None = None, **give
     """
     from genpipe.registry import resolve
 
-    resolved = resolve(model)
-    fixed = resolved.reference if model.startswith("models:/") else model
-    asked = Generate.of(model=fixed, rows=rows, **given)
+    asked, _ = meant(Generate.of(model=model, rows=rows, **given))
+    resolved = resolve(asked.model)
+    if asked.model.startswith("models:/"):
+        asked = asked.model_copy(update={"model": resolved.reference})
     with listening(progress):
         return deliver(asked, tables=_several(resolved), name=resolved.name)
 

@@ -11,6 +11,7 @@ from genpipe import store
 from genpipe.errors import QualityError
 from genpipe.flows.artifacts import show_links, show_samples, show_scores
 from genpipe.flows.policy import listening, remembered, step, tell
+from genpipe.perform import meant
 from genpipe.pipeline import Gate
 from genpipe.progress import Progress
 from genpipe.requests import Evaluate, Register
@@ -82,9 +83,11 @@ def promote(
 
     fidelity, relative: what it must reach (the gate of a spec).
     """
-    judge = Evaluate.of(model=model, **{k: v for k, v in given.items() if k in Evaluate.model_fields})
+    judge, _ = meant(
+        Evaluate.of(model=model, **{k: v for k, v in given.items() if k in Evaluate.model_fields})
+    )
     enter = Register.of(
-        model=model, name=name, **{k: v for k, v in given.items() if k in Register.model_fields}
+        model=judge.model, name=name, **{k: v for k, v in given.items() if k in Register.model_fields}
     )
     with listening(progress):
         report = remembered(evaluate_step, report_exists, **judge.model_dump(), unchecked=enter.unchecked)

@@ -10,7 +10,7 @@ from prefect import flow
 from genpipe.dataset import Dataset
 from genpipe.flows.policy import bundle_exists, listening, remembered, step, tell
 from genpipe.flows.resources import suitable_workers
-from genpipe.perform import check_for_tables, is_spec
+from genpipe.perform import check_for_tables, is_spec, meant
 from genpipe.progress import Progress
 from genpipe.requests import Train
 from genpipe.requests.signature import takes
@@ -73,6 +73,7 @@ def train(
 
             check_for_tables(asked)
             return train_tables_step(plain(load_tables(dataset)), workers=asked.workers)
-        data = Dataset(dataset)
-        chosen = {"workers": workers_for(dataset, workers), "name": asked.name or data.name}
+        asked, _ = meant(asked)
+        data = Dataset(asked.dataset)
+        chosen = {"workers": workers_for(data.uri, workers), "name": asked.name or data.name}
         return remembered(train_step, bundle_exists, **asked.model_dump() | chosen)

@@ -10,6 +10,7 @@ from genpipe import store
 from genpipe.dataset import Dataset
 from genpipe.flows.artifacts import show_table, slug
 from genpipe.flows.policy import listening, remembered, step, tell
+from genpipe.perform import meant
 from genpipe.progress import Progress
 from genpipe.requests import Tune
 from genpipe.requests.signature import takes
@@ -38,8 +39,8 @@ def show_trials(name: str, study: dict[str, Any]) -> None:
 @takes(Tune)
 def tune(dataset: str, *, progress: Progress | None = None, **given: Any) -> dict[str, Any]:
     """Search losses, architectures, sizes and rates; the winner is chosen by holdout fidelity."""
-    asked = Tune.of(dataset=dataset, **given)
-    name = asked.name or Dataset(dataset).name
+    asked, _ = meant(Tune.of(dataset=dataset, **given))
+    name = asked.name or Dataset(asked.dataset).name
     with listening(progress):
         study = remembered(tune_step, study_exists, **asked.model_dump() | {"name": name})
     show_trials(name, study)

@@ -4,7 +4,8 @@
     <uri>/data/<attempt>/train-00000.parquet ...
 
 `manifest.json` is created last, once, conditionally: a folder without one is not a dataset. The fingerprint
-is a hash of schema and parts, so equal content has an equal fingerprint wherever it lies.
+is a hash of schema and parts, so equal content has an equal fingerprint wherever it lies. Data that is handed
+over lies otherwise, see delivery.py.
 Generated data is a Dataset with the one split `generated`.
 """
 
@@ -27,7 +28,17 @@ from genpipe import store
 from genpipe.documents import first_line, parse_json
 from genpipe.errors import ConflictError, DataError
 from genpipe.fields import Series
-from genpipe.parts import AGAIN, UNSUSPICIOUS, Part, check_footer, damaged, dictionaries, in_full
+from genpipe.parts import (
+    AGAIN,
+    DELIVERED,
+    UNSUSPICIOUS,
+    Part,
+    check_footer,
+    damaged,
+    dictionaries,
+    in_full,
+    manifest_in,
+)
 from genpipe.schema import Schema
 from genpipe.seeds import drawn, numpy_rng
 
@@ -90,19 +101,26 @@ def commit(uri: str, *, name: str, schema: Schema, parts: list[Part], origin: di
 
     If somebody committed the same request first, their dataset is returned and ours stays unnamed.
     """
-    parts = sorted(parts, key=lambda p: (SPLITS.index(p.split), p.path.rsplit("/", 1)[1]))
-    content = [schema.model_dump(mode="json"), [(p.split, p.rows, p.sha256) for p in parts]]
-    manifest = Manifest(
-        name=name, schema_=schema, parts=tuple(parts), origin=origin, fingerprint=store.digest(content)
-    )
+    manifest, data = describe(name=name, schema=schema, parts=parts, origin=origin)
     target = store.join(uri, "manifest.json")
-    data = manifest.model_dump_json(indent=1).encode()
     try:
         store.create(target, data)
     except ConflictError:
         if Dataset(uri).fingerprint != manifest.fingerprint:
             raise
     return Dataset(uri)
+
+
+def describe(
+    *, name: str, schema: Schema, parts: list[Part], origin: dict[str, Any]
+) -> tuple[Manifest, bytes]:
+    """What a manifest says of parts, and its text."""
+    parts = sorted(parts, key=lambda p: (SPLITS.index(p.split), p.path.rsplit("/", 1)[-1]))
+    content = [schema.model_dump(mode="json"), [(p.split, p.rows, p.sha256) for p in parts]]
+    manifest = Manifest(
+        name=name, schema_=schema, parts=tuple(parts), origin=origin, fingerprint=store.digest(content)
+    )
+    return manifest, manifest.model_dump_json(indent=1).encode()
 
 
 class Dataset:
@@ -113,21 +131,21 @@ class Dataset:
 
     @classmethod
     def exists(cls, uri: str) -> bool:
-        return store.exists(store.join(uri, "manifest.json"))
+        return any(store.exists(store.join(uri, name)) for name in ("manifest.json", DELIVERED))
 
     @cached_property
     def manifest(self) -> Manifest:
         where = store.join(self.uri, "manifest.json")
         try:
-            told = parse_json(store.read_limited(where, MAX_MANIFEST), where=where)
-            return Manifest.model_validate(told)
+            try:
+                data = store.read_limited(where, MAX_MANIFEST)
+            except FileNotFoundError:  # data that was handed over, see delivery.py
+                file = store.join(self.uri, DELIVERED)
+                data = manifest_in(store.read_limited(file, MAX_MANIFEST), where=file)
+            return Manifest.model_validate(parse_json(data, where=where))
         except FileNotFoundError:
-            raise DataError(
-                "NODATASET",
-                where=self.uri,
-                found="no manifest.json",
-                expected="a folder `genpipe ingest` made",
-            ) from None
+            found, expected = "no manifest.json", "a folder `genpipe ingest` made"
+            raise DataError("NODATASET", where=self.uri, found=found, expected=expected) from None
         except ValueError as error:
             raise DataError("MANIFEST", where=where, found=first_line(error), fix=AGAIN) from error
 
@@ -273,12 +291,8 @@ class Dataset:
         for part in self.manifest.parts:
             where = self._where(part)
             if hashlib.sha256(store.read_limited(where, part.bytes)).hexdigest() != part.sha256:
-                raise DataError(
-                    "SHA256",
-                    where=where,
-                    found="content changed since it was written",
-                    fix=AGAIN,
-                )
+                found = "content changed since it was written"
+                raise DataError("SHA256", where=where, found=found, fix=AGAIN)
 
     def _where(self, part: Part) -> str:
         if part.path.startswith("/") or ".." in part.path.split("/") or not part.path.isprintable():

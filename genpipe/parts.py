@@ -12,6 +12,7 @@ from genpipe.fields import BLOB, Series, Timestamp
 from genpipe.schema import Schema
 
 AGAIN = "ingest or generate again"
+DELIVERED, MANIFEST_KEY = "manifest.parquet", b"genpipe.manifest"
 MOST_ROWS_PER_BYTE = 2**14  # a constant column is some hundred bytes a row group
 UNSUSPICIOUS, MOST_TIMES = 2**28, 1000  # bytes, and times those in the file, that a piece of data may take
 
@@ -68,6 +69,26 @@ def check_footer(part: Part, file: pq.ParquetFile, schema: Schema, *, where: str
                     where, f"{chunk.num_values} values in {chunk.path_in_schema}", f"at most {most}"
                 )
             _check_bytes(chunk.total_uncompressed_size, chunk.total_compressed_size, where=where)
+
+
+def manifest_file(schema: Schema, manifest: bytes) -> bytes:
+    """A manifest as a Parquet file of no rows, which readers of a whole folder take as nothing."""
+    sink = pa.BufferOutputStream()
+    kind = schema.arrow().with_metadata({MANIFEST_KEY: manifest})
+    with pq.ParquetWriter(sink, kind):
+        pass
+    return sink.getvalue().to_pybytes()
+
+
+def manifest_in(data: bytes, *, where: str) -> bytes:
+    """The manifest that `manifest_file` wrote. Raises DataError for another file."""
+    try:
+        told = (pq.read_metadata(pa.BufferReader(data)).metadata or {}).get(MANIFEST_KEY)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError("MANIFEST", where=where, found=str(error).splitlines()[0], fix=AGAIN) from error
+    if told is None:
+        raise DataError("MANIFEST", where=where, found="no manifest in its footer", fix=AGAIN)
+    return bytes(told)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

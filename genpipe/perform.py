@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from genpipe.errors import UsageError
+from genpipe.one_file import one_file
 from genpipe.progress import Progress, silent
 from genpipe.requests import (
     Clean,
@@ -19,6 +20,7 @@ from genpipe.requests import (
     Impute,
     Ingest,
     Likelihood,
+    Promote,
     Register,
     Request,
     Train,
@@ -36,6 +38,7 @@ STAGES: dict[type[Request], tuple[str, str]] = {
     Impute: ("genpipe.stages.rows.verb", "impute"),
     Likelihood: ("genpipe.stages.rows.verb", "likelihood"),
     Clean: ("genpipe.stages.clean", "clean"),
+    Promote: ("genpipe.stages.promote", "promote"),
     Doctor: ("genpipe.stages.doctor", "doctor"),
 }
 TABLES: dict[type[Request], tuple[str, str]] = {
@@ -53,6 +56,10 @@ NOT_FOR_TABLES: dict[type[Request], tuple[str, ...]] = {
 def perform(asked: Request, progress: Progress = silent, **more: Any) -> Any:
     """Do what a request says. more: what the library hands over as an object, such as a report."""
     tables, spec = False, more.pop("spec", None)
+    if spec is None:
+        asked, _ = meant(asked)
+    if isinstance(asked, Generate | Impute | Likelihood) and one_file(asked.output):
+        return _as_file(asked, progress)
     if isinstance(asked, Train):
         tables = spec is not None or is_spec(asked.dataset)
         if not tables and has_entity(asked):
@@ -73,6 +80,35 @@ def perform(asked: Request, progress: Progress = silent, **more: Any) -> Any:
         return train_tables(asked.dataset if spec is None else spec, workers=asked.workers, progress=progress)
     module, name = (TABLES if tables else STAGES)[type(asked)]
     return getattr(import_module(module), name)(asked, progress=progress, **more)
+
+
+def _as_file(asked: Generate | Impute | Likelihood, progress: Progress) -> Any:
+    """Make the rows in the store, then the one file of them; returns the dataset in the store."""
+    from genpipe.one_file import write_file
+
+    output = str(asked.output)
+    made = perform(asked.model_copy(update={"output": None}), progress)
+    if hasattr(made, "datasets"):
+        found, fix = "one file for several tables", "name a folder"
+        raise UsageError("OUTPUT", where=output, found=found, expected="a folder", fix=fix)
+    write_file(made, output)
+    return made
+
+
+def meant(asked: Request) -> tuple[Any, list[str]]:
+    """The request with URIs in place of names that people say, and in words what was taken for them."""
+    from genpipe.stages.named_data import Meant, dataset_meant
+    from genpipe.stages.named_models import model_meant
+
+    found = dict[str, Meant]()
+    if isinstance(asked, Train | Tune | Evaluate) and asked.dataset and not is_spec(asked.dataset):
+        # related tables are judged by the rows of another such model
+        other = isinstance(asked, Evaluate) and of_tables(asked.dataset)
+        found |= {} if other else {"dataset": dataset_meant(asked.dataset)}
+    if isinstance(asked, Evaluate | Register | Generate | Impute | Likelihood):
+        found["model"] = model_meant(asked.model, newest=isinstance(asked, Evaluate | Register))
+    uris = {name: each.uri for name, each in found.items()}
+    return asked.model_copy(update=uris), [each.said for each in found.values() if each.said]
 
 
 def of_tables(model: str) -> bool:

@@ -57,6 +57,8 @@ def answering(uri: str) -> Iterator[None]:
         yield
     except (FileNotFoundError, FileExistsError):
         raise
+    except NotADirectoryError as error:  # below a file there is nothing
+        raise FileNotFoundError(*error.args) from error
     except OSError as error:
         raise unreachable(uri, error) from error
     except Exception as error:

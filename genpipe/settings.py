@@ -2,7 +2,7 @@
 
 | variable | meaning | default |
 |---|---|---|
-| GENPIPE_HOME | folder of this user alone for all embedded: store, MLflow database, logs | .genpipe |
+| GENPIPE_HOME | folder of yours for all embedded: store, MLflow database, logs | .genpipe, here or above |
 | GENPIPE_STORE | datasets, runs and generated data: a folder or s3://bucket/prefix | $GENPIPE_HOME/store |
 | MLFLOW_TRACKING_URI | MLflow server or database | SQLite in $GENPIPE_HOME |
 | RAY_ADDRESS | Ray cluster to join; `local` starts one for this process | local |
@@ -16,11 +16,14 @@
 from __future__ import annotations
 
 import os
+import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from genpipe.errors import UsageError, refuse_keys, unknown
 from genpipe.private import close_home, make_home
+from genpipe.redaction import link
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -98,6 +101,15 @@ def read_settings() -> Settings:
     )
 
 
+def registry_variables() -> dict[str, str]:
+    """What a shell sets so that `mlflow` and consumers find this registry. Passwords are not repeated."""
+    settings = read_settings()
+    return {
+        "GENPIPE_HOME": str(settings.home),
+        "MLFLOW_TRACKING_URI": link(settings.tracking_uri),
+    }
+
+
 def make_folder(folder: Path) -> Path:
     """Make a folder and those above it; the home, where it is one of them, for this user alone."""
     home = _home()
@@ -108,7 +120,18 @@ def make_folder(folder: Path) -> Path:
 
 
 def _home() -> Path:
-    return Path(os.environ.get("GENPIPE_HOME", ".genpipe")).expanduser().absolute()
+    """What the variable says; else the nearest .genpipe, in this folder or one above it, as git finds .git.
+    One that belongs to somebody else is passed over: who makes a folder in /tmp decides for nobody.
+    """
+    if named := os.environ.get("GENPIPE_HOME"):
+        return Path(named).expanduser().absolute()
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        with suppress(OSError):
+            found = (folder / ".genpipe").lstat()
+            if stat.S_ISDIR(found.st_mode) and (folder == here or found.st_uid == os.geteuid()):
+                return folder / ".genpipe"
+    return here / ".genpipe"
 
 
 def _usable_cpus() -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import stat
 import uuid
 from collections.abc import Iterator
@@ -20,45 +19,49 @@ from typing import Any, NamedTuple
 
 import fsspec
 
+from genpipe import names
 from genpipe.errors import ConflictError, DataError, InfrastructureError, UsageError, refuse_keys
 from genpipe.remote import answering, s3, unreachable
 from genpipe.settings import make_folder
 
 SCHEMES = ("file", "s3")
-NAME, RESERVED = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}"), ("latest", "con", "nul")
+check_name, is_name, plain_name = names.check_name, names.is_name, names.plain_name
 
 
 def join(uri: str, *parts: str) -> str:
     return "/".join([uri.rstrip("/"), *parts])
 
 
-def check_name(name: str, *, what: str = "name") -> str:
-    """The one rule for names of datasets, runs and models: they become folders, URLs and registry keys."""
-    if NAME.fullmatch(name) and name not in RESERVED:
-        return name
-    taken = " or ".join(RESERVED)
-    raise UsageError(
-        "NAME",
-        where=what,
-        found=repr(name[:80]),
-        expected=f"at most 63 of a-z 0-9 . _ -, beginning with a letter or digit, and not {taken}",
-        fix=f"for example {plain_name(name)!r}",
-    )
+def names_in(uri: str) -> list[str]:
+    """What lies directly below a prefix, by name: for words that people type, never for finding data."""
+    try:
+        with answering(uri):
+            found = filesystem(uri).ls(path_of(uri), detail=False)
+    except FileNotFoundError:
+        return []
+    return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
 
 
-def plain_name(text: str) -> str:
-    """The nearest allowed name: People 2024 -> people-2024, latest -> data-latest."""
-    plain = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:63]
-    return f"data-{plain}".rstrip("-") if plain in ("", *RESERVED) else plain
+def written(uri: str) -> float | None:
+    """When an object was written, in seconds since 1970 by the store's clock; None if it is not there."""
+    try:
+        with answering(uri):
+            return _when(filesystem(uri).info(path_of(uri)))
+    except FileNotFoundError:
+        return None
+
+
+def _when(info: Any) -> float:
+    when = info.get("mtime", info.get("LastModified"))
+    return float(when.timestamp() if hasattr(when, "timestamp") else when or 0)
 
 
 def scheme_of(uri: str) -> str:
     refuse_keys(uri)
     scheme = uri.split("://", 1)[0] if "://" in uri else "file"
     if scheme not in SCHEMES:
-        raise UsageError(
-            "PATH", where=uri, found=f"scheme {scheme}://", expected="a local path or s3://bucket/prefix"
-        )
+        expected = "a local path or s3://bucket/prefix"
+        raise UsageError("PATH", where=uri, found=f"scheme {scheme}://", expected=expected)
     return scheme
 
 
@@ -101,12 +104,7 @@ def read_limited(uri: str, most: int) -> bytes:
 
 
 def exists(uri: str) -> bool:
-    try:
-        with answering(uri):
-            filesystem(uri).info(path_of(uri))
-        return True
-    except FileNotFoundError:
-        return False
+    return written(uri) is not None
 
 
 def size(uri: str) -> int | None:
@@ -120,19 +118,14 @@ def size(uri: str) -> int | None:
         return None
     if not stat.S_ISREG(told.st_mode):
         found = "a link" if stat.S_ISLNK(told.st_mode) else "a folder, pipe or device"
-        raise DataError(
-            "FILE", where=uri, found=found, expected="a regular file", fix="copy the whole folder"
-        )
+        fix = "copy the whole folder"
+        raise DataError("FILE", where=uri, found=found, expected="a regular file", fix=fix)
     return told.st_size
 
 
 def occupied(uri: str) -> bool:
-    """Whether anything lies at or below `uri`; for refusals, never for finding data."""
-    try:
-        with answering(uri):
-            return bool(filesystem(uri).ls(path_of(uri), detail=False))
-    except FileNotFoundError:
-        return False
+    """Whether anything lies at or below `uri`."""
+    return bool(names_in(uri))
 
 
 def write_bytes(uri: str, data: bytes | memoryview) -> None:
@@ -152,7 +145,7 @@ def _replace(target: Path, data: bytes | memoryview) -> None:
 @contextmanager
 def _scratch(target: Path, data: bytes | memoryview) -> Iterator[Path]:
     """`data`, safely on disk under a hidden name beside `target`, until the caller has moved or linked it."""
-    _make_folder(target.parent)
+    make_folder_for(target.parent)
     scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         with open(scratch, "wb") as file:
@@ -164,7 +157,7 @@ def _scratch(target: Path, data: bytes | memoryview) -> Iterator[Path]:
         scratch.unlink(missing_ok=True)
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder_for(folder: Path) -> None:
     try:
         make_folder(folder)
     except OSError as error:  # FileExistsError too: a file where a folder should be
@@ -181,9 +174,48 @@ def create(uri: str, data: bytes) -> bool:
         return True
     if read_bytes(uri) == data:
         return False
-    raise ConflictError(
-        "TAKEN", where=uri, found="another result under this name", fix="choose another name or tag"
-    )
+    found, fix = "another result under this name", "choose another name or tag"
+    raise ConflictError("TAKEN", where=uri, found=found, fix=fix)
+
+
+def create_file(uri: str, made: Path) -> None:
+    """`create` of a file that is on this disk already: on disk, beside its place, and it stays there, too."""
+    try:
+        with answering(uri):
+            if scheme_of(uri) == "s3":
+                filesystem(uri).put_file(str(made), path_of(uri), mode="create")
+            else:
+                os.link(made, path_of(uri))
+    except FileExistsError:
+        with filesystem(uri).open(path_of(uri), "rb") as theirs, open(made, "rb") as ours:
+            if hashlib.file_digest(theirs, "sha256").digest() == hashlib.file_digest(ours, "sha256").digest():
+                return
+        fix = "choose another name, or move it away"
+        raise ConflictError("TAKEN", where=uri, found="another file of this name", fix=fix) from None
+
+
+def place(source: str, target: str) -> None:
+    """Have a data object under a second name: a link on disk, a copy that the server makes on S3."""
+    with answering(target):
+        if scheme_of(target) == "s3":
+            filesystem(target).copy(path_of(source), path_of(target))
+        else:
+            make_folder_for(Path(path_of(target)).parent)
+            with suppress(FileExistsError):
+                os.link(path_of(source), path_of(target))
+
+
+def move_folder(source: str, target: str) -> bool:
+    """Give a local folder its name, at once with all in it; False if there is another with anything in it."""
+    make_folder_for(Path(path_of(target)).absolute().parent)
+    try:
+        os.rename(path_of(source), path_of(target))
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) or not Path(path_of(target)).exists():
+            raise
+        return False
+    _sync(Path(path_of(target)).absolute().parent)
+    return True
 
 
 def _create_s3(uri: str, data: bytes) -> bool:
@@ -207,12 +239,16 @@ def _create_local(target: Path, data: bytes) -> bool:
             os.link(scratch, target)
     except FileExistsError:
         return False
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    _sync(target.parent)
     return True
+
+
+def _sync(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 class Entry(NamedTuple):
@@ -237,9 +273,7 @@ def entries(uri: str) -> dict[str, Entry]:
     for name, info in found.items():
         if info.get("type") == "directory":  # one of which all was removed is still listed by some servers
             continue
-        when = info.get("mtime", info.get("LastModified"))
-        seconds = when.timestamp() if hasattr(when, "timestamp") else float(when)
-        made[name.removeprefix(f"{root}/")] = Entry(seconds, int(info.get("size") or 0))
+        made[name.removeprefix(f"{root}/")] = Entry(_when(info), int(info.get("size") or 0))
     return made
 
 

@@ -20,6 +20,7 @@ from genpipe.requests import (
     Impute,
     Ingest,
     Likelihood,
+    Promote,
     Register,
     Request,
     Train,
@@ -153,6 +154,15 @@ def register(
     report: what `evaluate` returned; without one the model is evaluated now.
     """
     return perform(_asked(Register, locals()), progress, report=report)
+
+
+@documented(Promote)
+def promote(name: str, version: int | str, *, reason: str = "", progress: Progress = silent) -> Registered:
+    """Make a version of a registered model its champion, or "previous": back to the one before.
+
+    What consumers load as models:/NAME@champion is that version from then on.
+    """
+    return perform(_asked(Promote, locals()), progress)
 
 
 @documented(Generate)

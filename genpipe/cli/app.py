@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
+
+from genpipe.version import __version__
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -19,15 +23,30 @@ app = typer.Typer(
     Your own table, step by step:
       genpipe ingest people.csv --target income
       genpipe train people
-      genpipe evaluate <model>
-      genpipe register <model> --name people
-      genpipe generate models:/people@champion --rows 10000
+      genpipe evaluate people
+      genpipe register people
+      genpipe generate people --rows 10000 --output people-made
     \b
     Or all of it from one file:
       genpipe validate people.yaml && genpipe run people.yaml
     \b
-    Every command reuses what is already done and resumes what was interrupted.
+    Every command reuses what is already done and resumes what was interrupted. All of it is kept in
+    $GENPIPE_HOME, by default .genpipe in this folder or one above it; `genpipe list` shows what is there.
     Exit codes: 0 done, 2 usage, 3 bad data, 4 infrastructure, 5 privacy, 6 conflict, 7 quality,
     130 interrupted.
     """,
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
+    ] = False,
+) -> None: ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from genpipe.cli.app import app
-from genpipe.cli.models import perform
+from genpipe.cli.models import delivered, perform
 from genpipe.cli.options import asked, options
 from genpipe.cli.output import echo, say
 from genpipe.requests import Impute, Likelihood
@@ -21,7 +21,7 @@ def impute(model: str, source: str, **given: Any) -> None:
     genpipe impute <model> people-with-gaps.csv
     """
     made = perform(asked(Impute, {"model": model, "source": source, **given}))
-    say(dataset=made.uri, rows=made.rows("generated"))
+    delivered(made, given["output"])
 
 
 @app.command()

@@ -6,19 +6,26 @@ from typing import Any
 
 from genpipe.cli.app import app
 from genpipe.cli.options import asked, options
-from genpipe.cli.output import dataset_of, echo, recipe_of, say, scores, staged, warn
-from genpipe.requests import Evaluate, Generate, Register, Request, Train, Tune
+from genpipe.cli.output import echo, recipe_of, say, scores, staged, warn
+from genpipe.requests import Evaluate, Generate, Promote, Register, Request, Train, Tune
 
 
 def perform(request: Request) -> Any:
     """Do what was asked, behind a screen."""
 
     def work(progress: Any) -> Any:
-        from genpipe.perform import perform
+        from genpipe.perform import meant, perform
 
-        return perform(request, progress)
+        exact, taken = meant(request)
+        said.extend(taken)
+        return perform(exact, progress)
 
-    return staged(type(request).__name__.lower(), work)
+    said = list[str]()
+    try:
+        return staged(type(request).__name__.lower(), work)
+    finally:
+        for each in said:
+            echo(f"genpipe: took {each}", err=True)
 
 
 @app.command()
@@ -34,7 +41,7 @@ def train(dataset: str, **given: Any) -> None:
     genpipe train examples/tables/shop.yaml
     """
     wanted = asked(Train, {"dataset": dataset, **given, "recipe": recipe_of(given["recipe"])})
-    model = perform(wanted.model_copy(update={"dataset": dataset_of(dataset)}))
+    model = perform(wanted)
     if hasattr(model, "nodes"):
         trained_tables(model)
         return warn(model.note)
@@ -51,6 +58,15 @@ def trained_tables(model: Any) -> None:
     say(model=model.uri, **fidelity)
 
 
+def delivered(made: Any, output: str | None) -> None:
+    """Say where rows went, how many there are, and the line that reads them."""
+    from genpipe.one_file import how_to_read, one_file
+
+    file = output if output and one_file(output) else ""
+    rows, parts = made.rows("generated"), len(made.parts("generated"))
+    say(dataset=made.uri, file=file, rows=rows, parts=parts, read=how_to_read(file or made.uri))
+
+
 @app.command()
 @options(Tune)
 def tune(dataset: str, **given: Any) -> None:
@@ -62,7 +78,7 @@ def tune(dataset: str, **given: Any) -> None:
     genpipe tune people --recipe tabular_gan --vary 'adversarial=["hinge", "wasserstein"]'
     """
     wanted = asked(Tune, {"dataset": dataset, **given})
-    found = perform(wanted.model_copy(update={"dataset": dataset_of(dataset)}))
+    found = perform(wanted)
     say(study=found.uri, winner=found.best.name, trials=len(found.trials), **found.best_metrics)
     echo(found.best.model_dump_json(indent=1))
 
@@ -76,12 +92,17 @@ def evaluate(model: str, **given: Any) -> None:
     genpipe evaluate models:/people@champion
     genpipe evaluate models:/shop@champion --rows 1000
     """
-    wanted = asked(Evaluate, {"model": model, **given})
-    if wanted.dataset:
-        wanted = wanted.model_copy(update={"dataset": dataset_of(wanted.dataset)})
-    report = perform(wanted)
+    report = perform(asked(Evaluate, {"model": model, **given}))
     scores(report)
     say(report=report.page, verdict=report.verdict)
+
+
+def how_to_load(model: str) -> None:
+    """The lines by which Python elsewhere, and a shell, find the registry; they hold no password."""
+    from genpipe.settings import registry_variables
+
+    uri = registry_variables()["MLFLOW_TRACKING_URI"]
+    echo(f"\nimport mlflow; mlflow.set_tracking_uri({uri!r})\nmlflow.pyfunc.load_model({model!r})")
 
 
 @app.command()
@@ -96,6 +117,20 @@ def register(model: str, **given: Any) -> None:
     """
     made = perform(asked(Register, {"model": model, **given}))
     say(model=made.uri, alias=made.alias, reason=getattr(made, "reason", ""))
+    how_to_load(made.uri)
+
+
+@app.command()
+@options(Promote)
+def promote(name: str, version: str, **given: Any) -> None:
+    """Make a version of a registered model its champion; `previous` goes back to the one before.
+
+    \b
+    genpipe promote people 3 --reason "the new column is what we deliver"
+    genpipe promote people previous
+    """
+    made = perform(asked(Promote, {"name": name, "version": version, **given}))
+    say(model=made.uri, alias=made.alias, reason=made.reason)
 
 
 @app.command()
@@ -114,5 +149,7 @@ def generate(model: str, **given: Any) -> None:
         say(tables=made.uri, **{name: f"{data.rows()} rows" for name, data in made.items()})
         made = next(iter(made.values()))
     else:
-        say(dataset=made.uri, rows=made.rows("generated"), parts=len(made.parts("generated")))
+        delivered(made, given["output"])
+    if (model := str(made.manifest.origin.get("model", ""))).startswith("models:/"):
+        how_to_load(model)
     warn(made.manifest.origin.get("check", ""))

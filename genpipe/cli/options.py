@@ -29,6 +29,7 @@ FLAGS = {
     "recipes": ("--recipe",),
     "schema_file": ("--schema",),
 }
+ARGUMENTS = ("source", "model", "dataset", "spec", "name", "version")  # where they must be said
 SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
@@ -89,7 +90,7 @@ def _spelt(request: type[Request], name: str, field: FieldInfo) -> inspect.Param
     text = f"{field.description}" + (f"  [{shown}]" if shown else "")
     # typer lists a flag's opposite unless its name is given
     names = FLAGS.get(name, (flag(name),) if kind is bool else ())
-    if field.is_required() and name in ("source", "model", "dataset", "spec"):
+    if field.is_required() and name in ARGUMENTS:
         info: Any = typer.Argument(help=text)
     else:
         info = typer.Option(*names, help=text, metavar="KEY=VALUE" if mapping and int not in kinds else None)

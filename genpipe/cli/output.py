@@ -8,7 +8,6 @@ from typing import Any
 
 import typer
 
-from genpipe.errors import unknown
 from genpipe.redaction import shown, shown_lines
 
 
@@ -62,20 +61,3 @@ def recipe_of(value: str | None) -> Any:
 
         return read_spec(Path(value))[0]
     return value
-
-
-def dataset_of(name: str) -> str:
-    """A dataset by URI, or the newest of that name in the store; the spec of related tables is its file."""
-    if "/" in name or Path(name).is_dir() or name.endswith((".yaml", ".yml", ".json")):
-        return name
-    from genpipe import store
-    from genpipe.settings import read_settings
-
-    # <store>/datasets/<name>/<request id>/manifest.json
-    root = store.join(read_settings().store, "datasets")
-    found = {path: at for path, at in store.listing(root).items() if path.endswith("/manifest.json")}
-    mine = {path: at for path, at in found.items() if path.split("/")[0] == name}
-    if not mine:
-        names = {path.split("/")[0] for path in found}
-        raise unknown("dataset", name, names or {"(none ingested yet)"}, where=root)
-    return store.join(root, max(mine, key=lambda path: mine[path]).removesuffix("/manifest.json"))

@@ -1,7 +1,9 @@
-"""The verbs around a house in use: doctor, clean."""
+"""The verbs around a house in use: doctor, clean, list, env."""
 
 from __future__ import annotations
 
+import shlex
+import time
 from collections import defaultdict
 from typing import Any
 
@@ -68,3 +70,47 @@ def doctor(**given: Any) -> None:
         raise InfrastructureError(
             "DOCTOR", where=", ".join(bad), found="not as it should be", fix="see the lines above"
         )
+
+
+@app.command()
+def env() -> None:
+    """Print the variables by which a shell, and MLflow's own commands, find this home and its registry.
+
+    \b
+    eval "$(genpipe env)"
+    """
+    from genpipe.settings import registry_variables
+
+    for name, value in registry_variables().items():
+        echo(f"export {name}={shlex.quote(value)}")
+
+
+@app.command("list")
+def list_all() -> None:
+    """List the datasets, models and registered versions of this home, the newest first.
+
+    \b
+    genpipe list
+    """
+    from genpipe.settings import read_settings
+    from genpipe.stages.named_data import datasets_in_store, latest_of
+    from genpipe.stages.named_models import models_in_store, registered
+
+    settings = read_settings()
+    rows = list[tuple[str, str, str]]()
+    for name in datasets_in_store():
+        data, at = latest_of(name)
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+        told = f"{data.schema.kind}, {data.rows('train'):,} + {data.rows('holdout'):,} rows, {when}"
+        rows.append(("dataset", name, told))
+    for name, runs in models_in_store().items():
+        rows += [("model", name, uri) for uri in runs]
+    for name, aliases in registered().items():
+        told = ", ".join(f"{alias} is version {version}" for alias, version in aliases.items())
+        rows.append(("registered", name, told or "no alias"))
+    if not rows:
+        return echo(f"nothing yet in {settings.home} (GENPIPE_HOME); begin with: genpipe ingest FILE")
+    echo(f"home        {settings.home}")
+    width = max(len(name) for _, name, _ in rows)
+    for kind, name, told in rows:
+        echo(f"{kind:<10}  {name:<{width}}  {told}")

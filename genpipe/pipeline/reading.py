@@ -5,6 +5,7 @@ The YAML itself is read by genpipe/yaml_file.py; here it is asked what it means.
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -47,10 +48,61 @@ def given(spec: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], Lines, 
     """A spec as it is given: its mapping, the lines of a file, and where it is from. Prefect keeps all of it,
     so no text in it may be a URI with keys of its own.
     """
-    data, lines, where = (dict(spec), {}, "spec") if isinstance(spec, Mapping) else read_spec(Path(spec))
+    if isinstance(spec, Mapping):
+        data, lines, where = dict(spec), dict[Path_, int](), "spec"
+    else:
+        data, lines, where = read_spec(Path(spec).expanduser())
+        data = beside(data, Path(where).parent, lines, where)
     if found := [(path, f"found {_without_place(keys_in_uri(''))}") for path in secrets_in(data)]:
         raise spec_error(found, lines, where=where)
     return data, lines, where
+
+
+def beside(data: dict[str, Any], folder: Path, lines: Lines, where: str) -> dict[str, Any]:
+    """A spec's mapping with its relative paths as those of the spec's folder.
+
+    In specs of earlier versions they were those of the working folder, and what is there alone is still
+    found. Raises SpecError where a source is in both, and they are not the same file.
+    """
+    both: list[tuple[Path_, str]] = []
+
+    def placed(value: Any, path: Path_, *, input: bool = True) -> Any:
+        if isinstance(value, list):
+            return [placed(one, path) for one in value]
+        if not isinstance(value, str) or not value or "://" in value or value[0] in "/~":
+            return value
+        if value.startswith("builtin:"):
+            return value
+        mine, here = str(folder / value), _there(value)
+        if not _there(mine):
+            return value if here else mine
+        if input and here and here != _there(mine) and not value.startswith("./"):
+            text = f"found {value!r} beside the spec and another in the working folder; expected one of them"
+            both.append((path, f"{text}; write ./{value} for the one beside the spec, or a whole path"))
+        return mine
+
+    def inside(part: Any, path: Path_, *names: str, input: bool = True) -> Any:
+        if not isinstance(part, dict):
+            return part
+        return part | {n: placed(part[n], (*path, n), input=input) for n in names if n in part}
+
+    if folder.resolve() == Path.cwd():
+        return data
+    data = {**data}
+    for key, names in (("source", ("path", "schema")), ("generate", ("output",))):
+        if key in data:
+            data[key] = inside(data[key], (key,), *names, input=key == "source")
+    if isinstance(tables := data.get("tables"), dict):
+        data["tables"] = {n: inside(t, ("tables", n), "source", "schema") for n, t in tables.items()}
+    if both:
+        raise spec_error(both, lines, where=where)
+    return data
+
+
+def _there(text: str) -> list[str]:
+    """What a path or glob names on this disk, if anything."""
+    found = glob.glob(text) if glob.has_magic(text) else [text] if Path(text).exists() else []
+    return sorted(str(Path(one).resolve()) for one in found[:1000])
 
 
 def check_spec(data: Mapping[str, Any], lines: Lines, where: str) -> PipelineSpec:

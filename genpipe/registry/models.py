@@ -3,8 +3,9 @@
 A generator is a bundle, or the folder of several that `train_tables` made (package.py).
 
 The rule: a challenger becomes `champion` if there is none, or if its fidelity *on the same holdout* is at
-least MARGIN above the champion's; otherwise it is kept under the alias `challenger`. One version per output
-id (a hash of name and content): publishing the same generator again finds the version it made.
+least MARGIN above the champion's; otherwise it is kept under the alias `challenger`. One of other columns
+cannot be compared; it is of the data as they are now, and becomes champion. A person may say another. One
+version per output id (a hash of name and content): what was published before finds the version it made.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from genpipe.registry.pyfunc import save_pyfunc
 from genpipe.registry.tracking import client, experiment_id, experiment_of, reaching, track
 from genpipe.settings import read_settings
 
-PRIMARY, MARGIN = "fidelity", 0.002
+PRIMARY, MARGIN, CHANGED = "fidelity", 0.002, "other columns"
 CHAMPION, CHALLENGER = "champion", "challenger"
 
 
@@ -79,7 +80,7 @@ def publish(
     metrics: Mapping[str, float],
     holdout: str,
     dataset: Dataset | None = None,
-    rescore: Callable[[str], float | None] | None = None,
+    rescore: Callable[[str], float | str | None] | None = None,
     tags: Mapping[str, Any] | None = None,
     terms: Mapping[str, str] | None = None,
     code: Path = BUNDLE_CODE,
@@ -87,7 +88,8 @@ def publish(
     """Register a bundle, or a set of related tables, under a name and let it compete for `champion`.
 
     metrics: what evaluation measured; must hold `fidelity`. holdout: fingerprint of the data measured on.
-    rescore: measures another model on this holdout, for a champion that was measured on an older one.
+    rescore: measures another model on this holdout, for a champion that was measured on an older one; None
+    where it cannot, CHANGED where it never can, since the two are of other columns.
     terms: on which it is published (promotion.py), as tags; on other terms it is another version.
     code: the module with which MLflow serves it.
     """
@@ -108,9 +110,7 @@ def publish(
             every = {**package.lineage, **{k: str(v) for k, v in (tags or {}).items()}}
             every |= {"output_id": output_id, **measured, **on}
             version = _create(to, package, code, name=name, metrics=metrics, tags=every, dataset=dataset)
-        for key, value in (
-            measured | on
-        ).items():  # somebody else may have made it, and written what they liked
+        for key, value in (measured | on).items():  # who made it may have written what they liked
             to.set_model_version_tag(name, str(version), key, value)
         return _compete(to, name, version, score, holdout, rescore, package.fingerprint)
 
@@ -193,7 +193,7 @@ def _compete(
     version: int,
     score: float,
     holdout: str,
-    rescore: Callable[[str], float | None] | None,
+    rescore: Callable[[str], float | str | None] | None,
     fingerprint: str,
 ) -> Registered:
     uri = f"models:/{name}/{version}"
@@ -209,15 +209,19 @@ def _compete(
         reason = why[1]
     else:
         champion = to.get_model_version(name, str(promotion.version))
-        theirs = _share(champion.tags.get(PRIMARY)) if champion.tags.get("holdout") == holdout else None
+        theirs: float | str | None = None
+        if champion.tags.get("holdout") == holdout:
+            theirs = _share(champion.tags.get(PRIMARY))
         if theirs is None and rescore is not None:
             theirs = rescore(f"models:/{name}/{promotion.version}")
-        if theirs is None:
-            reason = f"version {promotion.version} was measured on another holdout: not comparable"
+        old = promotion.version
+        if isinstance(theirs, str):
+            reason = f"version {old} is of other columns; back to it: genpipe promote {name} {old}"
+        elif theirs is None:
+            reason = f"version {old} was measured on another holdout: not comparable; genpipe promote decides"
         else:
-            old = promotion.version
             reason = f"{PRIMARY} {score:.4f} against {theirs:.4f} of version {old} on the same holdout"
-        if theirs is None or score < theirs + MARGIN:
+        if theirs is None or (isinstance(theirs, float) and score < theirs + MARGIN):
             to.set_registered_model_alias(name, CHALLENGER, str(version))
             return Registered(name, version, CHALLENGER, uri, reason)
     promotion.move(version)
@@ -253,7 +257,7 @@ def resolve(model: str) -> Resolved:
 
 def _plain(name: str) -> str:
     """A name that may become a folder, whatever a stranger's bundle or a renamed model is called."""
-    return name if store.NAME.fullmatch(name) else store.plain_name(name)
+    return name if store.is_name(name) else store.plain_name(name)
 
 
 def _lookup(to: Any, model: str) -> Any:

@@ -67,7 +67,7 @@ def relations(uri: str, *, published: bool = False) -> dict[str, Any]:
     texts = [told["name"], told["fingerprint"], own, *places]
     if not all(isinstance(text, str) for text in texts) or not 0 < len(models) <= MAX_TABLES:
         raise _wrong(where, "values of another kind", "text, and for each table the place of its bundle")
-    if not store.NAME.fullmatch(told["name"]) or not FINGERPRINT.fullmatch(told["fingerprint"]):
+    if not store.is_name(told["name"]) or not FINGERPRINT.fullmatch(told["fingerprint"]):
         raise _wrong(where, "an impossible name or fingerprint", "those that `genpipe train` gave")
     if published and own:
         raise _wrong(where, "a set that lies elsewhere", "one that was published")

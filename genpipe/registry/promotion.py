@@ -62,6 +62,14 @@ class Promotion:
             entry = self._entry(last + 1)
         self.number, self.version = last + 1, current(to, name, alias)
 
+    def before(self) -> int | None:
+        """The version that was champion before the one that is now; None where the log knows of none."""
+        for number in range(self.number - 1, 0, -1):
+            entry = self._entry(number)
+            if entry and entry["to"] == self.version and entry["from"] not in (None, self.version):
+                return int(entry["from"])
+        return None
+
     def move(self, version: int) -> None:
         where = self._where(self.number)
         try:

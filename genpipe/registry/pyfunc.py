@@ -52,7 +52,7 @@ def save_pyfunc(folder: Path, package: Package, code: Path, *, model_id: str, al
             pip_requirements=[*requirements(), *package.plugins],
             mlflow_model=Model(model_id=model_id),
             model_config={"bundle_fingerprint": package.fingerprint, "model_id": model_id, "allow": allow},
-            metadata={"genpipe": __version__},
+            metadata={"genpipe": __version__, "columns": columns(package.schema)},
         )
     # MLflow notes where things came from; those folders are nobody's business, and loading does not need them
     text = (folder / "MLmodel").read_text()
@@ -85,6 +85,15 @@ def signature(schema: Schema, asked: Mapping[str, Any]) -> ModelSignature:
     kinds = {int: "long", str: "string"}
     parameters = [ParamSpec(name, kinds[type(value)], value) for name, value in asked.items()]
     return ModelSignature(outputs=Columns(made), params=ParamSchema(parameters))
+
+
+def columns(schema: Schema) -> dict[str, str]:
+    """Column -> MLflow type of what a frame may hold, in `metadata` of the model; none of them is required.
+    Those that this model's publisher or generator does not take are refused with the reason.
+    """
+    kinds = {f.name: f.arrow() for f in schema.fields}
+    flat = {n: k for n, k in kinds.items() if not (pa.types.is_nested(k) or pa.types.is_binary(k))}
+    return {name: str(_kind(kind).name) for name, kind in flat.items()}
 
 
 def _kind(arrow: pa.DataType) -> Any:

@@ -25,6 +25,7 @@ from typing import Any
 from genpipe import store
 from genpipe.bundle import Bundle
 from genpipe.dataset import Dataset
+from genpipe.delivery import claim
 from genpipe.errors import InfrastructureError, unknown
 from genpipe.progress import Event, Progress, silent
 from genpipe.related.draw import make_family
@@ -35,7 +36,7 @@ from genpipe.requests import Generate
 from genpipe.settings import read_settings
 from genpipe.stages.checked import check_of, loud
 from genpipe.stages.cluster import in_order, where_to_draw
-from genpipe.stages.generate.shards import claim, open_bundle
+from genpipe.stages.generate.shards import open_bundle
 from genpipe.stages.placement import Need, need_to_sample
 from genpipe.training.device import parameters
 from genpipe.version import __version__

@@ -19,6 +19,7 @@ from genpipe.bundle import Bundle
 from genpipe.codecs.tabular.base import ColumnCodec
 from genpipe.codecs.tabular.lookups import Lookup
 from genpipe.dataset import Dataset
+from genpipe.delivery import begin
 from genpipe.errors import UsageError
 from genpipe.progress import Event, Progress, silent
 from genpipe.registry import Resolved
@@ -32,7 +33,7 @@ from genpipe.seeds import derive
 from genpipe.settings import read_settings
 from genpipe.stages.checked import check_of, said
 from genpipe.stages.cluster import in_order, where_to_draw
-from genpipe.stages.generate.shards import claim, open_bundle
+from genpipe.stages.generate.shards import open_bundle
 from genpipe.version import __version__
 
 
@@ -60,8 +61,10 @@ def _generate(
     output = (asked.output or store.join(settings.store, "generated", name, store.digest(request))).rstrip(
         "/"
     )
-    if not claim(output, request) and Dataset.exists(output):
-        return said(Dataset(output), progress, note="already made")
+    begun = begin(output, request)
+    made = begun.made or (Dataset(output) if begun.work == output and Dataset.exists(output) else None)
+    if made is not None:
+        return said(made, progress, note="already made")
     there = partial(in_order, need=need_of(trained, device)) if remote else starmap
     (entities,) = there(roots_for, [(trained.uri, ENTITY, f"children of {ROWS}", rows, asked.seed, device)])
     size = job_rows(trained, trained.nodes[0], open_bundle(trained.models[ENTITY], device))
@@ -72,9 +75,9 @@ def _generate(
     on_workers = (remote or len(jobs) > 1) if asked.workers is None else asked.workers > 0
     run = partial(in_order, need=need_of(trained, device)) if on_workers else starmap
     lineage = {k: str(v) for k, v in request.items() if v is not None and k != "rows"} | {"stage": "generate"}
-    writer = _Writer(trained, panel, output, name, asked, lineage)
-    for made in run(make_family, jobs):
-        writer.add(made)
+    writer = _Writer(trained, panel, begun.work, output, name, asked, lineage)
+    for family in run(make_family, jobs):
+        writer.add(family)
         progress(Event("generate", min(writer.done, rows), rows, "rows"))
     about: dict[str, Any] = {"stage": "generate", "entities": entities, **request}
     return said(writer.parts.close(about), progress)
@@ -102,6 +105,7 @@ class _Writer:
         self,
         trained: TrainedTables,
         panel: Panel,
+        work: str,
         output: str,
         name: str,
         asked: Generate,
@@ -111,7 +115,8 @@ class _Writer:
         self.nodes = {n.name: n for n in trained.nodes}
         self.entities = self.rows = self.done = 0
         self.lookups = lookups_of(trained)
-        self.parts = Parts(output, name, panel.schema_, lineage, asked.rows_per_part or PART_ROWS)
+        limit = asked.rows_per_part or PART_ROWS
+        self.parts = Parts(output, name, panel.schema_, lineage, limit, work=work)
 
     def add(self, made: Made) -> None:
         entity, row = self.nodes[ENTITY], self.nodes[ROWS]

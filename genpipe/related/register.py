@@ -9,6 +9,7 @@ from genpipe.bundle import Bundle
 from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
 from genpipe.registry import Registered, publish, resolve
+from genpipe.registry.models import CHANGED
 from genpipe.related.evaluate import evaluate_tables
 from genpipe.related.train import find_tables, open_tables
 from genpipe.requests import Evaluate, Register
@@ -31,9 +32,11 @@ def register_tables(
     progress(Event("register", done=0, total=1, unit="versions", note=name))
     families = int(report.lineage.get("families", 0))
 
-    def rescore(champion: str) -> float | None:
+    def rescore(champion: str) -> float | str | None:
         found = resolve(champion)
-        if not families or not found.tables or open_tables(found.uri).shape != trained.shape:
+        if not found.tables or open_tables(found.uri).shape != trained.shape:
+            return CHANGED
+        if not families:
             return None
         again = Evaluate.of(model=found.uri, dataset=trained.uri, rows=families, seed=report.seed)
         return evaluate_tables(again).metrics()["fidelity"]

@@ -73,7 +73,7 @@ class TrainedTables(BaseModel):
                 raise ValueError(f"table {node.name[:80]!r} of {node.rows} rows")
             before[node.name] = node
         for name, node in before.items():
-            if (node.schema_ or name in self.referred) and not store.NAME.fullmatch(name):
+            if (node.schema_ or name in self.referred) and not store.is_name(name):
                 raise ValueError(f"a table called {name[:80]!r}")
             made = {
                 *node.link,

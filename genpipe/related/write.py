@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from genpipe import store
 from genpipe.codecs.identify import capacity, identify
-from genpipe.dataset import Dataset, Part, commit, new_attempt, write_part
+from genpipe.dataset import Dataset, Part, new_attempt, write_part
+from genpipe.delivery import deliver, working
 from genpipe.errors import UsageError
 from genpipe.related.flatten import Node, handed_fields, joined, numbered
 from genpipe.related.match import KEY
@@ -45,10 +46,17 @@ class Parts:
     """The parts of one dataset, written as they fill."""
 
     def __init__(
-        self, uri: str, name: str, schema: Schema, lineage: dict[str, str], limit: int = PART_ROWS
+        self,
+        uri: str,
+        name: str,
+        schema: Schema,
+        lineage: dict[str, str],
+        limit: int = PART_ROWS,
+        work: str = "",
     ) -> None:
         self.uri, self.name, self.schema, self.lineage, self.limit = uri, name, schema, lineage, limit
         self.attempt, self.held, self.parts = new_attempt(), list[pa.Table](), list[Part]()
+        self.work = work or working(uri, self.attempt)
 
     def add(self, rows: pa.Table) -> None:
         while rows.num_rows:
@@ -60,7 +68,7 @@ class Parts:
 
     def _flush(self) -> None:
         part = write_part(
-            self.uri,
+            self.work,
             pa.concat_tables(self.held).combine_chunks(),
             split="generated",
             name=f"generated-{len(self.parts):05d}",
@@ -74,7 +82,8 @@ class Parts:
         if self.held:
             self._flush()
         name = store.plain_name(self.name)
-        return commit(self.uri, name=name, schema=self.schema, parts=self.parts, origin=dict(origin))
+        about = dict(origin)
+        return deliver(self.work, self.uri, name=name, schema=self.schema, parts=self.parts, origin=about)
 
 
 class Writer:

@@ -19,7 +19,7 @@ from genpipe.requests.models import (
     Train,
     Tune,
 )
-from genpipe.requests.upkeep import Clean, Doctor
+from genpipe.requests.upkeep import Clean, Doctor, Promote
 
 __all__ = [
     "Budget",
@@ -33,6 +33,7 @@ __all__ = [
     "Ingest",
     "Likelihood",
     "Part",
+    "Promote",
     "Reading",
     "Register",
     "Request",

@@ -6,6 +6,7 @@ function (names, places, reasons, upper limits that nobody meets) is checked whe
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -47,7 +48,7 @@ def _place(uri: str) -> str:
         raise complaint(repr(uri[:60]), "a local path or s3://bucket/prefix")
     if not uri.strip() or "\0" in uri or len(uri) > 4096:
         raise complaint("an empty or impossible path", "a local path or s3://bucket/prefix")
-    return uri
+    return os.path.expanduser(uri)  # a shell leaves the ~ of --output=~/x as it is
 
 
 def _some_places(places: tuple[str, ...]) -> tuple[str, ...]:
@@ -72,6 +73,12 @@ def _reason(text: str) -> str:
     if not 8 <= len(text.strip()) <= 500:
         raise complaint(repr(text[:60]), "a reason, of 8 to 500 characters")
     return text.strip()
+
+
+def _version(text: str) -> str:
+    if text != "previous" and not re.fullmatch("[1-9][0-9]{0,17}", text):
+        raise complaint(repr(text[:60]), "the number of a version, or 'previous'")
+    return text
 
 
 def _several(value: Any) -> Any:
@@ -104,6 +111,9 @@ NamesOrNone = Annotated[tuple[str, ...] | None, AfterValidator(_some_names)]
 Reason = Annotated[str, AfterValidator(_reason)]
 ReasonOrNone = Annotated[str, AfterValidator(lambda text: _reason(text) if text else "")]
 RecipeOrNone = Annotated[str | dict[str, Any] | None, BeforeValidator(_plain)]
+Version = Annotated[
+    str, BeforeValidator(lambda v: str(v) if isinstance(v, int) else v), AfterValidator(_version)
+]
 Rows = Annotated[int, Field(strict=True, ge=1), _most(10**12)]
 Judged = Annotated[int, Field(strict=True, ge=2), _most(10**9)]
 Seed = Annotated[int, Field(strict=True, ge=0), _most(2**63 - 1)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field as About
 
 from genpipe.requests.models import Request
-from genpipe.requests.types import Days, Flag, Hours, Place
+from genpipe.requests.types import Days, Flag, Hours, Place, ReasonOrNone, Version
 
 
 class Clean(Request):
@@ -22,6 +22,14 @@ class Clean(Request):
     days: Days = About(
         default=30, description="Keep logs, copies of databases and folders of Ray so many days."
     )
+
+
+class Promote(Request):
+    """A version of a registered model -> its champion."""
+
+    name: str = About(description="The registered model.")
+    version: Version = About(description="Its number, or 'previous': the champion before this one.")
+    reason: ReasonOrNone = About(default="", description="Why; it stays in the version's tags.")
 
 
 class Doctor(Request):

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from genpipe import store
+from genpipe.delivery import sidecars
 from genpipe.documents import parse_json
 from genpipe.errors import DataError
 from genpipe.private import abandoned
@@ -75,19 +76,22 @@ class Cleaned:
 def clean(asked: Clean, *, progress: Progress = silent) -> Cleaned:
     """Find what nobody needs; with `remove`, remove it. Raises InfrastructureError where a store refuses."""
     settings = read_settings()
-    place = _Place(asked.place or settings.store, hours=asked.hours, days=asked.days)
+    where = [asked.place, *sidecars(asked.place)] if asked.place else [settings.store]
+    places = [_Place(uri, hours=asked.hours, days=asked.days) for uri in dict.fromkeys(where)]
     found = list[Leftover]()
-    for each in place.leftovers():
-        found.append(each)
-        if asked.remove:
-            place.remove(each)
-        progress(Event("clean", done=len(found), unit="files"))
+    for place in places:
+        for each in place.leftovers():
+            found.append(each)
+            if asked.remove:
+                place.remove(each)
+            progress(Event("clean", done=len(found), unit="files"))
     if asked.place is None:
         for each in _home(settings, days=asked.days):
             found.append(each)
             if asked.remove:
                 _remove_local(Path(each.place))
-    return Cleaned(tuple(found), asked.remove, tuple(sorted(place.left)))
+    left = {each for place in places for each in place.left}
+    return Cleaned(tuple(found), asked.remove, tuple(sorted(left)))
 
 
 class _Place:

@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 from genpipe import store
 from genpipe.bundle.folder import read_document
 from genpipe.dataset import Dataset
+from genpipe.documents import parse_json
 from genpipe.errors import DataError
+from genpipe.parts import DELIVERED
 from genpipe.registry import holds_tables
 
 PREFIX = b"genpipe."
@@ -31,8 +33,12 @@ def explain(path: object) -> dict[str, Any]:
         if resolved.tables:
             return _tables(resolved.uri) | {"what": "registered tables", "model": resolved.reference}
         return {"what": "registered model", "model": resolved.reference, **_bundle(resolved.uri)}
-    if uri.endswith(".parquet"):
+    if uri.endswith(f"/{DELIVERED}") or uri == DELIVERED:
+        uri = uri.rpartition("/")[0] or "."
+    elif uri.endswith(".parquet") and not Dataset.exists(uri):  # a folder may be called so
         return _file(uri)
+    if store.exists(store.join(uri, DELIVERED)):
+        return _dataset(uri)
     manifest = store.join(uri, "manifest.json")
     if store.exists(manifest):
         names = store.read_json(manifest)
@@ -67,6 +73,8 @@ def _file(uri: str) -> dict[str, Any]:
         found = f"a damaged footer: {str(error)[:80]}"
         raise DataError("EXPLAIN", where=uri, found=found, expected="a file genpipe wrote") from None
     own.pop("schema", None)
+    if origin := own.pop("origin", ""):  # of a delivery in one file
+        own |= parse_json(origin.encode(), where=uri)
     if own.keys() == {"conditions"}:
         raise DataError(
             "EXPLAIN", where=uri, found="no lineage in the footer", expected="a file genpipe wrote"

@@ -14,6 +14,7 @@ from genpipe.errors import DataError, PrivacyError
 from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
 from genpipe.registry import Registered, publish, resolve
+from genpipe.registry.models import CHANGED
 from genpipe.registry.tracking import placed
 from genpipe.requests import Evaluate, Register
 from genpipe.stages.checked import unless_unchecked
@@ -40,16 +41,20 @@ def register(asked: Register, *, report: Report | None = None, progress: Progres
     holdout = str(report.lineage.get("dataset fingerprint") or bundle.origin.get("dataset_fingerprint", ""))
     dataset = _dataset(bundle, holdout)
 
-    def rescore(champion: str) -> float | None:
+    def rescore(champion: str) -> float | str | None:
         found = resolve(champion)
-        if dataset is None or found.tables:
+        if found.tables or _columns(Bundle.open(found.uri)) != _columns(bundle):
+            return CHANGED
+        if dataset is None:
             return None
         try:
             again = Evaluate.of(model=found.uri, dataset=dataset.uri, rows=report.rows, seed=report.seed)
             return evaluate(again).metrics()["fidelity"]
         except (DataError, PrivacyError) as error:
-            if error.code in ("SCHEMA", "FEWHOLDOUT"):  # other columns, or too few rows: not comparable
+            if error.code == "FEWHOLDOUT":  # too few rows: not comparable
                 return None
+            if error.code == "SCHEMA":
+                return CHANGED
             raise
 
     registered = publish(
@@ -62,6 +67,10 @@ def register(asked: Register, *, report: Report | None = None, progress: Progres
         terms=terms,
     )
     return told(registered, progress)
+
+
+def _columns(bundle: Bundle) -> dict[str, str]:
+    return {field.name: field.kind for field in bundle.schema.fields}
 
 
 def terms_of(asked: Register) -> dict[str, str]:

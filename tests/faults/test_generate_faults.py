@@ -17,6 +17,7 @@ import pytest
 import genpipe
 from genpipe import remote, store
 from genpipe.dataset import Dataset
+from genpipe.delivery import working
 from genpipe.errors import DataError, InfrastructureError
 from genpipe.progress import Event
 from genpipe.verbs import generate
@@ -60,8 +61,11 @@ def kill(process: subprocess.Popen) -> None:
 
 
 def records(output: str) -> dict[str, int]:
-    """Records of finished parts, and when each was made."""
-    return {p.name: p.stat().st_mtime_ns for p in Path(output, "shards").glob("*.json")}
+    """Finished parts, recorded beside the output or delivered, and when each was made."""
+    work = Path(working(output))
+    told = [json.loads(p.read_text())["path"] for p in work.glob("shards/*.json")]
+    parts = [*(work / path for path in told), *Path(output).glob("generated-*.parquet")]
+    return {p.name: p.stat().st_mtime_ns for p in parts}
 
 
 def is_whole(output: str, undisturbed: Dataset) -> None:
@@ -81,7 +85,7 @@ def test_a_job_killed_after_some_parts_makes_only_the_others(
 ) -> None:
     output = str(tmp_path / "out")
     process = start(table_bundle, output)
-    while len(records(output)) < after or not Path(output, "request.json").exists():
+    while len(records(output)) < after or not Path(working(output), "request.json").exists():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.002)
     kill(process)
@@ -107,13 +111,13 @@ def test_killed_at_random_moments_again_and_again(
         output = str(tmp_path / f"out{round_}")
         for _ in range(2):
             process = start(table_bundle, output)
-            while not Path(output, "request.json").exists():
+            while not (Path(working(output), "request.json").exists() or Dataset.exists(output)):
                 assert process.poll() is None
                 time.sleep(0.001)
             time.sleep(moments.uniform(0, 1.0))
             kill(process)
             if len(records(output)) < 12:
-                assert not Path(output, "manifest.json").exists()
+                assert not Path(output).exists()
         generate(table_bundle, output=output, workers=0, **REQUEST)
         is_whole(output, undisturbed)
 
@@ -166,15 +170,15 @@ def test_a_part_damaged_between_two_runs_is_made_again(
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.002)
     kill(process)
-    assert not Path(output, "manifest.json").exists()
-    record = json.loads(Path(output, "shards/00001.json").read_text())
-    part = Path(output, record["path"])
+    assert not Path(output).exists()
+    record = json.loads(Path(working(output), "shards/00001.json").read_text())
+    part = Path(working(output), record["path"])
     whole = part.read_bytes()
     assert len(whole) == record["bytes"] and hashlib.sha256(whole).hexdigest() == record["sha256"]
     part.unlink() if damage == "removed" else part.write_bytes(whole[:-10])
     assert not part.exists() if damage == "removed" else part.stat().st_size == record["bytes"] - 10
     generate(table_bundle, output=output, workers=0, **REQUEST)
-    assert part.read_bytes() == whole
+    assert Path(output, part.name).read_bytes() == whole
     is_whole(output, undisturbed)
 
 
@@ -211,4 +215,4 @@ def test_a_store_that_comes_back_is_waited_for(
     dataset = Dataset(output)
     dataset.verify()
     assert dataset.fingerprint == undisturbed.fingerprint
-    assert store.exists(f"{output}/shards/00011.json")
+    assert store.exists(f"{output}/generated-00011.parquet")

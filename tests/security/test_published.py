@@ -187,12 +187,12 @@ PUBLISHED: dict[str, Place] = {
     "store: the copy of a registered bundle": ("store/models/*/*", content),
     "store: results and histories of runs, names of champions": ("store/r*/*/*.json", content),
     "report.json, report.html, samples.png": ("store/runs/*/evaluation/*/*", content),
-    "generated rows": ("store/generated/visits/*/data/*/*.parquet", content),
+    "generated rows": ("store/generated/visits/*/*.parquet", content),
     "generated rows: metadata and statistics of the file": (
-        "store/generated/visits/*/data/*/*.parquet",
+        "store/generated/visits/*/*.parquet",
         footer,
     ),
-    "generated rows: manifest.json, request.json, shards": ("store/generated/visits/**/*.json", content),
+    "generated rows: manifest.parquet": ("store/generated/visits/*/manifest.parquet", content),
     "screen of ingest": ("screens/ingest", content),
     "screens of train, evaluate, register, generate, explain": ("screens/[!i]*", content),
     "logs": ("logs/*", content),
@@ -204,6 +204,7 @@ OWNERS: dict[str, Place] = {
     "owner only: dataset, training rows": ("store/datasets/*/*/data/*/train-*", content),
     "owner only: dataset, held-out rows": ("store/datasets/*/*/data/*/holdout-*", content),
     "owner only: dataset, manifest.json": ("store/datasets/*/*/manifest.json", content),
+    "owner only: latest.json, the last ingest of a name": ("store/datasets/*/latest.json", content),
     "owner only: dataset, fitted codecs": ("store/datasets/*/*/codecs/*", content),
 }
 
@@ -301,7 +302,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         command("evaluate", str(bundle))
         command("register", str(bundle), "--name", "visits")
         command("generate", "models:/visits@champion", "--rows", "300", "--workers", "0")
-        command("explain", next(str(p) for p in home.glob("store/generated/visits/*/data/*/*.parquet")))
+        command("explain", next(str(p) for p in home.glob("store/generated/visits/*/generated-*.parquet")))
         yield home
 
 

@@ -20,7 +20,8 @@ from small_dataset import SCHEMA, small_dataset
 
 import genpipe
 from genpipe.bundle import Bundle, save_bundle
-from genpipe.errors import ConflictError, DataError, InfrastructureError, UsageError
+from genpipe.cli import execute
+from genpipe.errors import ConflictError, DataError, GenpipeError, InfrastructureError, UsageError
 from genpipe.registry import Registered, log_trial, publish, resolve, track
 from genpipe.registry.promotion import Promotion
 from genpipe.registry.tracking import client
@@ -86,7 +87,7 @@ def test_the_champion_changes_only_for_a_better_one_on_the_same_holdout(
     assert resolve("models:/rule@challenger").reference == "models:/rule/4"
 
 
-def test_a_champion_with_other_columns_is_not_comparable(tmp_path: Path) -> None:
+def test_a_version_of_other_columns_becomes_champion_and_a_person_goes_back(tmp_path: Path) -> None:
     """A scheduled pipeline goes on after a column was dropped from its source."""
     fewer = SCHEMA.model_copy(update={"fields": tuple(f for f in SCHEMA.fields if f.name != "colour")})
     made = []
@@ -94,8 +95,34 @@ def test_a_champion_with_other_columns_is_not_comparable(tmp_path: Path) -> None
         dataset = small_dataset(str(tmp_path / str(k)), rows=300, holdout=60, schema=schema)
         model = genpipe.train(dataset, recipe={"base": "tabular_trees"}, name="columns")
         made.append(genpipe.register(model, name="columns", report=genpipe.evaluate(model)))
-    assert [m.alias for m in made] == ["champion", "challenger"]
-    assert "not comparable" in made[1].reason
+    assert [m.alias for m in made] == ["champion", "champion"]
+    assert made[1].reason == "version 1 is of other columns; back to it: genpipe promote columns 1"
+    back = genpipe.promote("columns", "previous")
+    assert (back.version, back.alias) == (1, "champion")
+    assert resolve("models:/columns@champion").reference == "models:/columns/1"
+    assert genpipe.promote("columns", "previous").version == 2
+    assert genpipe.promote("columns", 2).reason == "already champion"
+    assert genpipe.promote("columns", 1, reason="the old columns are wanted").uri == "models:/columns/1"
+    assert client().get_model_version("columns", "1").tags["promoted"] == "the old columns are wanted"
+    for version, wrong in ((3, "no version 3; expected one of 1, 2"), ("latest", "or 'previous'")):
+        with pytest.raises(GenpipeError, match=wrong):
+            genpipe.promote("columns", version)
+    with pytest.raises(GenpipeError, match="did you mean 'columns'"):
+        genpipe.promote("colums", 1)
+    assert execute(["promote", "columns", "2", "--reason", "as the source has it now"]) == 0
+    assert resolve("models:/columns@champion").reference == "models:/columns/2"
+
+
+def test_a_version_that_was_not_checked_is_promoted_for_a_reason(table_bundle: str, tmp_path: Path) -> None:
+    put(variant(table_bundle, tmp_path, 1), "sound", 0.5)
+    assert (
+        put(variant(table_bundle, tmp_path, 2), "sound", 0.9, terms={"unchecked": "a demonstration"}).version
+        == 2
+    )
+    with pytest.raises(GenpipeError, match=r"was not checked or did not pass; expected a reason"):
+        genpipe.promote("sound", 2)
+    assert genpipe.promote("sound", 2, reason="shown to nobody outside").version == 2
+    assert genpipe.promote("sound", "previous").version == 1
 
 
 def test_one_version_per_output(table_bundle: str) -> None:

@@ -252,7 +252,9 @@ def test_a_champion_of_other_data_is_measured_again(registered: Any, road_home: 
         spec_of(road_home / "fewer", frames, **{k: v for k, v in ROLES.items() if k != "visits"})
         | {"recipe": {"training": {"steps": 1}}}
     )
-    assert "another holdout: not comparable" in genpipe.register(fewer, name="shop").reason
+    other = genpipe.register(fewer, name="shop")
+    assert (other.alias, "of other columns" in other.reason) == ("champion", True)
+    assert genpipe.promote("shop", "previous").version == 2
     with pytest.raises(DataError, match=r"other tables: .*expected the tables and columns the model makes"):
         genpipe.evaluate(fewer.uri, model.uri)
 

@@ -227,7 +227,7 @@ def test_validate_prints_the_schema(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_dataset_is_found_by_its_name_and_its_schema_can_be_edited(home: Path, tmp_path: Path) -> None:
-    from genpipe.cli.output import dataset_of
+    from genpipe.stages.named_data import dataset_meant
 
     people, schema = tmp_path / "people.csv", tmp_path / "people.schema.yaml"
     people.write_text(
@@ -240,11 +240,11 @@ def test_a_dataset_is_found_by_its_name_and_its_schema_can_be_edited(home: Path,
 
     printed = ingest()
     assert "- name: age\n" in printed and "reason:" in printed
-    first = dataset_of("people")
+    first = dataset_meant("people").uri
     assert f"dataset      {first}" in printed and Dataset(first).schema.field("age").kind == "integer"
     ingest("--save-schema", str(schema))
     schema.write_text(schema.read_text().replace("kind: integer", "kind: number"))
     assert "kind: number" in ingest("--schema", str(schema))
-    assert dataset_of("people") != first  # the newest of the name
+    assert dataset_meant("people").uri != first  # the newest of the name
     with pytest.raises(UsageError, match=r"unknown dataset 'peple'.*did you mean 'people'"):
-        dataset_of("peple")
+        dataset_meant("peple")

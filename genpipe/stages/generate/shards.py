@@ -1,8 +1,10 @@
 """The parts of a generation job: cut by row ranges, made anywhere, recorded once.
 
-    <output>/request.json                    what was asked; created first, it claims the folder
-    <output>/shards/00000.json               one record a finished part: path, rows, bytes, sha256
-    <output>/data/<attempt>/generated-00000.parquet
+    <work>/request.json                    what was asked; created first, it claims the output
+    <work>/shards/00000.json               one record a finished part: path, rows, bytes, sha256
+    <work>/data/<attempt>/generated-00000.parquet
+
+<work> is beside the output and becomes it when all parts are there (genpipe/delivery.py).
 
 A part is a fixed range of rows made of fixed blocks with seeds of their own, so its bytes depend on the
 request alone: not on workers, retries or order. Records are conditional creates: of two tries of one part
@@ -71,7 +73,7 @@ class Request(BaseModel):
 
 @dataclass(frozen=True)
 class GenerationJob:
-    """What a worker is sent: references and the request, never a model."""
+    """What a worker is sent: references and the request, never a model. output: where parts are made."""
 
     bundle: str
     output: str
@@ -103,21 +105,6 @@ class Meter:
 def open_bundle(uri: str, device: str, temperature: float | None = None) -> Bundle:
     """Fetched, verified and built once per worker process; a finished bundle never changes."""
     return Bundle.open(uri, device=device, temperature=temperature)
-
-
-def claim(output: str, mine: dict[str, Any]) -> bool:
-    """Take the output folder for this request; False if the same request took it before."""
-    where = store.join(output, "request.json")
-    if not store.exists(where) and store.occupied(output):
-        found, fix = "a folder with other files", "choose an empty or a new folder"
-        raise ConflictError("OUTPUT", where=output, found=found, fix=fix)
-    try:
-        return store.create(where, store.canonical(mine))
-    except ConflictError:
-        theirs = store.read_json(where)
-        differs = ", ".join(sorted(key for key in mine if theirs.get(key) != mine[key]))
-        found = f"the output of another request (other {differs})"
-        raise ConflictError("OUTPUT", where=output, found=found, fix="choose another folder") from None
 
 
 def make_part(

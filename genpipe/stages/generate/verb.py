@@ -1,6 +1,6 @@
 """generate: exactly the rows asked for, from a registered or trained model, as a Dataset of Parquet parts.
 
-Writes <output>/manifest.json (a Dataset, split "generated") after the parts that shards.py makes. The same
+Writes <output>/ (a Dataset, split "generated") of the parts that shards.py makes, see delivery.py. The same
 request is the same output id and the same bytes, and is done once; a job killed anywhere and started again
 makes the missing parts only. Memory is one part per worker.
 """
@@ -13,10 +13,11 @@ from typing import Any
 
 from genpipe import store
 from genpipe.bundle import Bundle
-from genpipe.dataset import Dataset, Part, commit
+from genpipe.dataset import Dataset, Part
+from genpipe.delivery import begin, deliver
 from genpipe.errors import InfrastructureError, UsageError
 from genpipe.progress import Progress, silent
-from genpipe.registry import resolve
+from genpipe.registry import Resolved, resolve
 from genpipe.requests import Generate
 from genpipe.settings import read_settings
 from genpipe.stages.checked import check_of, said
@@ -25,7 +26,6 @@ from genpipe.stages.generate.shards import (
     GenerationJob,
     Meter,
     Request,
-    claim,
     finished_parts,
     in_process,
     on_ray,
@@ -55,23 +55,14 @@ def generate(asked: Generate, *, progress: Progress = silent) -> Dataset:
         raise UsageError("ROWS", where="rows", found=found, expected="a number", fix="say how many (--rows)")
     bundle.check_conditions(asked.conditions)
     bundle.codec.check_rows(rows)
-    given = asked.identity() | {
-        "rows_per_part": asked.rows_per_part or part_rows(rows, bundle),
-        "conditions": plain(asked.conditions or {}),
-    }
-    request = Request(
-        **given,
-        model=resolved.reference,
-        bundle=bundle.fingerprint,
-        dataset=str(bundle.origin.get("dataset_fingerprint", "")),
-        device=bundle.device,
-        code=__version__,
-        check=check_of(resolved, bundle.fingerprint),
-    )
+    request = _request(asked, rows, resolved, bundle)
     check_parts(request.num_parts)
     output = (asked.output or store.join(settings.store, "generated", name, request.output_id)).rstrip("/")
-    job = GenerationJob(resolved.uri, output, request)
-    parts = {} if claim(output, request.model_dump()) else finished_parts(job)
+    begun = begin(output, request.model_dump())
+    if begun.made is not None:
+        return said(begun.made, progress, note="already made")
+    job = GenerationJob(resolved.uri, begun.work, request)
+    parts = {} if begun.fresh else finished_parts(job)
     if len(parts) == request.num_parts and Dataset.exists(output):
         return said(Dataset(output), progress, note="already made")
     todo = [index for index in range(request.num_parts) if index not in parts]
@@ -84,12 +75,38 @@ def generate(asked: Generate, *, progress: Progress = silent) -> Dataset:
         made = on_ray(job, todo, asked.workers or room(need, there), need, meter)
     else:
         made = in_process(job, todo, bundle, meter)
-    for index, part in made:
-        parts[index] = part
-        check_space(output, parts.values(), rows=rows)
+    try:
+        for index, part in made:
+            parts[index] = part
+            check_space(begun.work, parts.values(), rows=rows)
+    except (
+        FileNotFoundError,
+        InfrastructureError,
+    ):  # another process with the same request was first, and has cleared away
+        begun = begin(output, request.model_dump())
+        if begun.made is None:
+            raise
+        return said(begun.made, progress, note="made by another process")
     about = {"stage": "generate", "output_id": request.output_id, **request.model_dump()}
     made_of = list(parts.values())
-    return said(commit(output, name=name, schema=bundle.schema, parts=made_of, origin=about), progress)
+    done = deliver(begun.work, output, name=name, schema=bundle.schema, parts=made_of, origin=about)
+    return said(done, progress)
+
+
+def _request(asked: Generate, rows: int, resolved: Resolved, bundle: Bundle) -> Request:
+    given = asked.identity() | {
+        "rows_per_part": asked.rows_per_part or part_rows(rows, bundle),
+        "conditions": plain(asked.conditions or {}),
+    }
+    return Request(
+        **given,
+        model=resolved.reference,
+        bundle=bundle.fingerprint,
+        dataset=str(bundle.origin.get("dataset_fingerprint", "")),
+        device=bundle.device,
+        code=__version__,
+        check=check_of(resolved, bundle.fingerprint),
+    )
 
 
 def part_rows(rows: int, bundle: Bundle) -> int:

@@ -9,7 +9,7 @@ the same bytes as result.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import reduce
 from itertools import starmap
 from typing import Any
@@ -30,6 +30,7 @@ from genpipe.sources.schema_file import schema_from_yaml
 from genpipe.stages.cluster import in_order
 from genpipe.stages.ingest.entity import name_entity, parse_entity
 from genpipe.stages.ingest.writer import Split, Written, damaged_in, observe_unit, write_unit
+from genpipe.stages.named_data import name_of_source, note_ingested, taken
 from genpipe.version import __version__
 
 REVISION = 4  # of the bytes ingest writes; part of every request id
@@ -48,7 +49,9 @@ def ingest(
     The options are those of the kind of data (genpipe/sources/<kind>.py). Of a series the entity is one.
     """
     source = asked.source if isinstance(asked.source, str) else list(asked.source)
-    name = store.check_name(asked.name or default_name(source))
+    name = store.check_name(asked.name or name_of_source(source))
+    if asked.name is None:
+        taken(name, source)
     options, entity, holdout, min_rows = asked.options or {}, asked.entity, asked.holdout, asked.min_rows
     on_bad_file, max_bad = asked.on_bad_file, asked.max_bad
     if asked.kind == "series" or {"time", "window", "stride"} & set(options):
@@ -62,6 +65,7 @@ def ingest(
     request = _request(opened, given, roles | settings | about_whom)
     uri = store.join(read_settings().store, "datasets", name, request)
     if Dataset.exists(uri):
+        note_ingested(name, request, source)
         return Dataset(uri)
     job = _Job(opened, uri, holdout, _runner(opened, asked.workers), throttled(progress))
     rejects, notices, found, inferred = list[Reject](), list[str](), None, given is None
@@ -83,7 +87,9 @@ def ingest(
     _enough(parts, opened, asked)
     origin = {"source": source, "request": request, **settings}
     origin |= _origin(opened, notices, rejects, about)
-    return commit(uri, name=name, schema=given, parts=parts, origin=origin)
+    made = commit(uri, name=name, schema=given, parts=parts, origin=origin)
+    note_ingested(name, request, source)
+    return made
 
 
 def _whole(make: Callable[[], Schema]) -> Schema:
@@ -169,16 +175,6 @@ def _runner(source: Source, workers: int | None) -> Callable[..., Iterator[Any]]
     if workers is None:
         workers = int(len(source.units) > 1 and sum(f.size for f in source.files) > PARALLEL_BYTES)
     return in_order if workers else starmap
-
-
-def default_name(source: str | Sequence[str]) -> str:
-    """A dataset name from the input: data/People 2024.csv.gz -> people-2024."""
-    first = source if isinstance(source, str) else source[0]
-    plain = [
-        p for p in first.removeprefix("builtin:").rstrip("/").split("/") if p and "*" not in p and p != "s3:"
-    ]
-    stem = plain[-1].split(".")[0] if plain else "data"
-    return store.plain_name(stem)
 
 
 def _judge(rejects: list[Reject], source: Source, policy: str, max_bad: float) -> list[Reject]:

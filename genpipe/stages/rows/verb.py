@@ -22,7 +22,8 @@ from genpipe.bundle.complete import complete, explain_rows
 from genpipe.bundle.floor import floors
 from genpipe.bundle.observed import partial_conditioning
 from genpipe.constraints import SCALARS
-from genpipe.dataset import Dataset, Part, commit, new_attempt, write_part
+from genpipe.dataset import Dataset, Part, new_attempt, write_part
+from genpipe.delivery import begin, deliver
 from genpipe.errors import PrivacyError, UsageError
 from genpipe.fields import AnyField, Category, Number
 from genpipe.progress import Event, Progress, silent
@@ -33,7 +34,7 @@ from genpipe.settings import read_settings
 from genpipe.sources import open_source
 from genpipe.sources.tabular.source import TableSource
 from genpipe.stages.cluster import in_order, where_to_draw
-from genpipe.stages.generate.shards import claim, open_bundle
+from genpipe.stages.generate.shards import open_bundle
 from genpipe.stages.ingest.verb import ingest
 from genpipe.stages.placement import need_to_sample
 from genpipe.training.device import check_gpu, parameters
@@ -221,14 +222,16 @@ def _write(
     """The blocks as a committed dataset; what was counted in them is in its origin."""
     bundle, rows, output, _ = opened
     found = Counter[str]()
-    if Dataset.exists(output):
-        return Dataset(output)
     lineage = about | {
         "model_fingerprint": bundle.fingerprint,
         "rows_fingerprint": rows.fingerprint,
         "code": __version__,
     }
-    claim(output, lineage)  # parts of a run that was killed stay unnamed
+    if Dataset.exists(output) and store.exists(store.join(output, "manifest.json")):  # by an earlier version
+        return Dataset(output)
+    begun = begin(output, lineage)
+    if begun.made is not None:
+        return begun.made
     parts: list[Part] = []
     attempt, total, done = new_attempt(), rows.rows("train"), 0
     held: list[pa.RecordBatch] = []
@@ -241,8 +244,8 @@ def _write(
         if len(held) == PART_BLOCKS or done == total:
             name = f"generated-{len(parts):05d}"
             table = pa.Table.from_batches(held)
-            part = write_part(output, table, split="generated", name=name, attempt=attempt, lineage=lineage)
-            parts.append(part)
+            about_it = {"split": "generated", "name": name, "attempt": attempt}
+            parts.append(write_part(begun.work, table, lineage=lineage, **about_it))
             held = []
     origin = {**lineage, "source": rows.uri, **found}
-    return commit(output, name=rows.name, schema=schema, parts=parts, origin=origin)
+    return deliver(begun.work, output, name=rows.name, schema=schema, parts=parts, origin=origin)
