@@ -123,4 +123,9 @@ class Labelled(Source):
                 f"the folders {names} are splits and no classes: {len(self.files) - held} files are to train "
                 f"on, {held} are held out, whatever holdout= says"
             )
+        elif classes := {self.folder_of(f) for f in self.files}:
+            named = sorted(c for c in classes if c.lower() in {*TRAIN, *HELD})
+            both = {c.lower() for c in named}
+            if both & {*TRAIN} and both & {*HELD}:
+                said.append(f"the folders {few(named)} are classes and no splits, for others are beside them")
         return said + (self.sheet.notices(schema.target, len(self.files)) if self.sheet is not None else [])
