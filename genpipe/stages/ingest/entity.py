@@ -79,7 +79,7 @@ def _number(field: AnyField, columns: Sequence[str]) -> AnyField:
     """
     if field.kind not in ("integer", "category", *(("number",) if field.name in columns else ())):
         return field
-    whole = field.kind == "integer"
+    whole = field.kind == "integer" and not getattr(field, "format", None)  # 12 kg is a text, as it was
     role = "names whom rows are about" if field.name in columns else "a number given to somebody"
     return Identifier(
         name=field.name,
