@@ -41,6 +41,7 @@ from genpipe.parts import (
 )
 from genpipe.schema import Schema
 from genpipe.seeds import drawn, numpy_rng
+from genpipe.written import as_written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -241,6 +242,12 @@ class Dataset:
         """Stream a split in order, see `part_batches`."""
         for part in self.parts(split):
             yield from self.part_batches(part, rows=rows, columns=columns)
+
+    def written(self, split: str) -> Iterator[pa.RecordBatch]:
+        """Stream a split for files of text: money, dates and the like as texts, in the form they came in."""
+        forms, names = self.schema.forms, list(self.schema.names)
+        for batch in self.batches(split):
+            yield as_written(batch.select(names), forms)
 
     def table(self, split: str, *, columns: list[str] | None = None) -> pa.Table:
         """A whole split in memory, without the metadata of its parts."""

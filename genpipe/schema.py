@@ -100,6 +100,12 @@ class Schema(BaseModel):
             return (self.target,)
         return ()
 
+    @property
+    def forms(self) -> dict[str, str]:
+        """How texts of columns are written (genpipe/written/), of those that say so."""
+        found = {f.name: getattr(f, "format", None) for f in self.fields}
+        return {name: form for name, form in found.items() if form}
+
     def arrow(self) -> pa.Schema:
         """Arrow schema with this schema, and Hugging Face features for images and audio, as metadata."""
         fields = [pa.field(f.name, f.arrow(), nullable=f.nullable) for f in self.fields]

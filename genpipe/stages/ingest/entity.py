@@ -80,7 +80,7 @@ def _number(field: AnyField, names: bool) -> AnyField:
     """
     if field.kind not in ("integer", "number", "category"):
         return field
-    whole = field.kind == "integer"
+    whole = field.kind == "integer" and not getattr(field, "format", None)  # 12 kg is a text, as it was
     role = "names whom rows are about" if names else "a number given to somebody"
     return Identifier(
         name=field.name,
