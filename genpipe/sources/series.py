@@ -45,6 +45,14 @@ class SeriesOptions(TableOptions):
     window: int | None = Field(default=None, le=2**24)
     stride: int | None = Field(default=None, le=2**24)
 
+    @field_validator("entity", mode="before")
+    @classmethod
+    def _one(cls, entity: Any) -> Any:
+        """As tables have it, it may be a list."""
+        if isinstance(entity, list | tuple) and len(entity) != 1:
+            raise ValueError("the name of one column; join several into one before")
+        return entity[0] if isinstance(entity, list | tuple) else entity
+
     @field_validator("step")
     @classmethod
     def _readable(cls, step: float | str | None) -> float | str | None:

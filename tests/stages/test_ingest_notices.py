@@ -118,6 +118,23 @@ def test_a_series_says_what_is_no_channel_and_what_is_a_gap(tmp_path: Path, home
         assert told in said, told
 
 
+def test_a_series_of_several_is_asked_for_as_tables_are(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        f"s{s},2024-01-{1 + t:02d},{s + t / 10},{'north' if s % 2 else 'south'}"
+        for s in range(40)
+        for t in range(5)
+    ]
+    (tmp_path / "m.csv").write_text("id,time,v,region\n" + "\n".join(lines) + "\n")
+    assert execute(["ingest", str(tmp_path / "m.csv"), "--kind", "series", "--entity", "id"]) == 0
+    said = capsys.readouterr().err
+    assert "region (category)" in said and "'time' orders the steps" in said
+    twice = ["--entity", "id", "--entity", "region"]
+    assert execute(["ingest", str(tmp_path / "m.csv"), "--kind", "series", *twice]) == 2
+    assert "the name of one column" in capsys.readouterr().err
+
+
 def test_the_flow_shows_notices(monkeypatch: pytest.MonkeyPatch) -> None:
     from genpipe.flows import artifacts
 
