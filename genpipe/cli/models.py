@@ -62,9 +62,14 @@ def tune(dataset: str, **given: Any) -> None:
     genpipe tune people --recipe tabular_gan --vary 'adversarial=["hinge", "wasserstein"]'
     """
     wanted = asked(Tune, {"dataset": dataset, **given})
-    found = perform(wanted.model_copy(update={"dataset": dataset_of(dataset)}))
+    wanted = wanted.model_copy(update={"dataset": dataset_of(dataset)})
+    found = perform(wanted)
     say(study=found.uri, winner=found.best.name, trials=len(found.trials), **found.best_metrics)
     echo(found.best.model_dump_json(indent=1))
+    from genpipe.dataset import Dataset
+    from genpipe.stages.checked import tuning_note
+
+    warn(tuning_note(Dataset(wanted.dataset)))
 
 
 @app.command()

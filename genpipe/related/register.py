@@ -35,6 +35,8 @@ def register_tables(
         found = resolve(champion)
         if not families or not found.tables or open_tables(found.uri).shape != trained.shape:
             return None
+        if "cross-fitting" in report.lineage:  # judged by other models than either
+            return None
         again = Evaluate.of(model=found.uri, dataset=trained.uri, rows=families, seed=report.seed)
         return evaluate_tables(again).metrics()["fidelity"]
 
