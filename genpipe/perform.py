@@ -48,7 +48,7 @@ TABLES: dict[type[Request], tuple[str, str]] = {
 }
 NOT_FOR_TABLES: dict[type[Request], tuple[str, ...]] = {
     Train: ("recipe", "seed", "minutes", "by", "name", "tag"),
-    Evaluate: ("real_examples", "folds"),
+    Evaluate: ("real_examples",),
     Generate: ("conditions", "temperature"),
 }
 

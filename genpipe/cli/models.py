@@ -81,6 +81,11 @@ def tune(dataset: str, **given: Any) -> None:
     found = perform(wanted)
     say(study=found.uri, winner=found.best.name, trials=len(found.trials), **found.best_metrics)
     echo(found.best.model_dump_json(indent=1))
+    from genpipe.dataset import Dataset
+    from genpipe.stages.checked import tuning_note
+    from genpipe.stages.named_data import dataset_meant
+
+    warn(tuning_note(Dataset(dataset_meant(wanted.dataset).uri)))
 
 
 @app.command()

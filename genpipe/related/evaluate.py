@@ -11,25 +11,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from genpipe import store
-from genpipe.bundle import Bundle
 from genpipe.bundle.folder import read_document
 from genpipe.dataset import Dataset
-from genpipe.errors import DataError, PrivacyError
-from genpipe.evaluation.assess import MIN_HOLDOUT
+from genpipe.errors import DataError, UsageError
 from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
-from genpipe.registry.tracking import placed
 from genpipe.related.judge.page import write_tables_report
-from genpipe.related.judge.scores import evaluate_related
-from genpipe.related.panel import ENTITY
-from genpipe.related.panel_generate import lookups_of
-from genpipe.related.sample import sample_tables
+from genpipe.related.judged import Judge, flat_data
+from genpipe.related.panel_crossfit import cross_fitted, folds_for
 from genpipe.related.train import TrainedTables, find_tables
-from genpipe.related.unflatten import kin_of, tables_of
 from genpipe.requests import Evaluate
 from genpipe.settings import read_settings
-from genpipe.stages.checked import FEWEST_FOLDED, MOST_FOLDED
-from genpipe.stages.rows.likelihoods import evidence
 from genpipe.training.device import resolve_device
 from genpipe.version import __version__
 
@@ -43,16 +35,20 @@ def evaluate_tables(asked: Evaluate, *, progress: Progress = silent) -> Report:
 
     dataset: another such model, by whose held-out families it is judged (default: its own). rows: generated
     rows without parents; by default as many as are held out, at least 500, and not so many that a table has
-    much over 10,000.
+    much over 10,000. folds: of a flat table learnt by entity, of which fewer than 50 are held out, see
+    panel_crossfit.py.
     """
     resolved, trained = find_tables(asked.model)
+    if asked.folds is not None and not trained.panel:
+        found, fix = f"{asked.folds} for related tables", "leave it out: related tables are not cross-fitted"
+        raise UsageError("TABLES", where="folds", found=found, expected="nothing of the kind", fix=fix)
     data, foreign = _data(trained, _other(trained, asked.dataset))
-    if trained.panel:
-        _enough(data[ENTITY])
+    folds = folds_for(trained, data, asked, foreign=bool(foreign)) if trained.panel else 0
     rows, seed = asked.rows or _rows(trained, data), asked.seed
     request = {
         "format": FORMAT, "code": __version__, "model": trained.fingerprint, "dataset": fingerprint(data),
         "rows": rows, "seed": seed, "device": resolve_device(read_settings().device),
+        **({"folds": folds} if folds else {}),
     }  # fmt: skip
     folder = store.join(resolved.uri, "evaluation", store.digest(request))
     made = store.join(folder, "report.json")
@@ -66,16 +62,12 @@ def evaluate_tables(asked: Evaluate, *, progress: Progress = silent) -> Report:
     step(0, "reading the tables")
     for dataset in data.values():
         dataset.verify()
-    train, holdout = (tables_of(trained.nodes, data, split) for split in ("train", "holdout"))
-    step(1, f"generating {rows:,} families")
-    synthetic = kin_of(trained.nodes, sample_tables(trained, rows=rows, seed=seed))
-    if panel := trained.panel:
-        train, holdout = panel.seen(train), panel.seen(holdout)
-        synthetic = panel.seen(synthetic, lookups_of(trained))
-    step(2, "scoring")
     lineage = _lineage(trained, data, rows, resolved.name)
-    known = {} if foreign else {n: evidence(Bundle.open(u), data[n], seed) for n, u in trained.models.items()}
-    report = evaluate_related(train, holdout, synthetic, seed=seed, lineage=lineage, evidence=known)
+    judge = Judge(rows, seed, lineage, step, foreign=bool(foreign))
+    if folds:
+        report, holdout, synthetic = cross_fitted(trained, asked, folds, judge)
+    else:
+        report, holdout, synthetic = judge(trained, data)
     if foreign:
         report = report.model_copy(update={"warnings": (foreign, *report.warnings)})
     step(3, "drawing the report")
@@ -107,25 +99,6 @@ def fingerprint(data: Mapping[str, Dataset]) -> str:
     return store.digest({name: dataset.fingerprint for name, dataset in data.items()})
 
 
-def flat_data(trained: TrainedTables) -> dict[str, Dataset]:
-    """The flat rows each table of a model was trained on, where they are still what they were."""
-    found = {}
-    for name, uri in trained.models.items():
-        origin = read_document(uri, "origin")
-        where, wanted = placed(str(origin["dataset_uri"])), str(origin["dataset_fingerprint"])
-        dataset = Dataset(where)
-        if dataset.fingerprint != wanted:
-            raise PrivacyError(
-                "HOLDOUT",
-                where=where,
-                found=f"fingerprint {dataset.fingerprint}, so its holdout may hold rows trained on",
-                expected=f"the rows trained on, {wanted}",
-                fix="restore them, or name a set of tables to judge against",
-            )
-        found[name] = dataset
-    return found
-
-
 def _other(trained: TrainedTables, given: str | None) -> TrainedTables | None:
     """The model by whose families it is to be judged; none where it is its own, or the flat table of it."""
     if not given:
@@ -141,21 +114,6 @@ def _other(trained: TrainedTables, given: str | None) -> TrainedTables | None:
             fix="train on it, and name that model in place of the dataset",
         )
     return find_tables(given)[1]
-
-
-def _enough(entities: Dataset) -> None:
-    """Raise where too few entities of what was one flat table are held out. By row it can be cross-fitted."""
-    held, every = entities.rows("holdout"), entities.rows("train") + entities.rows("holdout")
-    if held >= MIN_HOLDOUT:
-        return
-    fix = "collect more of them; a pipeline that delivers all the same says `unchecked: REASON`"
-    if every > MOST_FOLDED:
-        fix = f"ingest again with the usual share held out (holdout=0.2): there are more than {MOST_FOLDED}"
-    elif every >= FEWEST_FOLDED:
-        fix = f"train with --by row (by='row'), which is cross-fitted, or {fix}"
-    found = f"not enough hold-out entities for the privacy test: {held}"
-    expected = f"at least {MIN_HOLDOUT}"
-    raise PrivacyError("FEWHOLDOUT", where=entities.uri, found=found, expected=expected, fix=fix)
 
 
 def _data(trained: TrainedTables, other: TrainedTables | None) -> tuple[dict[str, Dataset], str]:

@@ -7,15 +7,22 @@ table (`TrainedTables.panel`), so the same verbs deliver and judge it in the col
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
 from genpipe import store
+from genpipe.bundle import Bundle
 from genpipe.dataset import Dataset, commit, new_attempt, write_part
 from genpipe.errors import UsageError
 from genpipe.families import FAMILIES
 from genpipe.progress import Progress, silent
+from genpipe.recipe import Recipe
 from genpipe.recipes import parse_recipe
+from genpipe.registry.tracking import portable
 from genpipe.related.build import relate
 from genpipe.related.panel import ENTITY, ROWS
 from genpipe.related.panel_apart import apart, several_rows
@@ -25,6 +32,8 @@ from genpipe.requests import Train
 from genpipe.schema import Schema
 from genpipe.settings import read_settings
 from genpipe.version import __version__
+
+FLAT = "table.json"  # beside tables.json: which dataset it was; never published
 
 
 def by_entity(asked: Train) -> bool:
@@ -61,16 +70,57 @@ def train_panel(asked: Train, *, progress: Progress = silent) -> TrainedTables:
     uri = store.join(read_settings().store, "tables", f"{name}-{store.digest(request)}")
     if store.exists(store.join(uri, "tables.json")):
         return open_tables(uri)
+    store.write_bytes(store.join(uri, FLAT), json.dumps({"dataset": portable(dataset.uri)}).encode())
+    return _learnt(uri, name, dataset, asked, request, progress)
+
+
+def train_fold(
+    fold: Dataset, trained: TrainedTables, number: int, *, progress: Progress = silent
+) -> TrainedTables:
+    """Some entities of the table that was learnt, by the recipes and terms of it."""
+    bundles = {name: Bundle.open(uri) for name, uri in trained.models.items()}
+    recipes = {name: bundle.recipe for name, bundle in bundles.items()}
+    origin = bundles[ROWS].origin
+    asked = Train.of(
+        dataset=fold.uri,
+        recipe=recipes[ROWS],
+        seed=int(origin.get("seed", 0)),
+        minutes=origin.get("minutes"),
+        name=f"{trained.name[:48]}-fold-{number}",
+    )
+    request = {
+        "data": fold.fingerprint,
+        "recipes": {n: r.model_dump(mode="json") for n, r in recipes.items()},
+        **asked.identity(),
+        "code": [__version__, REVISION],
+    }
+    name = str(asked.name)
+    uri = store.join(read_settings().store, "tables", f"{name}-{store.digest(request)}")
+    if store.exists(store.join(uri, "tables.json")):
+        return open_tables(uri)
+    return _learnt(uri, name, fold, asked, request, progress, recipes)
+
+
+def _learnt(
+    uri: str,
+    name: str,
+    dataset: Dataset,
+    asked: Train,
+    request: Mapping[str, Any],
+    progress: Progress,
+    again: Mapping[str, Recipe] | None = None,
+) -> TrainedTables:
+    """again: the recipes of bundles, by which it is learnt once more."""
     found = apart(dataset)
     spec = _spec(name, dataset, found.panel.key, found.panel.order, asked)
     data = {
         ENTITY: _written(spec, ENTITY, uri, found.entities, found.about),
         ROWS: _written(spec, ROWS, uri, found.rows, found.schema),
     }
-    recipes = {n: spec.recipe_of(n) for n in spec.tables}
+    recipes = again or {n: spec.recipe_of(n) for n in spec.tables}
     related = relate(spec, data, {ENTITY: found.root})
     terms = {"seed": asked.seed, "workers": asked.workers, "minutes": asked.minutes, "tag": asked.tag}
-    return learn(uri, spec, recipes, related, request, terms, progress, found.panel)
+    return learn(uri, spec, recipes, related, request, terms, progress, found.panel, again=again is not None)
 
 
 def _spec(name: str, dataset: Dataset, key: str, order: str | None, asked: Train) -> TablesSpec:

@@ -15,19 +15,21 @@ from genpipe.related.flatten import Node, Reference, naming, picked
 from genpipe.related.judge.tables import Refers, RelatedTable, Tables, firsts, learnable, lines
 
 
-def tables_of(nodes: tuple[Node, ...], data: Mapping[str, Dataset], split: str) -> dict[str, RelatedTable]:
-    """The flat rows of a split as tables again. Rows are in the order of their parents, and each parent tells
-    how many it has; the column they are ordered by is the sum of the differences learnt in its place.
+def tables_of(nodes: tuple[Node, ...], data: Mapping[str, Dataset], *splits: str) -> dict[str, RelatedTable]:
+    """The flat rows of some splits as tables again. Rows are in the order of their parents, and each parent
+    tells how many it has; the column they are ordered by is the sum of the differences learnt in its place.
     """
     out: dict[str, RelatedTable] = {}
-    flat = {name: dataset.table(split) for name, dataset in data.items()}
+    flat = {name: pa.concat_tables([d.table(split) for split in splits]) for name, d in data.items()}
     for node in nodes:
         rows, above = flat[node.name], None
         if node.parent is not None:
             many = flat[node.parent][f"children of {node.name}"].to_numpy()
             above = np.repeat(np.arange(len(many)), many)
             if len(above) != rows.num_rows:
-                found = f"{rows.num_rows} rows of {split}, but parents with {len(above)} children"
+                found = (
+                    f"{rows.num_rows} rows of {' and '.join(splits)}, but parents with {len(above)} children"
+                )
                 raise DataError("FLAT", where=data[node.name].uri, found=found, fix="train the tables again")
         fields = _fields(node)
         columns = {f.name: rows[f.name] for f in fields if f.name in rows.column_names}

@@ -98,7 +98,8 @@ def find(repeats: Mapping[str, Repeats], columns: Mapping[str, Column]) -> Entit
     """Whom the rows are about; None where every row is somebody of its own, or nothing tells."""
     single = {}
     for name, seen in repeats.items():
-        if len(seen.values) < FEWEST or (seen.counts > 1).mean() < REPEATED:
+        often = seen.counts.mean() > OFTENEST and not names_person(words(name))
+        if often or len(seen.values) < FEWEST or (seen.counts > 1).mean() < REPEATED:
             continue
         groups = Groups(seen.of, seen.cells)
         decides = groups.decides((name,))
@@ -172,19 +173,16 @@ def _personal(
     table of a code, in which many codes mean the same. Numbers of persons need not decide anything.
     """
     called = words(column.name)
-    often = float(seen.counts.mean()) > OFTENEST
     if not decides:
-        return not often and _bare_number(column, seen)
+        return _bare_number(column, seen)
     told = [d for d in decides if groups.number([d]) < RICH]
     attributes = [d for d in decides if _attribute(d, columns)]
     if _fraction(column):
         attributes = [d for d in attributes if words(d) != "name"]
         said = names_person(called) and told and _formed(column)
-        return not (often or THING.search(called)) and bool(attributes or said)
+        return not THING.search(called) and bool(attributes or said)
     if attributes and (told or numbered(column)):
-        return not often or names_person(called)
-    if often:
-        return False
+        return True
     if PERSON.search(called) or EVENT.search(called):
         return not THING.search(called)
     whole = "number" not in column.types and (column.high or 0) >= 1000 and seen.distinct >= 100
@@ -200,7 +198,7 @@ def _bare_number(column: Column, seen: Repeats) -> bool:
     said = bool(NUMBER.search(called)) or called.endswith("id")
     digits = [sum(c.isdigit() for c in v) >= 4 for _, _, v in column.odd]
     codes = (column.high or 0) >= 1000 or (bool(digits) and all(digits))
-    return seen.distinct >= FEWEST * 2 and (said or codes)
+    return codes or (said and seen.distinct >= FEWEST * 2)
 
 
 def _attribute(name: str, columns: Mapping[str, Column]) -> bool:

@@ -80,6 +80,17 @@ def training_note(dataset: Dataset) -> str:
     return f"{NOTHING.upper()}, and nothing can be: {held} held-out entities (it takes {MIN_HOLDOUT})"
 
 
+def tuning_note(dataset: Dataset) -> str:
+    """What a search says of a table of several rows an entity, which it does not learn as `train` does."""
+    who = dataset.schema.entity
+    if dataset.schema.kind != "tabular" or not who:
+        return ""
+    return (
+        f"recipes are compared row by row: how the rows of one {' and '.join(who)} belong together counts "
+        "for nothing here, though `train` learns it; train the best two or three, and compare their reports"
+    )
+
+
 def told(dataset: Dataset, made: TrainedModel, progress: Progress) -> TrainedModel:
     """`made`, after the note of its dataset, which is loud and comes last."""
     if note := training_note(dataset):

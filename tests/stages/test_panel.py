@@ -18,7 +18,8 @@ import genpipe
 from benchmarks import people
 from benchmarks.panels import constant, counts_apart, told_apart
 from genpipe.dataset import Dataset
-from genpipe.errors import DataError, UsageError
+from genpipe.errors import DataError, PrivacyError, UsageError
+from genpipe.progress import Event
 from genpipe.registry import resolve
 from genpipe.related.train import TrainedTables, open_tables
 from genpipe.stages.explain import explain
@@ -92,6 +93,35 @@ def test_it_is_delivered_flat_exactly_so_many_rows_of_new_persons(
     assert genpipe.generate(model, rows=700, seed=3, workers=0).uri == made.uri
     part = f"{again.uri}/{again.parts('generated')[0].path}"
     assert "model" in explain(part) and "NOTHING" not in explain(part)["check"]
+
+
+def test_few_entities_are_judged_by_cross_fitting(panel_home: Path) -> None:
+    """Of 120 persons 24 are held out; and together they are as sure as 120."""
+    people.care(120, 4).to_csv(panel_home / "few.csv", index=False)
+    few = genpipe.ingest(str(panel_home / "few.csv"), name="few", holdout=0.2)
+    seen: list[Event] = []
+    model = genpipe.train(few, recipe=SHORT, progress=seen.append)
+    assert isinstance(model, TrainedTables) and model.note.startswith("NOT CHECKED YET")
+    with pytest.raises(PrivacyError, match=r"hold-out entities .*folds=5"):
+        genpipe.evaluate(model, folds=0)
+    report = genpipe.evaluate(model, folds=3, progress=seen.append)
+    assert any("3 more trainings of 2 tables, about" in e.note for e in seen)
+    assert report.lineage["cross-fitting"].startswith("3 models") and report.verdict != "collapsed"
+    assert {*report.tables} == {"entity", "rows", "entity with rows"}
+    assert report.tables["entity"].holdout_rows == 120
+    told = report.tables["entity"].score("membership")
+    assert told.value is not None and told.error is not None and told.error < 0.05  # of 24 alone: .06
+    before, where = Path(report.uri).read_bytes(), Path(report.uri)
+    where.unlink()
+    seen.clear()
+    assert genpipe.evaluate(model, few, folds=3, progress=seen.append) == report
+    assert where.read_bytes() == before and not any(
+        " steps" in e.note for e in seen
+    )  # nothing is learnt again
+    made = genpipe.register(model, name="few", report=report, despite="a quick model of a test")
+    with pytest.raises(PrivacyError, match="name the dataset"):
+        genpipe.evaluate(made.uri, folds=3)
+    assert genpipe.evaluate(made.uri, few, folds=3).scores == report.scores
 
 
 def test_from_the_registry_it_is_delivered_and_served_flat(

@@ -20,8 +20,8 @@ from genpipe.fields import Identifier
 from genpipe.progress import Event
 from genpipe.registry.tracking import client
 from genpipe.schema import Schema
-from genpipe.stages.checked import count_entities, few_held_out
-from genpipe.stages.evaluate.crossfit import _folds
+from genpipe.stages.checked import count_entities, few_held_out, tuning_note
+from genpipe.stages.evaluate.crossfit import cut_into
 from genpipe.stages.train.process import TrainedModel
 
 QUICK = {"base": "tabular_autoregressive", "training": {"epochs": 12}}
@@ -87,14 +87,21 @@ def test_entities_are_counted_and_not_rows(tmp_path: Path) -> None:
     assert count_entities(dataset, "train", most=7) == 7
 
 
+def test_a_search_says_that_it_compares_rows(tmp_path: Path, some: Dataset) -> None:
+    assert "the rows of one who belong together" in tuning_note(
+        of_people(tmp_path / "people", 80, 20, each=3)
+    )
+    assert tuning_note(some) == ""
+
+
 def test_every_entity_is_in_one_fold_and_held_out_once(tmp_path: Path) -> None:
     dataset = of_people(tmp_path / "people", 80, 20, each=3)
-    folds = _folds(dataset, 5)
+    folds = cut_into(dataset, 5)
     held = [set(fold.table("holdout")["who"].to_pylist()) for fold in folds]
     assert [len(who) for who in held] == [20] * 5 and len(set().union(*held)) == 100
     for fold, who in zip(folds, held, strict=True):
         assert fold.rows() == 300 and not who & set(fold.table("train")["who"].to_pylist())
-    assert [f.fingerprint for f in _folds(dataset, 5)] == [f.fingerprint for f in folds]
+    assert [f.fingerprint for f in cut_into(dataset, 5)] == [f.fingerprint for f in folds]
 
 
 def test_few_are_judged_by_cross_fitting_and_can_be_registered(
@@ -136,8 +143,11 @@ def test_a_model_that_knows_its_members_is_found_out_by_cross_fitting(
     dataset = of_people(unchecked_home / "store/datasets/known/x", 120, 30, each=2)
     leaves = {"base": "tabular_trees", "family": {"leaf_minimum": 2, "smoothing": 0.01}}
     entities = genpipe.train(dataset, recipe=leaves, name="known")
-    with pytest.raises(PrivacyError, match=r"hold-out entities .*: 30; .*train with --by row .*cross-fitted"):
-        genpipe.evaluate(entities)
+    with pytest.raises(PrivacyError, match=r"hold-out entities .*: 30; .*folds=5"):
+        genpipe.evaluate(entities, folds=0)
+    together = genpipe.evaluate(entities)
+    assert together.verdict == "leaks" and together.lineage["cross-fitting"].startswith("5 models")
+    assert (together.score("membership").value or 0) > 0.7
     model = genpipe.train(dataset, recipe=leaves, name="known", by="row")
     report = genpipe.evaluate(model)
     assert report.verdict == "leaks", report.headline

@@ -84,17 +84,19 @@ def evaluate_related(
     seed: int = 0,
     lineage: Mapping[str, Any] | None = None,
     evidence: Mapping[str, Evidence] | None = None,
+    fewest: int = MIN_HOLDOUT,
 ) -> Report:
     """Judge generated tables against held-out families; deterministic for equal tables and seed.
 
     evidence: of the generator of each table, see attacks.py.
-    Raises PrivacyError where a table has fewer than 50 held-out rows.
+    Raises PrivacyError where a table has fewer than `fewest` held-out rows (a fold of several may have fewer
+    than 50).
     """
     for name, kin in holdout.items():
-        _enough(name, train[name], kin, synthetic[name])
+        _enough(name, train[name], kin, synthetic[name], fewest)
     most = max(kin.rows for kin in synthetic.values() if kin.parent is None)
     kept = families(train, most, numpy_rng(seed, "evaluation", "families"))
-    parts, sides = Parts(), Sides(train, holdout, synthetic, kept, common_values(holdout), seed)
+    parts, sides = Parts(), Sides(train, holdout, synthetic, kept, common_values(holdout), seed, fewest)
     with one_thread():
         for name, kin in holdout.items():
             if kin.fields:
@@ -108,13 +110,15 @@ def evaluate_related(
     return _report(parts, sides, dict(lineage or {}))
 
 
-def _enough(name: str, train: RelatedTable, holdout: RelatedTable, synthetic: RelatedTable) -> None:
-    if holdout.rows < MIN_HOLDOUT:
+def _enough(
+    name: str, train: RelatedTable, holdout: RelatedTable, synthetic: RelatedTable, fewest: int
+) -> None:
+    if holdout.rows < fewest:
         raise PrivacyError(
             "FEWHOLDOUT",
             where=name,
             found=f"not enough hold-out rows for the privacy test: {holdout.rows}",
-            expected=f"at least {MIN_HOLDOUT} of every table",
+            expected=f"at least {fewest} of every table",
             fix="collect more; a spec that delivers all the same says `unchecked: REASON`",
         )
     for what, kin in (("training", train), ("generated", synthetic)):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from genpipe.evaluation.assess import evaluate_tables
+from genpipe.evaluation.assess import MIN_HOLDOUT, evaluate_tables
 from genpipe.evaluation.base import View, kept_rows, kolmogorov_smirnov, subset
 from genpipe.evaluation.privacy.attacks import Evidence
 from genpipe.evaluation.report import Report
@@ -36,6 +36,7 @@ class Sides:
     kept: dict[str, np.ndarray]
     values: Values
     seed: int
+    fewest: int = MIN_HOLDOUT
 
     def judged(
         self,
@@ -53,7 +54,8 @@ class Sides:
         if real is not holdout:
             other = other[kept_rows(len(other), MAX_ROWS, self.seed)]
         evidence = replace(evidence or Evidence(), entities=(who, other))
-        return evaluate_tables(train, real, made, schema, seed=self.seed, evidence=evidence)
+        fewest = self.fewest
+        return evaluate_tables(train, real, made, schema, seed=self.seed, evidence=evidence, fewest=fewest)
 
 
 def trends(real: Flat, made: pa.Table, ceiling: pa.Table, others: list[str], seed: int) -> Ends:

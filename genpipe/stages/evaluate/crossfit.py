@@ -73,7 +73,7 @@ def cross_fitted(
 ) -> tuple[Report, pa.Table, pa.Table]:
     """(the report, all real rows, generated rows of the bundle itself). judged: see evaluate.py."""
     reports, nats = [], []
-    cut, once = _folds(dataset, folds), result_of(run)
+    cut, once = cut_into(dataset, folds), result_of(run)
     cost = f", about {folds * once.seconds:.0f} s" if once else ""
     step(0, f"few entities are held out: cross-fitting, {folds} more trainings{cost}")
     for number, fold in enumerate(cut, 1):
@@ -103,11 +103,11 @@ def cross_fitted(
     members = [pooled_membership(nats, seed), membership(own) if own else None]
     every = pa.concat_tables([fold.table("holdout") for fold in cut])
     told = f"{folds} models, each judged by the entities it has not seen"
-    report = _pooled(reports, members, dict(lineage) | {"cross-fitting": told}, every.num_rows, rows)
+    report = pooled(reports, members, dict(lineage) | {"cross-fitting": told}, every.num_rows, rows)
     return report, every, bundle.sample(rows, seed=seed)
 
 
-def _folds(dataset: Dataset, folds: int) -> list[Dataset]:
+def cut_into(dataset: Dataset, folds: int) -> list[Dataset]:
     """The dataset cut anew: all entities but those of a fold to train on, these to judge by."""
     table = pa.concat_tables([dataset.table(split) for split in ("train", "holdout")]).combine_chunks()
     of = _fold_of(table, dataset, folds)
@@ -161,14 +161,21 @@ def pooled_membership(found: list[Likelihoods | None], seed: int) -> Membership 
     return Membership(area(side, other)[0], area(some, other)[1], len(other), len(other))
 
 
-def _pooled(
-    reports: list[Report], told: list[Membership | None], lineage: dict[str, Any], real: int, rows: int
+def pooled(
+    reports: list[Report],
+    told: list[Membership | None],
+    lineage: dict[str, Any],
+    real: int,
+    rows: int,
+    tables: Mapping[str, Report] | None = None,
 ) -> Report:
-    """One report of all folds: means of their scores, and a verdict by what they show together."""
+    """One report of all folds: means of their scores, and a verdict by what they show together. told:
+    membership; that of the folds together first, and any others it is judged by. tables: see Report.
+    """
     first = reports[0]
     scores = tuple(_mean([r.score(s.name) for r in reports]) for s in first.scores)
-    if (pooled := told[0]) is not None:
-        ends = {"value": pooled.auc, "ceiling": 0.5, "floor": 1.0, "error": pooled.error, "reason": ""}
+    if told and (worst := told[0]) is not None:
+        ends = {"value": worst.auc, "ceiling": 0.5, "floor": 1.0, "error": worst.error, "reason": ""}
         scores = tuple(s.model_copy(update=ends) if s.name == "membership" else s for s in scores)
     parts = {
         name: {end: float(np.mean([r.parts[name][end] for r in reports])) for end in ends_}
@@ -189,6 +196,7 @@ def _pooled(
         verdict=verdict,
         headline=headline,
         lineage=lineage,
+        tables=dict(tables or {}),
     )
 
 
@@ -232,7 +240,8 @@ def _verdict(
                 f"It knows who was in the training data: a training entity is likelier than an unseen one"
                 f" {one.auc:.0%} of the time (at least {one.low:.0%}; allowed {LIMIT:.0%})."
             )
-    reached, useful = scores["fidelity"].position or 0.0, scores["usefulness"].position
+    reached = scores["fidelity"].position or 0.0
+    useful = scores["usefulness"].position if "usefulness" in scores else None
     level = reached if useful is None else min(reached, 0.5 * (reached + useful))
     grade = next(grade for grade, least in GRADES.items() if level >= least)
     text = f"{grade.capitalize()}, by cross-fitting: {reached:.0%} of the way from shuffled to real data"

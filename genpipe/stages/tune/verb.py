@@ -28,6 +28,7 @@ from genpipe.requests import Train, Tune
 from genpipe.search_space import SearchSpace, space
 from genpipe.seeds import derive, numpy_rng
 from genpipe.settings import read_settings
+from genpipe.stages.checked import tuning_note
 from genpipe.stages.cluster import connect, while_alive
 from genpipe.stages.heartbeat import beating, watched
 from genpipe.stages.placement import Need, Nodes, check_workers, chosen_device, nodes, room
@@ -64,7 +65,8 @@ def tune(asked: Tune, *, progress: Progress = silent) -> TuneResult:
     study = Study(uri, name, dataset.uri, searched, plan, seed, asked.workers, environment)
     began = time.monotonic()
     done = study.recorded()
-    progress(Event("tune", len(done), trials, "trials", note="resumed" if done else ""))
+    note = tuning_note(dataset) or ("resumed" if done else "")
+    progress(Event("tune", len(done), trials, "trials", note=note))
     if len(done) < trials:
         _search(study, [n for n in range(trials) if n not in done], asked.minutes, progress)
     result = study.choose(time.monotonic() - began)

@@ -232,6 +232,7 @@ def long() -> Table:
         (households, {"member"}),
         (purchases, {"customer_id"}),
         (long, {"patient"}),
+        (lambda: without_columns(long(), "born"), {"patient"}),
     ],
 )
 def test_the_persons_of_other_tables(make: Callable[[], Table], columns: set[str], pieces: int) -> None:
