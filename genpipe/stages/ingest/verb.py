@@ -13,6 +13,7 @@ from functools import reduce
 from itertools import starmap
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from genpipe import store
@@ -27,7 +28,7 @@ from genpipe.sources.base import Reject
 from genpipe.sources.schema_file import schema_from_yaml
 from genpipe.stages.cluster import in_order
 from genpipe.stages.ingest.entity import name_entity, parse_entity
-from genpipe.stages.ingest.writer import Split, Written, observe_unit, write_unit
+from genpipe.stages.ingest.writer import Split, Written, count_unit, observe_unit, write_unit
 from genpipe.version import __version__
 
 REVISION = 4  # of the bytes ingest writes; part of every request id
@@ -125,16 +126,19 @@ class _Job:
         """The parts. Of few rows, or few entities, chance may hold out far more or less than was asked for:
         then they are drawn again.
         """
-        best = self._write(schema, skip, draw=0)
-        again = self.holdout and schema.kind == "tabular" and _rows(best) <= SMALL_ROWS
-        for draw in range(1, DRAWS if again else 1):
-            if _off(best, self.holdout) <= OFF:
-                break
-            other = self._write(schema, skip, draw=draw)
-            worse, best = sorted([best, other], key=lambda w: -_off(w, self.holdout))
-            for part in (p for w in worse for p in w.parts):
-                store.remove(store.join(self.uri, part.path))
-        return best
+        first = self._write(schema, skip, draw=0)
+        small = self.holdout and schema.kind == "tabular" and _rows(first) <= SMALL_ROWS
+        if not small or abs(_rows(first, "holdout") / max(1, _rows(first)) - self.holdout) <= OFF:
+            return first
+        jobs = [(self.source, unit, schema, self.holdout, DRAWS, skip) for unit in self.units]
+        held, rows = sum(self.run(count_unit, jobs)).T
+        off = np.abs(held / np.maximum(rows, 1) - self.holdout)
+        draw = int(np.argmax(off <= max(OFF, off.min())))
+        if draw == 0:
+            return first
+        for part in (p for w in first for p in w.parts):
+            store.remove(store.join(self.uri, part.path))
+        return self._write(schema, skip, draw=draw)
 
     def _write(self, schema: Schema, skip: frozenset[str], draw: int) -> list[Written]:
         attempt, split = new_attempt(), Split(self.holdout, draw)
@@ -179,11 +183,6 @@ def _judge(rejects: list[Reject], source: Source, policy: str, max_bad: float) -
         else f"more than max_bad={max_bad} of all; repair them or raise it"
     )
     raise DataError("BADFILES", found=f"{len(rejects)} of {total} files cannot be used", fix=fix, lines=shown)
-
-
-def _off(written: list[Written], holdout: float) -> float:
-    """How far the share of held-out rows is from the one asked for."""
-    return abs(_rows(written, "holdout") / max(1, _rows(written)) - holdout)
 
 
 def _rows(written: list[Written], split: str | None = None) -> int:
