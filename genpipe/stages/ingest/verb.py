@@ -33,6 +33,7 @@ from genpipe.version import __version__
 
 REVISION = 4  # of the bytes ingest writes; part of every request id
 PARALLEL_BYTES = 128 * 2**20
+CHECKED, FOLDED = 50, 100  # held-out rows to judge by, or rows in all to cross-fit
 # the holdout of a small table is so near to the share asked for, or the nearest of so many draws; of a larger
 # one chance makes it nearer
 OFF, DRAWS, SMALL_ROWS = 0.02, 20, 50_000
@@ -77,7 +78,7 @@ def ingest(
     opened.check_unchanged()
     _enough(parts, source, holdout, min_rows)
     origin = {"source": source, "request": request, **settings}
-    origin |= _origin(opened, notices, rejects, about)
+    origin |= _origin(opened, [*notices, *_small(given, parts)], rejects, about)
     return commit(uri, name=name, schema=given, parts=parts, origin=origin)
 
 
@@ -183,6 +184,19 @@ def _judge(rejects: list[Reject], source: Source, policy: str, max_bad: float) -
         else f"more than max_bad={max_bad} of all; repair them or raise it"
     )
     raise DataError("BADFILES", found=f"{len(rejects)} of {total} files cannot be used", fix=fix, lines=shown)
+
+
+def _small(schema: Schema, parts: list[Part]) -> list[str]:
+    """What can be checked of a generator of so few rows, known before it is trained (stages/checked.py)."""
+    total, held = sum(p.rows for p in parts), sum(p.rows for p in parts if p.split == "holdout")
+    if schema.about or held >= CHECKED:
+        return []
+    if total >= FOLDED:
+        return [
+            f"{held} held-out rows are few: an evaluation will be cross-fitted, which trains further models"
+        ]
+    few = f"{total} rows are too few to tell whom a generator of them shows (it takes {FOLDED})"
+    return [f"{few}: a pipeline delivers nothing of it unless it says `unchecked: REASON`"]
 
 
 def _rows(written: list[Written], split: str | None = None) -> int:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from genpipe.evaluation.assess import MIN_HOLDOUT
+from genpipe.stages.checked import FEWEST_FOLDED
+from genpipe.stages.ingest.verb import CHECKED, FOLDED
 from genpipe.verbs import ingest
 
 
@@ -33,3 +36,13 @@ def test_entities_stay_together_and_near_the_share(home: Path, tmp_path: Path) -
     sides = [set(made.table(split)["person"].to_pylist()) for split in ("train", "holdout")]
     assert not sides[0] & sides[1] and sides[0] | sides[1] == set(range(60))
     assert abs(made.rows("holdout") / 420 - 0.2) <= 0.025
+
+
+@pytest.mark.parametrize(
+    "rows, said", [(30, "30 rows are too few to tell"), (200, "held-out rows are few"), (400, "")]
+)
+def test_what_can_be_checked_is_known_at_ingest(home: Path, tmp_path: Path, rows: int, said: str) -> None:
+    assert (CHECKED, FOLDED) == (MIN_HOLDOUT, FEWEST_FOLDED)
+    (tmp_path / "t.csv").write_text("a,b\n" + "".join(f"{i},{i % 7}\n" for i in range(rows)))
+    notices = ingest(str(tmp_path / "t.csv"), name="t").manifest.origin["notices"]
+    assert any(said in notice for notice in notices) if said else not any("rows are" in n for n in notices)
