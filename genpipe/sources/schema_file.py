@@ -38,7 +38,8 @@ FIELD_KINDS = (
 HEAD = """\
 # How genpipe reads this data. Edit it and pass it back: genpipe ingest DATA --schema THIS_FILE
 # kind of a field: number (decimals, minimum, maximum), integer (minimum, maximum), boolean,
-#   category (values), timestamp (unit, timezone), date,
+#   category (values), timestamp (unit, timezone), date; of all but category format: how texts are written,
+#   such as '$#,##0.00', '0,0%', '%d.%m.%Y', '%H:%M' (docs/sources.md);
 #   identifier and text (never learnt; pattern: a regular expression for the made-up values; identifiers of
 #   storage: integer: minimum; pii: the personal data that is made up instead, or none).
 # entity: the columns that name whom rows are about, where one has several rows (a patient's visits).

@@ -15,6 +15,8 @@ from genpipe.sources.columns import ZONE, Place, leading_zero
 from genpipe.sources.limits import shown
 from genpipe.written import MISSING, find, read_words, reader_of, settle
 
+_MISSING = pa.array(MISSING)
+
 
 def convert(batch: pa.RecordBatch, schema: Schema, place: Place) -> pa.RecordBatch:
     """A batch with at least the schema's columns -> a batch of the schema."""
@@ -61,7 +63,7 @@ def convert_column(values: pa.Array, field: AnyField, place: Place) -> pa.Array:
 
 def without_words(values: pa.Array) -> pa.Array:
     """Texts with missing values where a word says so."""
-    words = pc.is_in(values, pa.array(MISSING))
+    words = pc.is_in(values, _MISSING)
     return pc.if_else(words, None, values) if pc.any(words).as_py() else values
 
 

@@ -23,7 +23,8 @@ def look(name: str, values: pa.Array, place: Place) -> tuple[Column, pa.Array]:
         column, typed = _as_written(column, typed, values, place)
     else:
         column, typed = _spelled(column, typed, values, place)
-    column.looked = pii.look(values)
+    if set(column.types) != {"number"}:  # nobody is named by a fraction
+        column.looked = pii.look(values)
     return column, typed
 
 

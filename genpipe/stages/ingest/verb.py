@@ -14,6 +14,7 @@ from functools import reduce
 from itertools import starmap
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from genpipe import store
@@ -29,12 +30,13 @@ from genpipe.sources.files import bad_files
 from genpipe.sources.schema_file import schema_from_yaml
 from genpipe.stages.cluster import in_order
 from genpipe.stages.ingest.entity import name_entity, parse_entity
-from genpipe.stages.ingest.writer import Split, Written, damaged_in, observe_unit, write_unit
+from genpipe.stages.ingest.writer import Split, Written, count_unit, damaged_in, observe_unit, write_unit
 from genpipe.stages.named_data import name_of_source, note_ingested, taken
 from genpipe.version import __version__
 
 REVISION = 4  # of the bytes ingest writes; part of every request id
 PARALLEL_BYTES = 128 * 2**20
+CHECKED, FOLDED = 50, 100  # held-out rows to judge by, or rows in all to cross-fit
 # the holdout of a small table is so near to the share asked for, or the nearest of so many draws; of a larger
 # one chance makes it nearer
 OFF, DRAWS, SMALL_ROWS = 0.02, 20, 50_000
@@ -86,7 +88,7 @@ def ingest(
     opened.check_unchanged()
     _enough(parts, opened, asked)
     origin = {"source": source, "request": request, **settings}
-    origin |= _origin(opened, notices, rejects, about)
+    origin |= _origin(opened, [*notices, *_small(given, parts)], rejects, about)
     made = commit(uri, name=name, schema=given, parts=parts, origin=origin)
     note_ingested(name, request, source)
     return made
@@ -137,16 +139,19 @@ class _Job:
         """The parts. Of few rows, or few entities, chance may hold out far more or less than was asked for:
         then they are drawn again.
         """
-        best = self._write(schema, skip, draw=0)
-        again = self.holdout and schema.kind == "tabular" and _rows(best) <= SMALL_ROWS
-        for draw in range(1, DRAWS if again else 1):
-            if _off(best, self.holdout) <= OFF:
-                break
-            other = self._write(schema, skip, draw=draw)
-            worse, best = sorted([best, other], key=lambda w: -_off(w, self.holdout))
-            for part in (p for w in worse for p in w.parts):
-                store.remove(store.join(self.uri, part.path))
-        return best
+        first = self._write(schema, skip, draw=0)
+        small = self.holdout and schema.kind == "tabular" and _rows(first) <= SMALL_ROWS
+        if not small or abs(_rows(first, "holdout") / max(1, _rows(first)) - self.holdout) <= OFF:
+            return first
+        jobs = [(self.source, unit, schema, self.holdout, DRAWS, skip) for unit in self.units]
+        held, rows = sum(self.run(count_unit, jobs)).T
+        off = np.abs(held / np.maximum(rows, 1) - self.holdout)
+        draw = int(np.argmax(off <= max(OFF, off.min())))
+        if draw == 0:
+            return first
+        for part in (p for w in first for p in w.parts):
+            store.remove(store.join(self.uri, part.path))
+        return self._write(schema, skip, draw=draw)
 
     def _write(self, schema: Schema, skip: frozenset[str], draw: int) -> list[Written]:
         attempt, split = new_attempt(), Split(self.holdout, draw)
@@ -203,9 +208,17 @@ def _ignored(source: Source) -> list[str]:
     return [f"{total} of {of} files were left out, for {source.kind} data is not read from them: {shown}"]
 
 
-def _off(written: list[Written], holdout: float) -> float:
-    """How far the share of held-out rows is from the one asked for."""
-    return abs(_rows(written, "holdout") / max(1, _rows(written)) - holdout)
+def _small(schema: Schema, parts: list[Part]) -> list[str]:
+    """What can be checked of a generator of so few rows, known before it is trained (stages/checked.py)."""
+    total, held = sum(p.rows for p in parts), sum(p.rows for p in parts if p.split == "holdout")
+    if schema.about or held >= CHECKED:
+        return []
+    if total >= FOLDED:
+        return [
+            f"{held} held-out rows are few: an evaluation will be cross-fitted, which trains further models"
+        ]
+    few = f"{total} rows are too few to tell whom a generator of them shows (it takes {FOLDED})"
+    return [f"{few}: a pipeline delivers nothing of it unless it says `unchecked: REASON`"]
 
 
 def _rows(written: list[Written], split: str | None = None) -> int:

@@ -64,7 +64,7 @@ def write_unit(
                 train.add(batch)
                 continue
             if held is None:
-                held = held_out_rows(batch, keys, schema, split, seen)
+                held = held_out_rows(*split_keys(batch, keys, schema), split, seen)
             train.add(batch.filter(pa.array(~held)))
             held_out.add(batch.filter(pa.array(held)))
         train.flush()
@@ -73,21 +73,38 @@ def write_unit(
     return written
 
 
-def held_out_rows(
-    batch: pa.RecordBatch, keys: np.ndarray | None, schema: Schema, split: Split, seen: Occurrences
-) -> np.ndarray:
-    """(B,) bool. What is of one entity, or of one `key`, shares a split. Rows of a table that are about
-    nobody are spread one by one: of equal ones some train and some are held out, as many as of all rows.
+def count_unit(
+    source: Source, unit: int, schema: Schema, holdout: float, draws: int, skip: frozenset[str]
+) -> Any:
+    """(draws, 2): rows each of so many splits would hold out of one unit, and all rows."""
+    seen, out = [Occurrences() for _ in range(draws)], np.zeros((draws, 2), np.int64)
+    with lean_memory():
+        for batch, given, _, _ in source.read(unit, schema, skip=skip, rejects=[]):
+            keys, alone = split_keys(batch, given, schema)
+            for draw in range(draws):
+                out[draw, 0] += held_out_rows(keys, alone, Split(holdout, draw), seen[draw]).sum()
+            out[:, 1] += batch.num_rows
+    return out
+
+
+def split_keys(batch: pa.RecordBatch, keys: np.ndarray | None, schema: Schema) -> tuple[np.ndarray, bool]:
+    """(B,) uint64: what is of one entity, or of one `key`, shares a key. And whether rows are about nobody,
+    so that equal ones may be in both splits: those of a table.
     """
-    grouped = keys is not None or schema.about or schema.kind != "tabular"
+    alone = keys is None and not schema.about and schema.kind == "tabular"
     if keys is None:
         named = schema.entity and not schema.key
         keys = entity_keys(batch, schema.entity) if named else row_keys(batch, schema.key)
+    return keys, alone
+
+
+def held_out_rows(keys: np.ndarray, alone: bool, split: Split, seen: Occurrences) -> np.ndarray:
+    """(B,) bool. Equal keys share a split; but of rows `alone` some train and some are held out, in the share
+    of all rows.
+    """
     if split.draw:
         keys = mix(keys + np.uint64(split.draw))
-    if grouped:
-        return holdout_mask(keys, split.holdout)
-    return spread_mask(keys, seen.number(keys), split.holdout)
+    return spread_mask(keys, seen.number(keys), split.holdout) if alone else holdout_mask(keys, split.holdout)
 
 
 @contextmanager
