@@ -93,6 +93,15 @@ def _plain(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
+def _whole(value: Any) -> Any:
+    """A whole number as people and libraries write it: np.int64(5), 1e6, "1e6", "1_000", "1,000"."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,3}([,_][0-9]{3})+|[0-9]+[eE]\+?[0-9]{1,2}", value):
+        value = float(value.replace(",", "").replace("_", ""))
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value if isinstance(value, bool | int) or not hasattr(value, "__index__") else int(value)
+
+
 def _most(limit: float) -> AfterValidator:
     def check(value: Any) -> Any:
         if value > limit:
@@ -102,6 +111,8 @@ def _most(limit: float) -> AfterValidator:
     return AfterValidator(check)
 
 
+WHOLE = BeforeValidator(_whole)
+WHOLE_OR_NONE = BeforeValidator(lambda value: 0 if value is None else _whole(value))
 Name = Annotated[str, AfterValidator(_name)]
 Place = Annotated[str, AfterValidator(_place)]
 Places = Place | Annotated[tuple[Place, ...], AfterValidator(_some_places)]
@@ -114,13 +125,13 @@ RecipeOrNone = Annotated[str | dict[str, Any] | None, BeforeValidator(_plain)]
 Version = Annotated[
     str, BeforeValidator(lambda v: str(v) if isinstance(v, int) else v), AfterValidator(_version)
 ]
-Rows = Annotated[int, Field(strict=True, ge=1), _most(10**12)]
-Judged = Annotated[int, Field(strict=True, ge=2), _most(10**9)]
-Seed = Annotated[int, Field(strict=True, ge=0), _most(2**63 - 1)]
-Workers = Annotated[int, Field(strict=True, ge=0), _most(4096)]
+Rows = Annotated[int, Field(strict=True, ge=1), WHOLE, _most(10**12)]
+Judged = Annotated[int, Field(strict=True, ge=2), WHOLE, _most(10**9)]
+Seed = Annotated[int, Field(strict=True, ge=0), WHOLE_OR_NONE, _most(2**63 - 1)]
+Workers = Annotated[int, Field(strict=True, ge=0), WHOLE, _most(4096)]
 By = Literal["entity", "row"]
-Trials = Annotated[int, Field(strict=True, ge=1), _most(10_000)]
-Folds = Annotated[int, Field(strict=True, ge=0), _most(1000)]
+Trials = Annotated[int, Field(strict=True, ge=1), WHOLE, _most(10_000)]
+Folds = Annotated[int, Field(strict=True, ge=0), WHOLE, _most(1000)]
 Minutes = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False), _most(60 * 24 * 30)]
 Hours = Annotated[float, Field(strict=True, ge=1, allow_inf_nan=False)]
 Days = Annotated[float, Field(strict=True, ge=1, allow_inf_nan=False)]

@@ -6,6 +6,7 @@ Only what genpipe writes is known here, by its form, and only what nobody can st
     checkpoints/<attempt>/*.safetensors     no manifest of a checkpoint names it
     checkpoints/                            of a run that has a result, or of a trial whose search has one
     bundle-<content>/ without a manifest    in a run that has a result
+    .<output>.making/data/..                the same, of an output that is not whole yet, beside it
     .<name>.<32 digits>                     a file that a killed process was writing
     .referred-<id>/, referred/<id>/         rows kept aside for tables that are made, or not for so long
 

@@ -80,7 +80,7 @@ def table(folder: Path) -> Path:
 
 def planted(home: Path) -> dict[str, set[bytes]]:
     """What to look for, for each canary; those of single rows are chosen from the dataset."""
-    (folder,) = (home / "store/datasets/visits").iterdir()
+    (folder,) = (p for p in (home / "store/datasets/visits").iterdir() if p.is_dir())
     rows = {
         split: [
             row

@@ -187,7 +187,7 @@ def slow(*a, **k):
     open(sys.argv[1], "w").close()
     time.sleep(60)
 stage.evaluate = slow
-sys.exit(execute(["evaluate", "m"]))
+sys.exit(execute(["evaluate", "./m"]))
 """
 
 

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pytest
 import typer
 from pydantic import BaseModel
@@ -19,7 +20,7 @@ from pydantic.fields import FieldInfo
 import genpipe
 from genpipe import requests, verbs
 from genpipe.cli import execute
-from genpipe.cli.options import asked, flag
+from genpipe.cli.options import ARGUMENTS, asked, flag
 from genpipe.cli.verbs import app
 from genpipe.errors import UsageError
 from genpipe.flows import embedded
@@ -137,7 +138,7 @@ def test_the_command_line_asks_for_the_same(verb: str) -> None:
             name
         )
         assert parameter.help.startswith(field.description), name
-        assert name in ("source", "model", "dataset", "spec") or flag(name) in parameter.opts
+        assert (name in ARGUMENTS and field.is_required()) or flag(name) in parameter.opts
         if kinds <= {int, type(None)} or kinds <= {float, type(None)}:
             value = 3 if int in kinds or verb == "clean" else 0.5
             said = asked(VERBS[verb], needed(VERBS[verb]) | {name: value})
@@ -145,7 +146,8 @@ def test_the_command_line_asks_for_the_same(verb: str) -> None:
 
 
 def needed(request: type[Request]) -> dict[str, Any]:
-    return {name: "x" for name, field in request.model_fields.items() if field.is_required()}
+    required = (name for name, field in request.model_fields.items() if field.is_required())
+    return {name: "1" if name == "version" else "x" for name in required}
 
 
 def flows() -> dict[str, tuple[Any, list[type[Request]]]]:
@@ -326,3 +328,15 @@ def test_several_problems_are_told_at_once() -> None:
 def test_every_verb_of_the_library_is_one_of_these() -> None:
     assert {name for name in VERBS if name != "run"} <= set(dir(verbs))
     assert all(issubclass(getattr(requests, request.__name__), Request) for request in VERBS.values())
+
+
+@pytest.mark.parametrize("rows", [np.int64(1000), np.int32(1000), 1e3, "1e3", "1_000", "1,000", 1000])
+def test_whole_numbers_are_taken_as_people_and_libraries_write_them(rows: object) -> None:
+    asked_for = requests.Generate.of(model="m", rows=rows, seed=None)
+    assert (asked_for.rows, type(asked_for.rows), asked_for.seed) == (1000, int, 0)
+
+
+@pytest.mark.parametrize("rows", [2.5, "2.5", "10,00", "many", True, float("nan"), "1_00", np.float64(0.5)])
+def test_what_is_no_whole_number_is_refused(rows: object) -> None:
+    with pytest.raises(UsageError, match=r"rows: .*expected a whole number from 1"):
+        requests.Generate.of(model="m", rows=rows)
