@@ -107,14 +107,17 @@ def _search(study: Study, numbers: Sequence[int], minutes: float | None, progres
     board = Leaderboard(study, progress)
     # a traceback for each trial whose process ends, of Ray's own code; the board says which and why
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    trainable = _patient(ray_tune.with_parameters(_trial, study=study))
+
+    def trial(config: dict[str, Any]) -> None:  # with_parameters puts into Ray's store: see ByValue
+        _trial(config, study)
+
     # a trial with Ray Train workers of its own leaves them every CPU: with 0.01 of one, both wait for ever;
     # Tune wants some resource named, and a byte of memory is always there
     resources: dict[str, float] = need.resources if study.workers == 0 else {"CPU": 0, "memory": 1}
     # a fresh name each time: Ray resumes a name it has seen, and our records already do that
     scratch = settings.home / "ray" / uuid.uuid4().hex
     tuner = ray_tune.Tuner(
-        ray_tune.with_resources(trainable, resources),
+        ray_tune.with_resources(_patient(trial), resources),
         param_space={"number": ray_tune.grid_search(list(numbers))},
         tune_config=ray_tune.TuneConfig(
             metric=METRIC,
