@@ -22,23 +22,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
 
 from genpipe import store
-from genpipe.documents import first_line, parse_json
 from genpipe.errors import ConflictError, DataError
 from genpipe.fields import Series
-from genpipe.parts import (
-    AGAIN,
-    DELIVERED,
-    UNSUSPICIOUS,
-    Part,
-    check_footer,
-    damaged,
-    dictionaries,
-    in_full,
-    manifest_in,
-)
+from genpipe.manifest import SPLITS, Manifest, describe, read_manifest
+from genpipe.parts import AGAIN, DELIVERED, UNSUSPICIOUS, Part, check_footer, damaged, dictionaries, in_full
 from genpipe.schema import Schema
 from genpipe.seeds import drawn, numpy_rng
 from genpipe.written import as_written
@@ -46,20 +35,7 @@ from genpipe.written import as_written
 if TYPE_CHECKING:
     import pandas as pd
 
-SPLITS = ("train", "holdout", "generated")
-FORMAT = 1
 VALIDATION_ROWS = 1000
-MAX_MANIFEST = 2**26
-
-
-class Manifest(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    format: int = FORMAT
-    name: str
-    schema_: Schema
-    parts: tuple[Part, ...]
-    origin: dict[str, Any]
-    fingerprint: str
 
 
 def write_part(
@@ -112,18 +88,6 @@ def commit(uri: str, *, name: str, schema: Schema, parts: list[Part], origin: di
     return Dataset(uri)
 
 
-def describe(
-    *, name: str, schema: Schema, parts: list[Part], origin: dict[str, Any]
-) -> tuple[Manifest, bytes]:
-    """What a manifest says of parts, and its text."""
-    parts = sorted(parts, key=lambda p: (SPLITS.index(p.split), p.path.rsplit("/", 1)[-1]))
-    content = [schema.model_dump(mode="json"), [(p.split, p.rows, p.sha256) for p in parts]]
-    manifest = Manifest(
-        name=name, schema_=schema, parts=tuple(parts), origin=origin, fingerprint=store.digest(content)
-    )
-    return manifest, manifest.model_dump_json(indent=1).encode()
-
-
 class Dataset:
     """A committed dataset; opening reads only the manifest. `str(dataset)` is its URI."""
 
@@ -136,19 +100,7 @@ class Dataset:
 
     @cached_property
     def manifest(self) -> Manifest:
-        where = store.join(self.uri, "manifest.json")
-        try:
-            try:
-                data = store.read_limited(where, MAX_MANIFEST)
-            except FileNotFoundError:  # data that was handed over, see delivery.py
-                file = store.join(self.uri, DELIVERED)
-                data = manifest_in(store.read_limited(file, MAX_MANIFEST), where=file)
-            return Manifest.model_validate(parse_json(data, where=where))
-        except FileNotFoundError:
-            found, expected = "no manifest.json", "a folder `genpipe ingest` made"
-            raise DataError("NODATASET", where=self.uri, found=found, expected=expected) from None
-        except ValueError as error:
-            raise DataError("MANIFEST", where=where, found=first_line(error), fix=AGAIN) from error
+        return read_manifest(self.uri)
 
     @property
     def name(self) -> str:
