@@ -52,7 +52,8 @@ def asked(request: type[R], given: Mapping[str, Any]) -> R:
             continue
         kinds = _kinds(field)
         if name == "options":
-            value = pairs(value, taken=_taken(request))
+            parameters, value = _apart(pairs(value), request, given)
+            said |= parameters
         elif dict in kinds and str not in kinds:
             value = sizes(value) if int in kinds else pairs(value)
         elif Literal in kinds and isinstance(value, list):
@@ -103,31 +104,37 @@ def _spelt(request: type[Request], name: str, field: FieldInfo) -> inspect.Param
     )
 
 
-def _taken(request: type[Request]) -> dict[str, str]:
-    """Parameters of a verb that are not to be said as -o, and how they are said; none has `progress`."""
-    said = {
-        name: f"as the argument {name}" if field.is_required() else f"with {flag(name)}"
-        for name, field in request.model_fields.items()
-        if name != "options"
-    }
-    said |= {field.alias: said[name] for name, field in request.model_fields.items() if field.alias}
-    return {"progress": "", "option": "", "options": "", **said}
+def _apart(
+    pairs: Mapping[str, Any], request: type[Request], given: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of what was said with -o: parameters of the verb, another spelling of theirs; options of a source."""
+    names = {field.alias or name: name for name, field in request.model_fields.items()}
+    names |= {name: name for name in request.model_fields}
+    parameters, options = dict[str, Any](), dict[str, Any]()
+    for key, value in pairs.items():
+        name = names.get(key.replace("-", "_"))
+        if key in ("progress", "option", "options"):
+            raise UsageError("OPTION", where=key, found="no option of a source", expected="one of a source")
+        if name is None:
+            options[key] = value
+        elif request.model_fields[name].is_required():
+            fix = f"say it as the argument {name}"
+            raise UsageError("OPTION", where=key, found="an argument of this command, given with -o", fix=fix)
+        elif given.get(name) not in (None, []):
+            fix = f"say it once, with {flag(name)}"
+            raise UsageError("OPTION", where=key, found="said twice, the second time with -o", fix=fix)
+        else:
+            parameters[name] = value
+    return parameters, options
 
 
-def pairs(items: list[str] | None, *, taken: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """KEY=VALUE arguments; a value that is JSON (a number, true, a list) becomes that.
-
-    taken: parameters of the verb, which are said in another way.
-    """
+def pairs(items: list[str] | None) -> dict[str, Any]:
+    """KEY=VALUE arguments; a value that is JSON (a number, true, a list) becomes that."""
     found: dict[str, Any] = {}
     for item in items or []:
         key, mark, value = item.partition("=")
         if not mark or not key:
             raise UsageError("USAGE", where=item, found="no '='", expected="KEY=VALUE")
-        if taken and (how := taken.get(key.replace("-", "_"))) is not None:
-            what = "a parameter of this command, given with -o" if how else "no option of a source"
-            fix = f"say it {how}" if how else ""
-            raise UsageError("OPTION", where=key, found=what, expected="an option of the source", fix=fix)
         with contextlib.suppress(ValueError):
             value = json.loads(value)
         found[key] = value
