@@ -233,7 +233,7 @@ FILES: dict[str, tuple[str, Make, dict[str, object], str, tuple[str, ...]]] = {
         (f"memory={LEAST}",),
     ),
     "Parquet, rows of nothing": ("n.parquet", nulls, {"memory": LEAST}, "EXPAND", ("row", "raise memory=")),
-    "Parquet, 60 structs deep": ("s.parquet", lambda p: deep(p, 60), {}, "DTYPE", ("struct",)),
+    "Parquet, 90 structs deep": ("s.parquet", lambda p: deep(p, 90), {}, "PARQUET", ("recursion",)),
     "Parquet, 2,000 structs deep": ("s.parquet", lambda p: deep(p, 2000), {}, "PARQUET", ("recursion",)),
     "Parquet, a name of 5,000 letters": (
         "l.parquet",

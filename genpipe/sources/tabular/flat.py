@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from genpipe.errors import DataError, unknown
 from genpipe.sources.base import Piece
 from genpipe.sources.columns import Place
-from genpipe.sources.limits import check_names
+from genpipe.sources.limits import MAX_DEPTH, beyond, check_names
 
 
 def flat(piece: Piece) -> tuple[pa.RecordBatch, Place]:
@@ -20,7 +20,7 @@ def flat(piece: Piece) -> tuple[pa.RecordBatch, Place]:
         return batch, place
     found: dict[str, pa.Array] = {}
     for name, values in zip(batch.schema.names, batch.columns, strict=True):
-        for inner, part in _parts(name, values):
+        for inner, part in _parts(name, values, place, 0):
             if inner in found:
                 raise DataError(
                     "DUPCOL",
@@ -34,11 +34,13 @@ def flat(piece: Piece) -> tuple[pa.RecordBatch, Place]:
     return pa.RecordBatch.from_arrays(list(found.values()), names=list(found)), place
 
 
-def _parts(name: str, values: pa.Array) -> list[tuple[str, pa.Array]]:
+def _parts(name: str, values: pa.Array, place: Place, depth: int) -> list[tuple[str, pa.Array]]:
+    if depth > MAX_DEPTH:
+        raise beyond(place.uri, "structs nested deeper than that", str(MAX_DEPTH), "flatten them")
     if not pa.types.is_struct(values.type) or values.type.num_fields == 0:
         return [(name, values)]
     inner = [(f"{name}.{field.name}", pc.struct_field(values, [i])) for i, field in enumerate(values.type)]
-    return [part for n, v in inner for part in _parts(n, v)]
+    return [part for n, v in inner for part in _parts(n, v, place, depth + 1)]
 
 
 def is_taken(name: str, columns: Collection[str], drop: Collection[str]) -> bool:

@@ -12,7 +12,6 @@ from genpipe.sources.stream import Checked
 
 BLANK = re.compile(r"[ \t\r\n]*")
 BREAKS = str.maketrans("\r\n", "  ")  # between the parts of an object: texts hold none as they are
-START = 2**10
 
 
 class Lines:
@@ -21,7 +20,7 @@ class Lines:
     def __init__(self, checked: Checked, options: Options) -> None:
         self.checked, self.options, self.decode = checked, options, json.JSONDecoder().raw_decode
         self.rest, self.row, self.done = "", 1, False
-        self.begin = checked.read(START)
+        self.begin = checked.read(options.block)
         self.array = self.begin.lstrip().startswith(b"[")
         self.bytes = b""  # of a character that is not whole yet
 
