@@ -259,6 +259,8 @@ def normalise(values: pa.Array, name: str, place: Place) -> pa.Array:
     if pa.types.is_decimal(kind):  # by way of text: 0.07 is the float nearest to it, not seven times 0.01
         return _whole(values) if kind.scale <= 0 else values.cast(pa.string()).cast(pa.float64())
     if pa.types.is_floating(kind):
+        # by way of text, too: .1 of 32 bits is no tenth of 64
+        values = values.cast(pa.string()) if pa.types.is_float32(kind) else values
         values = values.cast(pa.float64())
         return pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
     if pa.types.is_date(kind):

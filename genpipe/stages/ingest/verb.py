@@ -30,7 +30,7 @@ from genpipe.stages.ingest.entity import name_entity, parse_entity
 from genpipe.stages.ingest.writer import Written, observe_unit, write_unit
 from genpipe.version import __version__
 
-REVISION = 3  # of the bytes ingest writes; part of every request id
+REVISION = 4  # of the bytes ingest writes; part of every request id
 PARALLEL_BYTES = 128 * 2**20
 
 
