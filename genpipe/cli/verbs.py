@@ -85,7 +85,7 @@ def _show_schema(dataset: Any, path: str | None) -> None:
 
     for notice in dataset.manifest.origin["notices"]:
         typer.echo(f"note: {notice}", err=True)
-    text = schema_to_yaml(dataset.schema)
+    text = schema_to_yaml(dataset.schema, dataset.manifest.origin.get("offered", ()))
     if path:
         Path(path).write_text(text)
     else:

@@ -19,6 +19,8 @@ from genpipe.sources.columns import Column, Place, observe
 from genpipe.sources.entities import Entity, Repeats
 from genpipe.sources.files import File, suffix_of
 from genpipe.sources.limits import check_names
+from genpipe.sources.relations import Relation, find
+from genpipe.sources.sample import Sample
 from genpipe.sources.tabular import csv, jsonl, pii
 from genpipe.sources.tabular.convert import convert
 from genpipe.sources.tabular.infer import infer_field
@@ -32,7 +34,7 @@ SUFFIXES = (*CSV[:2], *JSON, *PARQUET)
 
 
 class TableOptions(csv.CsvOptions):
-    pass
+    relations: bool = True  # whether sums and orders of columns are looked for, to be kept in every row
 
 
 @dataclass
@@ -44,6 +46,7 @@ class TableStats(Observed):
     layout: tuple[int, tuple[str, ...], str] | None = None
     dropped: set[str] = field(default_factory=set)
     repeats: dict[str, Repeats] = field(default_factory=dict)
+    sample: Sample = field(default_factory=Sample)
 
     def merge(self, other: TableStats) -> TableStats:
         columns = dict(self.columns)
@@ -60,6 +63,7 @@ class TableStats(Observed):
             min(layouts, default=None),
             self.dropped | other.dropped,
             entities.merged(self.repeats, other.repeats),
+            self.sample.merge(other.sample),
         )
 
     def complete(self) -> dict[str, Column]:
@@ -140,9 +144,8 @@ class TableSource(Source):
                         expected="one of " + ", ".join(list(columns)[:50]),
                         fix=closest(name, columns),
                     )
-        fields = [
-            f for f in (infer_field(c, target=c.name == target) for c in columns.values()) if f is not None
-        ]
+        found = (infer_field(c, target=c.name == target) for c in columns.values())
+        fields = [f for f in found if f is not None]
         if not fields:
             raise DataError(
                 "EMPTY", found="every column is empty", expected="at least one column with values"
@@ -153,6 +156,9 @@ class TableSource(Source):
 
     def entity(self, stats: TableStats) -> Entity | None:
         return entities.find(stats.repeats, stats.columns)
+
+    def relations(self, stats: TableStats, schema: Schema) -> list[Relation]:
+        return find(stats.sample, schema.fields) if self.options.relations else []
 
     def notices(self, stats: TableStats) -> list[str]:
         empty = [
@@ -209,7 +215,8 @@ def _look(piece: Piece, index: int) -> tuple[TableStats, pa.RecordBatch, Place]:
         column.written = formats(values[n]) if column.types["text"] else column.written
     typed = pa.RecordBatch.from_arrays([values for _, values in seen.values()], names=list(kept))
     repeats = entities.look(typed)
-    stats = TableStats([], batch.num_rows, columns, (index, kept, place.uri), dropped, repeats)
+    sample = Sample.of(typed, index, place.row)
+    stats = TableStats([], batch.num_rows, columns, (index, kept, place.uri), dropped, repeats, sample)
     return stats, typed, place
 
 

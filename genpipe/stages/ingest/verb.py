@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from itertools import starmap
+from operator import add
 from typing import Any
 
 from pydantic import ValidationError
 
 from genpipe import store
+from genpipe.constraints import NUMBERS, Inequality, Sum
 from genpipe.dataset import Dataset, Part, commit, new_attempt
 from genpipe.errors import DataError, UsageError
 from genpipe.progress import Event, Progress, silent, throttled
@@ -24,9 +26,11 @@ from genpipe.schema import Schema
 from genpipe.settings import read_settings
 from genpipe.sources import Source, open_source
 from genpipe.sources.base import Reject
+from genpipe.sources.relations import Relation
 from genpipe.sources.schema_file import schema_from_yaml
 from genpipe.stages.cluster import in_order
 from genpipe.stages.ingest.entity import name_entity, parse_entity
+from genpipe.stages.ingest.relations import Kept, settle
 from genpipe.stages.ingest.writer import Written, observe_unit, write_unit
 from genpipe.version import __version__
 
@@ -56,21 +60,25 @@ def ingest(asked: Ingest, *, schema: Schema | None = None, progress: Progress = 
     if Dataset.exists(uri):
         return Dataset(uri)
     job = _Job(opened, uri, holdout, _runner(opened, asked.workers), throttled(progress))
-    rejects, notices, found = list[Reject](), list[str](), None
+    rejects, notices, found, relations = list[Reject](), list[str](), None, list[Relation]()
     if given is None or on_bad_file == "skip":
         stats = reduce(lambda a, b: a.merge(b), job.observe())
         rejects, notices = _judge(stats.rejects, opened, on_bad_file, max_bad), opened.notices(stats)
         found = None if given else opened.entity(stats)
-        given = given or _whole(lambda: opened.schema(stats, **roles))
+        if given is None:
+            given = _whole(lambda: opened.schema(stats, **roles))
+            relations = opened.relations(stats, given)
     dumped = given.model_dump() | {k: v for k, v in roles.items() if v}
     given, about = name_entity(_whole(lambda: Schema.model_validate(dumped)), entity, found)
-    written = job.write(given, frozenset(r.file for r in rejects))
+    relations = [r for r in relations if {f.kind for f in map(given.field, r.constraint.names)} <= {*NUMBERS}]
+    written = job.write(given, frozenset(r.file for r in rejects), [r.constraint for r in relations])
     rejects = _judge(rejects + [r for w in written for r in w.rejects], opened, on_bad_file, max_bad)
     parts = [p for w in written for p in w.parts]
     opened.check_unchanged()
     _enough(parts, source, holdout, min_rows)
     origin = {"source": source, "request": request, **settings}
-    origin |= _origin(opened, notices, rejects, about)
+    given, said, offered = settle(given, relations, reduce(add, (w.kept for w in written), Kept()))
+    origin |= _origin(opened, [*notices, *said], rejects, about) | ({"offered": offered} if offered else {})
     return commit(uri, name=name, schema=given, parts=parts, origin=origin)
 
 
@@ -115,9 +123,11 @@ class _Job:
     def observe(self) -> Iterator[Any]:
         return self._follow(self.run(observe_unit, [(self.source, unit) for unit in self.units]), "looking")
 
-    def write(self, schema: Schema, skip: frozenset[str]) -> list[Written]:
-        attempt = new_attempt()
-        jobs = [(self.source, unit, schema, self.uri, attempt, self.holdout, skip) for unit in self.units]
+    def write(
+        self, schema: Schema, skip: frozenset[str], counted: Sequence[Inequality | Sum]
+    ) -> list[Written]:
+        same = (schema, self.uri, new_attempt(), self.holdout, skip, counted)
+        jobs = [(self.source, unit, *same) for unit in self.units]
         return list(self._follow(self.run(write_unit, jobs), "writing"))
 
     def _follow(self, results: Iterator[Any], note: str) -> Iterator[Any]:

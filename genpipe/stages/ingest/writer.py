@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,19 +13,24 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from genpipe.constraints import Inequality, Sum
 from genpipe.dataset import Part, write_part
 from genpipe.keys import entity_keys, holdout_mask, row_keys
 from genpipe.schema import Schema
 from genpipe.sources import Source
 from genpipe.sources.base import Reject
+from genpipe.stages.ingest.relations import Kept, count
 
 FLYING = 3  # parts encoded at a time
 
 
 @dataclass
 class Written:
+    """kept: of each constraint that was to be counted, see relations.py."""
+
     parts: list[Part] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    kept: Kept = field(default_factory=Counter)
 
 
 def observe_unit(source: Source, unit: int) -> Any:
@@ -35,15 +40,23 @@ def observe_unit(source: Source, unit: int) -> Any:
 
 
 def write_unit(
-    source: Source, unit: int, schema: Schema, uri: str, attempt: str, holdout: float, skip: frozenset[str]
+    source: Source,
+    unit: int,
+    schema: Schema,
+    uri: str,
+    attempt: str,
+    holdout: float,
+    skip: frozenset[str],
+    counted: Sequence[Inequality | Sum] = (),
 ) -> Written:
-    """Write the parts of one unit; names and bytes depend on the unit alone."""
+    """Write the parts of one unit; names and bytes depend on the unit alone. counted: see `Written.kept`."""
     written = Written()
     with lean_memory(), ThreadPoolExecutor(FLYING) as pool:
         parts = _Parts(partial(write_part, uri, attempt=attempt), pool)
         train = _Split("train", unit, source.options.part, schema, parts)
         held_out = _Split("holdout", unit, source.options.part, schema, parts)
         for batch, keys in source.read(unit, schema, skip=skip, rejects=written.rejects):
+            written.kept += count(counted, schema, batch)
             if not holdout:
                 train.add(batch)
                 continue
