@@ -48,10 +48,10 @@ def find(sample: Sample, fields: Iterable[AnyField]) -> list[Relation]:
     found: list[Relation] = []
     if len(sample.keys) < FEWEST:
         return found
-    exact = [f for f in numbers if isinstance(f, Integer) or f.decimals is not None]
-    places = max((getattr(f, "decimals", 0) for f in exact), default=0)
-    if places <= PLACES:
-        found += _Sums({f.name: sample.columns[f.name] * 10.0**places for f in exact}).find()
+    digits = {f.name: 0 if isinstance(f, Integer) else f.decimals for f in numbers}
+    exact = {name: places for name, places in digits.items() if places is not None and places <= PLACES}
+    unit = 10.0 ** max(exact.values(), default=0)
+    found += _Sums({name: sample.columns[name] * unit for name in exact}).find()
     kinds: dict[str, list[str]] = {"number": [f.name for f in numbers]}
     for f in by_name.values():
         if f.kind in TIMES:

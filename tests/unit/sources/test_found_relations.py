@@ -23,8 +23,9 @@ def fields(columns: Columns) -> list[AnyField]:
         if np.asarray(values).dtype.kind == "M":
             made.append(Timestamp(name=name, unit="s"))
         elif np.asarray(values).dtype.kind == "f":
-            two = bool((np.round(values, 2) == values)[~np.isnan(values)].all())
-            made.append(Number(name=name, decimals=2 if two else None, nullable=True))
+            there = values[~np.isnan(values)]
+            digits = next((d for d in (2, 9) if (np.round(there, d) == there).all()), None)
+            made.append(Number(name=name, decimals=digits, nullable=True))
         else:
             made.append(Integer(name=name))
     return made
@@ -66,6 +67,7 @@ def bill() -> dict[str, Any]:
         "sent": day + rng.integers(3600, 9 * 86400, ROWS),
         "yes": rng.integers(0, 2, ROWS),
         "odd": rng.random(ROWS),
+        "fine": np.round(rng.random(ROWS), 9),
     }
 
 
