@@ -3,14 +3,13 @@
 | type | holds for a row where |
 |---|---|
 | inequality | `low` <= `high` (`strict`: <), or one of the two is missing |
-| sum | `total` is the sum of `parts`, rounded to the total's decimals, or one of them is missing |
+| sum | `total` is the sum of `parts` (of one: it), rounded to the total's decimals, or one is missing |
 | combinations | training showed the values of `columns` together |
 | one_to_one | each value of either column has one partner in the other |
 | determines | the values of `columns` decide the value of `target` |
 
 In the last three a missing value is a value like any other. Limits of one column are `minimum` and
-`maximum` of its field. Each constraint but `combinations` makes one column from the others; `derivations`
-says which, and refuses declarations that contradict each other.
+`maximum` of its field. Each constraint but `combinations` makes one column from others: see `derivations`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from genpipe.errors import closest, few
 from genpipe.fields import AnyField
@@ -32,16 +31,24 @@ SCALARS = (*NUMBERS, *CHOICES)
 
 
 class _Constraint(BaseModel):
+    """reason: why it is there, where ingest found it by itself."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
+    reason: str = ""
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The reason last; without one, as it was before there were any."""
+        told = {k: v for k, v in dump(self).items() if k != "reason"}
+        return told | ({"reason": self.reason} if self.reason else {})
 
     @property
     def columns_by_key(self) -> list[tuple[str, str]]:
         """(key in the file, column) of every column named."""
-        out = []
+        out = list[tuple[str, str]]()
         for key, value in self:
-            names = [(key, value)] if isinstance(value, str) else []
             many = [(f"{key}[{i}]", v) for i, v in enumerate(value)] if isinstance(value, tuple) else []
-            out += [(k, v) for k, v in names + many if k != "type"]
+            out += [(key, value)] if isinstance(value, str) and key not in ("type", "reason") else many
         return out
 
     @property
@@ -62,7 +69,7 @@ class Inequality(_Constraint):
 class Sum(_Constraint):
     type: Literal["sum"] = "sum"
     total: str
-    parts: tuple[str, ...] = Field(min_length=2, max_length=100)
+    parts: tuple[str, ...] = Field(min_length=1, max_length=100)
 
     def __str__(self) -> str:
         return f"{self.total} = {' + '.join(self.parts)}"
@@ -108,8 +115,7 @@ def derivations(
     conditions: columns that are given and never made. ValueError: a declaration that cannot be kept, with
     its place in the file.
     """
-    by_name = {f.name: f for f in fields}
-    numbered = list(enumerate(constraints))
+    by_name, numbered = {f.name: f for f in fields}, list(enumerate(constraints))
     for i, c in numbered:
         _check_columns(f"constraints[{i}]", c, by_name, conditions)
     derived: Derivations = {}
@@ -208,7 +214,6 @@ def _check_columns(
     where: str, c: AnyConstraint, fields: Mapping[str, AnyField], conditions: tuple[str, ...]
 ) -> None:
     """Every column known, named once, and of a kind the constraint can compare."""
-    arithmetic = isinstance(c, Inequality | Sum)
     allowed = {"inequality": NUMBERS, "sum": ("number", "integer")}.get(c.type, SCALARS)
     for key, name in c.columns_by_key:
         if name not in fields:
@@ -225,9 +230,8 @@ def _check_columns(
             )
         if name in conditions and name in tied(c):
             raise ValueError(_given(f"{where}.{key}", name))
-    kinds = {n: "number" if fields[n].kind == "integer" else str(fields[n].arrow()) for n in c.names}
-    kinds = {n: "number" if kind == "double" else kind for n, kind in kinds.items()}
-    if arithmetic and len(set(kinds.values())) > 1:
+    kinds = {n: "number" if fields[n].kind in NUMBERS[:2] else str(fields[n].arrow()) for n in c.names}
+    if isinstance(c, Inequality | Sum) and len(set(kinds.values())) > 1:
         shown = ", ".join(f"{n!r} is {kind}" for n, kind in kinds.items())
         raise ValueError(f"{where}: {shown}; give both the same kind (of times also the same unit and zone)")
 
@@ -250,11 +254,9 @@ def _ways(c: AnyConstraint, fields: Mapping[str, AnyField]) -> list[tuple[str, t
 
 def _ancestors(names: Iterable[str], derived: Derivations) -> set[str]:
     """The names, and all that these are made from."""
-    found: set[str] = set()
-    waiting = list(names)
+    found, waiting = set[str](), list(names)
     while waiting:
-        name = waiting.pop()
-        if name not in found:
+        if (name := waiting.pop()) not in found:
             found.add(name)
             waiting += derived[name][1] if name in derived else ()
     return found

@@ -92,7 +92,7 @@ def _show_schema(dataset: Any, path: str | None) -> None:
         typer.echo(f"note: left out: {reject['reason']}", err=True)
     if len(skipped) > LISTED:
         typer.echo(f"note: ... and {len(skipped) - LISTED} more, in {dataset.uri}/manifest.json", err=True)
-    text = schema_to_yaml(dataset.schema)
+    text = schema_to_yaml(dataset.schema, dataset.manifest.origin.get("offered", ()))
     if path:
         Path(path).write_text(text)
     else:

@@ -262,7 +262,8 @@ def _raw(spec: TablesSpec, name: str, progress: Progress) -> Dataset:
         schema_file=table.schema_file,
         holdout=0,
         min_rows=1,
-        options=table.options,
+        # what is found might speak of keys
+        options={"relations": False, **(table.options or {})},
     )
     return ingest(asked, progress=progress)
 

@@ -32,6 +32,7 @@ from genpipe.sources.columns import Place
 from genpipe.sources.entities import Entity
 from genpipe.sources.files import File, changed
 from genpipe.sources.limits import MAX_RECORD
+from genpipe.sources.relations import Relation
 
 UNIT_BYTES = 64 * 2**20
 UNIT_FILES = 4096
@@ -175,6 +176,10 @@ class Source(ABC):
     def entity(self, stats: Any) -> Entity | None:
         """Whom rows are about, where one has several: of tables alone, other kinds say so themselves."""
         return None
+
+    def relations(self, stats: Any, schema: Schema) -> list[Relation]:
+        """What seems to hold between columns: of tables alone."""
+        return []
 
     def check_unchanged(self) -> None:
         """A file that changed since it was listed would give a dataset of neither version."""

@@ -18,9 +18,11 @@ import pyarrow.compute as pc
 
 from genpipe.errors import DataError
 from genpipe.keys import column_keys
+from genpipe.sources.decimals import ANY, Digits, digits
 
 SKETCH = 1024
 EXACT_FLOAT = 2**53
+SMALL = 1e-4  # programs write what is smaller with an exponent
 NUMERIC = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 TEMPORAL = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"
 ZONE = r":\d{2}(\.\d+)?(Z|[+-]\d{2}:?\d{2})$"
@@ -60,7 +62,7 @@ class Column:
     odd: list[tuple[str, int, str]] = field(default_factory=list)
     low: float | int | None = None
     high: float | int | None = None
-    decimals: int = 0
+    digits: Digits = field(default_factory=Digits)
     sketch: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
     chars: int = 0
     unit: str = ""
@@ -78,7 +80,7 @@ class Column:
             odd=sorted(self.odd + other.odd)[:5],
             low=min(lows, default=None),
             high=max(highs, default=None),
-            decimals=max(self.decimals, other.decimals),
+            digits=self.digits.merge(other.digits),
             sketch=_smallest(self.sketch, other.sketch),
             chars=self.chars + other.chars,
             unit=self.unit or other.unit,
@@ -145,8 +147,9 @@ def _text(column: Column, values: pa.Array, place: Place, *, looking: bool) -> p
         column.sketch = _smallest(column.sketch, _distinct_keys(typed))
     elif kind == "number":
         _range(column, typed, place)
-        exponent = ((_buffers(values)[1] | 32) == ord("e")).any()  # e or E
-        column.decimals = max(column.decimals, 99 if exponent else _decimals(typed))
+        flat = typed.drop_null().to_numpy(zero_copy_only=False)
+        some = Digits(ANY, ANY) if _significant(values, flat) else digits(flat)
+        column.digits = column.digits.merge(some)
     return typed
 
 
@@ -224,14 +227,13 @@ def _too_many_digits(values: pa.Array, numbers: pa.Array) -> bool:
     return bool(pc.any(pc.match_substring_regex(values.filter(pa.array(large)), r"^[+-]?\d+$")).as_py())
 
 
-def _decimals(values: pa.Array) -> int:
-    """Digits after the point that lose nothing (29.0 is a whole number); 99 where ten lose something."""
-    flat, digits = values.drop_null().to_numpy(zero_copy_only=False), 0
-    with np.errstate(over="ignore", invalid="ignore"):
-        for end in (64, 4096, len(flat)):  # few tell nearly always what all confirm
-            while digits <= 10 and not np.array_equal(np.round(flat[:end], digits), flat[:end]):
-                digits += 1
-    return digits if digits <= 10 else 99
+def _significant(values: pa.Array, flat: np.ndarray) -> bool:
+    """Whether exponents say that digits are counted from the first one; programs write very small numbers so
+    that have a few digits after the point."""
+    if not ((_buffers(values)[1] | 32) == ord("e")).any():  # e or E
+        return False
+    powers = pc.match_substring(values.drop_null(), "e", ignore_case=True).to_numpy(zero_copy_only=False)
+    return bool((np.abs(flat[powers]) >= SMALL).any())
 
 
 def _buffers(values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -258,7 +260,7 @@ def _typed(column: Column, values: pa.Array, place: Place) -> None:
         name = "integer"
         column.sketch = _smallest(column.sketch, _distinct_keys(values))
     elif pa.types.is_floating(kind):
-        name, column.decimals = "number", _decimals(values)
+        name, column.digits = "number", digits(values.drop_null().to_numpy(zero_copy_only=False))
     elif pa.types.is_boolean(kind):
         name = "boolean"
     elif pa.types.is_date(kind):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -53,8 +55,11 @@ HEAD = """\
 """
 
 
-def schema_to_yaml(schema: Schema) -> str:
-    """The schema as commented YAML; `schema_from_yaml` of it is an equal schema."""
+def schema_to_yaml(schema: Schema, offered: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The schema as commented YAML; `schema_from_yaml` of it is an equal schema.
+
+    offered: constraints that nearly all rows keep, with their numbers, as ingest records them: as comments.
+    """
     yaml, sink = YAML(), io.StringIO()
     yaml.width = 4096
     data: dict[str, Any] = {
@@ -70,7 +75,20 @@ def schema_to_yaml(schema: Schema) -> str:
     if schema.constraints:
         data["constraints"] = [c.model_dump(mode="json") for c in schema.constraints]
     yaml.dump(_quoted(data), sink)
-    return HEAD + sink.getvalue()
+    return HEAD + sink.getvalue() + (_comments(offered, bool(schema.constraints)) if offered else "")
+
+
+def _comments(offered: Sequence[Mapping[str, Any]], begun: bool) -> str:
+    lines = ["# Seen in the data, but not kept. Uncomment a line to have every generated row keep it."]
+    lines += [] if begun else ["# constraints:"]
+    for each in offered:
+        lines.append(f"# - {json.dumps(each['constraint'])}  # {often(each['rows'], each['broken'])} rows")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def often(rows: int, broken: int) -> str:
+    """How many of these rows keep a relation."""
+    return f"{100 * (1 - broken / rows):.4g} % of {rows}" if broken else f"all {rows}"
 
 
 def _quoted(value: Any) -> Any:

@@ -126,7 +126,7 @@ HEAD = "kind: tabular\nfields:\n  - {name: a, kind: integer}\n  - {name: b, kind
         (["{type: range, column: a, minimum: 3}"], r"line 6: .*unknown type 'range'.*minimum and maximum"),
         (["{type: inequalty, low: a, high: b}"], r"line 6: .*did you mean 'inequality'"),
         (["{type: inequality, low: a}"], r"line 6: constraints\[0\].high: Field required"),
-        (["{type: sum, total: a, parts: [b]}"], r"line 6: constraints\[0\].parts: .*at least 2"),
+        (["{type: sum, total: a, parts: []}"], r"line 6: constraints\[0\].parts: .*at least 1"),
         (["{type: inequality, low: a, high: b, strickt: true}"], r"line 6: .*strickt: this key is not known"),
     ],
 )  # fmt: skip

@@ -12,6 +12,7 @@ from genpipe.errors import DataError
 from genpipe.fields import AnyField, Boolean, Category, Date, Integer, Number, Timestamp
 from genpipe.schema import Schema
 from genpipe.sources.columns import ZONE, Place, leading_zero
+from genpipe.sources.decimals import repaired
 from genpipe.sources.limits import shown
 from genpipe.written import MISSING, find, read_words, reader_of, settle
 
@@ -58,7 +59,17 @@ def convert_column(values: pa.Array, field: AnyField, place: Place) -> pa.Array:
             "make the column a category or identifier",
         )
     _check(out, field, place)
-    return out
+    return without_dust(out, field)
+
+
+def without_dust(values: pa.Array, field: AnyField) -> pa.Array:
+    """47.72090000000001 is 47.7209 where a number has four decimals; what has more of them keeps them."""
+    if not isinstance(field, Number) or field.decimals is None or not len(values):
+        return values
+    flat, missing = values.to_numpy(zero_copy_only=False), None
+    if values.null_count:
+        missing = values.is_null().to_numpy(zero_copy_only=False)
+    return pa.array(repaired(flat, field.decimals), values.type, mask=missing)
 
 
 def without_words(values: pa.Array) -> pa.Array:

@@ -50,8 +50,11 @@ def infer_field(column: Column, *, target: bool = False) -> AnyField | None:
             fix="name the column `identifier` in a schema file",
         )
     if kinds <= {"integer", "number"}:
-        decimals = column.decimals if column.decimals <= 10 else None
+        largest = max(abs(column.low or 0), abs(column.high or 0))
+        decimals, dust = column.digits.settled(column.valid, largest)
         digits = "any precision" if decimals is None else f"{decimals} decimals"
+        if dust:
+            digits += f" but for the dust of arithmetic in {dust} of {column.valid}, read without it"
         return Number(**common, decimals=decimals, reason=f"numbers, {digits}{missing}")
     if kinds == {"boolean"}:
         words = [pair for pair, n in column.written.items() if n == column.valid and pair != "true/false"]

@@ -19,7 +19,9 @@ from genpipe.sources.columns import Column, Place
 from genpipe.sources.entities import Entity
 from genpipe.sources.files import File, suffix_of
 from genpipe.sources.limits import check_names
+from genpipe.sources.relations import Relation, find
 from genpipe.sources.repeats import Repeats
+from genpipe.sources.sample import Sample
 from genpipe.sources.tabular import csv, jsonl
 from genpipe.sources.tabular.convert import convert
 from genpipe.sources.tabular.flat import check_taken, flat, is_taken
@@ -33,10 +35,13 @@ SUFFIXES = (*CSV[:2], *JSON, *PARQUET)
 
 
 class TableOptions(csv.CsvOptions):
-    """columns: to take, of all. drop: columns to leave out. A nested one is named whole, or part by part."""
+    """columns: to take, of all. drop: columns to leave out. A nested one is named whole, or part by part.
+    relations: whether sums and orders of columns are looked for, to be kept in every row.
+    """
 
     columns: csv.Names = ()
     drop: csv.Names = ()
+    relations: bool = True
 
 
 @dataclass
@@ -52,6 +57,7 @@ class TableStats(Observed):
     nested: set[str] = field(default_factory=set)
     left: set[str] = field(default_factory=set)
     repeats: dict[str, Repeats] = field(default_factory=dict)
+    sample: Sample = field(default_factory=Sample)
 
     def merge(self, other: TableStats) -> TableStats:
         columns = dict(self.columns)
@@ -70,6 +76,7 @@ class TableStats(Observed):
             self.nested | other.nested,
             self.left | other.left,
             repeats.merged(self.repeats, other.repeats),
+            self.sample.merge(other.sample),
         )
 
     def complete(self) -> dict[str, Column]:
@@ -153,9 +160,8 @@ class TableSource(Source):
                         expected="one of " + ", ".join(list(columns)[:50]),
                         fix=closest(name, columns),
                     )
-        fields = [
-            f for f in (infer_field(c, target=c.name == target) for c in columns.values()) if f is not None
-        ]
+        found = (infer_field(c, target=c.name == target) for c in columns.values())
+        fields = [f for f in found if f is not None]
         if not fields:
             raise DataError(
                 "EMPTY",
@@ -168,6 +174,9 @@ class TableSource(Source):
 
     def entity(self, stats: TableStats) -> Entity | None:
         return entities.find(stats.repeats, stats.columns)
+
+    def relations(self, stats: TableStats, schema: Schema) -> list[Relation]:
+        return find(stats.sample, schema.fields) if self.options.relations else []
 
     def notices(self, stats: TableStats) -> list[str]:
         said = {name: "is empty and was dropped" for name, c in stats.columns.items() if c.valid == 0}
@@ -237,7 +246,8 @@ def _look(
         column.unit = unit_of(batch.schema.field(n).type)
     typed = pa.RecordBatch.from_arrays([values for _, values in seen.values()], names=list(kept))
     layout, seen_again = (index, kept, place.uri), repeats.look(typed)
-    stats = TableStats([], batch.num_rows, columns, layout, dropped, nested, left, seen_again)
+    sample = Sample.of(typed, index, place.row)
+    stats = TableStats([], batch.num_rows, columns, layout, dropped, nested, left, seen_again, sample)
     return stats, typed, place
 
 
@@ -276,6 +286,8 @@ def normalise(values: pa.Array, name: str, place: Place) -> pa.Array:
     if pa.types.is_decimal(kind):  # by way of text: 0.07 is the float nearest to it, not seven times 0.01
         return _whole(values) if kind.scale <= 0 else values.cast(pa.string()).cast(pa.float64())
     if pa.types.is_floating(kind):
+        # by way of text, too: .1 of 32 bits is no tenth of 64
+        values = values.cast(pa.string()) if pa.types.is_float32(kind) else values
         values = values.cast(pa.float64())
         return pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
     if pa.types.is_date(kind):

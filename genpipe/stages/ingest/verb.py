@@ -9,15 +9,17 @@ the same bytes as result.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from functools import reduce
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial, reduce
 from itertools import starmap
+from operator import add
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
 from genpipe import store
+from genpipe.constraints import NUMBERS, Inequality, Sum
 from genpipe.dataset import Dataset, Part, commit, new_attempt
 from genpipe.errors import DataError, UsageError
 from genpipe.progress import Event, Progress, silent, throttled
@@ -27,9 +29,11 @@ from genpipe.settings import read_settings
 from genpipe.sources import Source, open_source
 from genpipe.sources.base import Reject
 from genpipe.sources.files import bad_files
+from genpipe.sources.relations import Relation
 from genpipe.sources.schema_file import schema_from_yaml
 from genpipe.stages.cluster import in_order
 from genpipe.stages.ingest.entity import name_entity, parse_entity
+from genpipe.stages.ingest.relations import Kept, settle
 from genpipe.stages.ingest.writer import Split, Written, count_unit, damaged_in, observe_unit, write_unit
 from genpipe.stages.named_data import name_of_source, note_ingested, taken
 from genpipe.version import __version__
@@ -71,16 +75,20 @@ def ingest(
         return Dataset(uri)
     job = _Job(opened, uri, holdout, _runner(opened, asked.workers), throttled(progress))
     rejects, notices, found, inferred = list[Reject](), list[str](), None, given is None
+    relations = list[Relation]()
     if given is None or on_bad_file == "skip":
         stats = reduce(lambda a, b: a.merge(b), job.observe())
         rejects = job.judge(stats.rejects, on_bad_file, max_bad)
         found = None if given else opened.entity(stats)
-        given = given or _whole(lambda: opened.schema(stats, **roles))
+        if given is None:
+            given = _whole(lambda: opened.schema(stats, **roles))
+            relations = opened.relations(stats, given)
         notices = opened.notices(stats)
     dumped = given.model_dump() | {k: v for k, v in roles.items() if v}
     given, about = name_entity(_whole(lambda: Schema.model_validate(dumped)), entity, found)
     notices += opened.unused(given, inferred=inferred)
-    written = job.split(given, frozenset(r.file for r in rejects))
+    relations = [r for r in relations if {f.kind for f in map(given.field, r.constraint.names)} <= {*NUMBERS}]
+    written = job.split(given, frozenset(r.file for r in rejects), [r.constraint for r in relations])
     rejects = _judge(rejects + [r for w in written for r in w.rejects], opened, on_bad_file, max_bad)
     parts = [p for w in written for p in w.parts]
     lost = reduce(lambda a, b: a + b, (w.lost for w in written), Counter[str]())
@@ -88,7 +96,9 @@ def ingest(
     opened.check_unchanged()
     _enough(parts, opened, asked)
     origin = {"source": source, "request": request, **settings}
-    origin |= _origin(opened, [*notices, *_small(given, parts)], rejects, about)
+    given, said, offered = settle(given, relations, reduce(add, (w.kept for w in written), Kept()))
+    notices += [*said, *_small(given, parts)]
+    origin |= _origin(opened, notices, rejects, about) | ({"offered": offered} if offered else {})
     made = commit(uri, name=name, schema=given, parts=parts, origin=origin)
     note_ingested(name, request, source)
     return made
@@ -135,11 +145,14 @@ class _Job:
     def observe(self) -> Iterator[Any]:
         return self._follow(self.run(observe_unit, [(self.source, unit) for unit in self.units]), "looking")
 
-    def split(self, schema: Schema, skip: frozenset[str]) -> list[Written]:
+    def split(
+        self, schema: Schema, skip: frozenset[str], counted: Sequence[Inequality | Sum]
+    ) -> list[Written]:
         """The parts. Of few rows, or few entities, chance may hold out far more or less than was asked for:
         then they are drawn again.
         """
-        first = self._write(schema, skip, draw=0)
+        write = partial(self._write, schema, skip, counted)
+        first = write(draw=0)
         small = self.holdout and schema.kind == "tabular" and _rows(first) <= SMALL_ROWS
         if not small or abs(_rows(first, "holdout") / max(1, _rows(first)) - self.holdout) <= OFF:
             return first
@@ -151,11 +164,13 @@ class _Job:
             return first
         for part in (p for w in first for p in w.parts):
             store.remove(store.join(self.uri, part.path))
-        return self._write(schema, skip, draw=draw)
+        return write(draw=draw)
 
-    def _write(self, schema: Schema, skip: frozenset[str], draw: int) -> list[Written]:
-        attempt, split = new_attempt(), Split(self.holdout, draw)
-        jobs = [(self.source, unit, schema, self.uri, attempt, split, skip) for unit in self.units]
+    def _write(
+        self, schema: Schema, skip: frozenset[str], counted: Sequence[Inequality | Sum], draw: int
+    ) -> list[Written]:
+        same = (schema, self.uri, new_attempt(), Split(self.holdout, draw), skip, counted)
+        jobs = [(self.source, unit, *same) for unit in self.units]
         return list(self._follow(self.run(write_unit, jobs), "writing"))
 
     def judge(self, rejects: list[Reject], policy: str, max_bad: float) -> list[Reject]:

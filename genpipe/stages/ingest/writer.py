@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from genpipe.constraints import Inequality, Sum
 from genpipe.dataset import Part, write_part
 from genpipe.keys import Occurrences, entity_keys, holdout_mask, mix, row_keys, spread_mask
 from genpipe.schema import Schema
 from genpipe.sources import Source
 from genpipe.sources.base import Reject
+from genpipe.stages.ingest.relations import Kept, count
 
 FLYING = 3  # parts encoded at a time
 
@@ -32,9 +34,14 @@ class Split:
 
 @dataclass
 class Written:
+    """lost: what a source left out, in words -> how much. kept: of each constraint that was to be counted, see
+    relations.py.
+    """
+
     parts: list[Part] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     lost: Counter[str] = field(default_factory=Counter)
+    kept: Kept = field(default_factory=Counter)
 
 
 def observe_unit(source: Source, unit: int) -> Any:
@@ -50,9 +57,16 @@ def damaged_in(source: Source, unit: int) -> list[Reject]:
 
 
 def write_unit(
-    source: Source, unit: int, schema: Schema, uri: str, attempt: str, split: Split, skip: frozenset[str]
+    source: Source,
+    unit: int,
+    schema: Schema,
+    uri: str,
+    attempt: str,
+    split: Split,
+    skip: frozenset[str],
+    counted: Sequence[Inequality | Sum] = (),
 ) -> Written:
-    """Write the parts of one unit; names and bytes depend on the unit alone."""
+    """Write the parts of one unit; names and bytes depend on the unit alone. counted: see `Written.kept`."""
     written, seen = Written(), Occurrences()
     with lean_memory(), ThreadPoolExecutor(FLYING) as pool:
         parts = _Parts(partial(write_part, uri, attempt=attempt), pool)
@@ -60,6 +74,7 @@ def write_unit(
         held_out = _Gathered("holdout", unit, source.options.part, schema, parts)
         for batch, keys, held, lost in source.read(unit, schema, skip=skip, rejects=written.rejects):
             written.lost.update(lost)
+            written.kept += count(counted, schema, batch)
             if not split.holdout:
                 train.add(batch)
                 continue
