@@ -117,7 +117,7 @@ def _smallest(column: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
     values = np.unique(keys[low])
     if len(values) < VALUES:
         low, values = there, np.unique(keys[there])
-    values = values[:VALUES]
+    values = values[:VALUES].copy()  # a view would keep all of them
     if not len(values):
         return values, np.zeros(0, np.int64), low[:0], low[:0]
     low = low[keys[low] <= values[-1]]
