@@ -213,7 +213,7 @@ def _attributes(e: Entity, columns: Mapping[str, Column]) -> frozenset[str]:
 
 def _fraction(column: Column) -> bool:
     """Whether a column holds real numbers; 12.0 is a whole one."""
-    return column.types["number"] > 0 and column.decimals > 0
+    return column.types["number"] > 0 and column.digits.most > 0
 
 
 def numbered(column: Column) -> bool:
@@ -235,7 +235,7 @@ def _formed(column: Column) -> bool:
     """
     low, high = (len(str(int(abs(v or 0)))) for v in (column.low, column.high))
     other = THING.search(words(column.name)) or ATTRIBUTE.search(words(column.name))
-    return _fraction(column) and column.decimals >= 4 and low == high and not other
+    return _fraction(column) and column.digits.most >= 4 and low == high and not other
 
 
 def _key(column: Column) -> bool:

@@ -49,7 +49,7 @@ def _spelled(column: Column, typed: pa.Array, values: pa.Array, place: Place) ->
         low, high = column.low or 0, column.high or 0
         if any(first <= low and high <= last for first, last in (DAYS, SECONDS)):
             column.written = dates.find(values if text else values.cast(pa.string()))
-    elif column.types["number"] and text and not column.decimals:
+    elif column.types["number"] and text and not column.digits.most:
         if pc.all(pc.match_substring_regex(values, r"^[+-]?\d+\.0$")).as_py():
             column, typed = observe(column.name, typed.cast(pa.int64()), place)
             column.written[WHOLE] += column.valid

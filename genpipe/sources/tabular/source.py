@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
@@ -14,13 +13,11 @@ import pyarrow.compute as pc
 from genpipe.errors import DataError, UsageError, closest, few
 from genpipe.schema import Schema
 from genpipe.sources import entities, repeats
-from genpipe.sources.base import Observed, Piece, Reject, Rows, Source, attempt, ordered
-from genpipe.sources.columns import Column, Place
+from genpipe.sources.base import Piece, Reject, Rows, Source, attempt, ordered
+from genpipe.sources.columns import Place
 from genpipe.sources.entities import Entity
 from genpipe.sources.files import File, suffix_of
-from genpipe.sources.limits import check_names
 from genpipe.sources.relations import Relation, find
-from genpipe.sources.repeats import Repeats
 from genpipe.sources.sample import Sample
 from genpipe.sources.tabular import csv, jsonl
 from genpipe.sources.tabular.convert import convert
@@ -29,8 +26,9 @@ from genpipe.sources.tabular.infer import infer_field, unlearnt
 from genpipe.sources.tabular.look import exact, look, unit_of
 from genpipe.sources.tabular.parquet import ParquetReader
 from genpipe.sources.tabular.spill import Kept, Spill
+from genpipe.sources.tabular.stats import JSON, TableStats
 
-CSV, JSON, PARQUET = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson", ".json"), (".parquet", ".pq")
+CSV, PARQUET = (".csv", ".tsv", ".txt"), (".parquet", ".pq")
 SUFFIXES = (*CSV[:2], *JSON, *PARQUET)
 
 
@@ -42,66 +40,6 @@ class TableOptions(csv.CsvOptions):
     columns: csv.Names = ()
     drop: csv.Names = ()
     relations: bool = True
-
-
-@dataclass
-class TableStats(Observed):
-    """columns by name. layout: (index of the first file seen, its columns in order, its uri). dropped,
-    nested, left: columns of an index, of lists, and not asked for.
-    """
-
-    rows: int = 0
-    columns: dict[str, Column] = field(default_factory=dict)
-    layout: tuple[int, tuple[str, ...], str] | None = None
-    dropped: set[str] = field(default_factory=set)
-    nested: set[str] = field(default_factory=set)
-    left: set[str] = field(default_factory=set)
-    repeats: dict[str, Repeats] = field(default_factory=dict)
-    sample: Sample = field(default_factory=Sample)
-
-    def merge(self, other: TableStats) -> TableStats:
-        columns = dict(self.columns)
-        for name, column in other.columns.items():
-            columns[name] = columns[name].merge(column) if name in columns else column
-        check_names(columns, (other.layout or self.layout or (0, (), ""))[2])
-        layouts = [x for x in (self.layout, other.layout) if x is not None]
-        if len(layouts) == 2:
-            _same_columns(*sorted(layouts))
-        return TableStats(
-            self.rejects + other.rejects,
-            self.rows + other.rows,
-            columns,
-            min(layouts, default=None),
-            self.dropped | other.dropped,
-            self.nested | other.nested,
-            self.left | other.left,
-            repeats.merged(self.repeats, other.repeats),
-            self.sample.merge(other.sample),
-        )
-
-    def complete(self) -> dict[str, Column]:
-        """Columns in the order of the first file; rows that lack a key (JSON) count as missing."""
-        order = list(dict.fromkeys([*(self.layout[1] if self.layout else ()), *sorted(self.columns)]))
-        for column in self.columns.values():
-            column.nulls += self.rows - column.rows
-            column.rows = self.rows
-        return {name: self.columns[name] for name in order if name in self.columns}
-
-
-def _same_columns(first: tuple[int, tuple[str, ...], str], other: tuple[int, tuple[str, ...], str]) -> None:
-    if suffix_of(first[2]) in JSON or suffix_of(other[2]) in JSON:
-        return  # JSON rows may leave keys out
-    mine, theirs = set(first[1]), set(other[1])
-    lacking, extra = [c for c in first[1] if c not in theirs], [c for c in other[1] if c not in mine]
-    if lacking or extra:
-        diff = ", ".join([f"-{c}" for c in lacking[:10]] + [f"+{c}" for c in extra[:10]])
-        raise DataError(
-            "DRIFT",
-            where=other[2],
-            found=f"other columns than {first[2].rsplit('/', 1)[-1]}: {diff}",
-            expected="the same columns in every file",
-            fix="ingest the files apart, or make them alike",
-        )
 
 
 class TableSource(Source):

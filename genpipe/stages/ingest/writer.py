@@ -34,7 +34,7 @@ class Split:
 
 @dataclass
 class Written:
-    """lost: what a source left out, in words -> how much. kept: of each constraint that was to be counted, see
+    """lost: what a source left out, in words -> how much. kept: of each constraint that was counted, see
     relations.py.
     """
 

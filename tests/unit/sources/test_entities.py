@@ -14,7 +14,8 @@ import pytest
 from genpipe.keys import entity_keys
 from genpipe.sources import entities, repeats
 from genpipe.sources.columns import Place
-from genpipe.sources.tabular.source import TableStats, _look
+from genpipe.sources.tabular.source import _look
+from genpipe.sources.tabular.stats import TableStats
 
 Table = dict[str, list]
 

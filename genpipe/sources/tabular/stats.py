@@ -1,0 +1,76 @@
+"""What is known of a table once it was looked through, batch by batch and file by file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from genpipe.errors import DataError
+from genpipe.sources import repeats
+from genpipe.sources.base import Observed
+from genpipe.sources.columns import Column
+from genpipe.sources.files import suffix_of
+from genpipe.sources.limits import check_names
+from genpipe.sources.repeats import Repeats
+from genpipe.sources.sample import Sample
+
+JSON = (".jsonl", ".ndjson", ".json")
+
+
+@dataclass
+class TableStats(Observed):
+    """columns by name. layout: (index of the first file seen, its columns in order, its uri). dropped,
+    nested, left: columns of an index, of lists, and not asked for.
+    """
+
+    rows: int = 0
+    columns: dict[str, Column] = field(default_factory=dict)
+    layout: tuple[int, tuple[str, ...], str] | None = None
+    dropped: set[str] = field(default_factory=set)
+    nested: set[str] = field(default_factory=set)
+    left: set[str] = field(default_factory=set)
+    repeats: dict[str, Repeats] = field(default_factory=dict)
+    sample: Sample = field(default_factory=Sample)
+
+    def merge(self, other: TableStats) -> TableStats:
+        columns = dict(self.columns)
+        for name, column in other.columns.items():
+            columns[name] = columns[name].merge(column) if name in columns else column
+        check_names(columns, (other.layout or self.layout or (0, (), ""))[2])
+        layouts = [x for x in (self.layout, other.layout) if x is not None]
+        if len(layouts) == 2:
+            _same_columns(*sorted(layouts))
+        return TableStats(
+            self.rejects + other.rejects,
+            self.rows + other.rows,
+            columns,
+            min(layouts, default=None),
+            self.dropped | other.dropped,
+            self.nested | other.nested,
+            self.left | other.left,
+            repeats.merged(self.repeats, other.repeats),
+            self.sample.merge(other.sample),
+        )
+
+    def complete(self) -> dict[str, Column]:
+        """Columns in the order of the first file; rows that lack a key (JSON) count as missing."""
+        order = list(dict.fromkeys([*(self.layout[1] if self.layout else ()), *sorted(self.columns)]))
+        for column in self.columns.values():
+            column.nulls += self.rows - column.rows
+            column.rows = self.rows
+        return {name: self.columns[name] for name in order if name in self.columns}
+
+
+def _same_columns(first: tuple[int, tuple[str, ...], str], other: tuple[int, tuple[str, ...], str]) -> None:
+    if suffix_of(first[2]) in JSON or suffix_of(other[2]) in JSON:
+        return  # JSON rows may leave keys out
+    mine, theirs = set(first[1]), set(other[1])
+    lacking, extra = [c for c in first[1] if c not in theirs], [c for c in other[1] if c not in mine]
+    if lacking or extra:
+        diff = ", ".join([f"-{c}" for c in lacking[:10]] + [f"+{c}" for c in extra[:10]])
+        raise DataError(
+            "DRIFT",
+            where=other[2],
+            found=f"other columns than {first[2].rsplit('/', 1)[-1]}: {diff}",
+            expected="the same columns in every file",
+            fix="ingest the files apart, or make them alike",
+        )
