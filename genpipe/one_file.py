@@ -9,6 +9,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,19 @@ def one_file(output: str | None) -> bool:
 def write_file(dataset: Dataset, output: str) -> None:
     """All rows of generated data as one file, by its ending: seen when it is whole, and never over another's.
 
-    Memory is one batch. Raises ConflictError where another file has this name.
+    Text has money, dates and the like in the form in which they came; Parquet has their values. Memory is one
+    batch. Raises ConflictError where another file has this name.
     """
     end = os.path.splitext(output)[1].lower()
     if end != ".parquet":
         _check_flat(dataset, end)
     with _beside(output) as scratch:
-        rows = dataset.batches("generated")
         schema = dataset.schema.arrow().remove_metadata()
+        rows = dataset.batches("generated") if end == ".parquet" else dataset.written("generated")
+        if end != ".parquet" and (first := next(rows, None)) is not None:
+            texts = dict(zip(first.schema.names, first.schema.types, strict=True))
+            schema = pa.schema([field.with_type(texts[field.name]) for field in schema])
+            rows = chain([first], rows)
         tables = (pa.Table.from_batches([b.select(schema.names).cast(schema)]) for b in rows)
         if end == ".parquet":
             footer = schema.with_metadata({b"genpipe.origin": store.canonical(dataset.manifest.origin)})

@@ -220,6 +220,8 @@ def _alike(head: np.ndarray) -> Iterator[tuple[int, int]]:
 
 def _orders(columns: Mapping[str, np.ndarray], *, rule: bool) -> Iterator[Relation]:
     """Of each column that another is never, or seldom, larger than, the closest such."""
+    if len(columns) < 2:
+        return
     names, x = list(columns), np.array(list(columns.values()))
     rng = np.random.default_rng(0)
     some, others = (rng.permutation(x.shape[1])[: 4 * HEAD] for _ in range(2))

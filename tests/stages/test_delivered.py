@@ -193,3 +193,15 @@ def test_an_output_that_became_anothers_is_not_touched(where: Path) -> None:
     assert Dataset(str(where / "a")).rows() == 100
     assert commit(one.uri, name="people", schema=SCHEMA, parts=list(one.manifest.parts), origin={})
     assert json.loads(Path(one.uri, "manifest.json").read_text())["name"] == "people"
+
+
+def test_text_has_values_in_the_form_they_came_in(home: Path, tmp_path: Path) -> None:
+    rows = [f'"${1000 + 37.25 * i:,.2f}",{20200101 + i % 28},{i % 7} kg' for i in range(300)]
+    (tmp_path / "sales.csv").write_text("price,day,weight\n" + "\n".join(rows) + "\n")
+    model = genpipe.train(genpipe.ingest(str(tmp_path / "sales.csv")), recipe="tabular_trees", workers=0)
+    made = genpipe.generate(model, rows=200, output=str(tmp_path / "made.csv"), workers=0)
+    texts = pd.read_csv(tmp_path / "made.csv", dtype=str)
+    assert texts["price"].str.fullmatch(r"\$[\d,]+\.\d\d").all()
+    assert texts["day"].str.fullmatch(r"202001[0-3]\d").all()
+    assert texts["weight"].str.fullmatch(r"[0-6] kg").all()
+    assert made.pandas()["price"].dtype == float  # Parquet and frames have the values
