@@ -45,7 +45,7 @@ def flag(name: str) -> str:
 
 def asked(request: type[R], given: Mapping[str, Any]) -> R:
     """The request that was typed."""
-    said: dict[str, Any] = {}
+    said, parameters = dict[str, Any](), dict[str, Any]()
     for name, value in given.items():
         field = request.model_fields[name]
         if value is None or value == []:
@@ -53,7 +53,6 @@ def asked(request: type[R], given: Mapping[str, Any]) -> R:
         kinds = _kinds(field)
         if name == "options":
             parameters, value = _apart(pairs(value), request, given)
-            said |= parameters
         elif dict in kinds and str not in kinds:
             value = sizes(value) if int in kinds else pairs(value)
         elif Literal in kinds and isinstance(value, list):
@@ -61,7 +60,7 @@ def asked(request: type[R], given: Mapping[str, Any]) -> R:
         elif name == "source" and isinstance(value, list) and len(value) == 1:
             value = value[0]
         said[name] = value
-    return request.of(**said)
+    return request.of(**said | parameters)
 
 
 def _kinds(field: FieldInfo) -> set[Any]:
@@ -120,7 +119,7 @@ def _apart(
         elif request.model_fields[name].is_required():
             fix = f"say it as the argument {name}"
             raise UsageError("OPTION", where=key, found="an argument of this command, given with -o", fix=fix)
-        elif given.get(name) not in (None, []):
+        elif given.get(name) not in (None, [], request.model_fields[name].default):
             fix = f"say it once, with {flag(name)}"
             raise UsageError("OPTION", where=key, found="said twice, the second time with -o", fix=fix)
         else:

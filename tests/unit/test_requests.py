@@ -253,6 +253,9 @@ def test_a_limit_is_the_same_in_the_library_and_on_the_command_line(
 def test_o_is_another_spelling_of_a_parameter() -> None:
     said = asked(Ingest, {"source": ["x.csv"], "options": ["min-rows=5", "max_bad=0.5", "delimiter=;"]})
     assert (said.min_rows, said.max_bad, said.options) == (5, 0.5, {"delimiter": ";"})
+    typed = {"source": ["x.csv"], "min_rows": 20, "on_bad_file": "fail"}  # what was not typed has its default
+    said = asked(Ingest, typed | {"options": ["min_rows=5", "on_bad_file=skip"]})
+    assert (said.min_rows, said.on_bad_file, said.options) == (5, "skip", {})
     with pytest.raises(UsageError, match=r"said twice.*say it once, with --min-rows"):
         asked(Ingest, {"source": ["x.csv"], "min_rows": 6, "options": ["min_rows=5"]})
     with pytest.raises(UsageError, match="max_bad"):
