@@ -50,16 +50,17 @@ def generate(model: str, output: object, rows: int = ROWS, seed: int = 0) -> Dat
 
 def test_a_delivery_is_a_folder_of_parquet_and_nothing_else(model: str, where: Path) -> None:
     made = generate(model, "out")
-    names = sorted(os.listdir("out"))
-    assert [n for n in names if n != "manifest.parquet"] == [f"generated-0000{i}.parquet" for i in range(3)]
+    assert sorted(os.listdir("out")) == ["data", "manifest.parquet"]
+    names = sorted(os.listdir("out/data"))
+    assert names == [f"generated-0000{i}.parquet" for i in range(3)]
     assert os.listdir(where) == ["out"]
     frame = pd.read_parquet("out")
     assert len(frame) == ROWS and frame.equals(made.pandas())
     # readers that look for files at any depth, and at all kinds of names
-    every = [pq.read_table(p) for p in sorted(where.glob("out/**/*"))]
+    every = [pq.read_table(p) for p in sorted(where.glob("out/**/*.parquet"))]
     assert sum(t.num_rows for t in every) == ROWS and len({t.schema.remove_metadata() for t in every}) == 1
     assert genpipe.explain("out")["what"] == "generated dataset"
-    assert genpipe.explain("out/generated-00001.parquet")["what"] == "generated file"
+    assert genpipe.explain("out/data/generated-00001.parquet")["what"] == "generated file"
     shutil.copytree("out", "elsewhere")
     copied = Dataset("elsewhere")
     copied.verify()
@@ -101,10 +102,11 @@ def test_nothing_is_seen_before_the_commit_and_a_killed_run_goes_on(
 
 
 def test_a_lost_part_is_made_again_in_its_place(model: str, where: Path) -> None:
-    before = {p.name: p.read_bytes() for p in Path(generate(model, "out").uri).iterdir()}
-    Path("out/generated-00001.parquet").unlink()
     generate(model, "out")
-    assert before == {p.name: p.read_bytes() for p in Path("out").iterdir()}
+    before = {p.name: p.read_bytes() for p in Path("out").rglob("*.parquet")}
+    Path("out/data/generated-00001.parquet").unlink()
+    generate(model, "out")
+    assert len(before) == 4 and before == {p.name: p.read_bytes() for p in Path("out").rglob("*.parquet")}
 
 
 def test_two_at_once_to_one_output_end_as_one(model: str, where: Path) -> None:
