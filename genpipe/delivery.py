@@ -1,8 +1,8 @@
 """Data that is handed over: a folder of Parquet files and nothing else.
 
-    <output>/data/generated-00000.parquet ...    whole from the moment they can be seen
-    <output>/manifest.parquet                    no rows; its footer holds what manifest.json holds of a dataset
-    .<output>.making/                            beside it, until then: the request, records, parts of attempts
+    <output>/data/generated-00000.parquet ...  whole from the moment they can be seen
+    <output>/manifest.parquet                  no rows; its footer holds what manifest.json holds of a dataset
+    .<output>.making/                          beside it, until then: the request, records, parts of attempts
 
 Any reader of Parquet takes the folder as it is (pandas, polars, DuckDB, datasets). On a disk it gets its name
 in one step, when all of it is there. On S3, and in a folder that is a mounted volume, the parts

@@ -6,6 +6,7 @@ The YAML itself is read by genpipe/yaml_file.py; here it is asked what it means.
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -101,7 +102,7 @@ def beside(data: dict[str, Any], folder: Path, lines: Lines, where: str) -> dict
 
 def _there(text: str) -> list[str]:
     """What a path or glob names on this disk, if anything."""
-    found = glob.glob(text) if glob.has_magic(text) else [text] if Path(text).exists() else []
+    found = glob.glob(text) if glob.has_magic(text) else [text] if os.path.exists(text) else []
     return sorted(str(Path(one).resolve()) for one in found[:1000])
 
 

@@ -155,7 +155,7 @@ def _last_of(name: str) -> str:
 def from_source(word: str) -> str:
     """The dataset that was ingested from a file or folder of the user's."""
     name = name_of_source(word)
-    there = bool(store.scheme_of(word) == "file" and Path(word).exists())
+    there = bool(store.scheme_of(word) == "file" and os.path.exists(word))
     for each in dict.fromkeys((name, earlier_name(name), *(datasets_in_store() if there else ()))):
         if each and _latest(each).get("source") in (_absolute(word), [_absolute(word)]):
             return _last_of(each)

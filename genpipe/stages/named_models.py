@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 from genpipe import store
 from genpipe.dataset import Dataset
@@ -34,7 +33,7 @@ def model_meant(word: str, *, newest: bool = False) -> Meant:
         rest = word.removeprefix("models:/")
         return Meant(f"{word}@{CHAMPION}" if rest and not set("/@") & set(rest) else word)
     at = MODEL.fullmatch(word)
-    if at and at["alias"] and not Path(word).exists():
+    if at and at["alias"] and not os.path.exists(word):
         alias = at["alias"]
         return Meant(f"models:/{at['name']}/{alias}" if alias.isdigit() else f"models:/{word}")
     if at and not at["version"] and (found := _by_name(word, newest)):
@@ -43,7 +42,7 @@ def model_meant(word: str, *, newest: bool = False) -> Meant:
         return found
     if at and at["version"]:
         return Meant(f"models:/{word}")
-    if at and not Path(word).exists():
+    if at and not os.path.exists(word):
         raise _unknown_model(word)
     return Meant(word)
 

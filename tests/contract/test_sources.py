@@ -105,7 +105,7 @@ BAD: dict[str, list[tuple[str, Make, str]]] = {
         ),
         ("UTF-16", file("a.csv", GOOD_CSV.encode("utf-16")), "UTF-16 text; expected UTF-8"),
         ("NUL", file("a.csv", GOOD_CSV.encode() + b"1,2,\0\n"), "NUL byte at offset"),
-        ("stray word", file("a.csv", GOOD_CSV + "9,unknown,A\n"), "age: 1 of 101 .*'unknown' in row 102"),
+        ("stray word", file("a.csv", GOOD_CSV + "9,elderly,A\n"), "age: 1 of 101 .*'elderly' in row 102"),
         ("infinite", file("a.csv", GOOD_CSV.replace("9,", "1e999,", 1)), r"row \d+:id: inf .*finite"),
         (
             "two kinds of date",

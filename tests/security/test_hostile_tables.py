@@ -447,13 +447,24 @@ def test_a_wrong_option_is_a_usage_error(name: str, value: object, tmp_path: Pat
     assert caught.value.exit_code == 2 and len(str(caught.value)) < 500
 
 
-@pytest.mark.parametrize("name", ["name", "source", "progress", "target", "min_rows"])
-def test_an_option_that_is_an_argument(name: str, tmp_path: Path, home: Path, capsys: Any) -> None:
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("source", "OPTION"),
+        ("progress", "OPTION"),
+        ("name", "FEWROWS"),
+        ("target", "COLUMN"),
+        ("min_rows", "VALUE"),
+    ],
+)
+def test_an_option_that_is_a_parameter_is_read_as_that(
+    name: str, code: str, tmp_path: Path, home: Path, capsys: Any
+) -> None:
     from genpipe.cli import execute
 
     (tmp_path / "a.csv").write_text("a\n1\n")
-    assert execute(["ingest", str(tmp_path / "a.csv"), "-o", f"{name}=x"]) == 2
-    assert "[E-OPTION]" in capsys.readouterr().err
+    assert execute(["ingest", str(tmp_path / "a.csv"), "-o", f"{name}=x"]) == (3 if name == "name" else 2)
+    assert f"[E-{code}]" in capsys.readouterr().err
 
 
 def test_a_wide_table_takes_time_by_its_columns(tmp_path: Path, home: Path) -> None:

@@ -350,7 +350,7 @@ def test_an_interrupted_imputation_runs_again(
 
     people().drop(columns="vip").head(60).to_csv(tmp_path / "new.csv", index=False)
     with monkeypatch.context() as patch:
-        patch.setattr(complete, "commit", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(complete, "deliver", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             genpipe.impute(model, str(tmp_path / "new.csv"))
     assert genpipe.impute(model, str(tmp_path / "new.csv")).rows() == 60

@@ -39,7 +39,7 @@ def rides() -> pd.DataFrame:
 
 def taken(frame: pd.DataFrame, path: Path, **options: object) -> Dataset:
     frame.to_csv(path / "rides.csv", index=False)
-    return ingest(str(path / "rides.csv"), **options)
+    return ingest(str(path / "rides.csv"), name=path.name, **options)
 
 
 def shown(dataset: Dataset) -> list[str]:
