@@ -47,6 +47,6 @@ def test_filters_are_also_called_as_they_were() -> None:
 
 def test_likelihood_was_called_score(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert Register.of(model="m", allow=["score"]).allow == ("likelihood",)
-    assert execute(["score", "nobody", "rows.csv"]) == 3
+    assert execute(["score", "nobody", "rows.csv"]) == 2
     assert "score is now called likelihood" in capfd.readouterr().err
     assert callable(genpipe.score)
