@@ -163,9 +163,9 @@ def test_what_a_ray_worker_refuses_is_raised_here(dataset: Dataset, ray_cluster:
 @pytest.mark.parametrize("name", ["../elsewhere", "Über", "a" * 64])
 def test_a_name_that_is_no_folder_is_refused_before_anything_is_written(dataset: Dataset, name: str) -> None:
     before = sorted(Path(dataset.uri).parent.parent.parent.rglob("*"))
-    with pytest.raises(UsageError, match="small letters, digits and . _ -, .* at most 63 bytes"):
+    with pytest.raises(UsageError, match=r"small letters, digits and \. _ -, .* at most 63 bytes"):
         train(dataset, recipe=SHORT, name=name)
-    with pytest.raises(UsageError, match="small letters, digits and . _ -, .* at most 63 bytes"):
+    with pytest.raises(UsageError, match=r"small letters, digits and \. _ -, .* at most 63 bytes"):
         tune(dataset, trials=1, name=name)
     assert sorted(Path(dataset.uri).parent.parent.parent.rglob("*")) == before
 
