@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 LONG, WORD = 64, 8
 MOST_KEYS = 2**20  # of 16 bytes
 NULL = np.uint64(0x9E3779B97F4A7C15)
-_ODD = np.uint64(0x9FB21C651E98DF25)
+ODD = np.uint64(0x9FB21C651E98DF25)
 _M1, _M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
@@ -37,7 +37,7 @@ def row_keys(batch: pa.RecordBatch, columns: tuple[str, ...] = ()) -> np.ndarray
     keys = np.zeros(batch.num_rows, np.uint64)
     for name in names:
         keys ^= keys >> np.uint64(32)  # floats may differ in high bits alone, which no product moves down
-        keys *= _ODD
+        keys *= ODD
         keys += _words(batch.column(name))
     return mix(keys)
 
@@ -170,7 +170,7 @@ def _string_words(column: pa.Array) -> np.ndarray:
     for at in range(0, longest, WORD):
         rows: np.ndarray | slice = slice(None) if at == 0 else np.flatnonzero(lengths > at)
         word = words[starts[rows] + at] & keep[np.minimum(lengths[rows] - at, WORD)]
-        keys[rows] = (mix(keys[rows]) if at else keys) * _ODD + word
+        keys[rows] = (mix(keys[rows]) if at else keys) * ODD + word
     for row in np.flatnonzero(lengths > LONG):
         keys[row] = _digest(text[starts[row] : starts[row] + lengths[row]].tobytes())
     return keys

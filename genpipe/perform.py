@@ -98,7 +98,6 @@ def _as_file(asked: Generate | Impute | Likelihood, progress: Progress) -> Any:
 def meant(asked: Request) -> tuple[Any, list[str]]:
     """The request with URIs in place of names that people say, and in words what was taken for them."""
     from genpipe.stages.named_data import Meant, dataset_meant
-    from genpipe.stages.named_models import model_meant
 
     found = dict[str, Meant]()
     if isinstance(asked, Train | Tune | Evaluate) and asked.dataset and not is_spec(asked.dataset):
@@ -106,6 +105,8 @@ def meant(asked: Request) -> tuple[Any, list[str]]:
         other = isinstance(asked, Evaluate) and of_tables(asked.dataset)
         found |= {} if other else {"dataset": dataset_meant(asked.dataset)}
     if isinstance(asked, Evaluate | Register | Generate | Impute | Likelihood):
+        from genpipe.stages.named_models import model_meant  # with the registry and torch
+
         found["model"] = model_meant(asked.model, newest=isinstance(asked, Evaluate | Register))
     uris = {name: each.uri for name, each in found.items()}
     return asked.model_copy(update=uris), [each.said for each in found.values() if each.said]

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genpipe.keys import NULL, column_keys, mix
+from genpipe.keys import NULL, ODD, column_keys, mix
 from genpipe.sources.called import ATTRIBUTE, PERSON, names_person, words
 
 MOST_COLUMNS = 40  # looked at: those whose names speak of persons, and the first of the others
@@ -58,7 +58,8 @@ def _fewer(
     """The first VALUES values and up to ROWS rows of each, whatever order they came in."""
     key = np.zeros(len(of), np.uint64)
     for name in sorted(cells):
-        key = mix(key + cells[name])
+        key = key * ODD + cells[name]
+    key = mix(key)
     order = np.lexsort((key, of))
     starts = np.searchsorted(of[order], of[order], side="left")
     kept = order[(np.arange(len(of)) - starts < ROWS) & (of[order] < VALUES)]
