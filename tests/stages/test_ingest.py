@@ -104,6 +104,16 @@ def test_equal_content_has_an_equal_fingerprint_elsewhere(table: Path, home: Pat
     assert one.fingerprint == other.fingerprint
 
 
+def test_ingest_loads_neither_torch_nor_mlflow(home: Path) -> None:
+    """They cost a second and 200 MB."""
+    code = (
+        "import sys, genpipe; genpipe.ingest('builtin:titanic', workers=0)\n"
+        "sys.exit(str({'torch', 'mlflow', 'ray', 'prefect'} & set(sys.modules) or ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert not done.stderr.strip(), done.stderr
+
+
 def test_ray_tasks_write_the_same_bytes_as_one_process(
     tmp_path: Path, home: Path, ray_cluster: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
