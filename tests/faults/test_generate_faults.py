@@ -64,7 +64,7 @@ def records(output: str) -> dict[str, int]:
     """Finished parts, recorded beside the output or delivered, and when each was made."""
     work = Path(working(output))
     told = [json.loads(p.read_text())["path"] for p in work.glob("shards/*.json")]
-    parts = [*(work / path for path in told), *Path(output).glob("generated-*.parquet")]
+    parts = [*(work / path for path in told), *Path(output).rglob("generated-*.parquet")]
     return {p.name: p.stat().st_mtime_ns for p in parts}
 
 
@@ -215,4 +215,4 @@ def test_a_store_that_comes_back_is_waited_for(
     dataset = Dataset(output)
     dataset.verify()
     assert dataset.fingerprint == undisturbed.fingerprint
-    assert store.exists(f"{output}/generated-00011.parquet")
+    assert store.exists(f"{output}/data/generated-00011.parquet")

@@ -147,7 +147,7 @@ def test_few_entities_are_delivered_only_with_a_reason_that_stays(
     assert summary.report["verdict"] == "unchecked"
     assert summary.registered is not None and summary.generated is not None
     assert client().get_model_version("ward", "1").tags["unchecked"] == why
-    (part,) = Path(summary.generated["uri"]).glob("generated-*.parquet")
+    (part,) = Path(summary.generated["uri"]).rglob("generated-*.parquet")
     assert pq.read_metadata(part).metadata[b"genpipe.check"].decode() == f"nothing was checked: {why}"
     from genpipe.flows.closing import facts
 

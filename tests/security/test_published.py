@@ -302,7 +302,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         command("evaluate", str(bundle))
         command("register", str(bundle), "--name", "visits")
         command("generate", "models:/visits@champion", "--rows", "300", "--workers", "0")
-        command("explain", next(str(p) for p in home.glob("store/generated/visits/*/generated-*.parquet")))
+        command("explain", next(str(p) for p in home.glob("store/generated/visits/*/data/generated-*.parquet")))
         yield home
 
 
