@@ -178,7 +178,7 @@ def test_a_part_damaged_between_two_runs_is_made_again(
     part.unlink() if damage == "removed" else part.write_bytes(whole[:-10])
     assert not part.exists() if damage == "removed" else part.stat().st_size == record["bytes"] - 10
     generate(table_bundle, output=output, workers=0, **REQUEST)
-    assert Path(output, part.name).read_bytes() == whole
+    assert Path(output, "data", part.name).read_bytes() == whole
     is_whole(output, undisturbed)
 
 
