@@ -187,9 +187,9 @@ PUBLISHED: dict[str, Place] = {
     "store: the copy of a registered bundle": ("store/models/*/*", content),
     "store: results and histories of runs, names of champions": ("store/r*/*/*.json", content),
     "report.json, report.html, samples.png": ("store/runs/*/evaluation/*/*", content),
-    "generated rows": ("store/generated/visits/*/*.parquet", content),
+    "generated rows": ("store/generated/visits/*/data/*.parquet", content),
     "generated rows: metadata and statistics of the file": (
-        "store/generated/visits/*/*.parquet",
+        "store/generated/visits/*/data/*.parquet",
         footer,
     ),
     "generated rows: manifest.parquet": ("store/generated/visits/*/manifest.parquet", content),
