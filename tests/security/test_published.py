@@ -302,7 +302,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         command("evaluate", str(bundle))
         command("register", str(bundle), "--name", "visits")
         command("generate", "models:/visits@champion", "--rows", "300", "--workers", "0")
-        command("explain", next(str(p) for p in home.glob("store/generated/visits/*/data/generated-*.parquet")))
+        (part,) = home.glob("store/generated/visits/*/data/generated-*.parquet")
+        command("explain", str(part))
         yield home
 
 
@@ -432,5 +433,6 @@ def test_a_whole_run_with_prefect_and_a_server_that_asks_for_a_password(tmp_path
     assert any("/#/models/visits/versions/1" in link for link in links), (
         "the link artifact keeps host and path"
     )
-    places = {a: p for a, p in PUBLISHED.items() if not p[0].startswith("screens/ingest")}
+    places = {a: p for a, p in PUBLISHED.items() if not p[0].startswith("screens/")}
     compare(searched(home, places | WITH_PREFECT))
+    assert list(searched(home, {"screen of run": ("screens/run", content)}).values()) == [[]]
