@@ -197,7 +197,11 @@ sys.exit(execute(["evaluate", "./m"]))
 def test_signals_say_resumable(number: int, code: int, word: str, home: Path, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     process = subprocess.Popen(
-        [sys.executable, "-c", SLEEPER, str(ready)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", SLEEPER, str(ready)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a shell's background job ignores Ctrl-C
     )
     end = time.monotonic() + 60
     while not ready.exists() and time.monotonic() < end:
