@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 VALIDATION_ROWS = 1000
+MIN_HOLDOUT = 50  # held-out entities to judge by
+FEWEST_FOLDED, MOST_FOLDED = 100, 500  # entities of both sides that cross-fitting is for
 
 
 def write_part(

@@ -86,11 +86,8 @@ def working(output: str, attempt: str = "") -> str:
     hidden = f".making-{attempt}" if attempt else ".making"
     if store.scheme_of(output) != "file":
         above, _, name = output.rstrip("/").rpartition("/")
-        return (
-            f"{above}/.{name}{hidden}"
-            if "://" in above + "/" and not above.endswith("/")
-            else (store.join(output, hidden))
-        )
+        bucket = above.endswith("/")  # nothing is beside that
+        return store.join(output, hidden) if bucket else f"{above}/.{name}{hidden}"
     folder = Path(os.path.abspath(store.path_of(output)))
     if os.path.ismount(folder) or (folder.parent.exists() and not os.access(folder.parent, os.W_OK)):
         return str(folder / hidden)

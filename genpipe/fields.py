@@ -18,18 +18,10 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import pyarrow as pa
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from genpipe.pattern import language
 from genpipe.written import check
@@ -67,12 +59,8 @@ class Written(BaseField, ABC):
     text.
     """
 
-    format: str | None = None
-
-    @model_serializer(mode="wrap")
-    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without one the schema is as it was before there were any."""
-        return {k: v for k, v in dump(self).items() if k != "format" or v is not None}
+    # without one a schema, and every fingerprint of it, is as it was before there were any
+    format: str | None = Field(default=None, exclude_if=lambda form: form is None)
 
 
 class Number(Written):
@@ -207,18 +195,14 @@ class Image(BaseField):
     height: Side
     width: Side
     channels: Literal[1, 3]
-    levels: tuple[FiniteFloat, FiniteFloat] | None = None
+    # without levels a schema, and every fingerprint of it, is as it was before there were any
+    levels: tuple[FiniteFloat, FiniteFloat] | None = Field(default=None, exclude_if=lambda ends: ends is None)
 
     @model_validator(mode="after")
     def _check_levels(self) -> Image:
         if self.levels is not None and not self.levels[0] < self.levels[1]:
             raise ValueError(f"levels {list(self.levels)}; expected black, and white above it: [0, 4096]")
         return self
-
-    @model_serializer(mode="wrap")
-    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without levels a schema, and every fingerprint of it, is as it was before there were any."""
-        return {k: v for k, v in dump(self).items() if v is not None or k != "levels"}
 
     def arrow(self) -> pa.DataType:
         return BLOB

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from genpipe.errors import UsageError
-from genpipe.one_file import one_file
+from genpipe.one_file import one_file, write_file
 from genpipe.progress import Progress, silent
 from genpipe.requests import (
     Clean,
@@ -84,8 +84,6 @@ def perform(asked: Request, progress: Progress = silent, **more: Any) -> Any:
 
 def _as_file(asked: Generate | Impute | Likelihood, progress: Progress) -> Any:
     """Make the rows in the store, then the one file of them; returns the dataset in the store."""
-    from genpipe.one_file import write_file
-
     output = str(asked.output)
     made = perform(asked.model_copy(update={"output": None}), progress)
     if hasattr(made, "datasets"):

@@ -70,7 +70,9 @@ def ingest(
     the kind of data (genpipe/sources/<kind>.py).
     """
     given, more = locals(), dict[str, Any]()
-    if hasattr(source, "__arrow_c_stream__") or hasattr(source, "__dataframe__"):
+    from genpipe.sources.tabular.frame import is_frame
+
+    if is_frame(source):
         given, more["frame"] = given | {"source": "frame"}, source
     if schema is not None and not isinstance(schema, str):
         given, more["schema"] = given | {"schema": None}, schema

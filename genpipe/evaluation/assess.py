@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from genpipe.dataset import MIN_HOLDOUT
 from genpipe.errors import DataError, PrivacyError, QualityError
 from genpipe.evaluation import JUDGES
 from genpipe.evaluation.base import Judge, Points, Usefulness, View, one_thread, subset
@@ -23,7 +24,6 @@ from genpipe.evaluation.verdict import MARGIN, collapsed, conclude
 from genpipe.schema import Schema
 from genpipe.seeds import numpy_rng
 
-MIN_HOLDOUT = 50
 JUDGED = 10_000  # held-out rows, at most, for all but privacy
 BINS = 40
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from genpipe.bundle import Bundle
 from genpipe.bundle.folder import read_document
-from genpipe.dataset import Dataset
+from genpipe.dataset import MIN_HOLDOUT, Dataset
 from genpipe.errors import PrivacyError
-from genpipe.evaluation.assess import MIN_HOLDOUT
 from genpipe.evaluation.report import Report
 from genpipe.registry.tracking import placed
 from genpipe.related.judge.scores import evaluate_related

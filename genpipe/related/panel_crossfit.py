@@ -12,9 +12,8 @@ from typing import Any
 
 from genpipe import store
 from genpipe.bundle import Bundle
-from genpipe.dataset import Dataset
+from genpipe.dataset import FEWEST_FOLDED, MIN_HOLDOUT, MOST_FOLDED, Dataset
 from genpipe.errors import PrivacyError
-from genpipe.evaluation.assess import MIN_HOLDOUT
 from genpipe.evaluation.privacy.membership import Likelihoods, Membership, membership
 from genpipe.evaluation.report import Report
 from genpipe.progress import Event
@@ -25,7 +24,6 @@ from genpipe.related.panel import ENTITY
 from genpipe.related.panel_train import FLAT, train_fold
 from genpipe.related.train import TrainedTables
 from genpipe.requests import Evaluate
-from genpipe.stages.checked import FEWEST_FOLDED, MOST_FOLDED
 from genpipe.stages.evaluate.crossfit import (
     CHEAP_SECONDS,
     FOLDS,

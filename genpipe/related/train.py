@@ -18,9 +18,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from genpipe import store
 from genpipe.bundle.folder import read_document
-from genpipe.dataset import Dataset, Part, commit, new_attempt, write_part
+from genpipe.dataset import (
+    FEWEST_FOLDED,
+    MIN_HOLDOUT,
+    MOST_FOLDED,
+    Dataset,
+    Part,
+    commit,
+    new_attempt,
+    write_part,
+)
 from genpipe.errors import DataError
-from genpipe.evaluation.assess import MIN_HOLDOUT
 from genpipe.progress import Event, Progress, silent
 from genpipe.recipe import Recipe
 from genpipe.registry import Resolved, holds_tables, resolve
@@ -33,7 +41,7 @@ from genpipe.related.panel import Panel
 from genpipe.related.spec import TablesSpec, load_tables
 from genpipe.requests import Ingest, Train
 from genpipe.settings import read_settings
-from genpipe.stages.checked import FEWEST_FOLDED, MOST_FOLDED, NOTHING
+from genpipe.stages.checked import NOTHING
 from genpipe.stages.ingest.verb import ingest
 from genpipe.stages.train.process import TrainedModel
 from genpipe.stages.train.verb import train_as
@@ -229,8 +237,7 @@ def learn(
     made: dict[str, TrainedModel] = {}
     for done, (name, node) in enumerate(nodes.items()):
         progress(Event("train-tables", done, len(nodes), "tables", note=name))
-        recipe = recipes[name if name in recipes else node.children[0]]
-        recipe = given_first(recipe, flat[name], node)
+        recipe = given_first(recipes[name if name in recipes else node.children[0]], flat[name], node)
         if again:
             made[name] = train_as(
                 flat[name], recipe, Train.of(dataset=flat[name].uri, **terms), progress=progress

@@ -23,7 +23,7 @@ from genpipe.fields import BLOB, AnyField, Audio, Category, Identifier
 from genpipe.media.resample import TAPS, resample
 from genpipe.media.wav import write_wav
 from genpipe.schema import Schema
-from genpipe.sources.base import Observed, Options, Reject, Rows, attempt, ordered
+from genpipe.sources.base import Observed, Options, Reject, Rows, attempt, ordered, unset
 from genpipe.sources.files import File
 from genpipe.sources.labelled import Labelled
 from genpipe.sources.limits import beyond
@@ -46,10 +46,9 @@ class AudioOptions(Options):
     max_seconds: longer files are refused.
     """
 
-    later = frozenset({"segment", "rate"})
     frames: int | None = Field(default=None, ge=1, le=2**28)
-    segment: float | None = Field(default=None, gt=0, le=3600, allow_inf_nan=False)
-    rate: int | None = Field(default=None, ge=RATES[0], le=RATES[1])
+    segment: float | None = Field(default=None, exclude_if=unset, gt=0, le=3600, allow_inf_nan=False)
+    rate: int | None = Field(default=None, exclude_if=unset, ge=RATES[0], le=RATES[1])
     label: Literal["auto", "folder", "prefix", "none"] = "auto"
     max_seconds: float = Field(default=600.0, gt=0, le=36_000, allow_inf_nan=False)
 

@@ -24,13 +24,13 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field
 
 from genpipe.errors import DataError
 from genpipe.schema import Schema
 from genpipe.sources.columns import Place
 from genpipe.sources.entities import Entity
-from genpipe.sources.files import File, changed
+from genpipe.sources.files import File, check_same
 from genpipe.sources.limits import MAX_RECORD
 from genpipe.sources.relations import Relation
 
@@ -42,6 +42,11 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
+def unset(value: object) -> bool:
+    """`exclude_if` of options that came later: a request that sets none is told as it was before them."""
+    return value is None
+
+
 class Options(BaseModel):
     """What a user may set of a source; every source declares its own, unknown names are refused.
 
@@ -50,13 +55,7 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    later: ClassVar[frozenset[str]] = frozenset()  # options that came later: left out where nobody set them
     memory: int = Field(default=512 * 2**20, ge=96 * 2**20, le=2**44)
-
-    @model_serializer(mode="wrap")
-    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without later options that are not set, a request has the id it had before there were any."""
-        return {k: v for k, v in dump(self).items() if v is not None or k not in self.later}
 
     @property
     def block(self) -> int:
@@ -184,9 +183,7 @@ class Source(ABC):
     def check_unchanged(self) -> None:
         """A file that changed since it was listed would give a dataset of neither version."""
         for file in self.files:
-            now = file.now()
-            if now is None or (now.size, now.stamp) != (file.size, file.stamp):
-                raise changed(file, None if now is None else now.size)
+            check_same(file)
 
 
 def attempt(work: Callable[[File], B], file: File, rejects: list[Reject]) -> B | None:

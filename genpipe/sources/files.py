@@ -267,6 +267,13 @@ def changed(file: File, size: int | None) -> DataError:
     return DataError("CHANGED", where=file.uri, found=found, fix="ingest again when nobody writes to it")
 
 
+def check_same(file: File) -> None:
+    """Raise DataError where a file is not what it was when it was listed."""
+    now = file.now()
+    if now is None or (now.size, now.stamp) != (file.size, file.stamp):
+        raise changed(file, None if now is None else now.size)
+
+
 def open_stream(file: File) -> pa.NativeFile:
     """The decompressed bytes of a file, for reading once, in order."""
     codec = CODECS.get(os.path.splitext(file.uri)[1].lower())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from pydantic import Field, FiniteFloat, model_validator
 from genpipe.errors import DataError
 from genpipe.fields import BLOB, AnyField, Category, Image
 from genpipe.schema import Schema
-from genpipe.sources.base import Options, Reject, Rows, attempt, ordered
+from genpipe.sources.base import Options, Reject, Rows, attempt, ordered, unset
 from genpipe.sources.files import File
 from genpipe.sources.idx import idx_blocks, idx_shape, is_idx, is_labels, labels_of, pair_labels
 from genpipe.sources.image_stats import ImageStats
@@ -39,7 +39,6 @@ from genpipe.sources.pictures import (
 )
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff", ".pgm", ".ppm")
-DEEP = (".png", ".tif", ".tiff", ".pgm", ".ppm")  # may hold greys of more than 8 bits
 IDX = re.compile(r"(.*)images?([-_.]idx3)?([-_.]?ubyte)?(\.gz)?$")
 SUFFIXES = (*PICTURES, "-ubyte", "-ubyte.gz", ".idx3", ".idx1", "-idx3-ubyte", "-idx1-ubyte")
 BATCH = 512
@@ -53,10 +52,9 @@ class ImageOptions(Options):
     default the range of all of them. max_pixels: larger pictures are refused unread.
     """
 
-    later = frozenset({"size", "fit", "levels"})
-    size: int | None = Field(default=None, gt=0, le=16_384)
-    fit: Fit | None = None
-    levels: tuple[FiniteFloat, FiniteFloat] | None = None
+    size: int | None = Field(default=None, exclude_if=unset, gt=0, le=16_384)
+    fit: Fit | None = Field(default=None, exclude_if=unset)
+    levels: tuple[FiniteFloat, FiniteFloat] | None = Field(default=None, exclude_if=unset)
     height: int | None = Field(default=None, gt=0, le=16_384)
     width: int | None = Field(default=None, gt=0, le=16_384)
     channels: Literal[1, 3] | None = None
@@ -87,12 +85,6 @@ class ImageSource(Labelled):
 
     def __init__(self, files: tuple[File, ...], options: ImageOptions) -> None:
         super().__init__(pair_labels(files), options)
-
-    @property
-    def identity(self) -> list[Any]:
-        """Greys of 16 bits were scaled one by one before."""
-        deep = self.options.levels is None and any(f.suffix in DEEP for f in self.files)
-        return [*super().identity, *(["levels"] if deep else [])]
 
     @cached_property
     def units(self) -> tuple[tuple[File, ...], ...]:

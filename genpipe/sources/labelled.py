@@ -17,7 +17,7 @@ from genpipe.errors import UsageError, few
 from genpipe.fields import Category
 from genpipe.schema import Schema
 from genpipe.sources.base import Options, Source
-from genpipe.sources.files import File, changed
+from genpipe.sources.files import File, check_same
 from genpipe.sources.sheet import Sheet, read_sheets
 
 SHEETS = tuple(f"{stem}.{suffix}" for stem in ("metadata", "labels") for suffix in ("csv", "jsonl", "tsv"))
@@ -66,15 +66,12 @@ class Labelled(Source):
     @property
     def identity(self) -> list[Any]:
         told = [[f.uri, f.size, f.stamp] for f in self.tables]
-        layout = self.layout if self.layout != Layout() else None
-        return [*super().identity, *([["sheets", *told]] if told else []), *([layout] if layout else [])]
+        return [*super().identity, *([["sheets", *told]] if told else [])]
 
     def check_unchanged(self) -> None:
         super().check_unchanged()
         for file in self.tables:
-            now = file.now()
-            if now is None or (now.size, now.stamp) != (file.size, file.stamp):
-                raise changed(file, None if now is None else now.size)
+            check_same(file)
 
     @cached_property
     def layout(self) -> Layout:

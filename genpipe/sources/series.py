@@ -23,7 +23,7 @@ from genpipe.errors import DataError, UsageError, closest, few
 from genpipe.fields import AnyField, Boolean, Category, Identifier, Number, Series
 from genpipe.keys import column_keys
 from genpipe.schema import Schema
-from genpipe.sources.base import Observed, Reject, Rows, Source
+from genpipe.sources.base import Observed, Reject, Rows, Source, unset
 from genpipe.sources.files import File
 from genpipe.sources.tabular.convert import convert_column
 from genpipe.sources.tabular.source import TableOptions, TableSource, normalise
@@ -39,9 +39,8 @@ class SeriesOptions(TableOptions):
     gap, which no window crosses; by default differences that are much longer than all but one in a hundred.
     """
 
-    later = frozenset({"step"})
     time: str | None = None
-    step: float | str | None = None
+    step: float | str | None = Field(default=None, exclude_if=unset)
     entity: str | None = None
     window: int | None = Field(default=None, le=2**24)
     stride: int | None = Field(default=None, le=2**24)
@@ -111,10 +110,6 @@ class SeriesSource(Source):
             stats.table = stats.table.merge(self.table.observe(index))
         stats.rejects = stats.table.rejects
         return stats
-
-    @property
-    def identity(self) -> list[Any]:
-        return [*super().identity, "no window over a gap"]
 
     def _look(self, stats: SeriesStats, target: str | None) -> Timing:
         """A second pass, with the types known: how long each series is, and the differences of times."""

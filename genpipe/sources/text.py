@@ -22,7 +22,7 @@ from genpipe.errors import DataError
 from genpipe.fields import AnyField, Category, Text
 from genpipe.keys import row_keys
 from genpipe.schema import Schema
-from genpipe.sources.base import Observed, Options, Reject, Rows, Source, attempt
+from genpipe.sources.base import Observed, Options, Reject, Rows, Source, attempt, unset
 from genpipe.sources.files import File
 from genpipe.sources.labelled import Labelled
 from genpipe.sources.stream import Checked, Encoding, wrong_byte
@@ -46,10 +46,8 @@ class TextOptions(Options):
     max_characters: longest line or document taken.
     """
 
-    later = frozenset({"field", "label"})
-    field: str | None = None
-    label: Literal["auto", "folder", "none"] | None = None
-
+    field: str | None = Field(default=None, exclude_if=unset)
+    label: Literal["auto", "folder", "none"] | None = Field(default=None, exclude_if=unset)
     record: Literal["chars", "lines", "document"] = "chars"
     length: int = Field(default=128, ge=1, le=2**24)
     encoding: Encoding = "utf-8"
@@ -85,8 +83,7 @@ class TextSource(Labelled):
 
     @property
     def identity(self) -> list[Any]:
-        folders = ["classes by folder"] if self.labelled else []
-        return [*super().identity, f"documents from {DOCUMENTS}, tails below {SHORT}", *folders]
+        return [*super().identity, f"documents from {DOCUMENTS}, tails below {SHORT}"]
 
     @cached_property
     def labelled(self) -> bool:

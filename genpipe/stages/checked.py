@@ -12,9 +12,8 @@ import numpy as np
 
 from genpipe import store
 from genpipe.bundle import Bundle
-from genpipe.dataset import Dataset
+from genpipe.dataset import FEWEST_FOLDED, MIN_HOLDOUT, MOST_FOLDED, Dataset
 from genpipe.errors import GenpipeError, PrivacyError
-from genpipe.evaluation.assess import MIN_HOLDOUT
 from genpipe.evaluation.report import REFUSED, Report
 from genpipe.keys import entity_keys
 from genpipe.progress import Event, Progress
@@ -23,7 +22,6 @@ from genpipe.registry.package import name_of_tables
 from genpipe.requests import Evaluate
 from genpipe.stages.train.process import TrainedModel
 
-FEWEST_FOLDED, MOST_FOLDED = 100, 500  # entities of both sides that cross-fitting is for
 NOTHING = "nothing was checked"
 
 
@@ -75,7 +73,8 @@ def training_note(dataset: Dataset) -> str:
     held = few_held_out(dataset)
     if held is None:
         return ""
-    if count_entities(dataset, "train", "holdout", most=FEWEST_FOLDED) >= FEWEST_FOLDED:
+    every = count_entities(dataset, "train", "holdout", most=MOST_FOLDED + 1)
+    if FEWEST_FOLDED <= every <= MOST_FOLDED:
         return f"NOT CHECKED YET: {held} held-out entities are too few, `genpipe evaluate` will cross-fit"
     return f"{NOTHING.upper()}, and nothing can be: {held} held-out entities (it takes {MIN_HOLDOUT})"
 

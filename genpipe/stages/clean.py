@@ -32,12 +32,12 @@ from genpipe import store
 from genpipe.delivery import sidecars
 from genpipe.documents import parse_json
 from genpipe.errors import DataError
+from genpipe.manifest import MAX_MANIFEST
 from genpipe.private import abandoned
 from genpipe.progress import Event, Progress, silent
 from genpipe.requests import Clean
 from genpipe.settings import Settings, read_settings
 
-MAX_MANIFEST = 2**26
 SCRATCH = ("ray", "prefect")  # kinds of folders of embedded servers, see private.py
 PART = re.compile(r"(?:(?P<root>.*)/)?data/[0-9a-f]{12}/[a-z0-9-]+\.parquet")
 CHECKPOINT = re.compile(

@@ -73,14 +73,12 @@ def _by_name(word: str, newest: bool) -> Meant | None:
     names = dict.fromkeys((word, plain_name(word), name_of_source(word), earlier_name(word)))
     runs, entered = models_in_store(), registered()
     for name in names:
-        run = [(Meant(_bundle(uri), f"the run {uri}, the last of {name}")) for uri in runs.get(name, [])[:1]]
-        aliases = entered.get(name, {})
-        version = aliases.get(CHAMPION)
-        champion = [Meant(f"models:/{name}/{version}", f"models:/{name}/{version}, its champion")]
-        found = run + champion if newest else champion + run
-        for each in found:
-            if version is not None or each in run:
-                return each
+        run = [Meant(_bundle(uri), f"the run {uri}, the last of {name}") for uri in runs.get(name, [])[:1]]
+        champion = list[Meant]()
+        if version := entered.get(name, {}).get(CHAMPION):
+            champion = [Meant(f"models:/{name}/{version}", f"models:/{name}/{version}, its champion")]
+        if found := run + champion if newest else champion + run:
+            return found[0]
     return None
 
 

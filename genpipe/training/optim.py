@@ -149,12 +149,9 @@ def _gains(device: str, nets: Sequence[nn.Module]) -> bool:
     fast) and the LSTM (1.5); other networks gain less than they might lose.
     """
     if device == "cuda":
-        return parameters(nets) >= GAINS and torch.cuda.is_bf16_supported()
+        parameters = sum(p.numel() for net in nets for p in net.parameters())
+        return parameters >= GAINS and torch.cuda.is_bf16_supported()
     able = torch.cpu.get_capabilities()
     if device != "cpu" or not (able.get("avx512_bf16") or able.get("amx_bf16")):
         return False
     return any(isinstance(layer, (nn.Conv2d, nn.LSTM)) for net in nets for layer in net.modules())
-
-
-def parameters(nets: Iterable[nn.Module]) -> int:
-    return sum(p.numel() for net in nets for p in net.parameters())

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-SAMPLE = 64
+from genpipe.written.sample import sample
+
 UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 ISO, WORDS = "PT%-HH%-MM%-SS", "%-Hh %-Mm %-Ss"
 
@@ -97,11 +98,11 @@ def _text(value: int, form: str) -> str:
 
 
 def find(texts: pa.Array) -> Counter[str]:
-    sample = [v.strip() for v in texts.slice(0, 4 * SAMPLE).drop_null().slice(0, SAMPLE).to_pylist()]
+    some = sample(texts)
     found = Counter[str]()
     for clock in CLOCKS:
         pattern = re.compile(clock.shape)
-        if not any(pattern.match(v) and any(map(str.isdigit, v)) for v in sample):
+        if not any(pattern.match(v) and any(map(str.isdigit, v)) for v in some):
             continue
         trimmed = pc.utf8_trim_whitespace(texts)
         found[clock.form] += _number(pc.match_substring_regex(trimmed, clock.shape))

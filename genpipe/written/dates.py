@@ -15,7 +15,8 @@ from datetime import date, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-SAMPLE = 64
+from genpipe.written.sample import SAMPLE, sample
+
 LAST_DAYS = 3  # a day that its month does not have becomes one of the first of the next
 TIMES = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
 NAMED = r"[A-Za-z]{3,9}"
@@ -69,10 +70,10 @@ def has_time(form: str) -> bool:
 
 
 def find(texts: pa.Array) -> Counter[str]:
-    sample = [v.strip() for v in texts.slice(0, 4 * SAMPLE).drop_null().slice(0, SAMPLE).to_pylist()]
+    some = sample(texts)
     found = Counter[str]()
     for shape, forms, times in COMPILED:
-        if not any(map(shape.match, sample[:8])):
+        if not any(map(shape.match, some[:8])):
             continue
         shaped = pc.utf8_trim_whitespace(texts)
         shaped = shaped.filter(pc.match_substring_regex(shaped, "^" + shape.pattern).fill_null(False))

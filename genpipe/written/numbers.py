@@ -15,6 +15,8 @@ from functools import cache
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from genpipe.written.sample import sample
+
 BLANKS = " \u00a0\u202f"
 MARKS = ",.'’_" + BLANKS
 FORM = re.compile(
@@ -35,7 +37,7 @@ SHAPE = re.compile(
 STYLES = [("", "."), ("", ","), (",", "."), (".", ","), ("'", "."), ("’", ".")] + [
     (blank, point) for blank in BLANKS for point in ",."
 ]
-SAMPLE, DIGITS = 64, 10
+DIGITS = 10
 NEGATIVE = {"open": "({0}{1}{2})", "two": "{0}-{1}{2}", "tail": "{0}{1}{2}-"}  # other than a minus in front
 
 
@@ -117,9 +119,9 @@ def write(values: pa.Array, form: str) -> pa.Array:
 
 def find(texts: pa.Array) -> Counter[str]:
     """Keys for `settle`: a form of each number of decimals with its marks, `0.00|.`, and signs, `|open`."""
-    sample = [v.strip() for v in texts.slice(0, 4 * SAMPLE).drop_null().slice(0, SAMPLE).to_pylist()]
-    shapes = [found for found in map(SHAPE.fullmatch, sample) if found]
-    if len(shapes) * 2 <= len(sample):
+    some = sample(texts)
+    shapes = [found for found in map(SHAPE.fullmatch, some) if found]
+    if len(shapes) * 2 <= len(some):
         return Counter()
     (before, after), _ = Counter((s["before"], s["after"]) for s in shapes).most_common(1)[0]
     seen = {m for m in MARKS if pc.any(pc.match_substring_regex(texts, rf"\d{re.escape(m)}\d")).as_py()}

@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from genpipe.dataset import MIN_HOLDOUT
 from genpipe.errors import DataError, PrivacyError
-from genpipe.evaluation.assess import MIN_HOLDOUT
 from genpipe.evaluation.base import kolmogorov_smirnov, one_thread
 from genpipe.evaluation.privacy.attacks import Evidence
 from genpipe.evaluation.report import Report, Score, Verdict

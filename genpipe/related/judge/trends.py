@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from genpipe.evaluation.assess import MIN_HOLDOUT, evaluate_tables
+from genpipe.dataset import MIN_HOLDOUT
+from genpipe.evaluation.assess import evaluate_tables
 from genpipe.evaluation.base import View, kept_rows, kolmogorov_smirnov, subset
 from genpipe.evaluation.privacy.attacks import Evidence
 from genpipe.evaluation.report import Report

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from genpipe import store
 from genpipe.bundle import Bundle
-from genpipe.dataset import Dataset, commit, new_attempt, write_part
+from genpipe.dataset import FEWEST_FOLDED, MOST_FOLDED, Dataset, commit, new_attempt, write_part
 from genpipe.evaluation.privacy.membership import LIMIT, Likelihoods, Membership, area, by_entity, membership
 from genpipe.evaluation.report import Report, Score, Verdict
 from genpipe.evaluation.verdict import GRADES, MARGIN
@@ -29,7 +29,7 @@ from genpipe.keys import entity_keys, mix, row_keys
 from genpipe.progress import Event
 from genpipe.requests import Train
 from genpipe.seeds import drawn, numpy_rng
-from genpipe.stages.checked import FEWEST_FOLDED, MOST_FOLDED, count_entities, few_held_out, too_few
+from genpipe.stages.checked import count_entities, few_held_out, too_few
 from genpipe.stages.rows.likelihoods import likelihoods
 from genpipe.stages.train.process import result_of
 from genpipe.stages.train.verb import train_as

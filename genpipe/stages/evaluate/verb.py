@@ -18,9 +18,9 @@ import pyarrow as pa
 from genpipe import store
 from genpipe.bundle import Bundle
 from genpipe.codecs.tabular.protect import hidden_words
-from genpipe.dataset import Dataset
+from genpipe.dataset import MIN_HOLDOUT, Dataset
 from genpipe.errors import DataError, PrivacyError, UsageError
-from genpipe.evaluation.assess import MIN_HOLDOUT, evaluate_tables
+from genpipe.evaluation.assess import evaluate_tables
 from genpipe.evaluation.page.page import withheld, write_report
 from genpipe.evaluation.page.pictures import sample_grid
 from genpipe.evaluation.privacy.attacks import Evidence

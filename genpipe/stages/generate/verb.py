@@ -79,10 +79,8 @@ def generate(asked: Generate, *, progress: Progress = silent) -> Dataset:
         for index, part in made:
             parts[index] = part
             check_space(begun.work, parts.values(), rows=rows)
-    except (
-        FileNotFoundError,
-        InfrastructureError,
-    ):  # another process with the same request was first, and has cleared away
+    except (FileNotFoundError, InfrastructureError):
+        # another process with the same request was first, and has cleared away
         begun = begin(output, request.model_dump())
         if begun.made is None:
             raise

@@ -20,7 +20,15 @@ from pydantic import ValidationError
 
 from genpipe import store
 from genpipe.constraints import NUMBERS, Inequality, Sum
-from genpipe.dataset import Dataset, Part, commit, new_attempt
+from genpipe.dataset import (
+    FEWEST_FOLDED,
+    MIN_HOLDOUT,
+    MOST_FOLDED,
+    Dataset,
+    Part,
+    commit,
+    new_attempt,
+)
 from genpipe.errors import DataError, UsageError
 from genpipe.progress import Event, Progress, silent, throttled
 from genpipe.requests import Ingest
@@ -40,7 +48,6 @@ from genpipe.version import __version__
 
 REVISION = 4  # of the bytes ingest writes; part of every request id
 PARALLEL_BYTES = 128 * 2**20
-CHECKED, FOLDED = 50, 100  # held-out rows to judge by, or rows in all to cross-fit
 # the holdout of a small table is so near to the share asked for, or the nearest of so many draws; of a larger
 # one chance makes it nearer
 OFF, DRAWS, SMALL_ROWS = 0.02, 20, 50_000
@@ -226,13 +233,15 @@ def _ignored(source: Source) -> list[str]:
 def _small(schema: Schema, parts: list[Part]) -> list[str]:
     """What can be checked of a generator of so few rows, known before it is trained (stages/checked.py)."""
     total, held = sum(p.rows for p in parts), sum(p.rows for p in parts if p.split == "holdout")
-    if schema.about or held >= CHECKED:
+    if schema.about or held >= MIN_HOLDOUT:
         return []
-    if total >= FOLDED:
+    if total > MOST_FOLDED:
+        return [f"{held} held-out rows are too few to judge by (it takes {MIN_HOLDOUT}); raise holdout="]
+    if total >= FEWEST_FOLDED:
         return [
             f"{held} held-out rows are few: an evaluation will be cross-fitted, which trains further models"
         ]
-    few = f"{total} rows are too few to tell whom a generator of them shows (it takes {FOLDED})"
+    few = f"{total} rows are too few to tell whom a generator of them shows (it takes {FEWEST_FOLDED})"
     return [f"{few}: a pipeline delivers nothing of it unless it says `unchecked: REASON`"]
 
 

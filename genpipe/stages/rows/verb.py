@@ -227,7 +227,7 @@ def _write(
         "rows_fingerprint": rows.fingerprint,
         "code": __version__,
     }
-    if Dataset.exists(output) and store.exists(store.join(output, "manifest.json")):  # by an earlier version
+    if store.exists(store.join(output, "manifest.json")):  # by an earlier version
         return Dataset(output)
     begun = begin(output, lineage)
     if begun.made is not None:

@@ -65,8 +65,8 @@ def tune(asked: Tune, *, progress: Progress = silent) -> TuneResult:
     study = Study(uri, name, dataset.uri, searched, plan, seed, asked.workers, environment)
     began = time.monotonic()
     done = study.recorded()
-    note = tuning_note(dataset) or ("resumed" if done else "")
-    progress(Event("tune", len(done), trials, "trials", note=note))
+    notes = [tuning_note(dataset), "resumed" if done else ""]
+    progress(Event("tune", len(done), trials, "trials", note="; ".join(filter(None, notes))))
     if len(done) < trials:
         _search(study, [n for n in range(trials) if n not in done], asked.minutes, progress)
     result = study.choose(time.monotonic() - began)

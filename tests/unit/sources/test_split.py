@@ -6,9 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from genpipe.evaluation.assess import MIN_HOLDOUT
-from genpipe.stages.checked import FEWEST_FOLDED
-from genpipe.stages.ingest.verb import CHECKED, FOLDED
 from genpipe.verbs import ingest
 
 
@@ -39,10 +36,17 @@ def test_entities_stay_together_and_near_the_share(home: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "rows, said", [(30, "30 rows are too few to tell"), (200, "held-out rows are few"), (400, "")]
+    "rows, holdout, said",
+    [
+        (30, 0.2, "30 rows are too few to tell"),
+        (200, 0.2, "held-out rows are few: an evaluation will be cross-fitted"),
+        (400, 0.2, ""),
+        (1000, 0.02, "held-out rows are too few to judge by (it takes 50); raise holdout="),
+    ],
 )
-def test_what_can_be_checked_is_known_at_ingest(home: Path, tmp_path: Path, rows: int, said: str) -> None:
-    assert (CHECKED, FOLDED) == (MIN_HOLDOUT, FEWEST_FOLDED)
+def test_what_can_be_checked_is_known_at_ingest(
+    home: Path, tmp_path: Path, rows: int, holdout: float, said: str
+) -> None:
     (tmp_path / "t.csv").write_text("a,b\n" + "".join(f"{i},{i % 7}\n" for i in range(rows)))
-    notices = ingest(str(tmp_path / "t.csv"), name="t").manifest.origin["notices"]
+    notices = ingest(str(tmp_path / "t.csv"), name="t", holdout=holdout).manifest.origin["notices"]
     assert any(said in notice for notice in notices) if said else not any("rows are" in n for n in notices)
