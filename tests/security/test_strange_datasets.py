@@ -19,6 +19,7 @@ from genpipe import store
 from genpipe.dataset import Dataset, Part, commit, write_part
 from genpipe.errors import InfrastructureError
 from genpipe.fields import BLOB, Category, Image, Integer, Series
+from genpipe.parts import manifest_file
 from genpipe.recipe import make_family
 from genpipe.recipes import parse_recipe
 from genpipe.schema import Schema
@@ -137,6 +138,58 @@ def test_a_manifest_tells_what_there_is(numbers: dict, dataset: Path) -> None:
     found = told(dataset)
     assert found.startswith("E-") and " 3: " in found.splitlines()[0], found
     assert "\x1b" not in found and "\x00" not in found
+
+
+def delivered(folder: Path) -> Path:
+    """The dataset as one that was handed over: its manifest is in the footer of a Parquet file."""
+    manifest = folder / "manifest.json"
+    made = folder / "manifest.parquet"
+    made.write_bytes(manifest_file(Dataset(str(folder)).schema, manifest.read_bytes()))
+    manifest.unlink()
+    return made
+
+
+@pytest.mark.parametrize(
+    "how", ["link", "endless", "pipe", "folder", "sparse", "cut", "noise", "none", "length"]
+)
+def test_a_manifest_in_a_footer_is_a_regular_file_of_ours(how: str, dataset: Path) -> None:
+    where = delivered(dataset)
+    assert told(dataset) == "fine"
+    data = where.read_bytes()
+    where.unlink()
+    if how == "link":
+        (dataset / "elsewhere").write_bytes(data)
+        where.symlink_to(dataset / "elsewhere")
+    elif how == "endless":
+        where.symlink_to("/dev/zero")
+    elif how == "pipe":
+        os.mkfifo(where)
+    elif how == "folder":
+        where.mkdir()
+    elif how == "none":
+        pq.write_table(pa.table({"n": [1]}), where)
+    else:
+        noise = np.random.default_rng(0).bytes(len(data) - 8)
+        where.write_bytes({
+            "sparse": data, "cut": data[: len(data) // 2], "noise": b"PAR1" + noise + b"PAR1",
+            "length": data[:-8] + (2**31 - 1).to_bytes(4, "little") + b"PAR1",
+        }[how])  # fmt: skip
+        if how == "sparse":
+            os.truncate(where, 2**40)
+    found = told(dataset, seconds=10)
+    assert found.startswith(("E-FILE 3:", "E-LIMIT 3:", "E-MANIFEST 3:", "E-NODATASET 3:")), found
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"name": NaN}', "[" + "[]," * 2**23 + "[]]", "\x00"],
+    ids=["deep", "nan", "many", "zero"],
+)
+def test_the_text_in_a_footer_is_plain_and_bounded(text: str, dataset: Path) -> None:
+    schema = Dataset(str(dataset)).schema
+    delivered(dataset).write_bytes(manifest_file(schema, text.encode()))
+    found = told(dataset, megabytes=700)
+    assert found.startswith("E-") and " 3: " in found.splitlines()[0], found
 
 
 def test_rows_that_are_only_told_of_are_not_reckoned_with(dataset: Path) -> None:
