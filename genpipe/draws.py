@@ -79,14 +79,16 @@ class Draws:
         alike: (B,) whole numbers from 0 on, near for rows of near distributions. Each row alone draws as
         `categorical` does; but in the order of `alike` the uniform numbers walk a golden-ratio lattice from a
         random start, so that neighbours complement each other and a block's shares come out nearly exact
-        (systematic sampling: Madow 1949; the lattice: Weyl 1916). Whole batches only.
+        (systematic sampling: Madow 1949; the lattice: Weyl 1916). Equal ones come in a random order: in that
+        of rows, columns drawn so would depend on each other. Whole batches only.
         """
         if (self.start, self.stop) != (0, self.total):
             raise ValueError("an evened-out draw needs all rows of the batch")
         steps = torch.arange(self.total, dtype=torch.float64) * GOLDEN
         lattice = torch.rand(1, generator=self.generator) + steps
         uniform = torch.empty_like(upto[0])
-        uniform[in_order(alike)] = lattice.frac().float().clamp_(max=LAST).to(upto.device)
+        mixed = self.order(self.total)
+        uniform[mixed[in_order(alike[mixed])]] = lattice.frac().float().clamp_(max=LAST).to(upto.device)
         passed = upto.le_(uniform * upto[-1]).sum(0)  # floats are summed faster
         return passed.long().clamp_(max=len(upto) - 1)
 

@@ -18,7 +18,7 @@ from genpipe.entries import entries_of
 from genpipe.errors import UsageError
 from genpipe.families import FAMILIES, AnyFamily
 from genpipe.families.base import Family
-from genpipe.families.trees import LEAF, SMOOTHING, TreesConfig
+from genpipe.families.trees import TreesConfig
 from genpipe.kinds import DataKind
 from genpipe.networks import NETWORKS, check_network
 from genpipe.plugins import needed_by
@@ -103,13 +103,12 @@ def as_meant(recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 MANY = 16_000  # training rows from which nothing is made stronger
-WIDEST, SMOOTHEST = 2.5, 5.0  # times as large leaves and as much smoothing, at most
 FEWEST = 7  # rows that have a code, for a leaf of a tree of fewer than `MANY` to say how often it comes
 
 
-def fewness(rows: int, *, power: float = 1.0, most: float = math.inf) -> float:
-    """How many times fewer than `MANY` rows there are, to a power: from 1 to `most`."""
-    return min(most, max(1.0, MANY / max(1, rows)) ** power)
+def fewness(rows: int, *, most: float = math.inf) -> float:
+    """How many times fewer than `MANY` rows there are: from 1 to `most`."""
+    return min(most, max(1.0, MANY / max(1, rows)))
 
 
 def _batch_size(training: Training, rows: int) -> int:
@@ -121,33 +120,24 @@ def slower(training: Training, rows: int) -> float:
     return math.sqrt(_batch_size(training, rows) / training.batch_size)
 
 
-def filled(recipe: Recipe, family: TreesConfig, numbers: dict[str, float]) -> Recipe:
-    """With these numbers where the recipe gives none."""
-    changes = {name: value for name, value in numbers.items() if getattr(family, name) is None}
-    return recipe.model_copy(update={"family": family.model_copy(update=changes)})
-
-
 def fitted_to(recipe: Recipe, rows: int) -> Recipe:
     """The recipe with all that depends on the number of training rows as a number: epochs become steps, and
-    where no number is given, weights decay and trees have leaves as so many rows deserve. What is given
-    stays.
+    where nothing is given, weights decay, trees are cut back and their leaves tell of codes as so many rows
+    deserve. What is given stays.
 
     Few rows get small batches, whose noise keeps a network from learning them by heart; the rule is
     after TabularARGN (Tiwald et al. 2025): a power of two near rows / 32. The learning rate follows the
     square root of it (Malladi et al. 2022, "On the SDEs and scaling rules for adaptive gradient algorithms").
     That learns slower, and there are no more epochs for it: they would teach who is there, and unseen rows
     became no likelier by them. Where `penalised` will shrink weights, which keeps them from that, the rate
-    follows the fourth root instead. Larger leaves cost unseen rows little and tell less of who is there; see
-    the lab notes for all of it.
+    follows the fourth root instead; see the lab notes for all of it.
     """
     training, family = recipe.training, recipe.family
     if isinstance(family, TreesConfig):
-        deserved = {
-            "leaf_minimum": round(LEAF * fewness(rows, most=WIDEST)),
-            "smoothing": SMOOTHING * fewness(rows, power=1.5, most=SMOOTHEST),
-            "code_minimum": 1 if rows >= MANY else FEWEST,
-        }
-        return filled(recipe, family, deserved)
+        few = rows < MANY
+        deserved = {"code_minimum": FEWEST if few else 1, "prune": few}
+        left = {name: value for name, value in deserved.items() if getattr(family, name) is None}
+        return recipe.model_copy(update={"family": family.model_copy(update=left)})
     if training.epochs is None:
         return recipe
     left = training.weight_decay is None and rows < MANY  # the data decides, and there is little of it

@@ -23,15 +23,12 @@ from torch import Tensor, nn
 
 from genpipe.batch import Batch
 from genpipe.draws import Draws, cumulated
+from genpipe.families import cart
 from genpipe.families.base import FamilyConfig, Nets, Phase, without_barred
 from genpipe.spec import TensorSpec
 
 CELLS = 2**24  # leaves x codes of a forest: 64 MB
-CLASSES = 32  # of a column, by which splits are judged; leaves hold every code
-COLUMNS = 32  # a split looks at, drawn at random where there are more: the cost of wide tables is linear
 MOST_ROWS = 1_000_000
-SMALLEST = 1e-9
-LEAF, SMOOTHING = 20, 20.0  # where nothing else is asked for, of many rows
 
 
 class TreesConfig(FamilyConfig):
@@ -41,24 +38,30 @@ class TreesConfig(FamilyConfig):
     smoothing: rows' worth of its parent's shares that each node's own are mixed with; 0 mixes nothing in.
     code_minimum: a leaf says how often a code comes if so many of its rows have it; of rarer ones it has only
     the sum, dealt out as in its parent. 1 lets every single row speak.
-    These three without a number: `LEAF`, `SMOOTHING` and 1, and more for few rows (`recipe.fitted_to`).
+    Without a number 1, and more for few rows (`recipe.fitted_to`).
+    prune: trees are cut back to what left-out rows confirm (`cart.pruned`); without a word, those of few rows
+    (`recipe.fitted_to`).
     temperature: of sampling; 1 draws from the fitted shares, less is safer and less varied.
     given: columns, the first ones, that are given to every row it ever makes, and so not learnt.
+    shared: columns, the first of these, that all rows about one entity have in common: such rows are left out
+    together.
     """
 
     family: Literal["trees"] = "trees"
-    leaf_minimum: int | None = Field(
-        default=None, ge=2, le=1_000_000, json_schema_extra={"search": {"choices": [10, 20, 50, 100]}}
+    leaf_minimum: int = Field(
+        default=20, ge=2, le=1_000_000, json_schema_extra={"search": {"choices": [10, 20, 50, 100]}}
     )
     leaves: int = Field(
         default=256, ge=2, le=65_536, json_schema_extra={"search": {"choices": [64, 128, 256, 512]}}
     )
-    smoothing: float | None = Field(
-        default=None, ge=0, le=1e9, json_schema_extra={"search": {"low": 5.0, "high": 100.0, "log": True}}
+    smoothing: float = Field(
+        default=20.0, ge=0, le=1e9, json_schema_extra={"search": {"low": 5.0, "high": 100.0, "log": True}}
     )
     code_minimum: int | None = Field(default=None, ge=1, le=1_000_000)
+    prune: bool | None = None
     temperature: float = Field(default=1.0, gt=0, le=100)
     given: int = Field(default=0, ge=0, le=2**31, exclude_if=lambda given: given == 0)
+    shared: int = Field(default=0, ge=0, le=2**31, exclude_if=lambda shared: shared == 0)
 
 
 class Forest(nn.Module):
@@ -101,35 +104,27 @@ class Forest(nn.Module):
         leaf = -1 - at
         return leaf, self.shares[leaf, self.ends[t] : self.ends[t + 1]]
 
-    def fit(self, t: int, seen: np.ndarray, codes: np.ndarray, config: TreesConfig, *, seed: int) -> None:
-        """Grow the tree of column t for its codes (B,), given `seen` as in `predict`."""
-        from sklearn.tree import DecisionTreeClassifier
-
+    def fit(
+        self, t: int, seen: np.ndarray, codes: np.ndarray, config: TreesConfig, fold: np.ndarray, *, seed: int
+    ) -> None:
+        """Grow the tree of column t for its codes (B,), given `seen` as in `predict`; fold: `cart.folds`."""
         size = self.spec.vocabulary[t]
         ordered = bool(self.spec.ordered) and self.spec.ordered[t]
-        learner = DecisionTreeClassifier(
-            min_samples_leaf=config.leaf_minimum or LEAF,
-            max_leaf_nodes=len(self.shares),
-            max_features=min(COLUMNS, seen.shape[1]),
-            random_state=seed,
+        growth = cart.Growth(
+            config.leaf_minimum, len(self.shares), config.smoothing, config.code_minimum or 1
         )
-        tree = learner.fit(seen, coarse(codes, size, ordered=ordered)).tree_
-        inner = tree.children_left >= 0
+        told = (seen, codes, cart.coarse(codes, size, ordered=ordered), size, growth)
+        tree = cart.pruned(*told, fold, seed=seed) if config.prune else cart.grown(*told, seed=seed)
+        inner = tree.left >= 0
         number = np.where(inner, inner.cumsum() - 1, -(~inner).cumsum())
         for mine, found in (
             (self.feature, tree.feature[inner]),
-            (self.threshold, np.floor(tree.threshold[inner])),
-            (self.left, number[tree.children_left[inner]]),
-            (self.right, number[tree.children_right[inner]]),
+            (self.threshold, tree.threshold[inner]),
+            (self.left, number[tree.left[inner]]),
+            (self.right, number[tree.right[inner]]),
         ):
             mine[t, : len(found)] = torch.from_numpy(found.astype(np.int64))
-        counts = np.zeros((tree.node_count, size))
-        np.add.at(counts, (learner.apply(seen), codes), 1)
-        smoothing = SMOOTHING if config.smoothing is None else config.smoothing
-        shares = smoothed(
-            counts, tree.children_left, tree.children_right, smoothing, config.code_minimum or 1
-        )
-        shares = shares[~inner]
+        shares = tree.shares(growth)[~inner]
         self.shares[: len(shares), self.ends[t] : self.ends[t + 1]] = torch.from_numpy(shares)
 
 
@@ -181,9 +176,12 @@ class Trees:
         assert isinstance(forest, Forest)
         given = seen_first(batch.condition).cpu().numpy()
         seen = np.asfortranarray(np.concatenate([given, codes], 1), dtype=np.float32)  # read by columns
+        first = self.config.shared
+        rows = np.concatenate([given, codes[:, :first] if first else codes], 1)
+        fold = cart.folds(rows, together=first > 0)
         for t in range(self.config.given, codes.shape[1]):
             seed = int(torch.randint(2**31, (1,), generator=rng.generator))
-            forest.fit(t, seen[:, : given.shape[1] + t], codes[:, t], self.config, seed=seed)
+            forest.fit(t, seen[:, : given.shape[1] + t], codes[:, t], self.config, fold, seed=seed)
 
     @torch.no_grad()
     def sample(self, nets: Nets, condition: Tensor, rng: Draws, observed: Tensor | None = None) -> Tensor:
@@ -211,7 +209,7 @@ class Trees:
         before, out = seen.shape[1] - x.shape[1], torch.zeros(x.shape, device=x.device)
         for t in range(self.config.given, x.shape[1]):
             _, shares = forest.predict(t, seen[:, : before + t])
-            out[:, t] = shares.gather(1, x[:, t, None]).squeeze(1).clamp_min(SMALLEST).log()
+            out[:, t] = shares.gather(1, x[:, t, None]).squeeze(1).clamp_min(cart.SMALLEST).log()
         return torch.where(observed >= 0, out, 0.0)
 
     @torch.no_grad()
@@ -224,42 +222,3 @@ class Trees:
 def seen_first(condition: Tensor) -> Tensor:
     """(B, 1 + K): a constant, for the column that has nothing else to go by, and the condition."""
     return nn.functional.pad(condition, (1, 0))
-
-
-def coarse(codes: np.ndarray, size: int, *, ordered: bool) -> np.ndarray:
-    """At most `CLASSES` classes: stretches of equal share of an ordered column, else the most frequent codes.
-
-    It bounds the cost of a split at any number of codes, and splits generalise better.
-    """
-    if size <= CLASSES:
-        return codes
-    if not ordered:
-        last: np.ndarray = np.minimum(codes, CLASSES - 1)
-        return last
-    counts = np.bincount(codes, minlength=size)
-    middle = counts.cumsum() - counts / 2
-    stretches: np.ndarray = (middle * CLASSES / len(codes)).astype(np.int64)[codes]
-    return stretches
-
-
-def smoothed(
-    counts: np.ndarray, left: np.ndarray, right: np.ndarray, strength: float, least: int = 1
-) -> np.ndarray:
-    """(nodes, codes) shares of every node, from the counts of its leaves.
-
-    From the root down, n rows of a node weigh n against `strength` rows of its parent's shares. Codes of
-    fewer than `least` rows of a node keep their common share there, and their parent's shares within it.
-    left, right: (nodes,) children, after their parents; -1 at leaves.
-    """
-    inner = np.flatnonzero(left >= 0)
-    for node in inner[::-1]:
-        counts[node] = counts[left[node]] + counts[right[node]]
-    shares: np.ndarray = counts / counts.sum(1, keepdims=True)
-    for node in inner:
-        for child in (left[node], right[node]):
-            weight = strength / (counts[child].sum() + strength)
-            shares[child] += weight * (shares[node] - shares[child])
-            few = counts[child] < least
-            if (given := shares[node][few].sum()) > 0:
-                shares[child][few] = shares[node][few] * (shares[child][few].sum() / given)
-    return shares

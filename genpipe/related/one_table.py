@@ -12,9 +12,8 @@ from typing import Any
 
 from genpipe.codecs.tabular.base import ColumnCodec
 from genpipe.dataset import Dataset
-from genpipe.families.trees import LEAF, SMOOTHING, TreesConfig
 from genpipe.progress import Progress
-from genpipe.recipe import DECAY, MANY, Recipe, fewness, filled, fitted_to, penalised, slower
+from genpipe.recipe import DECAY, Recipe, fewness, fitted_to, penalised, slower
 from genpipe.related.flatten import Node
 from genpipe.requests import Train
 from genpipe.stages.prepare import prepare
@@ -38,8 +37,14 @@ def given_first(recipe: Recipe, flat: Dataset, node: Node) -> Recipe:
     codec = prepare(flat, recipe.codec)
     assert isinstance(codec, ColumnCodec)
     own = {f.name for f in node.own} | {f.name for r in node.references for f in r.flat}
-    given = min((start for c, start, _ in codec.positions if c.field.name in own), default=0)
-    return recipe.model_copy(update={"family": recipe.family.model_copy(update={"given": given})})
+    given = _before(codec, own)
+    shared = {"shared": _before(codec, {"position"})} if hasattr(recipe.family, "shared") else {}
+    return recipe.model_copy(update={"family": recipe.family.model_copy(update={"given": given, **shared})})
+
+
+def _before(codec: ColumnCodec, names: set[str]) -> int:
+    """The tokens before those of the first of these columns."""
+    return min((start for c, start, _ in codec.positions if c.field.name in names), default=0)
 
 
 def best_of(
@@ -49,7 +54,6 @@ def best_of(
     so many rows so many `times`, or a weaker one if held-out rows are clearly likelier by it (as in the "one
     standard error rule", Breiman et al. 1984): columns that hardly depend on each other lose nothing by it.
     The weaker one is a decay of weights, learnt for as long as its slower rate asks.
-    The penalty of trees is the size of their leaves and the smoothing; the weaker one that of many rows.
     """
 
     def trained(chosen: Recipe) -> TrainedModel:
@@ -70,11 +74,6 @@ def best_of(
 
 def _penalties(flat: Dataset, recipe: Recipe, times: float) -> tuple[Recipe, ...]:
     """What is to be tried of a recipe, the strongest penalty first."""
-    family, few = recipe.family, flat.rows("train") < MANY
-    if isinstance(family, TreesConfig):
-        if not few or (family.leaf_minimum is not None and family.smoothing is not None):
-            return (recipe,)
-        return recipe, filled(recipe, family, {"leaf_minimum": LEAF, "smoothing": SMOOTHING})
     l2 = _left_to_data(flat, recipe)
     if l2 is None:
         return (recipe,)

@@ -75,7 +75,14 @@ def dataset(home: Path) -> Dataset:
 @pytest.fixture(scope="module")
 def by_heart(dataset: Dataset) -> TrainedModel:
     """Trees with ten rows in a leaf that lean on nothing."""
-    family = {"family": "trees", "leaf_minimum": 10, "smoothing": 0.0, "leaves": 512, "code_minimum": 1}
+    family = {
+        "family": "trees",
+        "leaf_minimum": 10,
+        "smoothing": 0.0,
+        "leaves": 512,
+        "code_minimum": 1,
+        "prune": False,
+    }
     return train(dataset, recipe={"base": "tabular_trees", "family": family}, name="by-heart")
 
 
@@ -89,7 +96,7 @@ def test_values_known_by_heart_are_read_off_and_refused(report: Report, by_heart
     assert "values to whoever knows the others" in report.headline and "job" in report.headline
     told = report.score("read_off")
     assert told.value is not None and told.ceiling is not None and told.value > told.ceiling + 0.2
-    with pytest.raises(PrivacyError, match="tries all: ward") as caught:
+    with pytest.raises(PrivacyError, match=r"tries all: .*ward") as caught:
         register(by_heart, report=report)
     assert caught.value.exit_code == 5
 

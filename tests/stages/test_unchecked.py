@@ -141,7 +141,7 @@ def test_a_model_that_knows_its_members_is_found_out_by_cross_fitting(
         "genpipe.stages.train.verb.fitted_to", lambda recipe, rows: recipe
     )  # which widens leaves
     dataset = of_people(unchecked_home / "store/datasets/known/x", 120, 30, each=2)
-    leaves = {"base": "tabular_trees", "family": {"leaf_minimum": 2, "smoothing": 0.01}}
+    leaves = {"base": "tabular_trees", "family": {"leaf_minimum": 2, "smoothing": 0.01, "prune": False}}
     entities = genpipe.train(dataset, recipe=leaves, name="known")
     with pytest.raises(PrivacyError, match=r"hold-out entities .*: 30; .*folds=5"):
         genpipe.evaluate(entities, folds=0)

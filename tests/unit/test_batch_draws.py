@@ -81,6 +81,16 @@ def test_even_draws_leave_each_row_its_own_distribution() -> None:
     assert not (drawn == 3).any()
 
 
+def test_even_draws_of_rows_that_are_alike_do_not_depend_on_each_other() -> None:
+    """Three columns one after the other, of which none says anything of the next."""
+    rng, place = Draws(0, total=4096), torch.zeros(4096, dtype=torch.long)
+    columns = [rng.systematic(cumulated(torch.zeros(4096, 8)), place) for _ in range(3)]
+    for a, b in ((0, 1), (1, 2), (0, 2)):
+        pairs = torch.bincount(columns[a] * 8 + columns[b], minlength=64)
+        chi = float(((pairs - 64) ** 2 / 64).sum())
+        assert 20 < chi < 95  # of 49 degrees of freedom: 1e-4 on both sides
+
+
 def test_even_draws_need_the_whole_batch() -> None:
     with pytest.raises(ValueError, match="all rows of the batch"):
         Draws(0, total=8, start=0, stop=4).systematic(torch.ones(2, 4), torch.zeros(4, dtype=torch.long))

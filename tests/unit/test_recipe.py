@@ -142,12 +142,12 @@ def test_what_a_user_asks_of_steps_is_an_upper_limit() -> None:
 
 
 @pytest.mark.parametrize("rows", [100, 1_600, 6_000, MANY, 10 * MANY])
-def test_few_rows_get_a_penalty_and_larger_leaves(rows: int) -> None:
+def test_few_rows_get_a_penalty_and_leaves_that_tell_less(rows: int) -> None:
     network, trees = RECIPES["tabular_autoregressive"](), RECIPES["tabular_trees"]()
     leaves, learnt = fitted_to(trees, rows).family, penalised(fitted_to(network, rows), rows, TOKENS).training
     assert isinstance(leaves, TreesConfig) and learnt.l2 is not None
     many = rows >= MANY
-    assert (leaves.leaf_minimum == 20) == (leaves.smoothing == 20.0) == (leaves.code_minimum == 1) == many
+    assert (leaves.code_minimum, leaves.prune) == ((1, False) if many else (7, True))
     assert (learnt.weight_decay, learnt.l2) == (
         (0.5, 0.0) if many else (0.0, pytest.approx(min(MOST_L2, L2 * 300 / rows)))
     )
@@ -160,7 +160,7 @@ def test_what_a_recipe_says_of_decay_and_leaves_is_never_changed() -> None:
     assert {name: kept[name] for name in family} == family
     one = parse_recipe({"base": "tabular_trees", "family": {"smoothing": 0.0}}, "tabular")
     told = fitted_to(one, 300).family
-    assert isinstance(told, TreesConfig) and told.smoothing == 0 and told.leaf_minimum
+    assert isinstance(told, TreesConfig) and told.smoothing == 0 and told.code_minimum == 7 and told.prune
     written = parse_recipe({"base": "tabular_autoregressive", "training": {"weight_decay": 0.25}}, "tabular")
     again = Recipe.model_validate_json(written.model_dump_json())
     fitted = fitted_to(again, 300)

@@ -54,10 +54,11 @@ def test_classes_become_one_hot_side_by_side() -> None:
 
 def test_even_draws_walk_the_golden_ratio() -> None:
     """Four rows that are alike, shares .3 and .7: uniform u, u + φ, u + 2 φ, u + 3 φ without their whole
-    parts.
+    parts, dealt in a random order.
     """
-    start = torch.rand(1, generator=Draws(3, "walk", total=4).generator)
-    walk = [float((start + k * GOLDEN).frac()) for k in range(4)]
+    rng = Draws(3, "walk", total=4)
+    start, order = torch.rand(1, generator=rng.generator), rng.order(4).tolist()
+    walk = [float((start + order.index(row) * GOLDEN).frac()) for row in range(4)]
     upto = cumulated(torch.tensor([[0.3, 0.7]]).log().repeat(4, 1))
     found = Draws(3, "walk", total=4).systematic(upto, torch.zeros(4).long())
     assert found.tolist() == [int(u >= 0.3) for u in walk]

@@ -10,7 +10,8 @@ import torch
 
 from genpipe.batch import Batch
 from genpipe.draws import Draws
-from genpipe.families.trees import CELLS, CLASSES, Forest, Trees, TreesConfig, coarse, seen_first, smoothed
+from genpipe.families.cart import CLASSES, coarse, smoothed
+from genpipe.families.trees import CELLS, Forest, Trees, TreesConfig, seen_first
 from genpipe.spec import TensorSpec
 
 ROWS = 4000
@@ -56,7 +57,7 @@ def leaves_of(forest: Forest, batch: Batch, t: int) -> tuple[torch.Tensor, torch
 @pytest.mark.parametrize(("minimum", "leaves"), [(2, 16), (20, 256), (300, 256)])
 def test_every_leaf_has_its_minimum_of_rows_and_holds_their_shares(minimum: int, leaves: int) -> None:
     batch = table()
-    _, forest = fitted(batch, leaf_minimum=minimum, leaves=leaves, smoothing=0, code_minimum=1)
+    _, forest = fitted(batch, leaf_minimum=minimum, leaves=leaves, smoothing=0, code_minimum=1, prune=False)
     for t, size in enumerate(SIZES):
         leaf, shares = leaves_of(forest, batch, t)
         rows = torch.bincount(leaf, minlength=leaves)
@@ -67,7 +68,7 @@ def test_every_leaf_has_its_minimum_of_rows_and_holds_their_shares(minimum: int,
 
 
 def test_shares_lean_on_those_of_the_ancestors() -> None:
-    counts = np.array([[0, 0], [0, 0], [0, 10], [30, 0], [0, 20]], dtype=float)
+    counts = np.array([[30, 30], [30, 20], [0, 10], [30, 0], [0, 20]], dtype=float)
     left, right = np.array([1, 3, -1, -1, -1]), np.array([2, 4, -1, -1, -1])
     shares = smoothed(counts, left, right, 10.0)[:, 0]
     root, inner = 30 / 60, (30 + 10 * 0.5) / 60
@@ -76,7 +77,7 @@ def test_shares_lean_on_those_of_the_ancestors() -> None:
 
 
 def test_a_leaf_has_of_codes_of_few_rows_only_their_sum() -> None:
-    counts = np.array([[0, 0, 0, 0], [6, 4, 1, 0], [2, 0, 3, 9]], dtype=float)
+    counts = np.array([[8, 4, 4, 9], [6, 4, 1, 0], [2, 0, 3, 9]], dtype=float)
     told = smoothed(counts, np.array([1, -1, -1]), np.array([2, -1, -1]), 0.0, 5)
     np.testing.assert_allclose(told[1], [6 / 11, *(5 / 11 * np.array([4, 4, 9]) / 17)])
     np.testing.assert_allclose(told[2], [*(5 / 14 * np.array([8, 4, 4]) / 16), 9 / 14])
@@ -123,7 +124,7 @@ def copies(rows: torch.Tensor, **config: Any) -> int:
 def test_no_row_of_a_small_table_of_unique_rows_comes_back() -> None:
     rows = torch.from_numpy(np.random.default_rng(0).integers(0, 30, (200, 6)))
     assert copies(rows) == 0
-    assert copies(rows, leaf_minimum=2, smoothing=0, code_minimum=1) > 0  # such trees remember
+    assert copies(rows, leaf_minimum=2, smoothing=0, code_minimum=1, prune=False) > 0  # such trees remember
 
 
 def test_before_the_fit_columns_are_drawn_from_their_shares() -> None:
@@ -176,3 +177,38 @@ def test_columns_of_many_codes_get_few_leaves_and_coarse_splits() -> None:
 def test_more_rows_than_the_table_has_are_not_asked_for() -> None:
     family = Trees(TreesConfig(), SPEC)
     assert (family.finish_rows(100), family.finish_rows(10**9)) == (100, 1_000_000)
+
+
+def test_columns_that_nothing_decides_are_not_split_and_those_that_something_does_are() -> None:
+    rng = np.random.default_rng(0)
+    for rows in (240, 3000):
+        noise = torch.from_numpy(rng.integers(0, 4, (rows, 4)))
+        spec = TensorSpec(
+            layout="tokens", shape=(4,), dtype="int32", vocabulary=(4,) * 4, ordered=(True,) * 4
+        )
+        none = torch.zeros(rows, 0, dtype=torch.long)
+        split = {}
+        for prune in (True, False):
+            _, forest = fitted(Batch(noise, none), spec, prune=prune)
+            split[prune] = sum(len(leaves_of(forest, Batch(noise, none), t)[0].unique()) for t in range(4))
+        assert split[True] <= 6 < 12 < split[False]
+        tied = torch.stack(
+            [noise[:, 0], noise[:, 1], torch.maximum(noise[:, 0], noise[:, 1]), noise[:, 3]], 1
+        )
+        family, forest = fitted(Batch(tied, none), spec, leaf_minimum=10, smoothing=0.1, prune=True)
+        x = draw(family, forest, none)
+        assert float((torch.maximum(x[:, 0], x[:, 1]) == x[:, 2]).double().mean()) > (
+            0.9 if rows == 3000 else 0.7
+        )
+
+
+def test_rows_of_one_entity_do_not_confirm_each_other() -> None:
+    rng = np.random.default_rng(0)
+    people = np.column_stack([rng.integers(0, 90, (80, 2)), rng.integers(0, 4, 80)]).repeat(25, 0)
+    batch = Batch(torch.from_numpy(people), torch.zeros(len(people), 0, dtype=torch.long))
+    spec = TensorSpec(layout="tokens", shape=(3,), dtype="int32", vocabulary=(90, 90, 4), ordered=(True,) * 3)
+    split = [
+        len(leaves_of(fitted(batch, spec, given=2, shared=shared, prune=True)[1], batch, 2)[0].unique())
+        for shared in (0, 2)
+    ]
+    assert split[0] > 20 and split[1] == 1
