@@ -136,8 +136,8 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
     if isinstance(family, TreesConfig):
         few = rows < MANY
         deserved = {"code_minimum": FEWEST if few else 1, "prune": few}
-        left = {name: value for name, value in deserved.items() if getattr(family, name) is None}
-        return recipe.model_copy(update={"family": family.model_copy(update=left)})
+        missing = {name: value for name, value in deserved.items() if getattr(family, name) is None}
+        return recipe.model_copy(update={"family": family.model_copy(update=missing)})
     if training.epochs is None:
         return recipe
     left = training.weight_decay is None and rows < MANY  # the data decides, and there is little of it
