@@ -159,7 +159,7 @@ def text_lstm() -> Recipe:
         family=SequenceConfig(model=RecurrentConfig(cell="lstm", width=192)),
         training=Training(
             steps=4000,
-            epochs=14,  # of a hundred letters far fewer steps
+            epochs=8,  # of a hundred letters far fewer steps: 14 recite names (lab notes)
             batch_size=16,  # 2,000 characters an update; four times as many learn a third less for their time
             learning_rate=4e-3,
             schedule="cosine",
