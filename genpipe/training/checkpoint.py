@@ -17,7 +17,7 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
@@ -53,6 +53,14 @@ class Checkpoint:
     values: dict[str, Any]
 
 
+class Sink(Protocol):
+    """Where the loop's checkpoints go."""
+
+    def save(self, step: int, tensors: dict[str, Tensor], values: dict[str, Any]) -> None: ...
+    def newest(self, upto: int | None = None) -> Checkpoint | None: ...
+    def wait(self) -> None: ...
+
+
 class Checkpoints:
     """The checkpoints of one run. `save` returns at once; a thread writes, one checkpoint at a time."""
 
@@ -81,9 +89,14 @@ class Checkpoints:
             error, self._error = self._error, None
             raise error
 
-    def newest(self) -> Checkpoint | None:
-        """The newest intact checkpoint, None if there never was one; damaged ones are named in the log."""
+    def newest(self, upto: int | None = None) -> Checkpoint | None:
+        """The newest intact checkpoint, None if there never was one; damaged ones are named in the log.
+
+        upto: those of later steps are forgotten first.
+        """
         self.wait()
+        if upto is not None:
+            self._forget([name for name in self._known if _step_of(name) > upto])
         damaged = []
         for name in reversed(self._known):
             try:
@@ -157,11 +170,19 @@ class Checkpoints:
         return Checkpoint(name, load(data), told.values)
 
     def _prune(self) -> None:
-        """Forget all but the newest `KEEP`: the name first, so that no name ever lacks its file."""
-        for name in self._known[:-KEEP]:
+        """Forget all but the newest `KEEP`."""
+        self._forget(self._known[:-KEEP])
+
+    def _forget(self, names: list[str]) -> None:
+        """The manifest first, so that none ever lacks its file."""
+        for name in names:
             store.remove(store.join(self.uri, name))
             store.remove(store.join(self.uri, _file_of(name)))
-        self._known = self._known[-KEEP:]
+        self._known = [name for name in self._known if name not in names]
+
+
+def _step_of(name: str) -> int:
+    return int(name.split("-", 1)[0])
 
 
 def _file_of(name: str) -> str:

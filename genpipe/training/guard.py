@@ -5,6 +5,8 @@
 | not a number | a loss term or gradient norm is NaN or infinite |
 | explosion | a loss term beyond `EXPLODED` times that of step 1 (at least 1), `PATIENCE` checks in a row |
 | collapse | samples vary less than `COLLAPSED` of the real rows, at `PATIENCE` evaluations in a row |
+| fall | fidelity below `FALLEN` of the best of the run, and by `DEEP` |
+| standstill | fidelity below `NOTHING` at every evaluation, when half of the steps are made |
 
 Numbers come averaged over all ranks, so every rank comes to the same verdict at the same step.
 """
@@ -22,14 +24,18 @@ from torch import Tensor
 EXPLODED = 1e4
 COLLAPSED = 1e-3
 PATIENCE = 2
+FALLEN, DEEP = 0.5, 0.1
+NOTHING, ENOUGH = 0.05, 100  # fidelity; steps before which none is expected
 SPREAD = "spread"
 
 
 class Diverged(Exception):
-    """The verdict: which number, what it was, and what that means."""
+    """The verdict: which number, what it was, and what that means. good: the last step whose state is worth
+    going back to, where that is known.
+    """
 
-    def __init__(self, metric: str, value: float, sign: str) -> None:
-        self.metric, self.value, self.sign = metric, value, sign
+    def __init__(self, metric: str, value: float, sign: str, good: int | None = None) -> None:
+        self.metric, self.value, self.sign, self.good = metric, value, sign, good
         super().__init__(f"{metric} = {value:g}: {sign}")
 
 
@@ -59,6 +65,16 @@ class Guard:
         self.collapsed = self.collapsed + 1 if metrics.get(SPREAD, 1.0) < COLLAPSED else 0
         if self.collapsed >= PATIENCE:
             raise Diverged(SPREAD, metrics[SPREAD], "every sample is the same (mode collapse)")
+
+    def check_fidelity(self, found: float, best: float, best_step: int, *, step: int, steps: int) -> None:
+        """Judge an evaluation of a run that is to go on: has it lost what it had, or learnt nothing at all?
+
+        best: of this run so far, at `best_step`, this one included.
+        """
+        if found < FALLEN * best and best - found > DEEP:
+            raise Diverged("fidelity", found, f"it was {best:.2f} at step {best_step}", best_step)
+        if best < NOTHING and step >= max(ENOUGH, steps / 2):
+            raise Diverged("fidelity", found, f"nothing is learnt after half of {steps} steps", 0)
 
     @property
     def calm(self) -> bool:

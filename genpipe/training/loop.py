@@ -11,23 +11,23 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from genpipe.batch import Batch, to_batch
 from genpipe.draws import Draws
-from genpipe.errors import QualityError
 from genpipe.families.base import Family, Phase
 from genpipe.recipe import Recipe, Training, make_family
 from genpipe.spec import TensorSpec
-from genpipe.training.checkpoint import Checkpoint
+from genpipe.training.checkpoint import Sink
 from genpipe.training.data import BatchSource
 from genpipe.training.device import repeatable
 from genpipe.training.distributed import ALONE, Ranks
 from genpipe.training.guard import Diverged, Window
 from genpipe.training.optim import autocast, clip_gradients, gradient_norm
+from genpipe.training.resume import resume, roll_back
 from genpipe.training.state import TrainingState
 
 CHECK_EVERY = 10  # steps between two looks at the losses
@@ -38,7 +38,7 @@ log = logging.getLogger("genpipe.training")
 class Status:
     """Where a run stands. metrics: the last known value of each; evaluated: this step was scored.
 
-    seconds: spent in the loop, earlier attempts included.
+    seconds: spent in the loop, earlier attempts included. incident: what went wrong, and what was done.
     """
 
     step: int
@@ -46,13 +46,15 @@ class Status:
     metrics: Mapping[str, float]
     evaluated: bool = False
     seconds: float = 0.0
+    incident: str = ""
 
 
 @dataclass(frozen=True)
 class FitResult:
     """weights and metrics of the best evaluation (the last step, where nothing was evaluated).
 
-    weights: keyed ``role.parameter``, on the lead rank. stopped: by steps, patience or asked.
+    weights: keyed ``role.parameter``, on the lead rank. stopped: by steps, patience, asked or divergence.
+    incidents: what went wrong on the way, and what was done about it.
     """
 
     weights: Mapping[str, Tensor]
@@ -62,15 +64,8 @@ class FitResult:
     stopped: str
     seconds: float
     rollbacks: int = 0
+    incidents: Sequence[str] = ()
     history: Sequence[Mapping[str, float]] = ()
-
-
-class Sink(Protocol):
-    """Where checkpoints go; see training.checkpoint.Checkpoints."""
-
-    def save(self, step: int, tensors: dict[str, Tensor], values: dict[str, Any]) -> None: ...
-    def newest(self) -> Checkpoint | None: ...
-    def wait(self) -> None: ...
 
 
 Report = Callable[[Status], None]
@@ -97,7 +92,8 @@ def fit(
     and, with `patience`, when to stop. None: no early stop, and the last weights.
     report: called after every step. should_stop: asked every CHECK_EVERY steps, on all ranks; one yes is
     enough. sink: None keeps no checkpoints.
-    Raises QualityError on divergence, after one return to the last checkpoint at a lower learning rate.
+    On divergence it returns to a good checkpoint, at a lower learning rate, a few times; then it ends with
+    the best weights, or raises a QualityError where there are none.
     """
     family, hooks = make_family(recipe, spec), Hooks(report, evaluate, should_stop)
     with torch.random.fork_rng(devices=[]), repeatable(device):  # the caller's global state stays as it was
@@ -145,12 +141,15 @@ def play(
         except Diverged as verdict:
             state, asked = roll_back(state, seed, sink, ranks, verdict), False
             window.clear()
+            if hooks.report:
+                hooks.report(Status(state.step, training.steps, {}, incident=state.incidents[-1]))
             continue
         state.seconds = time.monotonic() - clock
         if hooks.report:
             scored = bool(hooks.evaluate) and (judge or asked)
             hooks.report(Status(state.step, training.steps, state.metrics, scored, state.seconds))
-        if sink and (save or asked) and state.guard.calm and not state.done:
+        best_yet = state.best_step == state.step  # what a fall comes back to
+        if sink and (save or asked or best_yet) and state.guard.calm and not state.done:
             state.saved = state.step
             if ranks.lead:
                 best = {f"best.{name}": t for name, t in state.best.items()}
@@ -210,46 +209,20 @@ def score(state: TrainingState, ranks: Ranks, evaluate: Evaluate) -> None:
     state.guard.check_samples(metrics)
     state.metrics = state.metrics | metrics
     state.judge(metrics)
-
-
-def resume(state: TrainingState, sink: Sink | None, ranks: Ranks) -> bool:
-    """Load the lead's newest checkpoint everywhere; without one, the lead's initial weights."""
-    found = sink.newest() if sink and ranks.lead else None
-    values = ranks.tell(found.values if found else None)
-    if values is not None:
-        state.restore(found.tensors if found else None, values)
-    ranks.broadcast(state.tensors().values())
-    return values is not None
-
-
-def roll_back(
-    state: TrainingState, seed: int, sink: Sink | None, ranks: Ranks, verdict: Diverged
-) -> TrainingState:
-    """Once, return to the last good checkpoint (or the start) at a lower learning rate; then give up."""
-    good = f"step {state.saved}" if state.saved else "none, it diverged before the first"
-    if state.rollbacks:
-        raise QualityError(
-            "DIVERGED",
-            where=f"step {state.step}",
-            found=f"{verdict}, again after a rollback",
-            expected=f"finite losses and samples that differ; last good checkpoint: {good}",
-            fix="lower learning_rate, set clip, or choose another objective",
-        )
-    fresh = TrainingState(state.family, state.training, seed=seed, device=state.device)
-    resume(fresh, sink, ranks)
-    fresh.back_off()
-    text = "step %d: %s; back to step %d at %g of the learning rate"
-    log.warning(text, state.step, verdict, fresh.step, fresh.rate_scale)
-    return fresh
+    training, best = state.training, state.best_score
+    if training.monitor == "fidelity" and "fidelity" in metrics and best is not None and not state.done:
+        found, at = metrics["fidelity"], state.best_step
+        state.guard.check_fidelity(found, best, at, step=state.step, steps=training.steps)
 
 
 def fit_result(state: TrainingState) -> FitResult:
     """The best weights, or the present ones where nothing was evaluated."""
     whole = state.step == state.training.steps or not state.family.phases
-    stopped = "steps" if whole else "patience" if state.done else "asked"
+    stopped = "steps" if whole else "divergence" if state.given_up else "patience" if state.done else "asked"
     weights, metrics, step = state.best, {**state.metrics, **state.best_metrics}, state.best_step
     if state.best_score is None:
         weights, step = state.weights(), state.step
     return FitResult(
-        weights, metrics, step, state.step, stopped, state.seconds, state.rollbacks, state.history
-    )
+        weights, metrics, step, state.step, stopped, state.seconds, state.rollbacks, state.incidents,
+        state.history,
+    )  # fmt: skip

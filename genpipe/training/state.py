@@ -14,10 +14,10 @@ from genpipe.errors import InfrastructureError
 from genpipe.families.base import Family
 from genpipe.recipe import Training
 from genpipe.seeds import derive
-from genpipe.training.guard import Guard
+from genpipe.training.guard import COLLAPSED, SPREAD, Guard
 from genpipe.training.optim import AdamW, Average, rate_at
 
-BACKOFF = 0.1  # the learning rate's factor after a rollback
+BACKOFF = 0.2  # the learning rate's factor after a rollback
 NOISE = 0.01  # of a fidelity to some hundred holdout rows
 MEMORY = 0.01  # of nats a row
 
@@ -44,6 +44,8 @@ class TrainingState:
         self.guard = Guard()
         self.step = self.saved = 0  # saved: the step of the last checkpoint
         self.rate_scale, self.rollbacks = 1.0, 0
+        self.given_up = False
+        self.incidents: list[str] = []  # what went wrong, and what was done about it
         self.seconds = 0.0
         self.metrics: dict[str, float] = {}  # the last known value of everything that is logged
         self.best: dict[str, Tensor] = {}  # weights of the published roles, on the lead rank
@@ -56,7 +58,7 @@ class TrainingState:
     @property
     def done(self) -> bool:
         spent = self.step >= self.training.steps or self.stale >= self.training.patience
-        return spent or not self.family.phases
+        return spent or self.given_up or not self.family.phases
 
     def train_only(self, roles: tuple[str, ...]) -> None:
         for role, net in self.nets.items():
@@ -103,6 +105,8 @@ class TrainingState:
         score = -metrics["loss"] if by_loss else metrics["fidelity"]
         settled = self.training.schedule == "cosine" and not by_loss
         best = -math.inf if self.best_score is None else self.best_score
+        if metrics.get(SPREAD, 1.0) < COLLAPSED:
+            return  # the guard's business
         self.stale = 0 if score > best else self.stale + 1
         nats = [row["holdout.nats"] for row in self.history if "holdout.nats" in row]
         if settled and self.best and nats and nats[-1] - min(nats) > MEMORY * abs(min(nats)):
@@ -111,10 +115,14 @@ class TrainingState:
             self.best_score, self.best_step = max(score, best), self.step
             self.best_metrics, self.best = dict(metrics), self.weights()
 
-    def back_off(self) -> None:
-        """After a rollback: the same data again, at a lower learning rate."""
-        self.rate_scale *= BACKOFF
-        self.rollbacks += 1
+    def back_off(self, left: TrainingState) -> None:
+        """After a rollback: the same data again, at a lower learning rate than that of the state it left. The
+        best weights of that stay the ones to beat.
+        """
+        self.rate_scale, self.rollbacks = BACKOFF * left.rate_scale, left.rollbacks + 1
+        if left.best_score is not None and left.best_score >= (self.best_score or -math.inf):
+            self.best, self.best_score = left.best, left.best_score
+            self.best_step, self.best_metrics = left.best_step, left.best_metrics
 
     def tensors(self) -> dict[str, Tensor]:
         """Live tensors by name; the best weights apart, which only the lead keeps."""
@@ -133,6 +141,7 @@ class TrainingState:
             "updates": self.average.updates if self.average is not None else 0,
             "rate_scale": self.rate_scale,
             "rollbacks": self.rollbacks,
+            "incidents": self.incidents,
             "seconds": self.seconds,
             "metrics": self.metrics,
             "guard": self.guard.values(),
@@ -165,3 +174,4 @@ class TrainingState:
         self.saved = self.step
         self.metrics, self.best_metrics = dict(values["metrics"]), dict(values["best_metrics"])
         self.history = list(values["history"])
+        self.incidents = list(values.get("incidents", []))

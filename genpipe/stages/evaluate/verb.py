@@ -231,6 +231,7 @@ def _lineage(bundle: Bundle, dataset: Dataset, name: str) -> dict[str, Any]:
         "notes of ingest": "; ".join(dataset.notices) or None,
         "training seed": bundle.origin.get("seed"),
         "training steps": bundle.origin.get("step"),
+        "training incidents": bundle.origin.get("incidents"),
         "protected": hidden_words(bundle.origin.get("protected", {})) or None,
         "genpipe": __version__,
     }

@@ -25,7 +25,9 @@ Evaluated = Callable[[Mapping[str, float]], None]
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """uri: the bundle. steps: of the weights kept. `str(model)` is the bundle's URI."""
+    """uri: the bundle. steps: of the weights kept. incidents: what went wrong in training, and what was done.
+    `str(model)` is the bundle's URI.
+    """
 
     uri: str
     run: str
@@ -34,6 +36,7 @@ class TrainedModel:
     steps: int
     seconds: float
     dataset_uri: str
+    incidents: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.uri
@@ -129,8 +132,11 @@ def publish(job: TrainingJob, recipe: Recipe, codec: Any, result: Any) -> None:
     metrics = {k: v for k, v in result.metrics.items() if v == v}
     uri = store.join(job.run, f"bundle-{store.digest(save(dict(result.weights)))[:8]}")
     origin = job.origin | {"step": result.step}
+    if result.incidents:
+        origin["incidents"] = "; ".join(result.incidents)
     save_bundle(uri, recipe=recipe, codec=codec, weights=result.weights, metrics=metrics, origin=origin)
-    model = TrainedModel(uri, job.run, job.name, metrics, result.step, result.seconds, job.dataset)
+    told = tuple(result.incidents)
+    model = TrainedModel(uri, job.run, job.name, metrics, result.step, result.seconds, job.dataset, told)
     store.write_bytes(store.join(job.run, "history.json"), store.canonical(list(result.history)))
     more = {"steps_made": result.steps, "stopped": result.stopped, "rollbacks": result.rollbacks}
     with contextlib.suppress(ConflictError):  # another process finished the same run first: its result stands
@@ -143,7 +149,8 @@ def result_of(run: str) -> TrainedModel | None:
     if not store.exists(where):
         return None
     told = store.read_json(where)
-    return TrainedModel(**{name: told[name] for name in TrainedModel.__dataclass_fields__})
+    known = {name: told[name] for name in TrainedModel.__dataclass_fields__ if name in told}
+    return TrainedModel(**{**known, "incidents": tuple(told.get("incidents", ()))})
 
 
 class _Clock:
@@ -158,6 +165,10 @@ class _Clock:
         """What the loop calls after each step; see `execute`."""
 
         def report(status: Any) -> None:
+            if status.incident:
+                if lead:
+                    emit(Event("train", status.step, status.steps, "steps", note=status.incident))
+                return
             self.seconds = status.seconds
             if lead and self.due(status.step == status.steps or status.evaluated):
                 note = f"{self.rate(status.step):.3g} steps/s"

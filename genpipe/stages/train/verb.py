@@ -94,6 +94,6 @@ def run_job(job: TrainingJob, workers: int, progress: Progress, settings: Settin
     done = result_of(job.run)
     assert done is not None, "a job that returns has created result.json"
     total = int(job.recipe["training"]["steps"])
-    note = f"best at step {done.steps}" if done.steps else ""
+    note = "; ".join([f"best at step {done.steps}"] * bool(done.steps) + [*done.incidents])
     progress(Event("train", total, total, "steps", done.metrics, note=note))
     return done

@@ -104,7 +104,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
 
 
 def test_early_stopping_keeps_the_best_weights(source: Resident) -> None:
-    scores, kept = iter([0.2, 0.9, 0.5, 0.4, 0.3, 0.99]), {}
+    scores, kept = iter([0.2, 0.9, 0.8, 0.7, 0.6, 0.99]), {}
 
     def evaluate(nets: Any, step: int) -> dict[str, float]:
         kept[step] = nets["model"][0].weight.clone()
@@ -138,20 +138,103 @@ def test_it_stops_when_asked_and_scores_what_it_has(source: Resident) -> None:
     assert (result.stopped, result.steps, result.metrics["fidelity"]) == ("asked", 30, 0.5)
 
 
-def test_nan_is_rolled_back_once_then_refused(source: Resident, tmp_path: Path) -> None:
+def test_nan_is_rolled_back_three_times_then_refused(source: Resident, tmp_path: Path) -> None:
     source.arrays["x"][source._order(0)[30]] = np.nan  # the row of step 30 of the first epoch
-    text = r"step 36: fit.error = nan: not a finite number, again after a rollback.*good checkpoint: step 24"
+    seen: list[Status] = []
+    text = "step 36: fit.error = nan: not a finite number, again after 3 returns"
     with pytest.raises(QualityError, match=text):
-        run(source, sink=Checkpoints(str(tmp_path)), batch_size=1, steps=200, checkpoint_every=12)
+        hooks, sink = Hooks(report=seen.append), Checkpoints(str(tmp_path))
+        run(source, sink=sink, batch_size=1, steps=200, checkpoint_every=12, hooks=hooks)
+    told = [s.incident for s in seen if s.incident]
+    assert [text.partition("; ")[2] for text in told] == [
+        f"back to step 24 at {rate} of the learning rate" for rate in ("0.2", "0.04", "0.008")
+    ]
 
 
-def test_a_learning_rate_that_explodes_is_lowered_once(
-    source: Resident, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_learning_rate_that_explodes_is_lowered(source: Resident, caplog: pytest.LogCaptureFixture) -> None:
     source.arrays["x"] *= np.float32(1e30)  # a square of this is infinite
-    with pytest.raises(QualityError, match="last good checkpoint: none"):
+    with pytest.raises(QualityError, match="again after 3 returns"):
         run(source, steps=80)
-    assert "back to step 0 at 0.1 of the learning rate" in caplog.text
+    assert "back to step 0 at 0.2 of the learning rate" in caplog.text
+
+
+def test_a_run_that_loses_what_it_had_goes_back_to_it(source: Resident, tmp_path: Path) -> None:
+    """Step 60 is bad at the first rate and at a fifth of it, and good at a twenty-fifth."""
+    kept: dict[float, torch.Tensor] = {}
+    seen: list[Status] = []
+
+    def evaluate(nets: Any, step: int) -> dict[str, float]:
+        tries = sum(bool(s.incident) for s in seen)
+        found = {20: 0.3, 40: 0.6, 60: 0.2 if tries < 2 else 0.7, 80: 0.65, 100: 0.1}[step]
+        kept[found] = nets["model"][0].weight.clone()
+        return {"fidelity": found}
+
+    hooks = Hooks(report=seen.append, evaluate=evaluate)
+    sink = Checkpoints(str(tmp_path))
+    result = run(source, sink=sink, steps=100, evaluate_every=20, checkpoint_every=50, hooks=hooks)
+    assert [s.incident for s in seen if s.incident] == list(result.incidents)
+    assert [text.partition("; ")[2] for text in result.incidents] == [
+        "back to step 40 at 0.2 of the learning rate",
+        "back to step 40 at 0.04 of the learning rate",
+    ]
+    assert "it was 0.60 at step 40" in result.incidents[0]
+    assert (result.stopped, result.steps, result.step, result.rollbacks) == ("steps", 100, 60, 2)
+    assert result.metrics["fidelity"] == 0.7
+    assert torch.equal(result.weights["model.0.weight"], kept[0.7])
+
+
+def test_a_run_that_falls_again_and_again_ends_with_its_best(source: Resident, tmp_path: Path) -> None:
+    hooks = Hooks(evaluate=lambda nets, step: {"fidelity": 0.6 if step == 20 else 0.1})
+    result = run(source, sink=Checkpoints(str(tmp_path)), steps=100, evaluate_every=20, hooks=hooks)
+    assert (result.stopped, result.step, result.metrics["fidelity"]) == ("divergence", 20, 0.6)
+    assert len(result.incidents) == 4 and "stopped after 3 returns, with step 20" in result.incidents[-1]
+
+
+def test_a_run_that_learns_nothing_in_half_of_its_steps_starts_anew(source: Resident, tmp_path: Path) -> None:
+    seen: list[Status] = []
+
+    def evaluate(nets: Any, step: int) -> dict[str, float]:
+        return {"fidelity": 0.02 if not any(s.incident for s in seen) else step / 1000}
+
+    hooks, sink = Hooks(report=seen.append, evaluate=evaluate), Checkpoints(str(tmp_path))
+    result = run(source, sink=sink, steps=300, evaluate_every=50, checkpoint_every=40, hooks=hooks)
+    assert list(result.incidents) == [
+        "step 150: fidelity = 0.02: nothing is learnt after half of 300 steps; back to step 0 at 0.2 of the"
+        " learning rate"
+    ]
+    assert result.metrics["fidelity"] == 0.3 and result.stopped == "steps"
+
+
+def test_what_comes_after_a_return_is_the_same_after_a_kill(source: Resident, tmp_path: Path) -> None:
+    """Killed after the return and before the next checkpoint, and once more after it."""
+
+    def evaluate(nets: Any, step: int) -> dict[str, float]:
+        moved = float((nets["model"][0].weight - start).abs().max())
+        return {"fidelity": 0.6 if step <= 20 else 0.1 if moved > limit else 0.7}
+
+    with torch.random.fork_rng(devices=[]):
+        start = run(source, steps=1, learning_rate=1e-12).weights["model.0.weight"]
+    limit = 0.075
+    settings: dict[str, Any] = {
+        "steps": 100,
+        "evaluate_every": 20,
+        "checkpoint_every": 25,
+        "learning_rate": 2e-3,
+    }
+    whole = run(source, sink=Checkpoints(str(tmp_path / "whole")), hooks=Hooks(evaluate=evaluate), **settings)
+    assert whole.rollbacks and whole.stopped == "steps"
+    for stop_at in (45, 62, 90):
+        folder, made = str(tmp_path / str(stop_at)), []
+
+        def killed(status: Status, made: list[int] = made, stop_at: int = stop_at) -> None:
+            made.append(status.step)
+            if len(made) == stop_at:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run(source, sink=Checkpoints(folder), hooks=Hooks(evaluate=evaluate, report=killed), **settings)
+        again = run(source, sink=Checkpoints(folder), hooks=Hooks(evaluate=evaluate), **settings)
+        assert same(again, whole) and again.incidents == whole.incidents
 
 
 def test_samples_that_are_all_alike_are_refused(source: Resident) -> None:

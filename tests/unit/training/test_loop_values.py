@@ -165,11 +165,11 @@ def test_a_cosine_ends_at_zero_and_stays_there() -> None:
     assert rate_at(10, settings) == rate_at(12, settings) == pytest.approx(0.0, abs=1e-12)
 
 
-def test_after_a_rollback_steps_are_a_tenth_as_long() -> None:
+def test_after_a_rollback_steps_are_a_fifth_as_long() -> None:
     family = Slope(3.0)
     state = TrainingState(family, Training(learning_rate=0.5), seed=0, device="cpu")  # type: ignore[arg-type]
-    for expected in (-0.05, -0.055):
-        state.back_off()
+    for expected in (-0.1, -0.12):
+        state.back_off(state)
         family.loss("fall", state.nets, None, None)["one"].backward()
         state.update(("model",))
         state.zero_grad(("model",))
