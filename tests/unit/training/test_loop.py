@@ -190,6 +190,14 @@ def test_a_run_that_falls_again_and_again_ends_with_its_best(source: Resident, t
     assert len(result.incidents) == 4 and "stopped after 3 returns, with step 20" in result.incidents[-1]
 
 
+def test_without_checkpoints_it_starts_anew_and_keeps_its_best(source: Resident) -> None:
+    found = iter([0.6, 0.1, 0.35, 0.1, *[0.35] * 4])
+    result = run(
+        source, steps=80, evaluate_every=20, hooks=Hooks(evaluate=lambda *_: {"fidelity": next(found)})
+    )
+    assert (result.step, result.metrics["fidelity"], result.rollbacks) == (20, 0.6, 2)
+
+
 def test_a_run_that_learns_nothing_in_half_of_its_steps_starts_anew(source: Resident, tmp_path: Path) -> None:
     seen: list[Status] = []
 
