@@ -82,7 +82,9 @@ def explain_rows(bundle: Bundle, batch: pa.RecordBatch) -> pa.RecordBatch:
     told, given = codec.relations.told(batch), getattr(bundle.recipe.family, "given", 0)
     for column, start, stop in codec.positions:
         if start >= given and (name := column.field.name) in told:
-            out[name] = nats[:, start:stop].sum(1) + column.log_density(told[name][0])
+            nats_of = nats[:, start:stop].sum(1) + column.log_density(told[name][0])
+            owner = codec.relations.owner(name)
+            out[owner] = out[owner] + nats_of if owner != name and owner in out else nats_of
     return pa.RecordBatch.from_pydict({name: pa.array(values) for name, values in out.items()})
 
 
@@ -123,7 +125,8 @@ def _tokens(bundle: Bundle, batch: pa.RecordBatch, *, fill: bool) -> np.ndarray:
     there = observed >= 0
     first = there.cumprod(1).astype(bool)
     if family.takes_observed != "any" and (first != there).any():
-        owners = [column.field.name for column, start, stop in codec.positions for _ in range(start, stop)]
+        of = codec.relations.owner
+        owners = [of(c.field.name) for c, start, stop in codec.positions for _ in range(start, stop)]
         row, i = np.argwhere(first != there)[0]
         gap = owners[int(np.argmin(there[row]))]
         raise UsageError(

@@ -132,7 +132,7 @@ def _observable(codec: Codec, names: Mapping[str, Any], takes_observed: str) -> 
     """Of the table's columns those that can be given before the first draw."""
     if takes_observed == "none" or not isinstance(codec, ColumnCodec):
         return ()
-    learnt = [c.field.name for c in codec.learnt]
+    learnt = list(dict.fromkeys(codec.relations.owner(c.field.name) for c in codec.learnt))
     if takes_observed == "any":
         return learnt
     first = next((i for i, name in enumerate(learnt) if name not in names), len(learnt))
@@ -154,11 +154,16 @@ def _mix(value: Any, kind: pa.DataType, *, where: str) -> Mix:
 
 def _check_legal(codec: Codec, name: str, mix: Mix, where: str) -> None:
     assert isinstance(codec, ColumnCodec)
-    column = next(c for c in codec.learnt if c.field.name == name)
-    legal = column.legal(mix.values)
-    if not legal.all():
+    told = codec.relations.told(pa.RecordBatch.from_arrays([mix.values], names=[name]))
+    for column in codec.learnt:
+        if codec.relations.owner(column.field.name) != name:
+            continue
+        legal = column.legal(told[column.field.name][0])
+        if legal.all():
+            continue
         value = mix.values[int(legal.argmin())].as_py()
-        allowed = column.allowed()
+        apart = next((m for m in codec.relations.moments if m.field.name == name), None)
+        allowed = apart.allowed() if apart else column.allowed()
         raise UsageError(
             "CONDITION",
             where=where,

@@ -28,5 +28,6 @@ def floors(bundle: Bundle) -> dict[str, float]:
         values = 1.0
         if isinstance(column, Scale):  # points of a lattice, or units
             values = float(column.axis.high) - float(column.axis.low) + column.axis.whole
-        found[column.field.name] = share - math.log(values) if values > 0 else share
+        owner = codec.relations.owner(column.field.name)
+        found[owner] = found.get(owner, share) - (math.log(values) if values > 0 else 0.0)
     return found

@@ -30,8 +30,8 @@ from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
 
 Arrays = dict[str, np.ndarray]
-VERSION = 4  # of codec.json and of what fits it; raise it where the same request is no longer the same codec
-READABLE = (2, 3, 4)
+VERSION = 5  # of codec.json and of what fits it; raise it where the same request is no longer the same codec
+READABLE = (2, 3, 4, 5)
 ALL, CLASSES = "", "classes"  # of whom all rows are, and of whom each class is
 LEAST = 5  # entities, of which fewer leave no trace
 
@@ -40,8 +40,9 @@ class CodecConfig(BaseModel):
     """What a user may set of a codec; every kind reads what concerns it.
 
     bins: quantile bins of a number as tokens. dependencies: columns of a table that another one decides are
-    found, among all or among these, and kept exactly. context: tokens per text record; null, those of the
-    longest, at most 1024. frames: samples an audio record keeps; null, those of the schema, at most 10 s.
+    found, among all or among these, and kept exactly. calendar: dates and times of a table are learnt as
+    week, weekday and time of day. context: tokens per text record; null, those of the longest, at most 1024.
+    frames: samples an audio record keeps; null, those of the schema, at most 10 s.
     rare: protect, so that the codec keeps of categories, numbers, pairs and shares only what at least
     `rare_below` entities have (a row each, unless the schema names an entity), or keep, all of them. In place
     of a rare category a kept one is drawn, or `rare_label` stands where that is given; see choice.py and
@@ -56,6 +57,7 @@ class CodecConfig(BaseModel):
     rare_label: str | None = Field(default=None, min_length=1, max_length=200)
     context: int | None = Field(default=None, ge=1, le=65_536)
     frames: int | None = Field(default=None, ge=1, le=2**22)
+    calendar: bool = Field(default=True, exclude_if=lambda calendar: calendar)
 
     @model_validator(mode="before")
     @classmethod

@@ -31,7 +31,8 @@ def given_first(recipe: Recipe, flat: Dataset, node: Node) -> Recipe:
     if not node.link and not node.references:
         return recipe
     among = tuple(f.name for f in node.own) if recipe.codec.dependencies else False
-    recipe = recipe.model_copy(update={"codec": recipe.codec.model_copy(update={"dependencies": among})})
+    codec_as = {"dependencies": among, "calendar": False}  # what is given is given as it is
+    recipe = recipe.model_copy(update={"codec": recipe.codec.model_copy(update=codec_as)})
     if not node.link or not hasattr(recipe.family, "given"):
         return recipe
     codec = prepare(flat, recipe.codec)

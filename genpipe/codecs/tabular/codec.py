@@ -65,7 +65,7 @@ class TabularCodec(ColumnCodec):
 
     @classmethod
     def observe(cls, batch: pa.RecordBatch, schema: Schema, config: CodecConfig) -> TabularStats:
-        relations = Relations(schema)
+        relations = Relations(schema, calendar=config.calendar)
         hashes = hash_rows(batch.columns, batch.num_rows)
         who = entities(batch, schema) if config.rare_below else None
         related = relations.observe(batch, who, config)
@@ -102,7 +102,8 @@ class TabularCodec(ColumnCodec):
         stats.rows.check(config)
         fields = (f for f in schema.fields if f.name in stats.holders)
         counted = {f.name: stats.counted(f) for f in fields}
-        relations = Relations(schema).fit(stats.relations, counted, rows=stats.rows.rows, config=config)
+        relations = Relations(schema, calendar=config.calendar)
+        relations = relations.fit(stats.relations, counted, rows=stats.rows.rows, config=config)
         tied = {t.field.name for t in relations.tied}
         # a label is no combination: rare ones are drawn as others
         several = config.model_copy(update={"rare_label": None})
@@ -196,6 +197,8 @@ class TabularCodec(ColumnCodec):
             else:
                 made[name] = column.decode_vector(at[name], rng)
         kept = dict(zip(given.schema.names, given.columns, strict=True)) if given is not None else {}
+        for moment in self.relations.moments:
+            kept |= moment.reduce(kept) if moment.field.name in kept else {}
         made |= {name: pc.coalesce(kept[name], made[name]) for name in kept.keys() & made.keys()}
         return assemble(self.schema, self.relations.restore(made), len(x), rng)
 

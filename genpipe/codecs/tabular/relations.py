@@ -8,6 +8,7 @@
 | inequality | `high` minus `low` | `low` plus the difference, within what training and the schema allow |
 | sum | nothing, or whether `total` is missing | the sum of the parts |
 | combinations | one column of the values together | its parts |
+| none, of dates and times | week, weekday and time of day (moments.py) | of these |
 | one_to_one, determines, dependencies found | nothing | looked up: the commonest partner in training |
 
 A training row that breaks a constraint is learnt as `restore` would make it: what is made follows from the
@@ -31,6 +32,7 @@ from genpipe.codecs.stored import RelationsForm
 from genpipe.codecs.tabular.choice import Counted
 from genpipe.codecs.tabular.dependencies import choose_dependencies, held_pairs, observe_dependencies
 from genpipe.codecs.tabular.lookups import Columns, Lookup, Pairs, Tied, agreeing, fit_lookup
+from genpipe.codecs.tabular.moments import Moment, taken_apart
 from genpipe.codecs.tabular.numeric import Scale
 from genpipe.codecs.tabular.offsets import Offset
 from genpipe.codecs.tabular.relation_stats import RelationStats, observe_pairs
@@ -44,7 +46,8 @@ class Relations:
     """The constraints of a schema, and the dependencies found beside them.
 
     lookups: those fitted so far, in the order of making. extremes: of each column that is reckoned, in
-    training. broken: constraint -> how many training rows break it.
+    training. broken: constraint -> how many training rows break it. calendar: dates and times are taken
+    apart.
     """
 
     def __init__(
@@ -53,9 +56,11 @@ class Relations:
         lookups: Iterable[Lookup] = (),
         extremes: Mapping[str, tuple[Any, Any]] | None = None,
         broken: Mapping[str, int] | None = None,
+        *,
+        calendar: bool = False,
     ) -> None:
         self.schema, self.lookups, self.extremes = schema, tuple(lookups), dict(extremes or {})
-        self.broken = dict(broken or {})
+        self.broken, self.calendar = dict(broken or {}), calendar
         self.derived = derivations(schema.constraints, schema.fields, schema.conditions)
         self._fields = limits({f.name: f for f in schema.fields}, self.derived)
         self.offsets = tuple(
@@ -64,8 +69,13 @@ class Relations:
             if isinstance(c, Inequality | Sum)
         )
         self.tied = tuple(Tied(self._label(c), self._of(tied(c))) for c in schema.constraints if tied(c))
-        self.reduced: tuple[Offset | Tied, ...] = (*self.offsets, *self.tied)
-        instead = [*(name for o in self.offsets for name in o.names), *(t.field.name for t in self.tied)]
+        made = {*self.derived, *(k.field.name for k in self.lookups), *schema.conditions, schema.target}
+        made |= {s.name for t in self.tied for s in t.sources}
+        self.moments = taken_apart(self._fields.values(), made, self.extremes) if calendar else ()
+        self.reduced: tuple[Offset | Tied | Moment, ...] = (*self.moments, *self.offsets, *self.tied)
+        instead = [name for o in self.offsets for name in o.names]
+        instead += [name for m in self.moments for name in m.names]
+        instead += [t.field.name for t in self.tied]
         for name in instead:
             if name in schema.names or instead.count(name) > 1:
                 raise UsageError(
@@ -75,6 +85,10 @@ class Relations:
                     expected="another name: so is one that is made for a constraint",
                     fix="rename the column",
                 )
+
+    def owner(self, name: str) -> str:
+        """The date or time that a learnt column is a part of; else the column itself."""
+        return next((m.field.name for m in self.moments if name in m.names), name)
 
     def _of(self, names: Iterable[str]) -> tuple[AnyField, ...]:
         return tuple(self._fields[n] for n in names)
@@ -92,6 +106,7 @@ class Relations:
     def fields(self) -> tuple[AnyField, ...]:
         """What is learnt, in the order of the columns it stands for; the conditions are not among it."""
         instead: dict[str, tuple[AnyField, ...]] = {o.field.name: o.fields for o in self.offsets}
+        instead |= {m.field.name: m.fields for m in self.moments}
         instead |= dict.fromkeys([*self.declared, *(k.field.name for k in self.lookups)], ())
         for t in self.tied:
             instead |= dict.fromkeys((s.name for s in t.sources), ())
@@ -102,7 +117,12 @@ class Relations:
     @property
     def observed(self) -> tuple[AnyField, ...]:
         """What statistics are needed of: what is learnt, and the extremes of what is reckoned."""
-        return (*self.fields, *(o.field for o in self.offsets))
+        return (*self.fields, *self._with_extremes)
+
+    @property
+    def _with_extremes(self) -> tuple[Any, ...]:
+        """Columns that are kept within what training had."""
+        return (*(o.field for o in self.offsets), *(m.field for m in self.moments))
 
     def reduce(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The batch with the columns of `fields`; its own stay beside them."""
@@ -141,7 +161,7 @@ class Relations:
     def restore(self, columns: Columns) -> Columns:
         # twice: a lookup may put its source right after another has looked there
         lookups = (*self.lookups, *self.lookups)
-        relations: tuple[Offset | Tied | Lookup, ...] = (*self.tied, *lookups, *self.offsets)
+        relations: tuple[Any, ...] = (*self.moments, *self.tied, *lookups, *self.offsets)
         for relation in relations:
             columns = columns | relation.restore(columns)
         return columns
@@ -214,7 +234,8 @@ class Relations:
                 )[0]
             )  # fmt: skip
         broken = {label: bad for label, bad in broken.items() if bad}
-        return Relations(self.schema, agreeing(lookups, given), self.extremes, broken)
+        made = agreeing(lookups, given)
+        return Relations(self.schema, made, self.extremes, broken, calendar=self.calendar)
 
     def with_extremes(self, columns: Mapping[str, Column]) -> Relations:
         """With the extremes of training; columns: the codecs of all that is `observed`."""
@@ -226,13 +247,15 @@ class Relations:
                     found="no combination of so many rows as codec.rare_below asks for",
                     fix="lower codec.rare_below, or remove the constraint from the schema file",
                 )
-        ends = {o.field.name: _extremes(columns[o.field.name]) for o in self.offsets}
+        ends = {f.name: _extremes(columns[f.name]) for f in self._with_extremes}
         known = {name: pair for name, pair in ends.items() if pair}
-        return Relations(self.schema, self.lookups, known, self.broken)
+        return Relations(self.schema, self.lookups, known, self.broken, calendar=self.calendar)
 
     def tolerance(self, learnt: dict[str, float]) -> dict[str, float]:
         """Of the columns that are made, from those of the columns learnt; see Codec.tolerance."""
         out = dict(learnt)
+        for m in self.moments:
+            out[m.field.name] = m.tolerance(out)
         for t in self.tied:
             exact = out[t.field.name] == 0
             out |= {s.name: 0.0 if exact else float("inf") for s in t.sources}
@@ -245,19 +268,22 @@ class Relations:
         return {name: out[name] for name in self.schema.names if name in out}
 
     def to_json(self) -> dict[str, Any]:
-        extremes = {name: list(ends) for name, ends in self.extremes.items()}
-        return {"lookups": [k.to_json() for k in self.lookups], "extremes": extremes, "broken": self.broken}
+        extremes = {name: list(ends) for name, ends in sorted(self.extremes.items())}
+        told = {"lookups": [k.to_json() for k in self.lookups], "extremes": extremes, "broken": self.broken}
+        return told | ({"calendar": True} if self.moments else {})
 
     @classmethod
     def from_json(cls, schema: Schema, data: dict[str, Any]) -> Relations:
-        bare, form = cls(schema), RelationsForm.model_validate(data)
+        form = RelationsForm.model_validate(data)
+        bare = cls(schema, calendar=form.calendar)
         lookups = [Lookup.read(each, bare._fields) for each in form.lookups]
         extremes = {name: (low, high) for name, (low, high) in form.extremes.items()}
-        for offset in bare.offsets:
-            low, high = extremes.get(offset.field.name, (0, 0))
-            if low > high or not (offset.real or (isinstance(low, int) and isinstance(high, int))):
-                raise ValueError(f"extremes {low} to {high} of {offset.field.name!r}")
-        return cls(schema, lookups, extremes, form.broken)
+        real = {o.field.name for o in bare.offsets if o.real}
+        for field in bare._with_extremes:
+            low, high = extremes.get(field.name, (0, 0))
+            if low > high or not (field.name in real or (isinstance(low, int) and isinstance(high, int))):
+                raise ValueError(f"extremes {low} to {high} of {field.name!r}")
+        return cls(schema, lookups, extremes, form.broken, calendar=form.calendar)
 
 
 def _there(column: pa.Array) -> np.ndarray:
