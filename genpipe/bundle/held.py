@@ -33,7 +33,7 @@ _STRUCTURE = """
 version kind columns conditions relations type values shares rare missing label axis step decimals low high
 cells atoms edges pieces endings often grains modes score knots scores value names lookups made pairs snaps
 extremes broken channels gaps points context unknown peak frames range_db choice scale fixed placeholder
-tabular image series text audio"""
+tabular image series text audio calendar ties over others"""
 _ORIGIN = """stage name dataset_fingerprint seed minutes tag code codec run_id dataset_uri rows protected step
 plugins incidents"""
 STRUCTURE, ORIGIN = frozenset(_STRUCTURE.split()), frozenset(_ORIGIN.split())
@@ -67,7 +67,7 @@ def few_held(bundle: Bundle, dataset: Dataset, k: int) -> dict[tuple[str, str], 
         if who is None:
             who = np.arange(rows, rows + batch.num_rows).astype(np.uint64)
         rows += batch.num_rows
-        seen = codec.relations.reduce(batch) if isinstance(codec, ColumnCodec) else batch
+        seen = codec.reduce(batch)
         for claim in claims:
             claim.see(seen, who)
     found: dict[tuple[str, str], int] = {}

@@ -42,7 +42,8 @@ class CodecConfig(BaseModel):
     bins: quantile bins of a number as tokens. dependencies: columns of a table that another one decides are
     found, among all or among these, and kept exactly. calendar: dates and times of a table are learnt as
     week, weekday and time of day. context: tokens per text record; null, those of the longest, at most 1024.
-    frames: samples an audio record keeps; null, those of the schema, at most 10 s.
+    frames: samples an audio record keeps; null, those of the schema, at most 10 s. order: of channels of a
+    series that are always in order: learn their distance, or learn each as it is and clamp them into order.
     rare: protect, so that the codec keeps of categories, numbers, pairs and shares only what at least
     `rare_below` entities have (a row each, unless the schema names an entity), or keep, all of them. In place
     of a rare category a kept one is drawn, or `rare_label` stands where that is given; see choice.py and
@@ -58,6 +59,7 @@ class CodecConfig(BaseModel):
     context: int | None = Field(default=None, ge=1, le=65_536)
     frames: int | None = Field(default=None, ge=1, le=2**22)
     calendar: bool = Field(default=True, exclude_if=lambda calendar: calendar)
+    order: Literal["learn", "clamp"] = Field(default="learn", exclude_if=lambda order: order == "learn")
 
     @model_validator(mode="before")
     @classmethod
@@ -126,6 +128,10 @@ class Codec(ABC):
 
     @abstractmethod
     def decode(self, arrays: Arrays, layout: str, rng: np.random.Generator) -> pa.RecordBatch: ...
+
+    def reduce(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The batch with the columns that are learnt in place of those that are made of others."""
+        return batch
 
     @classmethod
     def form(cls, layout: str) -> str:

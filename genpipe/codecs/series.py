@@ -3,28 +3,28 @@
 Every channel has its own smooth normal score (scale.py) and keeps its decimals. A channel with missing
 steps in the training split has one more channel beside it, above 0 where the value is missing, and its
 gaps are filled with the last value before (or the first after) them. Channels that never change take no
-place in x and are made again on decoding.
+place in x and are made again on decoding. Of channels that are always in order one is learnt as its distance
+from the others (series_order.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from genpipe.codecs.base import Arrays, Codec, CodecConfig, RowStats, Stats, check_version
+from genpipe.codecs.channel import Channel, fit_channel, lists
 from genpipe.codecs.columns import assemble, check_fillable
 from genpipe.codecs.conditions import ConditionTable
-from genpipe.codecs.fitting import fit_score, within
-from genpipe.codecs.holders import WHO, Crowd, entities
-from genpipe.codecs.scale import Axis, Score, make_axis
-from genpipe.codecs.sketch import Sample, combine, hash_rows
-from genpipe.codecs.stored import ChannelForm, read_axis, read_score
+from genpipe.codecs.holders import WHO, entities
+from genpipe.codecs.series_order import Tie, find_ties, least_steps, merged, read_ties, reduced, restored
+from genpipe.codecs.sketch import Sample, hash_rows
 from genpipe.codecs.tabular.numeric import LARGEST
 from genpipe.errors import DataError
-from genpipe.fields import Number, Series
+from genpipe.fields import Series
 from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
 
@@ -33,13 +33,16 @@ SAMPLE_VALUES = 2_000_000
 
 @dataclass(frozen=True)
 class SeriesStats(Stats):
-    """low, high: extremes of each channel, None before any value is seen. gaps: is anything missing?"""
+    """low, high: extremes of each channel, None before any value is seen. gaps: is anything missing?
+    least: of the differences of channels, see series_order.py.
+    """
 
     rows: RowStats
     low: dict[str, float | None]
     high: dict[str, float | None]
     gaps: dict[str, bool]
     sample: Sample
+    least: dict[tuple[str, str], float]
 
     def merge(self, other: SeriesStats) -> SeriesStats:
         def both(a: float | None, b: float | None, pick: Any) -> float | None:
@@ -52,80 +55,31 @@ class SeriesStats(Stats):
             {name: both(v, other.high[name], max) for name, v in self.high.items()},
             {name: v or other.gaps[name] for name, v in self.gaps.items()},
             self.sample.merge(other.sample),
+            merged(self.least, other.least),
         )
 
-
-@dataclass(frozen=True)
-class Channel:
-    """score None: the channel is always `axis.low`; axis None: it is always missing."""
-
-    field: Series
-    axis: Axis | None
-    score: Score | None
-    gaps: bool
-
-    def encode(self, values: np.ndarray) -> np.ndarray:
-        """(B, T) with NaN for missing -> (B, T, 1 or 2)."""
-        assert self.axis is not None
-        valid = ~np.isnan(values)
-        parts = []
-        if self.score is not None:
-            points = self.axis.points(_filled(np.where(valid, values, 0.0), valid))
-            parts.append(self.score.encode((points - self._origin).astype(np.float64)))
-        if self.gaps:
-            parts.append(np.where(valid, -1.0, 1.0))
-        return np.stack(parts, axis=-1).astype(np.float32)
-
-    def decode(self, x: np.ndarray) -> pa.Array:
-        """(B, T, width) -> a list column of T values a row."""
-        rows, steps, _ = x.shape
-        if self.axis is None:
-            flat = pa.nulls(rows * steps, pa.float64())
-        else:
-            missing = x[:, :, -1].reshape(-1) > 0 if self.gaps else None
-            points = np.full(rows * steps, self.axis.low, dtype=np.int64 if self.axis.whole else np.float64)
-            if self.score is not None:
-                scores = self.score.decode(x[:, :, 0].reshape(-1).astype(np.float64))
-                points = np.rint(scores).astype(np.int64) + self._origin if self.axis.whole else scores
-            flat = self.axis.arrow(points, missing)
-        return pa.ListArray.from_arrays(np.arange(0, rows * steps + 1, max(steps, 1), dtype=np.int32), flat)
-
-    @property
-    def _origin(self) -> float:
-        return self.axis.low if self.axis is not None and self.axis.whole else 0.0
-
-    @property
-    def width(self) -> int:
-        return 0 if self.axis is None else (self.score is not None) + self.gaps
-
-    def tolerance(self) -> float:
-        if self.axis is None or self.score is None:
-            return 0.0
-        error = self.score.error()
-        if not self.axis.whole:
-            return error
-        return 0.0 if error < 0.49 else (error + 1) / 10.0 ** (self.axis.decimals or 0)
-
-    def to_json(self) -> dict[str, Any]:
-        score = self.score and {"knots": self.score.knots.tolist(), "scores": self.score.scores.tolist()}
-        return {"axis": self.axis and self.axis.to_json(), "score": score, "gaps": self.gaps}
-
-    @classmethod
-    def from_json(cls, field: Series, data: dict[str, Any]) -> Channel:
-        form = ChannelForm.model_validate(data)
-        if form.axis is None:
-            return cls(field, None, None, form.gaps)
-        axis = read_axis(_number(field), form.axis)
-        return cls(field, axis, read_score(form.score, form.axis), form.gaps)
+    def tied(self, ties: tuple[Tie, ...]) -> SeriesStats:
+        """With the distances of tied channels in place of their values."""
+        payload = reduced(ties, self.sample.payload)
+        ends = {tie.name: float(payload[tie.name].max(initial=0.0)) for tie in ties if not tie.clamp}
+        sample = replace(self.sample, payload=payload)
+        low = {**self.low, **dict.fromkeys(ends, 0.0)}
+        return replace(self, low=low, high={**self.high, **ends}, sample=sample)
 
 
 class SeriesCodec(Codec):
     kind = "series"
     layouts = ("sequence",)
 
-    def __init__(self, schema: Schema, channels: tuple[Channel, ...], conditions: ConditionTable) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        channels: tuple[Channel, ...],
+        conditions: ConditionTable,
+        ties: tuple[Tie, ...] = (),
+    ) -> None:
         check_fillable(schema, "series")
-        self.schema, self.channels, self.conditions = schema, channels, conditions
+        self.schema, self.channels, self.conditions, self.ties = schema, channels, conditions, ties
         self.length = channels[0].field.length if channels else 0
         self.width = sum(c.width for c in channels)
         if not self.width:
@@ -159,7 +113,8 @@ class SeriesCodec(Codec):
             payload[WHO] = who
         size = max(64, SAMPLE_VALUES // max(1, sum(f.length for f in fields)))
         sample = Sample.of(hash_rows(batch.columns, batch.num_rows), payload, size=size)
-        return SeriesStats(RowStats.of(batch, schema, config), low, high, gaps, sample)
+        least = least_steps({name: values for name, values in payload.items() if name != WHO})
+        return SeriesStats(RowStats.of(batch, schema, config), low, high, gaps, sample, least)
 
     @classmethod
     def build(cls, schema: Schema, stats: SeriesStats, config: CodecConfig) -> SeriesCodec:
@@ -171,8 +126,27 @@ class SeriesCodec(Codec):
                 found=f"channels of lengths {sorted({f.length for f in fields})}",
                 expected="one length",
             )
-        channels = tuple(_channel(f, stats, config.rare_below) for f in fields)
-        return cls(schema, channels, stats.rows.table(schema, config))
+        clamp = config.order == "clamp"
+        ties = find_ties(stats.low, stats.least, stats.sample.payload, clamp=clamp)
+        stats = stats.tied(ties)
+        places = [f.decimals for f in fields]
+        finest = None if None in places else max(p for p in places if p is not None)
+        digits = {t.name: finest for t in ties if not t.clamp}
+        sample = stats.sample
+        channels = tuple(
+            fit_channel(
+                f,
+                digits.get(f.name, f.decimals),
+                (stats.low[f.name], stats.high[f.name]),
+                sample.payload[f.name],
+                sample.weights,
+                sample.payload.get(WHO),
+                gaps=stats.gaps[f.name],
+                k=config.rare_below,
+            )
+            for f in fields
+        )
+        return cls(schema, channels, stats.rows.table(schema, config), ties)
 
     def spec(self, layout: str) -> TensorSpec:
         self.check_layout(layout)
@@ -181,7 +155,8 @@ class SeriesCodec(Codec):
 
     def encode(self, batch: pa.RecordBatch, layout: str) -> Arrays:
         self.check_layout(layout)
-        parts = [c.encode(_matrix(batch, c.field)) for c in self.channels if c.width]
+        values = self._reduced(batch)
+        parts = [c.encode(values[c.field.name]) for c in self.channels if c.width]
         return {"x": np.concatenate(parts, axis=-1), "condition": self.conditions.codes(batch)}
 
     def decode(self, arrays: Arrays, layout: str, rng: np.random.Generator) -> pa.RecordBatch:
@@ -192,17 +167,47 @@ class SeriesCodec(Codec):
         for channel in self.channels:
             made[channel.field.name] = channel.decode(x[:, :, start : start + channel.width])
             start += channel.width
-        return assemble(self.schema, made, len(x), rng)
+        return assemble(self.schema, self._restored(made), len(x), rng)
+
+    def _reduced(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
+        return reduced(self.ties, {c.field.name: _matrix(batch, c.field) for c in self.channels})
+
+    def reduce(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Tied channels become what is learnt of them."""
+        values = self._reduced(batch) if self.ties else {}
+        for tie in self.ties:
+            at = batch.schema.get_field_index(tie.name)
+            batch = batch.set_column(at, tie.name, self._column(values[tie.name]))
+        return batch
+
+    def _column(self, values: np.ndarray) -> pa.Array:
+        return lists(pa.array(values.reshape(-1)), *values.shape)
+
+    def _restored(self, made: dict[str, pa.Array]) -> dict[str, pa.Array]:
+        if not self.ties:
+            return made
+        steps = {c.field.name: c.field for c in self.channels}
+        values = {
+            name: made[name].flatten().to_numpy(zero_copy_only=False).reshape(-1, self.length)
+            for name in {n for tie in self.ties for n in (tie.name, *tie.others)}
+        }
+        values = restored(self.ties, values)
+        for tie in self.ties:
+            made[tie.name] = self._column(tie.rounded(values[tie.name], steps[tie.name].decimals))
+        return made
 
     def tolerance(self, layout: str) -> dict[str, float]:
         self.check_layout(layout)
-        return dict.fromkeys(self.schema.conditions, 0.0) | {
-            c.field.name: c.tolerance() for c in self.channels
-        }
+        own = {c.field.name: c.tolerance() for c in self.channels}
+        for tie in reversed(self.ties):
+            own[tie.name] += max(own[name] for name in tie.others)
+        return dict.fromkeys(self.schema.conditions, 0.0) | own
 
     def to_json(self) -> dict[str, Any]:
         channels = {c.field.name: c.to_json() for c in self.channels}
-        return self.header() | {"channels": channels, "conditions": self.conditions.model_dump(mode="json")}
+        told = {"channels": channels, "conditions": self.conditions.model_dump(mode="json")}
+        ties = [{**asdict(t), "others": list(t.others)} for t in self.ties]
+        return self.header() | told | ({"ties": ties} if ties else {})
 
     @classmethod
     def from_json(cls, schema: Schema, data: dict[str, Any]) -> SeriesCodec:
@@ -211,15 +216,12 @@ class SeriesCodec(Codec):
         channels = tuple(Channel.from_json(f, data["channels"][f.name]) for f in fields)
         if len({f.length for f in fields}) > 1:
             raise ValueError(f"channels of lengths {sorted({f.length for f in fields})}")
-        return cls(schema, channels, ConditionTable.read(schema, data["conditions"]))
+        ties = read_ties(data.get("ties", []), {c.field.name for c in channels if c.axis and not c.gaps})
+        return cls(schema, channels, ConditionTable.read(schema, data["conditions"]), ties)
 
 
 def _fields(schema: Schema) -> tuple[Series, ...]:
     return tuple(f for f in schema.fields if isinstance(f, Series))
-
-
-def _number(field: Series) -> Number:
-    return Number(name=field.name, decimals=field.decimals)
 
 
 def _matrix(batch: pa.RecordBatch, field: Series) -> np.ndarray:
@@ -247,34 +249,3 @@ def channel_values(column: pa.Array, who: np.ndarray) -> tuple[np.ndarray, np.nd
     values, whose = column.flatten().to_numpy(zero_copy_only=False), np.repeat(who, lengths)
     there = ~np.isnan(values)
     return values[there], whose[there]
-
-
-def _filled(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Gaps take the last valid value of their row, leading gaps the first; rows without any keep 0."""
-    if valid.all():
-        return values
-    steps = np.arange(values.shape[1])
-    last = np.maximum.accumulate(np.where(valid, steps, -1), axis=1)
-    source = np.where(last < 0, valid.argmax(1)[:, None], last)
-    return np.take_along_axis(values, source, axis=1)
-
-
-def _channel(field: Series, stats: SeriesStats, k: int) -> Channel:
-    low, high, gaps = stats.low[field.name], stats.high[field.name], stats.gaps[field.name]
-    if low is None or high is None:
-        return Channel(field, None, None, True)
-    axis = make_axis(_number(field), step=0, low=low, high=high)
-    steps, crowd = stats.sample.payload[field.name], None
-    valid = ~np.isnan(steps)
-    values, weights = steps[valid], np.broadcast_to(stats.sample.weights[:, None], steps.shape)[valid]
-    if k < 2:
-        values, weights = np.concatenate([values, [low, high]]), np.concatenate([weights, [1, 1]])
-    else:  # all steps of a series are one entity's
-        who = stats.sample.payload.get(WHO, np.arange(len(steps)))
-        crowd = Crowd(k, values, np.broadcast_to(who[:, None], steps.shape)[valid]).sorted()
-        if not crowd.enough():
-            return Channel(field, None, None, True)
-        axis = within(axis, crowd)
-        crowd = crowd.at(axis.points(crowd.points))
-    points, counts = combine(axis.points(values), weights)
-    return Channel(field, axis, fit_score(points, counts, axis, crowd), gaps)

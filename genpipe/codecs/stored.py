@@ -172,6 +172,13 @@ class ChannelForm(Form):
         return self
 
 
+class TieForm(Form):
+    name: str
+    over: bool
+    others: Annotated[list[str], Field(min_length=1)]
+    clamp: bool
+
+
 class LookupForm(Form):
     label: str
     columns: Annotated[list[str], Field(min_length=1)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from genpipe.codecs.base import CodecConfig
 from genpipe.errors import unknown
 from genpipe.families.gan import GANConfig
 from genpipe.families.sequence import SequenceConfig
@@ -130,7 +131,7 @@ def image_gan() -> Recipe:
         family=GANConfig(
             generator=Conv2dConfig(), critic=Conv2dConfig(), penalty_weight=1.0, penalty_every=4
         ),
-        training=Training(steps=800, batch_size=64, learning_rate=1e-3, betas=(0.0, 0.99), ema=0.995),
+        training=Training(steps=800, batch_size=64, learning_rate=2e-3, betas=(0.0, 0.99), ema=0.995),
     )
 
 
@@ -142,6 +143,7 @@ def image_vae() -> Recipe:
         family=VAEConfig(encoder=Conv2dConfig(), decoder=Conv2dConfig(), latent=16),
         training={
             "batch_size": 128,
+            "learning_rate": 1e-3,
             "schedule": "cosine",
             "betas": (0.9, 0.99),
             "ema": None,
@@ -214,13 +216,25 @@ def series_gan() -> Recipe:
         kind="series",
         layout="sequence",
         family=GANConfig(generator=Conv1dConfig(), critic=Conv1dConfig(), penalty_every=4),
+        codec=CodecConfig(order="clamp"),
+        training={"steps": 3200},
     )
 
 
 def series_vae() -> Recipe:
     """Convolutional VAE over whole series."""
     family = VAEConfig(encoder=Conv1dConfig(), decoder=Conv1dConfig())
-    return derived(image_vae(), "series_vae", kind="series", layout="sequence", family=family)
+    codec = CodecConfig(order="clamp")
+    training = {"steps": 4000, "learning_rate": 3e-3}
+    return derived(
+        image_vae(),
+        "series_vae",
+        kind="series",
+        layout="sequence",
+        family=family,
+        codec=codec,
+        training=training,
+    )
 
 
 def audio_gan() -> Recipe:

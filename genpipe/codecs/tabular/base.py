@@ -22,6 +22,9 @@ class ColumnCodec(Codec):
     learnt: tuple[Learnt, ...]
     relations: Relations
 
+    def reduce(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        return self.relations.reduce(batch)
+
     @property
     @abstractmethod
     def positions(self) -> list[tuple[Learnt, int, int]]:
