@@ -55,12 +55,27 @@ def asked(request: type[R], given: Mapping[str, Any]) -> R:
             parameters, value = _apart(pairs(value), request, given)
         elif dict in kinds and str not in kinds:
             value = sizes(value) if int in kinds else pairs(value)
+            if name == "conditions":
+                _check_quoted(value)
         elif Literal in kinds and isinstance(value, list):
             value = [word.strip() for text in value for word in text.split(",") if word.strip()]
         elif name == "source" and isinstance(value, list) and len(value) == 1:
             value = value[0]
         said[name] = value
     return request.of(**said | parameters)
+
+
+def _check_quoted(conditions: Mapping[str, Any]) -> None:
+    """Raise a UsageError where a shell has taken the value: of `income=>50K` it leaves `income=`."""
+    for name, value in conditions.items():
+        if value == "":
+            raise UsageError(
+                "QUOTE",
+                where=f"--where {name}=",
+                found="no value",
+                expected="a value",
+                fix=f"quote what has < or > in it, which the shell takes: --where '{name}=>50K'",
+            )
 
 
 def _kinds(field: FieldInfo) -> set[Any]:

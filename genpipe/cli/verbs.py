@@ -13,7 +13,7 @@ from genpipe.cli.app import app
 from genpipe.cli.models import perform
 from genpipe.cli.options import asked, options
 from genpipe.cli.output import echo, say, staged
-from genpipe.errors import UsageError
+from genpipe.errors import ConflictError, UsageError
 from genpipe.requests import Ingest, Run
 from genpipe.version import __version__
 
@@ -70,6 +70,8 @@ def ingest(
     genpipe ingest photos/ --kind image -o size=32
     genpipe ingest 's3://lake/events/*.parquet' --name events --key user_id
     """
+    if save_schema:
+        _check_folder(Path(save_schema))
     dataset = perform(asked(Ingest, {"source": source, **given}))
     say(
         dataset=dataset.uri,
@@ -93,10 +95,27 @@ def _show_schema(dataset: Any, path: str | None) -> None:
     if len(skipped) > LISTED:
         typer.echo(f"note: ... and {len(skipped) - LISTED} more, in {dataset.uri}/manifest.json", err=True)
     text = schema_to_yaml(dataset.schema, dataset.manifest.origin.get("offered", ()))
-    if path:
-        Path(path).write_text(text)
-    else:
-        echo(f"\n{text}", nl=False)
+    if not path:
+        return echo(f"\n{text}", nl=False)
+    place = Path(path)
+    if place.exists() and place.read_text() != text:
+        raise ConflictError(
+            "EXISTS",
+            where=path,
+            found="a file of another content, perhaps yours",
+            expected="a new file",
+            fix=f"take it with --schema {path}, write to another name, or remove it first",
+        )
+    place.write_text(text)
+
+
+def _check_folder(place: Path) -> None:
+    """Raise a UsageError where a file cannot be written because its folder is not there."""
+    if not place.parent.is_dir():
+        fix = f"mkdir -p {place.parent}"
+        raise UsageError(
+            "FOLDER", where=str(place), found="no such folder", expected="one that is there", fix=fix
+        )
 
 
 @app.command()

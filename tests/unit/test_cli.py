@@ -250,5 +250,20 @@ def test_a_dataset_is_found_by_its_name_and_its_schema_can_be_edited(home: Path,
     schema.write_text(schema.read_text().replace("kind: integer", "kind: number"))
     assert "kind: number" in ingest("--schema", str(schema))
     assert dataset_meant("people").uri != first  # the newest of the name
+    mine = schema.read_text()
+    for path, told in ((schema, "E-EXISTS"), (tmp_path / "no" / "x.yaml", "E-FOLDER")):
+        with pytest.raises(subprocess.CalledProcessError) as failed:
+            ingest("--save-schema", str(path))
+        assert told in failed.value.stderr
+    assert schema.read_text() == mine
     with pytest.raises(UsageError, match=r"unknown dataset 'peple'.*did you mean 'people'"):
         dataset_meant("peple")
+
+
+def test_what_a_shell_takes_of_a_condition_is_missed() -> None:
+    """`--where income=>50K` without quotes is `--where income=` and a file named 50K."""
+    from genpipe.cli.options import asked
+    from genpipe.requests import Generate
+
+    with pytest.raises(UsageError, match=r"--where income=: no value.*--where 'income=>50K'"):
+        asked(Generate, {"model": "people", "conditions": ["income="]})
