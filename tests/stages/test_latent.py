@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 from pathlib import Path
@@ -18,7 +19,9 @@ from genpipe.bundle.latent import MOST_CELLS, classes, encode, encoders, tensors
 from genpipe.cli import execute
 from genpipe.dataset import Dataset
 from genpipe.errors import ConflictError, DataError, PrivacyError, UsageError
+from genpipe.evaluation.page.latent import LatentView, chart_of
 from genpipe.registry import publish, resolve
+from genpipe.stages.evaluate.latent import latent_view
 from genpipe.stages.latent.interpolate import between
 from genpipe.stages.latent.sizes import packed
 
@@ -309,6 +312,30 @@ def test_consumers_have_no_encoder_unless_the_publisher_says_so(
     open_ = publish(model, name="open", metrics={"fidelity": 0.5}, holdout="toy", terms={"allow": "latent"})
     theirs, ours = (genpipe.encode(m, data).table("generated") for m in (open_.uri, model))
     assert theirs.equals(ours)
+
+
+def test_the_report_maps_codes_and_shows_nobody(
+    people: tuple[str, Dataset], digits: tuple[str, Dataset], home: Path
+) -> None:
+    model, data = digits
+    page = Path(genpipe.evaluate(model, data, rows=500).page).read_text()
+    assert "<h2>Latent space</h2>" in page and page.count("<h3>direction ") == 4
+    held = data.table("holdout")["image"].to_pylist()
+    assert not [image for image in held if base64.b64encode(image["bytes"]).decode() in page]
+    view = latent_view(Bundle.open(people[0]), people[1].table("holdout"), 0)
+    again = latent_view(Bundle.open(people[0]), people[1].table("holdout"), 0)
+    assert view is not None and again is not None and view.held is not None and view.classes is not None
+    assert set(view.classes) == {"a", "b", "c"} and (again.drawn == view.drawn).all()
+    walks = [table.select(["height", "weight"]).to_pandas().to_numpy() for table in view.walks]
+    assert max(np.ptp(walk, axis=0).max() for walk in walks) > 5  # along some direction people grow
+
+
+def test_a_square_of_the_map_is_of_five_entities_or_not_there() -> None:
+    drawn = np.random.default_rng(0).normal(size=(200, 2))
+    for rows, people, squares in ((4, 4, 0), (5, 5, 1), (9, 4, 0)):
+        held, who = np.zeros((rows, 2)), np.arange(rows) % people
+        view = LatentView(drawn, None, (0.5, 0.3), held, who, [], np.zeros(1))
+        assert str(chart_of(view, [])).count("<rect") == squares
 
 
 def test_the_command_line_says_what_was_measured(
