@@ -17,6 +17,7 @@ from genpipe.seeds import numpy_rng
 
 DRAWN, HELD = 1000, 5000  # codes drawn, held-out rows
 WALKS, REACH, STEPS = 4, 2.0, 7  # directions; standard deviations to either side, in so many steps
+FEWEST = 20  # codes of classes whose own spread is known
 
 
 def latent_view(bundle: Bundle, holdout: pa.Table, seed: int) -> LatentView | None:
@@ -33,7 +34,6 @@ def latent_view(bundle: Bundle, holdout: pa.Table, seed: int) -> LatentView | No
     largest = np.take_along_axis(directions, np.abs(directions).argmax(1)[:, None], 1)
     directions = directions * np.sign(largest)  # else their sign is chance
     variance = wide**2
-    deviation = wide / np.sqrt(DRAWN)
     plane = directions[:2] if len(directions) > 1 else np.vstack([directions, np.zeros_like(directions)])
     share = np.append(variance / max(variance.sum(), 1e-12), 0.0)
     held = _held(bundle, subset(holdout, HELD, seed))
@@ -44,7 +44,7 @@ def latent_view(bundle: Bundle, holdout: pa.Table, seed: int) -> LatentView | No
         shares=(float(share[0]), float(share[1])),
         held=None if held is None else (held - middle) @ plane.T,
         who=None if held is None else whose(subset(holdout, HELD, seed), bundle.schema),
-        walks=_walks(bundle, codes, told, directions, deviation),
+        walks=_walks(bundle, codes, told, directions),
         at=np.linspace(-REACH, REACH, STEPS),
         told="" if classes is None else str(classes[walked]),
     )
@@ -73,16 +73,16 @@ def _commonest(told: np.ndarray) -> int:
     return int(np.flatnonzero(inverse.ravel() == counts.argmax())[0]) if len(cells) else 0
 
 
-def _walks(
-    bundle: Bundle, codes: np.ndarray, told: np.ndarray, directions: np.ndarray, deviation: np.ndarray
-) -> list[pa.Table]:
-    """Decoded rows along each main direction, from the mean code of the commonest classes."""
+def _walks(bundle: Bundle, codes: np.ndarray, told: np.ndarray, directions: np.ndarray) -> list[pa.Table]:
+    """Decoded rows along each main direction, from the mean code of the commonest classes, as far as their
+    codes vary along it.
+    """
     first = _commonest(told)
-    mine = (told == told[first]).all(1)
-    start, steps = codes[mine].mean(0), np.linspace(-REACH, REACH, STEPS)
-    made = []
-    for direction, wide in list(zip(directions, deviation, strict=True))[:WALKS]:
-        z = as_tensor((start + steps[:, None] * wide * direction).astype(np.float32), bundle)
+    mine = codes[(told == told[first]).all(1)]
+    steps, made = np.linspace(-REACH, REACH, STEPS), []
+    for direction in directions[:WALKS]:
+        wide = ((mine if len(mine) >= FEWEST else codes) @ direction).std()
+        z = as_tensor((mine.mean(0) + steps[:, None] * wide * direction).astype(np.float32), bundle)
         condition = torch.from_numpy(told[first].astype(np.int64)).to(bundle.device).expand(STEPS, -1)
         made.append(pa.Table.from_batches([records(bundle, decode(bundle, z, condition), condition)]))
     return made

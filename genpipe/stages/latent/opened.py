@@ -209,7 +209,8 @@ def check_columns(bundle: Bundle, data: Dataset, *, blind: bool) -> None:
         raise DataError("KIND", where=data.uri, found=f"{data.schema.kind} data", expected=bundle.schema.kind)
     names = data.schema.names
     for field in bundle.schema.fields:
-        if field.kind in ("identifier",) or (blind and field.name in bundle.schema.conditions):
+        made_up = field.kind == "identifier" or (field.kind == "text" and bundle.schema.kind != "text")
+        if made_up or (blind and field.name in bundle.schema.conditions):
             continue
         theirs = data.schema.field(field.name) if field.name in names else None
         if theirs is None or theirs.arrow() != field.arrow() or _shape(theirs) != _shape(field):
