@@ -123,6 +123,22 @@ def test_it_says_whose_rows_these_are_and_is_made_once(
         genpipe.encode(model, data, output=output, blind=True)
 
 
+def test_a_killed_job_runs_again(
+    people: tuple[str, Dataset], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from genpipe.stages.rows import blocks
+
+    model, data = people
+    output = str(tmp_path / "codes")
+    with monkeypatch.context() as patch:
+        patch.setattr(blocks, "deliver", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            genpipe.encode(model, data, output=output)
+    assert not Path(output).exists()
+    again = genpipe.encode(model, data, output=output)
+    assert again.fingerprint == genpipe.encode(model, data).fingerprint
+
+
 def test_blind_codes_know_no_class(people: tuple[str, Dataset], home: Path) -> None:
     model, data = people
     bundle = Bundle.open(model)
