@@ -25,6 +25,14 @@ _VERBS = {
     "generate": "genpipe.verbs",
     "impute": "genpipe.verbs",
     "likelihood": "genpipe.verbs",
+    "anomaly": "genpipe.latent_verbs",
+    "classify": "genpipe.latent_verbs",
+    "cluster": "genpipe.latent_verbs",
+    "compress": "genpipe.latent_verbs",
+    "edit": "genpipe.latent_verbs",
+    "encode": "genpipe.latent_verbs",
+    "interpolate": "genpipe.latent_verbs",
+    "reconstruct": "genpipe.latent_verbs",
     "clean": "genpipe.verbs",
     "doctor": "genpipe.verbs",
     "explain": "genpipe.stages.explain",
@@ -39,16 +47,24 @@ _VERBS = {
 __all__ = [
     "Dataset",
     "__version__",
+    "anomaly",
+    "classify",
     "clean",
+    "cluster",
+    "compress",
     "doctor",
+    "edit",
+    "encode",
     "evaluate",
     "explain",
     "generate",
     "generate_tables",
     "impute",
     "ingest",
+    "interpolate",
     "likelihood",
     "promote",
+    "reconstruct",
     "register",
     "run",
     "score",
@@ -61,6 +77,16 @@ __all__ = [
 if TYPE_CHECKING:
     from genpipe.dataset import Dataset
     from genpipe.flows.embedded import run
+    from genpipe.latent_verbs import (
+        anomaly,
+        classify,
+        cluster,
+        compress,
+        edit,
+        encode,
+        interpolate,
+        reconstruct,
+    )
     from genpipe.stages.explain import explain
     from genpipe.verbs import (
         clean,

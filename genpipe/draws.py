@@ -93,6 +93,24 @@ class Draws:
         return passed.long().clamp_(max=len(upto) - 1)
 
 
+class Middle(Draws):
+    """The middle of every draw in place of chance: no noise, and uniform numbers of one half, which add the
+    same to each option. So a Gaussian gives its mean and a choice its likeliest option.
+    """
+
+    def __init__(self, rows: int, *, device: torch.device | str = "cpu") -> None:
+        super().__init__(0, "middle", total=rows, device=device)
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.zeros(self.total, *shape, device=self.device)
+
+    def uniform(self, *shape: int) -> Tensor:
+        return torch.full((self.total, *shape), 0.5, device=self.device)
+
+    def integers(self, high: int, *shape: int) -> Tensor:
+        return torch.full((self.total, *shape), high // 2, device=self.device)
+
+
 def cumulated(logits: Tensor) -> Tensor:
     """(V, B) sums of the softmax's weights over the options up to each, of logits (B, V); not divided by
     their total, the last. `logits` is overwritten. Options go first because with rows side by side in memory

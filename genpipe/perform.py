@@ -13,14 +13,23 @@ from genpipe.errors import UsageError
 from genpipe.one_file import one_file, write_file
 from genpipe.progress import Progress, silent
 from genpipe.requests import (
+    Anomaly,
+    Classify,
     Clean,
+    Cluster,
+    Compress,
     Doctor,
+    Edit,
+    Encode,
     Evaluate,
     Generate,
     Impute,
     Ingest,
+    Interpolate,
     Likelihood,
+    OnRows,
     Promote,
+    Reconstruct,
     Register,
     Request,
     Train,
@@ -37,6 +46,14 @@ STAGES: dict[type[Request], tuple[str, str]] = {
     Generate: ("genpipe.stages.generate.verb", "generate"),
     Impute: ("genpipe.stages.rows.verb", "impute"),
     Likelihood: ("genpipe.stages.rows.verb", "likelihood"),
+    Encode: ("genpipe.stages.latent.rows", "encode_rows"),
+    Reconstruct: ("genpipe.stages.latent.rows", "reconstruct"),
+    Anomaly: ("genpipe.stages.latent.rows", "anomaly"),
+    Compress: ("genpipe.stages.latent.rows", "compress"),
+    Cluster: ("genpipe.stages.latent.probe", "cluster"),
+    Classify: ("genpipe.stages.latent.probe", "classify"),
+    Edit: ("genpipe.stages.latent.edit", "edit"),
+    Interpolate: ("genpipe.stages.latent.interpolate", "interpolate"),
     Clean: ("genpipe.stages.clean", "clean"),
     Promote: ("genpipe.stages.promote", "promote"),
     Doctor: ("genpipe.stages.doctor", "doctor"),
@@ -53,12 +70,15 @@ NOT_FOR_TABLES: dict[type[Request], tuple[str, ...]] = {
 }
 
 
+OfOne = Impute | Likelihood | OnRows | Interpolate  # asked of a generator of single rows alone
+
+
 def perform(asked: Request, progress: Progress = silent, **more: Any) -> Any:
     """Do what a request says. more: what the library hands over as an object, such as a report."""
     tables, spec = False, more.pop("spec", None)
     if spec is None:
         asked, _ = meant(asked)
-    if isinstance(asked, Generate | Impute | Likelihood) and one_file(asked.output):
+    if isinstance(asked, Generate | OfOne) and one_file(asked.output):
         return _as_file(asked, progress)
     if isinstance(asked, Train):
         tables = spec is not None or is_spec(asked.dataset)
@@ -69,7 +89,7 @@ def perform(asked: Request, progress: Progress = silent, **more: Any) -> Any:
                 return train_panel(asked, progress=progress)
     elif isinstance(asked, Evaluate | Register | Generate):
         tables = of_tables(asked.model)
-    elif isinstance(asked, Impute | Likelihood) and of_tables(asked.model):
+    elif isinstance(asked, OfOne) and of_tables(asked.model):
         found, fix = "a generator of several tables", "train the table with --by row (by='row')"
         raise UsageError("TABLES", where=asked.model, found=found, expected="one of single rows", fix=fix)
     if tables:
@@ -82,7 +102,7 @@ def perform(asked: Request, progress: Progress = silent, **more: Any) -> Any:
     return getattr(import_module(module), name)(asked, progress=progress, **more)
 
 
-def _as_file(asked: Generate | Impute | Likelihood, progress: Progress) -> Any:
+def _as_file(asked: Generate | OfOne, progress: Progress) -> Any:
     """Make the rows in the store, then the one file of them; returns the dataset in the store."""
     output = str(asked.output)
     made = perform(asked.model_copy(update={"output": None}), progress)
@@ -102,7 +122,9 @@ def meant(asked: Request) -> tuple[Any, list[str]]:
         # related tables are judged by the rows of another such model
         other = isinstance(asked, Evaluate) and of_tables(asked.dataset)
         found |= {} if other else {"dataset": dataset_meant(asked.dataset)}
-    if isinstance(asked, Evaluate | Register | Generate | Impute | Likelihood):
+    if isinstance(asked, OnRows | Interpolate) and asked.dataset:
+        found["dataset"] = dataset_meant(asked.dataset)
+    if isinstance(asked, Evaluate | Register | Generate | OfOne):
         from genpipe.stages.named_models import model_meant  # with the registry and torch
 
         found["model"] = model_meant(asked.model, newest=isinstance(asked, Evaluate | Register))

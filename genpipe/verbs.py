@@ -76,7 +76,7 @@ def ingest(
         given, more["frame"] = given | {"source": "frame"}, source
     if schema is not None and not isinstance(schema, str):
         given, more["schema"] = given | {"schema": None}, schema
-    return perform(_asked(Ingest, given), progress, **more)
+    return perform(request(Ingest, given), progress, **more)
 
 
 @documented(Train)
@@ -98,8 +98,8 @@ def train(
     says itself (recipe, seed, minutes, name) is not asked for beside it.
     """
     if isinstance(dataset, Mapping) or hasattr(dataset, "tables"):
-        return perform(_asked(Train, locals() | {"dataset": "spec.yaml"}), progress, spec=dataset)
-    return perform(_asked(Train, locals()), progress)
+        return perform(request(Train, locals() | {"dataset": "spec.yaml"}), progress, spec=dataset)
+    return perform(request(Train, locals()), progress)
 
 
 @documented(Tune)
@@ -119,7 +119,7 @@ def tune(
 
     Whichever of trials and minutes is spent first ends the search.
     """
-    return perform(_asked(Tune, locals()), progress)
+    return perform(request(Tune, locals()), progress)
 
 
 @documented(Evaluate)
@@ -137,7 +137,7 @@ def evaluate(
 
     Returns the Report, with the URIs of what was written.
     """
-    return perform(_asked(Evaluate, locals()), progress)
+    return perform(request(Evaluate, locals()), progress)
 
 
 @documented(Register)
@@ -155,7 +155,7 @@ def register(
 
     report: what `evaluate` returned; without one the model is evaluated now.
     """
-    return perform(_asked(Register, locals()), progress, report=report)
+    return perform(request(Register, locals()), progress, report=report)
 
 
 @documented(Promote)
@@ -164,7 +164,7 @@ def promote(name: str, version: int | str, *, reason: str = "", progress: Progre
 
     What consumers load as models:/NAME@champion is that version from then on.
     """
-    return perform(_asked(Promote, locals()), progress)
+    return perform(request(Promote, locals()), progress)
 
 
 @documented(Generate)
@@ -186,7 +186,7 @@ def generate(
 
     Returns a Dataset (split "generated"), or of related tables one each, by their names.
     """
-    return perform(_asked(Generate, locals()), progress)
+    return perform(request(Generate, locals()), progress)
 
 
 @documented(Impute)
@@ -204,7 +204,7 @@ def impute(
 
     What is there stays as it is; columns that are absent are made, too (genpipe/stages/rows/verb.py).
     """
-    return perform(_asked(Impute, locals()), progress)
+    return perform(request(Impute, locals()), progress)
 
 
 @documented(Likelihood)
@@ -221,7 +221,7 @@ def likelihood(
 
     Adds `log_probability` and `least_likely`, the column that surprises most (genpipe/stages/rows/verb.py).
     """
-    return perform(_asked(Likelihood, locals()), progress)
+    return perform(request(Likelihood, locals()), progress)
 
 
 @documented(Clean)
@@ -237,13 +237,13 @@ def clean(
 
     What a manifest names, what is written to and the registry are never touched (genpipe/stages/clean.py).
     """
-    return perform(_asked(Clean, locals()), progress)
+    return perform(request(Clean, locals()), progress)
 
 
 @documented(Doctor)
 def doctor(*, progress: Progress = silent) -> tuple[Finding, ...]:
     """Look at everything genpipe relies on; of each, whether it is well, and else what to do."""
-    return perform(_asked(Doctor, locals()), progress)
+    return perform(request(Doctor, locals()), progress)
 
 
 def validate(spec: str | Path | Mapping[str, Any] | PipelineSpec | TablesSpec) -> PipelineSpec | TablesSpec:
@@ -287,10 +287,10 @@ def generate_tables(
     """The earlier name of `generate` for a generator of related tables."""
     from genpipe.related.panel_generate import generate
 
-    return generate(_asked(Generate, locals()), progress=progress)
+    return generate(request(Generate, locals()), progress=progress)
 
 
-def _asked(kind: type[R], given: Mapping[str, Any]) -> R:
+def request(kind: type[R], given: Mapping[str, Any]) -> R:
     """The request that a verb's parameters are. What stands for data or a model is named by its URI."""
     keys = {name: field.alias or name for name, field in kind.model_fields.items()}
     taken = {name: given[key] for name, key in keys.items() if key in given}

@@ -8,6 +8,7 @@ any of these is read. What a block of rows will take is bounded in the same way 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import safetensors
@@ -106,6 +107,13 @@ def read_weights(data: bytes, *, where: str) -> dict[str, dict[str, Tensor]]:
         role, parameter = name.split(".", 1)
         roles.setdefault(role, {})[parameter] = tensor
     return roles
+
+
+def without(data: bytes, roles: Collection[str], *, where: str) -> bytes:
+    """A safetensors file without the tensors of these roles; the same bytes where it has none."""
+    there = read_weights(data, where=where)
+    kept = {f"{r}.{name}": t for r, each in there.items() if r not in roles for name, t in each.items()}
+    return data if not set(roles) & set(there) else safetensors.torch.save(kept)
 
 
 def built_for(data: bytes, family: Family, *, where: str) -> dict[str, nn.Module]:

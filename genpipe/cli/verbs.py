@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from genpipe.cli import completing, earlier, models, upkeep
+from genpipe.cli import completing, earlier, latent, models, upkeep
 from genpipe.cli.app import app
 from genpipe.cli.models import perform
 from genpipe.cli.options import asked, options
@@ -19,7 +19,7 @@ from genpipe.version import __version__
 
 LISTED = 20  # files that the screen names
 
-__all__ = ["app", "completing", "earlier", "models", "upkeep"]
+__all__ = ["app", "completing", "earlier", "latent", "models", "upkeep"]
 
 
 @app.command()

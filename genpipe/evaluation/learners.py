@@ -40,6 +40,15 @@ def tell_apart(real: np.ndarray, other: np.ndarray, seed: int, *, rounds: int = 
     return float(np.mean(found))
 
 
+def linear() -> Any:
+    """A linear classifier of standardised values (logistic regression), not fitted yet."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, C=0.3))
+
+
 def classify(
     x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, *, trees: bool
 ) -> Usefulness:
@@ -48,9 +57,6 @@ def classify(
     Classes the fitted side lacks get probability 0, so a generator that drops a class pays for it.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
     measure = "AUC" if trees else "accuracy"
     y, y_test = y.astype(str), y_test.astype(str)
@@ -61,11 +67,7 @@ def classify(
     if len(np.unique(y)) < 2:
         constant = 0.5 if trees else float((y_test == y[0]).mean()) if len(y) else 0.0
         return Usefulness(measure, constant, chance)
-    model = (
-        HistGradientBoostingClassifier(**TREES)
-        if trees
-        else make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, C=0.3))
-    )
+    model = HistGradientBoostingClassifier(**TREES) if trees else linear()
     known = model.fit(x, y).classes_
     given = model.predict_proba(x_test)
     if not trees:

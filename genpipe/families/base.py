@@ -107,7 +107,8 @@ class Latent(Protocol):
     """A family with a latent code of every row: rows near a row, and rows between two, are decoded codes.
 
     latent: Z, the numbers of a code. `sample` decodes codes of `prior`. All need the roles in `publishes`
-    alone.
+    alone; `prior` and `decode` need no network that plays an encoder, as consumers have none
+    (registry/package.py).
     """
 
     latent: int

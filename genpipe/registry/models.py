@@ -102,7 +102,7 @@ def publish(
         raise UsageError("METRIC", where=name, found=found, expected=expected, fix=fix)
     to = client()
     with tempfile.TemporaryDirectory() as scratch, reaching():
-        package = pack(uri, Path(scratch))
+        package = pack(uri, Path(scratch), encoders="latent" in on.get("allow", "").split(","))
         output_id = store.digest({"name": name, "bundle": package.fingerprint, **on})
         measured = {"holdout": holdout, PRIMARY: repr(score)}
         version = _version(to, name, output_id, package)

@@ -1,6 +1,8 @@
 """What is published of a generator: a local copy that names no folder of this machine, and its fingerprint.
 
-A bundle is published as it is. Of a set of related tables, as `train_tables` left it:
+A bundle is published as it is, but without its encoder unless the publisher allows what that is for
+(`register --allow latent`): generating needs none, and it tells more of whom the generator learnt from. Of a
+set of related tables, as `train_tables` left it:
 
     tables.json        the relations, with the bundles below by relative paths
     models/00-name/    a bundle for each table
@@ -15,7 +17,9 @@ from typing import Any
 
 from genpipe import store
 from genpipe.bundle import Bundle
-from genpipe.bundle.folder import Origin, parse_json, read_folder, sha256, write_content
+from genpipe.bundle.folder import WEIGHTS, Origin, parse_json, read_folder, sha256, write_content
+from genpipe.bundle.latent import encoders as encoders_of
+from genpipe.bundle.weights import without
 from genpipe.errors import DataError
 from genpipe.registry.tracking import portable
 from genpipe.schema import Schema
@@ -97,13 +101,15 @@ def name_of_tables(uri: str) -> tuple[str, str]:
     return told["name"], told["fingerprint"]
 
 
-def pack(uri: str, scratch: Path) -> Package:
-    """A verified copy without local folders: what is published leaves this machine."""
-    return _pack_tables(uri, scratch / TABLES) if holds_tables(uri) else _pack_bundle(uri, scratch / BUNDLE)
+def pack(uri: str, scratch: Path, *, encoders: bool = False) -> Package:
+    """A verified copy without local folders: what is published leaves this machine. encoders: with them."""
+    if holds_tables(uri):
+        return _pack_tables(uri, scratch / TABLES)
+    return _pack_bundle(uri, scratch / BUNDLE, encoders=encoders)
 
 
-def _pack_bundle(uri: str, target: Path) -> Package:
-    bundle = _without_paths(uri, str(target))
+def _pack_bundle(uri: str, target: Path, *, encoders: bool) -> Package:
+    bundle = _portable(uri, str(target), encoders=encoders)
     said = bundle.origin.items() if isinstance(bundle.origin, dict) else ()
     # tags of MLflow's own say who made a run, and what it is part of
     origin = {k: str(v) for k, v in said if isinstance(v, str | int | float) and not k.startswith("mlflow.")}
@@ -135,7 +141,7 @@ def _pack_tables(uri: str, target: Path) -> Package:
     for number, (name, where) in enumerate(told["models"].items()):
         bundles[name] = f"models/{number:02d}-{store.plain_name(name)}"
         where = store.join(uri, where) if not told["uri"] else where
-        bundle = _without_paths(where, str(target / bundles[name]))
+        bundle = _portable(where, str(target / bundles[name]))
         recipes[name], plugins = bundle.recipe.name, plugins | dict.fromkeys(_plugins(bundle))
     try:
         flat = Schema.model_validate(told["panel"]["schema_"]) if told.get("panel") else None
@@ -163,12 +169,15 @@ def _pack_tables(uri: str, target: Path) -> Package:
     )
 
 
-def _without_paths(source: str, target: str) -> Bundle:
+def _portable(source: str, target: str, *, encoders: bool = False) -> Bundle:
+    """A copy that names no local folder and, unless they are wanted, makes no codes of rows."""
     found = Bundle.open(source)
     content = read_folder(source)
     origin = {
         k: portable(v) if isinstance(v, str) and v.startswith("/") else v for k, v in found.origin.items()
     }
+    if not encoders:
+        content[WEIGHTS] = without(content[WEIGHTS], encoders_of(found.family), where=source)
     write_content(target, {**content, "origin.json": store.canonical(origin)})
     return Bundle.open(target)
 

@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+from genpipe.requests.latent import (
+    LATENT,
+    Anomaly,
+    Classify,
+    Cluster,
+    Compress,
+    Edit,
+    Encode,
+    Interpolate,
+    OnRows,
+    Reconstruct,
+)
 from genpipe.requests.models import (
     Budget,
     Delivery,
@@ -22,19 +34,29 @@ from genpipe.requests.models import (
 from genpipe.requests.upkeep import Clean, Doctor, Promote
 
 __all__ = [
+    "LATENT",
+    "Anomaly",
     "Budget",
+    "Classify",
     "Clean",
+    "Cluster",
+    "Compress",
     "Delivery",
     "Doctor",
+    "Edit",
+    "Encode",
     "Evaluate",
     "Fit",
     "Generate",
     "Impute",
     "Ingest",
+    "Interpolate",
     "Likelihood",
+    "OnRows",
     "Part",
     "Promote",
     "Reading",
+    "Reconstruct",
     "Register",
     "Request",
     "Run",

@@ -231,7 +231,7 @@ class Register(Request):
     )
     allow: tuple[Permission, ...] = About(
         default=(),
-        description="What consumers may do with it beside generating: likelihood, impute, or both.",
+        description="What consumers may do with it beside generating: likelihood, impute, latent.",
     )
 
 

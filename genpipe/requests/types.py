@@ -130,6 +130,11 @@ Judged = Annotated[int, Field(strict=True, ge=2), WHOLE, _most(10**9)]
 Seed = Annotated[int, Field(strict=True, ge=0), WHOLE_OR_NONE, _most(2**63 - 1)]
 Workers = Annotated[int, Field(strict=True, ge=0), WHOLE, _most(4096)]
 By = Literal["entity", "row"]
+Clusters = Annotated[int, Field(strict=True, ge=2), WHOLE, _most(1000)]
+Step = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]  # of codes
+Strength = Annotated[float, Field(strict=True, allow_inf_nan=False), _most(1000)]
+Steps = Annotated[int, Field(strict=True, ge=2), WHOLE, _most(1000)]
+Ways = Annotated[int, Field(strict=True, ge=1), WHOLE, _most(100_000)]
 Trials = Annotated[int, Field(strict=True, ge=1), WHOLE, _most(10_000)]
 Folds = Annotated[int, Field(strict=True, ge=0), WHOLE, _most(1000)]
 Minutes = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False), _most(60 * 24 * 30)]
@@ -145,4 +150,4 @@ def _current(word: object) -> object:
     return "likelihood" if word == "score" else word  # its earlier name
 
 
-Permission = Annotated[Literal["likelihood", "impute"], BeforeValidator(_current)]
+Permission = Annotated[Literal["likelihood", "impute", "latent"], BeforeValidator(_current)]

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from genpipe.batch import Batch
-from genpipe.draws import Draws
+from genpipe.bundle.latent import encoders
+from genpipe.draws import Draws, Middle
 from genpipe.families import FAMILIES
 from genpipe.families.base import Family, Latent, Phase
 from genpipe.spec import TensorSpec
@@ -124,3 +125,7 @@ def _samples_and_scores(family: Family, nets: dict[str, nn.Module], spec: Tensor
         draws = Draws(2, total=ROWS)
         z = family.prior(published, condition, draws)
         assert torch.equal(family.decode(published, z, condition, draws), x)
+        bare = {role: net for role, net in published.items() if role not in encoders(family)}
+        plain = family.decode(bare, z, condition, Middle(ROWS))
+        assert torch.equal(plain, family.decode(bare, z, condition, Middle(ROWS))), "decode: an own draw"
+        assert torch.isfinite(plain.double()).all() and plain.shape == x.shape

@@ -346,11 +346,11 @@ def test_combinations_protected_targets_with_gaps_and_files_without_one(home: Pa
 def test_an_interrupted_imputation_runs_again(
     model: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from genpipe.stages.rows import verb as complete
+    from genpipe.stages.rows import blocks
 
     people().drop(columns="vip").head(60).to_csv(tmp_path / "new.csv", index=False)
     with monkeypatch.context() as patch:
-        patch.setattr(complete, "deliver", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(blocks, "deliver", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             genpipe.impute(model, str(tmp_path / "new.csv"))
     assert genpipe.impute(model, str(tmp_path / "new.csv")).rows() == 60

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import genpipe
-from genpipe import requests, verbs
+from genpipe import latent_verbs, requests, verbs
 from genpipe.cli import execute
 from genpipe.cli.options import ARGUMENTS, asked, flag
 from genpipe.cli.verbs import app
@@ -26,6 +26,7 @@ from genpipe.errors import UsageError
 from genpipe.flows import embedded
 from genpipe.pipeline import spec
 from genpipe.requests import (
+    LATENT,
     Clean,
     Doctor,
     Evaluate,
@@ -54,6 +55,7 @@ VERBS: dict[str, type[Request]] = {
     "run": Run,
     "clean": Clean,
     "doctor": Doctor,
+    **{job.__name__.lower(): job for job in LATENT},
 }
 SECTIONS: list[tuple[type[BaseModel], type[Request]]] = [
     (spec.SourceSpec, Ingest),
@@ -335,7 +337,7 @@ def test_several_problems_are_told_at_once() -> None:
 
 
 def test_every_verb_of_the_library_is_one_of_these() -> None:
-    assert {name for name in VERBS if name != "run"} <= set(dir(verbs))
+    assert {name for name in VERBS if name != "run"} <= {*dir(verbs), *dir(latent_verbs)}
     assert all(issubclass(getattr(requests, request.__name__), Request) for request in VERBS.values())
 
 

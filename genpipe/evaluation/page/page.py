@@ -20,6 +20,7 @@ from genpipe.evaluation.audio import log_mel
 from genpipe.evaluation.base import Judge
 from genpipe.evaluation.page import charts, pictures
 from genpipe.evaluation.page.crowd import bands, ends, whose
+from genpipe.evaluation.page.latent import LatentView, latent_section
 from genpipe.evaluation.page.table import tabular
 from genpipe.evaluation.report import Report
 from genpipe.schema import Schema
@@ -41,10 +42,11 @@ def write_report(
     history: History = (),
     title: str = "",
     real_examples: bool = False,
+    latent: LatentView | None = None,
 ) -> str:
     """Write the page to `uri` (local or s3://) and return it.
 
-    history: rows with a ``step`` and metrics, drawn as training curves.
+    history: rows with a ``step`` and metrics, drawn as training curves. latent: of a generator with codes.
     """
     page = render(
         report,
@@ -54,6 +56,7 @@ def write_report(
         history=history,
         title=title,
         real_examples=real_examples,
+        latent=latent,
     )
     store.write_bytes(uri, page.encode())
     return uri
@@ -68,6 +71,7 @@ def render(
     history: History,
     title: str,
     real_examples: bool,
+    latent: LatentView | None = None,
 ) -> str:
     """The page as a string; equal inputs give equal bytes."""
     judge = JUDGES[schema.kind](holdout, schema, seed=report.seed)
@@ -75,11 +79,18 @@ def render(
     show = sections[schema.kind](judge, holdout, synthetic, report.seed, real_examples)
     if schema.kind == "series" and withheld(report) and not real_examples:
         show["channels"] = [(name, drawn[:1]) for name, drawn in show["channels"]]
-    return fill(report, show, title=title, history=history, real_examples=real_examples)
+    codes = None if latent is None else latent_section(latent, schema)
+    return fill(report, show, title=title, history=history, real_examples=real_examples, codes=codes)
 
 
 def fill(
-    report: Report, show: Mapping[str, Any], *, title: str, history: History = (), real_examples: bool = False
+    report: Report,
+    show: Mapping[str, Any],
+    *,
+    title: str,
+    history: History = (),
+    real_examples: bool = False,
+    codes: Mapping[str, Any] | None = None,
 ) -> str:
     """The template with what a kind has to show."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -96,6 +107,7 @@ def fill(
         title=title or str(report.lineage.get("dataset", "")) or f"{report.kind} generator",
         show=show,
         curves=_curves(history),
+        codes=codes,
         distances=_distances(report),
         real_examples=real_examples and show["kind"] in REAL_KINDS,
         withheld="" if real_examples else withheld(report),

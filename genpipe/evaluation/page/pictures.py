@@ -120,10 +120,10 @@ def sample_grid(
 
 
 def _nothing(why: str) -> Callable[..., bytes]:
-    return lambda *_: _save(_figure(9, 0.6, why))
+    return lambda *_: as_png(canvas(9, 0.6, why))
 
 
-def _save(figure: Figure) -> bytes:
+def as_png(figure: Figure) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     sink = io.BytesIO()
@@ -132,7 +132,7 @@ def _save(figure: Figure) -> bytes:
     return sink.getvalue()
 
 
-def _figure(wide: float, high: float, title: str) -> Figure:
+def canvas(wide: float, high: float, title: str) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(wide, high), dpi=130, facecolor="white", layout="constrained")
@@ -140,7 +140,7 @@ def _figure(wide: float, high: float, title: str) -> Figure:
     return figure
 
 
-def _grid(figure: Figure, count: int, columns: int) -> list[Any]:
+def panels(figure: Figure, count: int, columns: int) -> list[Any]:
     rows = -(-count // columns)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes[count:]:
@@ -172,26 +172,26 @@ def _images(table: pa.Table, schema: Schema, real: pa.Table | None, seed: int) -
         for c, row in enumerate(found[:PER_CLASS]):
             top, left = r * (height + gap), c * (width + gap)
             sheet[top : top + height, left : left + width] = view.x[row]
-    figure = _figure(6, 6 * sheet.shape[0] / sheet.shape[1] + 0.35, "generated images")
-    axis = _grid(figure, 1, 1)[0]
+    figure = canvas(6, 6 * sheet.shape[0] / sheet.shape[1] + 0.35, "generated images")
+    axis = panels(figure, 1, 1)[0]
     axis.imshow(sheet.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axis.set_frame_on(False)
     axis.set_xticks([])
     middles = [r * (height + gap) + (height - 1) / 2 for r in range(len(groups))]
     axis.set_yticks(middles, [name[:14] for name, _ in groups])
     axis.tick_params(labelsize=9, length=0)
-    return _save(figure)
+    return as_png(figure)
 
 
 def _marginals(table: pa.Table, schema: Schema, real: pa.Table | None, seed: int) -> bytes:
     fields = [f for f in schema.fields if f.kind not in ("identifier", "text")][:16]
-    figure = _figure(
+    figure = canvas(
         9,
         1.7 * -(-len(fields) // 4) + 0.4,
         "generated columns" + (" over real ones (grey)" if real is not None else ""),
     )
     who = whose(real, schema) if real is not None else None
-    for axis, field in zip(_grid(figure, len(fields), 4), fields, strict=True):
+    for axis, field in zip(panels(figure, len(fields), 4), fields, strict=True):
         axis.set_title(field.name[:24], fontsize=8, color=INK, loc="left")
         axis.set_yticks([])
         sides = [(t.column(field.name), w) for t, w in ((real, who), (table, None)) if t is not None]
@@ -201,7 +201,7 @@ def _marginals(table: pa.Table, schema: Schema, real: pa.Table | None, seed: int
             _bins(axis, [(numbers(column, field.name), w) for column, w in sides])
             if field.kind in ("timestamp", "date"):
                 axis.set_xticks([])
-    return _save(figure)
+    return as_png(figure)
 
 
 def _bars(axis: Any, found: list[dict[str, float]]) -> None:
@@ -247,14 +247,14 @@ def _bins(axis: Any, sides: list[tuple[np.ndarray, np.ndarray | None]]) -> None:
 
 def _courses(table: pa.Table, schema: Schema, real: pa.Table | None, seed: int) -> bytes:
     fields = [f for f in schema.of_kind("series")[:8] if f.kind == "series"]
-    figure = _figure(
+    figure = canvas(
         9,
         2.0 * -(-len(fields) // 2) + 0.4,
         "generated series" + (" over the real 10-90 % band (grey)" if real is not None else ""),
     )
     pick = pa.array(np.sort(numpy_rng(seed, "evaluation", "show").permutation(table.num_rows)[:20]))
     who = whose(real, schema) if real is not None else np.zeros(0, np.int64)
-    for axis, field in zip(_grid(figure, len(fields), min(2, len(fields))), fields, strict=True):
+    for axis, field in zip(panels(figure, len(fields), min(2, len(fields))), fields, strict=True):
         axis.set_title(field.name[:32], fontsize=8, color=INK, loc="left")
         if real is not None:
             known = windows(real.column(field.name), field.length, field.name)
@@ -263,7 +263,7 @@ def _courses(table: pa.Table, schema: Schema, real: pa.Table | None, seed: int) 
                 axis.fill_between(steps, band[0], band[2], color=REAL, alpha=0.4, linewidth=0)
         lines = windows(table.column(field.name).take(pick), field.length, field.name)
         axis.plot(lines.T, color=MADE, alpha=0.45, linewidth=0.7)
-    return _save(figure)
+    return as_png(figure)
 
 
 def _documents(table: pa.Table, schema: Schema, real: pa.Table | None, seed: int) -> bytes:
@@ -274,14 +274,14 @@ def _documents(table: pa.Table, schema: Schema, real: pa.Table | None, seed: int
         textwrap.wrap(d, 100, replace_whitespace=False, drop_whitespace=False) or [""] for d in documents
     ]
     broken = [[piece for line in wrapped for piece in line.split("\n")] for wrapped in lines]
-    figure = _figure(9, 0.16 * sum(len(b) + 2 for b in broken) + 0.6, "generated text")
-    for axis, words in zip(_grid(figure, len(broken), 1), broken, strict=True):
+    figure = canvas(9, 0.16 * sum(len(b) + 2 for b in broken) + 0.6, "generated text")
+    for axis, words in zip(panels(figure, len(broken), 1), broken, strict=True):
         axis.axis("off")
         # dollar signs would start a formula
         axis.text(
             0, 1, "\n".join(words).replace("$", r"\$"), family="monospace", fontsize=7, va="top", color=INK
         )
-    return _save(figure)
+    return as_png(figure)
 
 
 def _spectrograms(table: pa.Table, schema: Schema, real: pa.Table | None, seed: int) -> bytes:
@@ -291,10 +291,10 @@ def _spectrograms(table: pa.Table, schema: Schema, real: pa.Table | None, seed: 
     rate = next(f.rate for f in schema.fields if f.kind == "audio")
     groups = by_class(view.labels, len(view), seed, per_class=4 if view.labels is not None else 2)
     shown = [(name, i) for name, found in groups for i in found][:40]
-    figure = _figure(9, 1.2 * -(-len(shown) // 4) + 0.4, "generated audio: log-mel spectrograms")
+    figure = canvas(9, 1.2 * -(-len(shown) // 4) + 0.4, "generated audio: log-mel spectrograms")
     mel = log_mel(view.x[[i for _, i in shown]], rate)
-    for axis, (name, _), shade in zip(_grid(figure, len(shown), 4), shown, mel, strict=True):
+    for axis, (name, _), shade in zip(panels(figure, len(shown), 4), shown, mel, strict=True):
         axis.imshow(shade.T, origin="lower", aspect="auto", cmap="magma", vmin=np.log(1e-4))
         axis.set_xticks([]), axis.set_yticks([])
         axis.set_title(name[:20], fontsize=7, color=INK, loc="left")
-    return _save(figure)
+    return as_png(figure)

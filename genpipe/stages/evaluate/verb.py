@@ -32,6 +32,7 @@ from genpipe.requests import Evaluate
 from genpipe.schema import Schema
 from genpipe.settings import read_settings
 from genpipe.stages.evaluate.crossfit import cross_fitted, folds_for
+from genpipe.stages.evaluate.latent import latent_view
 from genpipe.stages.rows.likelihoods import evidence
 from genpipe.version import __version__
 
@@ -266,6 +267,7 @@ def _draw(
         history=_history(run),
         title=title,
         real_examples=real_examples,
+        latent=latent_view(bundle, holdout, report.seed),
     )
 
 

@@ -22,12 +22,11 @@ from genpipe.bundle.complete import complete, explain_rows
 from genpipe.bundle.floor import floors
 from genpipe.bundle.observed import partial_conditioning
 from genpipe.constraints import SCALARS
-from genpipe.dataset import Dataset, Part, new_attempt, write_part
-from genpipe.delivery import begin, deliver
-from genpipe.errors import PrivacyError, UsageError
+from genpipe.dataset import Dataset
+from genpipe.errors import UsageError
 from genpipe.fields import AnyField, Category, Number
-from genpipe.progress import Event, Progress, silent
-from genpipe.registry import Resolved, resolve
+from genpipe.progress import Progress, silent
+from genpipe.registry import resolve
 from genpipe.requests import Impute, Ingest, Likelihood
 from genpipe.schema import Schema
 from genpipe.settings import read_settings
@@ -37,10 +36,10 @@ from genpipe.stages.cluster import in_order, where_to_draw
 from genpipe.stages.generate.shards import open_bundle
 from genpipe.stages.ingest.verb import ingest
 from genpipe.stages.placement import need_to_sample
+from genpipe.stages.rows.blocks import Written, blocks, check_allowed, write_blocks
 from genpipe.training.device import check_gpu, parameters
 from genpipe.version import __version__
 
-PART_BLOCKS = 64
 VERBS = {"imputed": "impute", "likelihoods": "likelihood"}
 LOG_PROBABILITY, LEAST_LIKELY = "log_probability", "least_likely"
 
@@ -58,8 +57,8 @@ def impute(asked: Impute, *, progress: Progress = silent) -> Dataset:
     seed = asked.seed
     opened = _opened(asked, "imputed", {"seed": seed})
     bundle = opened.bundle
-    blocks = enumerate(_blocks(opened.rows, bundle.block_rows))
-    filled = opened.run(_filled, ((bundle.uri, bundle.device, seed, n, batch) for n, batch in blocks))
+    numbered = enumerate(blocks(opened.rows, "train", bundle.block_rows))
+    filled = opened.run(_filled, ((bundle.uri, bundle.device, seed, n, batch) for n, batch in numbered))
     return _write(opened, filled, bundle.schema, {"stage": "impute", "seed": str(seed)}, progress)
 
 
@@ -81,7 +80,7 @@ def likelihood(asked: Likelihood, *, progress: Progress = silent) -> Dataset:
 
     here, known = (bundle.uri, bundle.device), rows.schema.names
     mean, spread = next(opened.run(_usual, [(*here, known)]))
-    jobs = ((*here, schema, mean, spread, batch) for batch in _blocks(rows, bundle.block_rows))
+    jobs = ((*here, schema, mean, spread, batch) for batch in blocks(rows, "train", bundle.block_rows))
     return _write(opened, opened.run(_judged, jobs), schema, {"stage": "likelihood"}, progress)
 
 
@@ -140,7 +139,7 @@ class _Opened(NamedTuple):
 def _opened(asked: Impute | Likelihood, what: str, request: dict[str, Any]) -> _Opened:
     settings = read_settings()
     resolved = resolve(asked.model)
-    _check_allowed(resolved, VERBS[what])
+    check_allowed(resolved, VERBS[what])
     device, remote = where_to_draw(settings, None)
     bundle = open_bundle(resolved.uri, device)
     name = store.check_name(asked.name or f"{resolved.name}-{what}")
@@ -151,20 +150,6 @@ def _opened(asked: Impute | Likelihood, what: str, request: dict[str, Any]) -> _
     if remote:
         run = partial(in_order, need=need_to_sample(parameters(bundle.family), device))
     return _Opened(bundle, rows, (asked.output or place).rstrip("/"), run)
-
-
-def _check_allowed(resolved: Resolved, verb: str) -> None:
-    """Raise PrivacyError where a registered version is not for this: its publisher says what it is for."""
-    allowed = resolved.tags.get("allow", "").replace("score", "likelihood").split(",")  # its earlier name
-    if resolved.reference.startswith("models:/") and verb not in allowed:
-        said = "for generating alone" if allowed == [""] else f"for generating and {', '.join(allowed)}"
-        raise PrivacyError(
-            "NOTALLOWED",
-            where=resolved.reference,
-            found=f"a generator published {said}; `{verb}` tells more of the people it learnt from",
-            expected=f"one whose publisher allows {verb}",
-            fix=f"who has the model can: genpipe register <model> --name {resolved.name} --allow {verb}",
-        )
 
 
 def _rows(bundle: Bundle, source: str, name: str, options: dict[str, Any]) -> Dataset:
@@ -201,27 +186,11 @@ def _open(field: AnyField) -> AnyField:
     return field.model_copy(update={"nullable": True, "reason": "", **limits})
 
 
-def _blocks(rows: Dataset, size: int) -> Iterator[pa.RecordBatch]:
-    """The rows in blocks of `size`, whatever their parts."""
-    held: list[pa.RecordBatch] = []
-    for batch in rows.batches("train"):
-        while batch.num_rows:
-            take = size - sum(b.num_rows for b in held)
-            held.append(batch.slice(0, take))
-            batch = batch.slice(take)
-            if sum(b.num_rows for b in held) == size:
-                yield pa.concat_batches(held)
-                held = []
-    if held:
-        yield pa.concat_batches(held)
-
-
 def _write(
-    opened: _Opened, blocks: Iterable[Made], schema: Schema, about: dict[str, str], progress: Progress
+    opened: _Opened, made: Iterable[Made], schema: Schema, about: dict[str, str], progress: Progress
 ) -> Dataset:
     """The blocks as a committed dataset; what was counted in them is in its origin."""
     bundle, rows, output, _ = opened
-    found = Counter[str]()
     lineage = about | {
         "model_fingerprint": bundle.fingerprint,
         "rows_fingerprint": rows.fingerprint,
@@ -229,23 +198,17 @@ def _write(
     }
     if store.exists(store.join(output, "manifest.json")):  # by an earlier version
         return Dataset(output)
-    begun = begin(output, lineage)
-    if begun.made is not None:
-        return begun.made
-    parts: list[Part] = []
-    attempt, total, done = new_attempt(), rows.rows("train"), 0
-    held: list[pa.RecordBatch] = []
-    for batch, counted in blocks:
-        held.append(batch)
-        found.update(counted)
-        done += batch.num_rows
-        note = ", ".join(f"{number} rows {what} a constraint" for what, number in found.items() if number)
-        progress(Event(about["stage"], done, total, "rows", note=note))
-        if len(held) == PART_BLOCKS or done == total:
-            name = f"generated-{len(parts):05d}"
-            table = pa.Table.from_batches(held)
-            about_it = {"split": "generated", "name": name, "attempt": attempt}
-            parts.append(write_part(begun.work, table, lineage=lineage, **about_it))
-            held = []
-    origin = {**lineage, "source": rows.uri, **found}
-    return deliver(begun.work, output, name=rows.name, schema=schema, parts=parts, origin=origin)
+    found = Counter[str]()
+
+    def counted() -> Iterator[pa.RecordBatch]:
+        for batch, number in made:
+            found.update(number)
+            yield batch
+
+    def note() -> str:
+        return ", ".join(f"{number} rows {what} a constraint" for what, number in found.items() if number)
+
+    what = Written(name=rows.name, schema=schema, lineage=lineage, rows=rows.rows("train"))
+    return write_blocks(
+        output, counted(), what, progress, note=note, found=lambda: {"source": rows.uri, **found}
+    )

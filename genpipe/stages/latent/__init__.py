@@ -1,0 +1,1 @@
+"""encode, reconstruct, anomaly, compress, cluster, classify, edit, interpolate: jobs on codes of rows."""
