@@ -157,6 +157,9 @@ def play(
                 sink.save(state.step, state.tensors() | best, state.values())
     if sink:
         sink.wait()
+    if state.step <= state.last_phase > 0:
+        text = "stopped at step %d, before the last phase begins at step %d: it has learnt no generator yet"
+        log.warning(text, state.step, state.last_phase)
     return fit_result(state)
 
 
@@ -178,7 +181,7 @@ def take_step(
         window.gradient(f"{phase.name}.gradient", norm)
         if clip is not None:
             clip_gradients(parameters, norm, clip)
-    state.update(phase.trains, phase.rate)
+    state.update(phase)
     window.add(phase.name, terms)
 
 
