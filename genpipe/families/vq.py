@@ -59,7 +59,7 @@ class VQConfig(FamilyConfig):
     halvings: int = Field(default=2, ge=1, le=12, json_schema_extra={"search": {"choices": [2, 3]}})
     share: float = Field(default=0.5, gt=0, lt=1, json_schema_extra={"search": {"low": 0.3, "high": 0.7}})
     adversarial_weight: float = Field(
-        default=1.0, ge=0, le=1e6, json_schema_extra={"search": {"choices": [0.0, 0.5, 1.0, 2.0]}}
+        default=0.1, ge=0, le=1e6, json_schema_extra={"search": {"choices": [0.0, 0.05, 0.1, 0.2]}}
     )
     penalty_weight: float = Field(default=1.0, gt=0, le=1e6)
     prior_rate: float = Field(default=1.0, gt=0, le=1000)

@@ -70,16 +70,18 @@ def image_vq() -> Recipe:
         name="image_vq",
         kind="image",
         layout="grid",
-        family=VQConfig(encoder=half, decoder=half, critic=Conv2dConfig(), model=TransformerConfig()),
+        family=VQConfig(
+            share=0.42, encoder=half, decoder=half, critic=Conv2dConfig(width=16), model=TransformerConfig()
+        ),
         training=Training(
-            steps=2800,
+            steps=3600,
             batch_size=32,
             learning_rate=2e-3,
             schedule="cosine",
             warmup=50,
             clip=1.0,
             monitor="loss",  # while the autoencoder learns there is no prior to draw from
-            evaluate_every=700,
+            evaluate_every=900,
         ),
     )
 

@@ -223,3 +223,8 @@ def test_weights_are_judged_from_where_the_last_phase_has_begun(caplog: pytest.L
     assert "no generator yet" not in caplog.text
     early = run(Twice(), hooks=Hooks(should_stop=lambda: True), steps=12)
     assert early.steps == 1 and "stopped at step 1, before the last phase begins at step 6" in caplog.text
+
+
+def test_each_phase_has_the_schedule_to_itself() -> None:
+    """Two steps of .5 each, by a cosine from 1 over two steps: 1 and ½ of .5 in either phase, in all 1.5."""
+    assert weight(run(Twice(), schedule="cosine")) == pytest.approx(-1.5, rel=1e-3)
