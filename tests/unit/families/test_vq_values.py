@@ -37,6 +37,7 @@ def column(*values: float) -> Tensor:
         ((3,), (FAR,), (1.0,), 2),
         ((3,), (-FAR,), (-1.0,), 0),
         ((4,), (0.0,), (0.0,), 2),  # an even number: -1, -½, 0, ½
+        ((4,), (-0.1,), (0.0,), 2),  # 1.5 tanh(.346 - .1) - ½ = -.14
         ((4,), (FAR,), (0.5,), 3),
         ((4,), (-FAR,), (-1.0,), 0),
         ((3, 4), (FAR, -FAR), (1.0, -1.0), 2),  # the first number counts by 1, the second by 3
