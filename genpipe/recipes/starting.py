@@ -185,10 +185,11 @@ def audio_vae() -> Recipe:
 
 
 def audio_vq() -> Recipe:
-    """The tokens of `image_vq` on mel spectrograms, coarser."""
+    """Mel spectrograms as tokens of four bands and four steps, and a small GPT over them."""
     half = Conv2dConfig(width=16)
-    family = VQConfig(halvings=3, encoder=half, decoder=half, critic=half, model=TransformerConfig())
-    return derived(image_vq(), "audio_vq", kind="audio", family=family)
+    family = VQConfig(share=0.45, encoder=half, decoder=half, critic=half, model=TransformerConfig())
+    training = {"steps": 1300, "evaluate_every": 260}
+    return derived(image_vq(), "audio_vq", kind="audio", family=family, training=training)
 
 
 def audio_recurrent() -> Recipe:
