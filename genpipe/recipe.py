@@ -8,6 +8,7 @@ fit together: family × data kind × layout × network. Search ranges stand besi
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,7 +17,7 @@ from genpipe.codecs import CODECS
 from genpipe.codecs.base import CodecConfig
 from genpipe.entries import entries_of
 from genpipe.errors import UsageError
-from genpipe.families import FAMILIES, AnyFamily
+from genpipe.families import FAMILIES, AnyFamily, form_for
 from genpipe.families.base import Family
 from genpipe.families.trees import TreesConfig
 from genpipe.kinds import DataKind
@@ -92,6 +93,14 @@ class Recipe(BaseModel):
     def form(self) -> str:
         """The form of the tensors it learns from (networks/base.py)."""
         return CODECS[self.kind].form(self.layout)
+
+
+def derived(
+    recipe: Recipe, name: str, *, training: Mapping[str, Any] | None = None, **changes: Any
+) -> Recipe:
+    """A copy of a recipe under another name: `training` updates its fields, `changes` replace whole parts."""
+    trained = recipe.training.model_copy(update=dict(training or {}))
+    return recipe.model_copy(update={"name": name, "training": trained, **changes})
 
 
 def as_meant(recipe: dict[str, Any]) -> dict[str, Any]:
@@ -210,7 +219,8 @@ def check_parts(recipe: Recipe) -> None:
         )
     for field, role in FAMILIES[family].network_roles.items():
         config = getattr(recipe.family, field)
-        check_network(config, role, recipe.form, where=f"family.{field}.network")
+        where = f"family.{field}.network"
+        check_network(config, role, form_for(family, field, recipe.form), where=where)
 
 
 def check(recipe: Recipe, schema: Schema) -> None:

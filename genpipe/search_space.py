@@ -20,7 +20,8 @@ from pydantic import BaseModel
 
 from genpipe.entries import name_in
 from genpipe.errors import UsageError, closest, unknown
-from genpipe.networks import NETWORKS, fitting
+from genpipe.families import networks_for
+from genpipe.networks import NETWORKS
 from genpipe.objectives import ADVERSARIAL
 from genpipe.ranges import Range
 from genpipe.recipe import FAMILIES, Recipe
@@ -38,7 +39,7 @@ class Parameter:
 
 def _network_choice(recipe: Recipe, role_field: str) -> Parameter:
     role = FAMILIES[recipe.family.family].network_roles[role_field]
-    among = fitting(role, recipe.form)
+    among = networks_for(recipe.family.family, role_field, recipe.form)
     value = getattr(recipe.family, role_field).network
     # the starting recipes of the sequence family are told apart by their network: there it varies by recipe
     declared = Range(among) if len(among) > 1 and role != "model" else None
@@ -80,10 +81,9 @@ def _implied(recipe: Recipe, name: str, point: Mapping[str, Any]) -> Any:
     """The value earlier choices leave for a parameter, or None where it is free."""
     if name in (settings := _settings(point)):
         return settings[name]
-    roles = FAMILIES[recipe.family.family].network_roles
-    first = f"family.{next(iter(roles), '')}.network"
+    first = f"family.{next(iter(FAMILIES[recipe.family.family].network_roles), '')}.network"
     if name.endswith(".network") and name != first and first in point:  # both sides of a game are built alike
-        alike = point[first] in fitting(roles[name.split(".")[1]], recipe.form)
+        alike = point[first] in networks_for(recipe.family.family, name.split(".")[1], recipe.form)
         return point[first] if alike else None
     return None
 
@@ -188,9 +188,9 @@ def space(
 def _every_parameter(recipe: Recipe) -> dict[str, Parameter]:
     """Parameters of a recipe with each of the networks that fit."""
     found = {p.name: p for p in _parameters(recipe, {})}
-    form = recipe.form
-    for field, role in FAMILIES[recipe.family.family].network_roles.items():
-        for network in fitting(role, form):
+    family = recipe.family.family
+    for field in FAMILIES[family].network_roles:
+        for network in networks_for(family, field, recipe.form):
             found |= {p.name: p for p in _parameters(recipe, {f"family.{field}.network": network})}
     return found
 
@@ -229,7 +229,7 @@ def _refusal(recipe: Recipe, name: str, value: Any) -> UsageError | None:
     points = [point]
     role = FAMILIES[recipe.family.family].network_roles.get(part[1])
     if role and part[-1] != "network":
-        networks = fitting(role, recipe.form)
+        networks = networks_for(recipe.family.family, part[1], recipe.form)
         owners = [n for n in networks if part[-1] in NETWORKS[n].Config.model_fields]
         points = [{f"family.{part[1]}.network": n, **point} for n in owners]
     errors = []

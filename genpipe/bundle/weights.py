@@ -151,9 +151,11 @@ def check_block(recipe: Recipe, spec: TensorSpec, rows: int, *, weights: int, wh
 
     weights: their bytes.
     """
-    nets = (getattr(recipe.family, field) for field in FAMILIES[recipe.family.family].network_roles)
+    kind = FAMILIES[recipe.family.family]
+    own = kind.network_specs(recipe.family, spec) if hasattr(kind, "network_specs") else {}
+    nets = ((getattr(recipe.family, field), own.get(field, spec)) for field in kind.network_roles)
     each = math.prod(spec.shape) + sum(spec.conditions) + max(spec.vocabulary, default=0)
-    held = rows * each + max((net.held(spec, rows) for net in nets), default=0)
+    held = rows * each + max((net.held(what, rows) for net, what in nets), default=0)
     most = max(LEAST_BLOCK, PER_BYTE * weights)
     if held > most:
         found = f"{rows} rows of shape {list(spec.shape)} take some {held} numbers"

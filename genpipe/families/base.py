@@ -67,6 +67,8 @@ class Family(Protocol):
     has_temperature: its config's `temperature` is that of sampling, which may be changed after training.
     phases: those of a training step; without any, no step is made and `finish` does it all.
 
+    One with networks of tensors that are not the data's own has `network_forms`, config field -> their form,
+    and `network_specs(config, spec)`, config field -> their spec.
     A family that also has the methods of `Latent` or `PartialConditioning` can do what these say.
     """
 

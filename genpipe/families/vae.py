@@ -3,6 +3,11 @@ al. 2017).
 
 What the decoder predicts: values by a Gaussian of learnt width (σ-VAE, Rybkin et al. 2021; TVAE, Xu et al.
 2019), choices of a table by their cross-entropy, pixels optionally as Bernoulli. All terms are nats per row.
+
+With a deterministic posterior it is an autoencoder: one code a row, no noise, and a penalty on the squares
+of codes in the place of the divergence (RAE: Ghosh et al. 2020, "From variational to deterministic
+autoencoders", section 3, arXiv:1903.12436). Its penalty of weights is `training.l2`, and the mixture prior
+makes it a generator.
 """
 
 from __future__ import annotations
@@ -30,7 +35,8 @@ FEWEST, MOST_VALUES, CHUNK = 2000, 2**26, 1024  # of rows that the prior is fitt
 
 
 class VAEConfig(FamilyConfig):
-    """beta: weight of the KL term. likelihood: of values; bernoulli is for images between black and white.
+    """posterior: gaussian, or deterministic: an autoencoder. beta: weight of the KL term, or of half the
+    squares of a code. likelihood: of values; bernoulli is for images between black and white.
 
     prior: of codes. mixture: after training, Gaussians are fitted to the codes of training rows, class by
     class (prior.py); normal: N(0, I), as in the papers. width_rate: factor of the learning rate of the
@@ -38,6 +44,9 @@ class VAEConfig(FamilyConfig):
     """
 
     family: Literal["vae"] = "vae"
+    posterior: Literal["gaussian", "deterministic"] = Field(
+        default="gaussian", exclude_if=lambda posterior: posterior == "gaussian"
+    )
     beta: float = Field(
         default=1.0, gt=0, le=1e6, json_schema_extra={"search": {"low": 0.2, "high": 2.0, "log": True}}
     )
@@ -84,6 +93,9 @@ class VAE:
 
     def __init__(self, config: VAEConfig, spec: TensorSpec) -> None:
         self.config, self.spec, self.head, self.latent = config, spec, Head(spec), config.latent
+        self.plain = config.posterior == "deterministic"
+        if self.plain:  # no bound: that its codes are likely says nothing of the data
+            self.metrics = ("loss", "reconstruction", "penalty")  # type: ignore[misc]
 
     def build(self) -> dict[str, nn.Module]:
         config, spec = self.config, self.spec
@@ -112,10 +124,12 @@ class VAE:
     def _terms(self, nets: Nets, batch: Batch, rng: Draws, *, beta: float) -> dict[str, Tensor]:
         c = one_hot(batch.condition, self.spec.conditions)
         mean, log_variance = self._posterior(nets, batch.x, c)
-        z = _drawn(mean, log_variance, rng.normal(self.latent))
+        z = mean if self.plain else _drawn(mean, log_variance, rng.normal(self.latent))
         decoder = nets["decoder"]
         raw = decoder(z, c, batch.x) if getattr(decoder, "takes_x", False) else decoder(z, c)
         reconstruction = self._reconstruction(batch.x, raw, self._log_scale(nets))
+        if self.plain:
+            return {"reconstruction": reconstruction, "penalty": beta * 0.5 * z.square().sum(1).mean()}
         prior = cast(MixturePrior | None, nets.get("prior"))
         if prior is not None and prior.fitted:  # after training alone
             kl = elbo.sampled_kl(z, mean, log_variance, prior.log_density(z, batch.condition))
@@ -179,7 +193,7 @@ class VAE:
             for x, classes in zip(batch.x.split(CHUNK), c.split(CHUNK), strict=True):
                 codes.append(self._posterior(nets, x, classes))
             mean, log_variance = (torch.cat(parts) for parts in zip(*codes, strict=True))
-            drawn = _drawn(mean, log_variance, rng.normal(self.latent))
+            drawn = mean if self.plain else _drawn(mean, log_variance, rng.normal(self.latent))
             prior.fit(drawn, batch.condition, int(rng.shared() * 2**31))
         if self.head.groups:
             decoder = nets["decoder"]
@@ -189,9 +203,11 @@ class VAE:
 
     @torch.no_grad()
     def holdout_loss(self, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
-        """The bound at β = 1, in nats per row; with the prior that is drawn from, once it is fitted."""
-        terms = self._terms(nets, batch, rng, beta=1.0)
-        return {"bound": terms["reconstruction"] + terms["kl"], **terms}
+        """The bound at β = 1, in nats per row; with the prior that is drawn from, once it is fitted. Of an
+        autoencoder the loss.
+        """
+        terms = self._terms(nets, batch, rng, beta=self.config.beta if self.plain else 1.0)
+        return {self.metrics[0]: torch.stack(list(terms.values())).sum(), **terms}
 
 
 def _drawn(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:

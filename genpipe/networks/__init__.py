@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from torch import nn
 
 from genpipe.entries import ConfigIn
 from genpipe.errors import UsageError
 from genpipe.networks.autoregressive import Autoregressive
-from genpipe.networks.base import NetworkConfig, NetworkKind, form
+from genpipe.networks.base import MAPS, NetworkConfig, NetworkKind, form
 from genpipe.networks.convolutional import Conv1d, Conv2d
 from genpipe.networks.mlp import MLP
 from genpipe.networks.recurrent import Recurrent
@@ -47,7 +47,10 @@ def check_network(config: NetworkConfig, role: str, form: str, *, where: str = "
         )
 
 
-def build_network(role: str, spec: TensorSpec, config: NetworkConfig, *, latent: int = 0) -> nn.Module:
-    """A fresh network, initialised from torch's default generator."""
+def build_network(
+    role: str, spec: TensorSpec, config: NetworkConfig, *, latent: int = 0, halvings: int = 0
+) -> nn.Module:
+    """A fresh network, initialised from torch's default generator. halvings: of a map, for roles in MAPS."""
     check_network(config, role, form(spec))
-    return NETWORKS[config.network].build(role, spec, config, latent=latent)
+    more: dict[str, Any] = {"halvings": halvings} if role in MAPS else {}
+    return NETWORKS[config.network].build(role, spec, config, latent=latent, **more)

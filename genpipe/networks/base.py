@@ -9,6 +9,8 @@ Roles and their calls (c is the one-hot condition, (B, S), S may be 0; Z the lat
 | decoder that says `takes_x = True` | net(z, c, x) in training | the same, each position given x before it |
 | critic | net(x, c) | (B,) scores |
 | encoder | net(x, c) | (B, 2 * Z): mean and log-variance |
+| map_encoder | net(x, c) | (B, Z, *size), size that of x after `halvings`, each rounded up |
+| map_decoder | net(z: (B, Z, *size), c) | as a decoder |
 | model | net(x, c) | what `head.make_outlet` predicts of each position from those before it |
 
 A model also samples one position at a time: `state = net.begin(c)`, then `net.step(previous, state)` returns
@@ -35,6 +37,7 @@ from torch import nn
 
 from genpipe.spec import TensorSpec
 
+MAPS: tuple[str, ...] = ("map_encoder", "map_decoder")
 FORMS: tuple[str, ...] = ("vector", "grid", "sequence", "tokens", "columns")
 
 
@@ -59,7 +62,8 @@ class NetworkKind(Protocol):
     roles: ClassVar[frozenset[str]]
 
     @staticmethod
-    def build(role: str, spec: TensorSpec, config: Any, *, latent: int = 0) -> nn.Module: ...
+    def build(role: str, spec: TensorSpec, config: Any, *, latent: int = 0) -> nn.Module:
+        """One that can make or read maps (a role in MAPS) is told their `halvings`, too."""
 
 
 def form(spec: TensorSpec) -> str:

@@ -51,12 +51,21 @@ def channels_and_size(spec: TensorSpec) -> tuple[int, tuple[int, ...]]:
     return (spec.shape[1], spec.shape[:1]) if spec.layout == "sequence" else (spec.shape[0], spec.shape[1:])
 
 
-def pyramid(spec: TensorSpec, config: ConvConfig) -> list[tuple[int, tuple[int, ...]]]:
-    """(channels, size) from full size down to the stem; halving stops below 8 positions."""
+def halved(size: tuple[int, ...], times: int = 1) -> tuple[int, ...]:
+    """A size after so many halvings, each rounded up."""
+    return tuple(-(-n // 2**times) for n in size)
+
+
+def pyramid(
+    spec: TensorSpec, config: ConvConfig, halvings: int | None = None
+) -> list[tuple[int, tuple[int, ...]]]:
+    """(channels, size) from full size down to the stem, by so many halvings; without a number, these stop
+    below 8 positions.
+    """
     size = channels_and_size(spec)[1]
     levels = [(config.width, size)]
-    while min(size) >= 8:
-        size = tuple((n + 1) // 2 for n in size)
+    while min(size) >= 8 if halvings is None else len(levels) <= halvings:
+        size = halved(size)
         levels.append((config.width * min(2 ** len(levels), config.widest), size))
     return levels
 
@@ -85,15 +94,21 @@ class Modulated(nn.Module):
 class ConvolutionalGenerator(nn.Module):
     """Also the decoder of a VAE."""
 
-    def __init__(self, spec: TensorSpec, config: ConvConfig, latent: int) -> None:
+    def __init__(
+        self, spec: TensorSpec, config: ConvConfig, latent: int, halvings: int | None = None
+    ) -> None:
         super().__init__()
         out, size = channels_and_size(spec)
-        conditions, levels, dimensions = sum(spec.conditions), pyramid(spec, config)[::-1], len(size)
+        conditions, dimensions = sum(spec.conditions), len(size)
+        levels = pyramid(spec, config, halvings)[::-1]
         self.sequence = spec.layout == "sequence"
         self.cuts = [(slice(None), slice(None), *map(slice, size)) for _, size in levels[1:]]
         channels, size = levels[0]
         self.stem_shape = (channels, *size)
-        self.stem = nn.Linear(latent + conditions, torch.Size(self.stem_shape).numel())
+        if halvings is None:
+            self.stem: nn.Module = nn.Linear(latent + conditions, torch.Size(self.stem_shape).numel())
+        else:
+            self.stem = CONV[dimensions](latent, channels, 3, padding=1)
         self.ups, self.norms = nn.ModuleList(), nn.ModuleList([Modulated(channels, conditions, dimensions)])
         for wider, _ in levels[1:]:
             self.ups.append(UP[dimensions](channels, wider, 4, stride=2, padding=1))
@@ -101,8 +116,11 @@ class ConvolutionalGenerator(nn.Module):
             channels = wider
         self.out = CONV[dimensions](channels, out, 3, padding=1)
 
+    def stemmed(self, z: Tensor, c: Tensor) -> Tensor:
+        return self.stem(torch.cat([z, c], 1)).unflatten(1, self.stem_shape)
+
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
-        x = self.stem(torch.cat([z, c], 1)).unflatten(1, self.stem_shape)
+        x = self.stemmed(z, c)
         norms = iter(self.norms)
         x = next(norms)(arranged(x), c)
         for up, norm, cut in zip(self.ups, norms, self.cuts, strict=True):
@@ -111,19 +129,27 @@ class ConvolutionalGenerator(nn.Module):
         return x.transpose(1, 2) if self.sequence else x
 
 
+class MapDecoder(ConvolutionalGenerator):
+    """z (B, Z, *size) -> raw output: as the generator, of a map in place of a vector."""
+
+    def stemmed(self, z: Tensor, c: Tensor) -> Tensor:
+        return self.stem(arranged(z))
+
+
 class Trunk(nn.Module):
     """x -> features (B, F) at the size of the stem."""
 
-    def __init__(self, spec: TensorSpec, config: ConvConfig) -> None:
+    def __init__(self, spec: TensorSpec, config: ConvConfig, halvings: int | None = None) -> None:
         super().__init__()
-        levels, (channels, size) = pyramid(spec, config), channels_and_size(spec)
+        levels, (channels, size) = pyramid(spec, config, halvings), channels_and_size(spec)
         conv = CONV[len(size)]
         self.sequence = spec.layout == "sequence"
         layers: list[nn.Module] = [conv(channels, levels[0][0], 3, padding=1), nn.LeakyReLU(0.2)]
         for (narrow, _), (wide, _) in pairwise(levels):
             layers += [conv(narrow, wide, 3, stride=2, padding=1), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, nn.Flatten())
-        self.features = levels[-1][0] * torch.Size(levels[-1][1]).numel()
+        self.shape = (levels[-1][0], *levels[-1][1])
+        self.features = torch.Size(self.shape).numel()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(arranged(x.transpose(1, 2) if self.sequence else x))
@@ -156,13 +182,36 @@ class Encoder(nn.Module):
         return self.out(torch.cat([self.trunk(x), c], 1))
 
 
+class MapEncoder(nn.Module):
+    """x -> (B, Z, *size): each position of the map sees its neighbourhood, and the condition shifts it."""
+
+    def __init__(self, spec: TensorSpec, config: ConvConfig, latent: int, halvings: int) -> None:
+        super().__init__()
+        self.trunk = Trunk(spec, config, halvings)
+        channels, *size = self.trunk.shape
+        self.out = CONV[len(size)](channels, latent, 1)
+        conditions = sum(spec.conditions)
+        self.shift = nn.Linear(conditions, latent, bias=False) if conditions else None
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        z = self.out(self.trunk(x).unflatten(1, self.trunk.shape))
+        return z if self.shift is None else z + self.shift(c)[(..., *[None] * (z.dim() - 2))]
+
+
 class Conv1d:
     Config: ClassVar[type[Any]] = Conv1dConfig
     accepts: ClassVar[frozenset[str]] = frozenset({"sequence"})
-    roles: ClassVar[frozenset[str]] = frozenset({"generator", "critic", "encoder", "decoder"})
+    roles: ClassVar[frozenset[str]] = frozenset(
+        {"generator", "critic", "encoder", "decoder", "map_encoder", "map_decoder"}
+    )
 
     @staticmethod
-    def build(role: str, spec: TensorSpec, config: ConvConfig, *, latent: int = 0) -> nn.Module:
+    def build(
+        role: str, spec: TensorSpec, config: ConvConfig, *, latent: int = 0, halvings: int = 0
+    ) -> nn.Module:
+        if role in ("map_encoder", "map_decoder"):
+            kind = MapEncoder if role == "map_encoder" else MapDecoder
+            return kind(spec, config, latent, halvings)
         if role in ("generator", "decoder"):
             return ConvolutionalGenerator(spec, config, latent)
         return Encoder(spec, config, latent) if role == "encoder" else Critic(spec, config)

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from genpipe.families import FAMILIES
-from genpipe.networks import NETWORKS, fitting
+from genpipe.families import FAMILIES, form_for, networks_for
+from genpipe.networks import NETWORKS
 from genpipe.networks.base import form
 from genpipe.objectives import ADVERSARIAL
 from genpipe.testing.families import check_family
@@ -60,7 +60,11 @@ def network_cases(names: Collection[str] | None = None) -> list[Case]:
                 if role == "model":
                     cases.append(Case(f"{name}-causal-{key}", partial(check_model, name, spec)))
             for family, game in FAMILIES.items():
-                fields = [f for f, role in game.network_roles.items() if role in roles]
+                fields = [
+                    field
+                    for field, role in game.network_roles.items()
+                    if role in roles and form_for(family, field, form(spec)) in kind.accepts
+                ]
                 if fields and form(spec) in game.accepts:
                     parts = {**networks_of(family, key), **dict.fromkeys(fields, small(name))}
                     cases.append(_family_case(family, key, parts))
@@ -94,8 +98,8 @@ def family_cases(
 
 def networks_of(family: str, key: str) -> dict[str, Any]:
     """Small networks for every role, the first that fit."""
-    roles = FAMILIES[family].network_roles
-    return {field: small(fitting(role, form(SPECS[key]))[0]) for field, role in roles.items()}
+    what = form(SPECS[key])
+    return {field: small(networks_for(family, field, what)[0]) for field in FAMILIES[family].network_roles}
 
 
 def _learnable(family: str) -> list[str]:

@@ -13,7 +13,9 @@ from genpipe.networks import NETWORKS, build_network
 from genpipe.networks.base import FORMS
 from genpipe.networks.head import alike
 from genpipe.spec import TensorSpec
-from genpipe.testing.specs import LATENT, ROWS, batch_of, small
+from genpipe.testing.specs import HALVINGS, LATENT, ROWS, batch_of, map_shape, small
+
+DECODERS = ("generator", "decoder", "map_decoder")
 
 
 def check_declaration(name: str) -> None:
@@ -33,7 +35,8 @@ def check_network(name: str, role: str, spec: TensorSpec) -> None:
 
     torch.manual_seed(3)
     out = _call(net, role, spec, batch)
-    shapes = {"generator": spec.shape, "decoder": spec.shape, "critic": (), "encoder": (2 * LATENT,)}
+    shapes = {"critic": (), "encoder": (2 * LATENT,), "map_encoder": map_shape(spec)}
+    shapes |= dict.fromkeys(DECODERS, spec.shape)
     if role == "model":
         assert out.shape[:2] == (ROWS, spec.shape[0])
     else:
@@ -49,7 +52,7 @@ def check_network(name: str, role: str, spec: TensorSpec) -> None:
     torch.manual_seed(3)
     assert torch.equal(_call(other, role, spec, batch), out), "state_dict is not all of its state"
 
-    if role in ("critic", "encoder"):
+    if role in ("critic", "encoder", "map_encoder"):
         half = Batch(batch.x[:3], batch.condition[:3])
         torch.testing.assert_close(_call(net, role, spec, half), out[:3], atol=1e-5, rtol=1e-4)
 
@@ -75,7 +78,7 @@ def check_model(name: str, spec: TensorSpec) -> None:
 
 def _build(name: str, role: str, spec: TensorSpec, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
-    return build_network(role, spec, small(name), latent=LATENT)
+    return build_network(role, spec, small(name), latent=LATENT, halvings=HALVINGS)
 
 
 def _by_position(out: Any, spec: TensorSpec) -> Tensor:
@@ -90,7 +93,7 @@ def _by_position(out: Any, spec: TensorSpec) -> Tensor:
 
 def _call(net: nn.Module, role: str, spec: TensorSpec, batch: Batch) -> Tensor:
     c = one_hot(batch.condition, spec.conditions)
-    if role in ("generator", "decoder"):
-        z = torch.randn(batch.size, LATENT)
+    if role in DECODERS:
+        z = torch.randn(batch.size, *(map_shape(spec) if role == "map_decoder" else (LATENT,)))
         return net(z, c, batch.x) if getattr(net, "takes_x", False) else net(z, c)
     return _by_position(net(batch.x, c), spec)

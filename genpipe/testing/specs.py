@@ -11,9 +11,10 @@ from torch import nn
 
 from genpipe.batch import Batch
 from genpipe.networks import NETWORKS
+from genpipe.networks.convolutional import channels_and_size, halved
 from genpipe.spec import Span, TensorSpec
 
-ROWS, LATENT = 8, 6
+ROWS, LATENT, HALVINGS = 8, 6, 2
 SPANS = (
     Span(name="a", start=0, size=1, kind="continuous"),
     Span(name="b", start=1, size=3, kind="categorical"),
@@ -44,6 +45,11 @@ SMALL: dict[str, dict[str, Any]] = {
 def small(network: str) -> Any:
     """The network's config at small sizes; at its defaults where none are known."""
     return NETWORKS[network].Config(**SMALL.get(network, {}))
+
+
+def map_shape(spec: TensorSpec) -> tuple[int, ...]:
+    """(LATENT, *size) of a map after HALVINGS."""
+    return (LATENT, *halved(channels_and_size(spec)[1], HALVINGS))
 
 
 def batch_of(spec: TensorSpec, rows: int = ROWS, *, seed: int = 0) -> Batch:

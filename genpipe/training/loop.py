@@ -156,6 +156,9 @@ def play(
                 sink.save(state.step, state.tensors() | best, state.values())
     if sink:
         sink.wait()
+    if state.step <= state.last_phase > 0:
+        text = "stopped at step %d, before the last phase begins at step %d: it has learnt no generator yet"
+        log.warning(text, state.step, state.last_phase)
     return fit_result(state)
 
 
@@ -177,7 +180,7 @@ def take_step(
         window.gradient(f"{phase.name}.gradient", norm)
         if clip is not None:
             clip_gradients(parameters, norm, clip)
-    state.update(phase.trains, phase.rate)
+    state.update(phase)
     window.add(phase.name, terms)
 
 
@@ -210,7 +213,8 @@ def score(state: TrainingState, ranks: Ranks, evaluate: Evaluate) -> None:
     state.metrics = state.metrics | metrics
     state.judge(metrics)
     training, best = state.training, state.best_score
-    if training.monitor == "fidelity" and "fidelity" in metrics and best is not None and not state.done:
+    begun = state.step > state.last_phase and not state.done
+    if training.monitor == "fidelity" and "fidelity" in metrics and best is not None and begun:
         found, at = metrics["fidelity"], state.best_step
         state.guard.check_fidelity(found, best, at, step=state.step, steps=training.steps)
 

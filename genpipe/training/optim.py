@@ -116,12 +116,16 @@ def _buffers(net: nn.Module) -> list[Tensor]:
     return [buffer for name, buffer in net.named_buffers() if name in state]
 
 
-def rate_at(step: int, training: Training) -> float:
-    """The learning rate of a step: linear warm-up, then constant or a cosine to zero over all steps."""
+def rate_at(step: int, training: Training, begin: float = 0.0, end: float = 1.0) -> float:
+    """The learning rate of a step of a phase from one share of all steps to another: linear warm-up, then
+    constant or a cosine to zero at its end.
+    """
+    first = math.ceil(begin * training.steps)
+    step, steps = step - first, math.ceil(end * training.steps) - first
     if step < training.warmup:
         return training.learning_rate * (step + 1) / training.warmup
     if training.schedule == "cosine":
-        done = (step - training.warmup) / max(1, training.steps - training.warmup)
+        done = (step - training.warmup) / max(1, steps - training.warmup)
         return training.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
     return training.learning_rate
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from genpipe.errors import InfrastructureError
-from genpipe.families.base import Family
+from genpipe.families.base import Family, Phase
 from genpipe.recipe import Training
 from genpipe.seeds import derive
 from genpipe.training.guard import COLLAPSED, SPREAD, Guard
@@ -71,13 +71,18 @@ class TrainingState:
         for role in roles:
             self.optimizers[role].zero_grad()
 
-    def update(self, roles: tuple[str, ...], factor: float = 1.0) -> None:
-        """Step the roles' optimizers at this step's learning rate times a factor, then their averages."""
-        rate = factor * self.rate_scale * rate_at(self.step, self.training)
-        for role in roles:
+    @property
+    def last_phase(self) -> int:
+        """The step at which the phase that begins last begins: until then there is no generator to judge."""
+        return math.ceil(max((p.begin for p in self.family.phases), default=0.0) * self.training.steps)
+
+    def update(self, phase: Phase) -> None:
+        """Step the optimizers of a phase at this step's learning rate, then the averages of its roles."""
+        rate = phase.rate * self.rate_scale * rate_at(self.step, self.training, phase.begin, phase.end)
+        for role in phase.trains:
             self.optimizers[role].step(rate)
         if self.average is not None:
-            self.average.update(roles)
+            self.average.update(phase.trains)
 
     def evaluated(self) -> Mapping[str, nn.Module]:
         """The networks as they would be published: averaged where an average is kept."""
@@ -97,14 +102,15 @@ class TrainingState:
 
         Along a cosine later weights are kept for equal ones, too: less than NOISE says nothing. And whatever
         their fidelity, weights that have begun to learn the training rows by heart are not kept: those with a
-        holdout likelihood by MEMORY worse than it has been.
+        holdout likelihood by MEMORY worse than it has been. While a phase is still to come the newest are
+        kept, and the first ones after it has begun are better than all before.
         """
         curves = {name: float(value) for name, value in self.metrics.items() if math.isfinite(value)}
         self.history.append({"step": self.step, **curves})
         by_loss = self.training.monitor == "loss" or "fidelity" not in metrics
         score = -metrics["loss"] if by_loss else metrics["fidelity"]
         settled = self.training.schedule == "cosine" and not by_loss
-        best = -math.inf if self.best_score is None else self.best_score
+        best = -math.inf if self.best_score is None or self.best_step <= self.last_phase else self.best_score
         if metrics.get(SPREAD, 1.0) < COLLAPSED:
             return  # the guard's business
         self.stale = 0 if score > best else self.stale + 1

@@ -13,11 +13,12 @@ from torch import nn
 
 from genpipe.batch import Batch, one_hot
 from genpipe.draws import Draws
-from genpipe.families import FAMILIES
-from genpipe.networks import NETWORKS, build_network, fitting
+from genpipe.families import FAMILIES, networks_for
+from genpipe.networks import NETWORKS, build_network
 from genpipe.networks.base import form
 from genpipe.spec import TensorSpec
-from genpipe.testing.specs import LATENT, ROWS, SPECS, batch_of, small
+from genpipe.testing.networks import DECODERS
+from genpipe.testing.specs import HALVINGS, LATENT, ROWS, SPECS, batch_of, map_shape, small
 
 WITH_CLASSES: dict[str, TensorSpec] = {
     "vector": SPECS["vector"],
@@ -65,14 +66,15 @@ def test_every_network_answers_every_field_of_the_condition(network: str, role: 
     """Every row of another class gets another score, code, picture or prediction."""
     spec = WITH_CLASSES[key]
     torch.manual_seed(0)
-    net = loosened(build_network(role, spec, small(network), latent=LATENT))
-    z, batch = torch.randn(ROWS, LATENT), batch_of(spec)
+    net = loosened(build_network(role, spec, small(network), latent=LATENT, halvings=HALVINGS))
+    z = torch.randn(ROWS, *(map_shape(spec) if role == "map_decoder" else (LATENT,)))
+    batch = batch_of(spec)
     for place in range(len(spec.conditions)):
         answers = []
         for value in (0, 1):
             c = one_hot(classes(spec, place, value), spec.conditions)
             with torch.no_grad():
-                out = net(z, c) if role in ("generator", "decoder") else net(batch.x, c)
+                out = net(z, c) if role in DECODERS else net(batch.x, c)
             answers.append(by_row(out))
         apart = (answers[0] - answers[1]).nan_to_num(0.0).abs().amax(1)
         assert (apart > 1e-3).all(), f"field {place} of the condition is ignored"
@@ -84,7 +86,7 @@ def players() -> Iterator[Any]:
         for key, spec in WITH_CLASSES.items():
             if form(spec) not in kind.accepts:
                 continue
-            choices = {field: fitting(role, form(spec)) for field, role in kind.network_roles.items()}
+            choices = {field: networks_for(name, field, form(spec)) for field in kind.network_roles}
             for k in range(max(map(len, choices.values()), default=1)):
                 parts = {field: small(names[k % len(names)]) for field, names in choices.items()}
                 latent = {"latent": LATENT} if "latent" in kind.Config.model_fields else {}

@@ -24,8 +24,9 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"penalty": "gradient_penalty", "penalty_every": 2, "critic_steps": 2},
         {"pack": 2, "critic_rate": 2.0},
     ],
-    "vae": [{"likelihood": "bernoulli", "beta": 2.0}],
+    "vae": [{"likelihood": "bernoulli", "beta": 2.0}, {"posterior": "deterministic"}],
     "sequence": [{"temperature": 0.5}],
+    "vq": [{"quantiser": "vq"}, {"adversarial_weight": 0.0, "temperature": 0.5, "halvings": 1}],
 }
 
 

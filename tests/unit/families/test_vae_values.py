@@ -61,6 +61,19 @@ def test_the_bound_of_the_holdout_has_beta_one() -> None:
     assert found == pytest.approx(expected, rel=1e-5)
 
 
+def test_an_autoencoder_has_one_code_a_row_and_a_penalty_on_it() -> None:
+    """z = x = .5 and no draw: the decoder says .125, ½ (.5 - .125)² = .0703125; ½ β z² = .125 β. Of a holdout
+    too: β belongs to what is monitored, as there is no bound.
+    """
+    family = model(posterior="deterministic", beta=3.0)
+    expected = {"reconstruction": 0.0703125 + 0.5 * log(2 * pi), "penalty": 3 * 0.125}
+    rng = Told(normal=[[[9.0]]])
+    assert numbers(family.loss("elbo", nets(), ROW, rng)) == pytest.approx(expected, rel=1e-5)
+    found = numbers(family.holdout_loss(nets(), ROW, rng))
+    assert found == pytest.approx({"loss": sum(expected.values()), **expected}, rel=1e-5)
+    assert tuple(found) == family.metrics != VAE.metrics
+
+
 def test_the_latent_is_drawn_and_not_the_mean() -> None:
     """A draw of -.25 in place of .25: z = 0, the decoder says 0, ½ .5² = .125."""
     found = numbers(model().loss("elbo", nets(), ROW, Told(normal=[[[-0.25]]])))

@@ -28,6 +28,7 @@ GAMES: dict[str, dict] = {
         "base": "image_gan",
         "family": {"adversarial": "wasserstein", "penalty": "gradient_penalty", "critic_steps": 2},
     },
+    "vq": {"base": "image_vq", "family": {"quantiser": "vq", "share": 0.5}},
 }
 
 
@@ -38,7 +39,7 @@ def images() -> Resident:
 
 
 def recipe(game: str) -> Recipe:
-    steps = 6 if game == "vae" else 1
+    steps = {"vae": 6, "wgan_gp": 1, "vq": 2}[game]
     training = {"steps": steps, "batch_size": 21, "learning_rate": 1e-3, "betas": [0.9, 0.99], "ema": 0.5}
     training["precision"] = "float32"  # sums over other parts of a batch differ by its rounding alone
     return parse_recipe(GAMES[game] | {"training": training}, "image")
@@ -113,6 +114,19 @@ def test_workers_agree_on_gradients_that_were_differentiated_twice(
             assert (theirs - mine).norm() < 1e-4 * mine.norm(), name
             compared += 1
     assert compared >= 6
+
+
+def test_workers_agree_on_codes_and_on_the_prior_that_learns_them(
+    ranks: list[dict[str, torch.Tensor]],
+) -> None:
+    """A step of each of the two trainings; the codebook is one of the decoder's parameters."""
+    alone, compared = states("vq"), set()
+    for name, mine in alone.items():
+        if ".first." in name and mine.norm() > 1e-4:
+            theirs = ranks[0][f"vq.replica.{name}"]
+            assert (theirs - mine).norm() < 1e-2 * mine.norm(), name
+            compared.add(name.split(".")[1])
+    assert compared == {"encoder", "decoder", "critic", "model"}
 
 
 def test_a_batch_smaller_than_the_workers_is_refused() -> None:

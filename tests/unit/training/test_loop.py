@@ -48,9 +48,9 @@ def test_phases_begin_and_end_at_shares_of_the_run(source: Resident, monkeypatch
     monkeypatch.setattr(TinyFamily, "phases", phases)
     step = TrainingState.update
 
-    def update(self: TrainingState, roles: tuple[str, ...], factor: float = 1.0) -> None:
-        played.append((roles[0], self.step))
-        step(self, roles, factor)
+    def update(self: TrainingState, phase: Phase) -> None:
+        played.append((phase.trains[0], self.step))
+        step(self, phase)
 
     monkeypatch.setattr(TrainingState, "update", update)
     run(source, steps=12)

@@ -171,7 +171,7 @@ def test_after_a_rollback_steps_are_a_fifth_as_long() -> None:
     for expected in (-0.1, -0.12):
         state.back_off(state)
         family.loss("fall", state.nets, None, None)["one"].backward()
-        state.update(("model",))
+        state.update(family.phases[0])
         state.zero_grad(("model",))
         assert state.nets["model"].weight.item() == pytest.approx(expected, rel=1e-4)
     assert state.rollbacks == 2
@@ -202,3 +202,29 @@ def test_the_best_of_what_is_monitored_is_kept() -> None:
         hooks = Hooks(evaluate=lambda nets, at: scores[at - 1])
         result = run(Slope(3.0), steps=3, evaluate_every=1, monitor=monitor, hooks=hooks)
         assert result.step == step and weight(result) == pytest.approx(-moved, rel=1e-4)
+
+
+class Twice(Slope):
+    """As `Slope`, its last phase from the middle of the run."""
+
+    def __init__(self) -> None:
+        super().__init__(1.0)
+        self.phases = (Phase("first", ("model",), end=0.5), Phase("last", ("model",), begin=0.5))
+
+
+def test_weights_are_judged_from_where_the_last_phase_has_begun(caplog: pytest.LogCaptureFixture) -> None:
+    """Twelve steps, scored after each; the losses of the first six are the best and grow worse, but they are
+    of no generator: they neither stop the run nor are kept. Then the third one without a new best does.
+    """
+    losses = iter([*range(6), 20.0, 19.0, 19.5, 19.6, 19.7, 19.8])
+    hooks = Hooks(evaluate=lambda nets, step: {"loss": next(losses)})
+    result = run(Twice(), hooks=hooks, steps=12, evaluate_every=1, patience=3, monitor="loss")
+    assert (result.step, result.steps, result.stopped) == (8, 11, "patience")
+    assert "no generator yet" not in caplog.text
+    early = run(Twice(), hooks=Hooks(should_stop=lambda: True), steps=12)
+    assert early.steps == 1 and "stopped at step 1, before the last phase begins at step 6" in caplog.text
+
+
+def test_each_phase_has_the_schedule_to_itself() -> None:
+    """Two steps of .5 each, by a cosine from 1 over two steps: 1 and ½ of .5 in either phase, in all 1.5."""
+    assert weight(run(Twice(), schedule="cosine")) == pytest.approx(-1.5, rel=1e-3)

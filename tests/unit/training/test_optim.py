@@ -69,6 +69,13 @@ def test_the_learning_rate_over_time(step: int, schedule: str, expected: float) 
     assert rate_at(step, training) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("step", "expected"), [(40, 0.1), (49, 1.0), (50, 1.0), (70, 0.5), (90, 0.0)])
+def test_a_phase_has_a_warm_up_and_a_cosine_of_its_own(step: int, expected: float) -> None:
+    """From step 40 to 90 of 100."""
+    training = Training(steps=100, warmup=10, learning_rate=1.0, schedule="cosine")
+    assert rate_at(step, training, 0.4, 0.9) == pytest.approx(expected)
+
+
 def test_the_average_follows_with_a_warm_up() -> None:
     net, copy = nn.Linear(1, 1), nn.Linear(1, 1)
     with torch.no_grad():
