@@ -8,6 +8,7 @@ fit together: family × data kind × layout × network. Search ranges stand besi
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -92,6 +93,14 @@ class Recipe(BaseModel):
     def form(self) -> str:
         """The form of the tensors it learns from (networks/base.py)."""
         return CODECS[self.kind].form(self.layout)
+
+
+def derived(
+    recipe: Recipe, name: str, *, training: Mapping[str, Any] | None = None, **changes: Any
+) -> Recipe:
+    """A copy of a recipe under another name: `training` updates its fields, `changes` replace whole parts."""
+    trained = recipe.training.model_copy(update=dict(training or {}))
+    return recipe.model_copy(update={"name": name, "training": trained, **changes})
 
 
 def as_meant(recipe: dict[str, Any]) -> dict[str, Any]:

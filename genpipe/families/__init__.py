@@ -6,6 +6,7 @@ from typing import Annotated
 
 from genpipe.entries import ConfigIn
 from genpipe.families.base import Family, FamilyConfig
+from genpipe.families.flow import Flow
 from genpipe.families.gan import GAN
 from genpipe.families.sequence import SequenceModel
 from genpipe.families.trees import Trees
@@ -13,6 +14,6 @@ from genpipe.families.vae import VAE
 from genpipe.plugins import Registry
 
 FAMILIES: Registry[type[Family]] = Registry(
-    "families", {"gan": GAN, "vae": VAE, "sequence": SequenceModel, "trees": Trees}
+    "families", {"gan": GAN, "vae": VAE, "flow": Flow, "sequence": SequenceModel, "trees": Trees}
 )
 AnyFamily = Annotated[FamilyConfig, ConfigIn(FAMILIES, "family")]

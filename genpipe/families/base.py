@@ -67,7 +67,7 @@ class Family(Protocol):
     has_temperature: its config's `temperature` is that of sampling, which may be changed after training.
     phases: those of a training step; without any, no step is made and `finish` does it all.
 
-    A family that also has the methods of `Latent` or `PartialConditioning` can do what these say.
+    A family that also has the methods of `Prepared`, `Latent` or `PartialConditioning` can do what these say.
     """
 
     Config: ClassVar[type[Any]]
@@ -100,6 +100,17 @@ class Family(Protocol):
 
     def holdout_loss(self, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
         """The scalars named in `metrics` on held-out data; no gradient is taken."""
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A family that looks at training rows before the first step."""
+
+    def begin_rows(self, rows: int) -> int:
+        """How many of so many training rows `begin` is to see."""
+
+    def begin(self, nets: Nets, batch: Batch, rng: Draws) -> None:
+        """Set buffers of fresh networks by these rows, in place; a run that resumes has them already."""
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ Roles and their calls (c is the one-hot condition, (B, S), S may be 0; Z the lat
 | decoder that says `takes_x = True` | net(z, c, x) in training | the same, each position given x before it |
 | critic | net(x, c) | (B,) scores |
 | encoder | net(x, c) | (B, 2 * Z): mean and log-variance |
+| velocity | net(x, t: (B,), c) | (B, *shape): what x, noisy as at time t from 0 to 1, is to be changed by |
 | model | net(x, c) | what `head.make_outlet` predicts of each position from those before it |
 
 A model also samples one position at a time: `state = net.begin(c)`, then `net.step(previous, state)` returns

@@ -6,119 +6,27 @@ minute.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from genpipe.errors import unknown
+from genpipe.families.flow import FlowConfig
 from genpipe.families.gan import GANConfig
 from genpipe.families.sequence import SequenceConfig
-from genpipe.families.trees import TreesConfig
 from genpipe.families.vae import VAEConfig
 from genpipe.kinds import KINDS
-from genpipe.networks.autoregressive import AutoregressiveConfig
 from genpipe.networks.convolutional import Conv1dConfig, Conv2dConfig
-from genpipe.networks.mlp import MLPConfig
 from genpipe.networks.recurrent import RecurrentConfig
 from genpipe.networks.transformer import TransformerConfig
+from genpipe.networks.unet import UNetConfig
 from genpipe.plugins import Registry
-from genpipe.recipe import Recipe, Training
-
-
-def derived(
-    recipe: Recipe, name: str, *, training: Mapping[str, Any] | None = None, **changes: Any
-) -> Recipe:
-    """A copy of a recipe under another name: `training` updates its fields, `changes` replace whole parts."""
-    trained = recipe.training.model_copy(update=dict(training or {}))
-    return recipe.model_copy(update={"name": name, "training": trained, **changes})
-
-
-def tabular_autoregressive() -> Recipe:
-    """Columns one after the other: the strongest starting point for a table."""
-    return Recipe(
-        name="tabular_autoregressive",
-        kind="tabular",
-        layout="tokens",
-        family=SequenceConfig(model=AutoregressiveConfig()),
-        training=Training(
-            epochs=6,
-            steps=1_000_000,
-            batch_size=512,
-            learning_rate=1e-2,
-            weight_decay=None,
-            l2=None,
-            schedule="cosine",
-            warmup=10,
-            ema=0.999,
-            evaluate_every=1_000_000,
-            checkpoint_every=1000,
-        ),
-    )
-
-
-def tabular_any_order() -> Recipe:
-    """Columns in any order: any of them may be given, the others are made to fit (imputation, conditions)."""
-    model = AutoregressiveConfig(order="any", width=64)
-    return derived(
-        tabular_autoregressive(),
-        "tabular_any_order",
-        family=SequenceConfig(model=model),
-        training={"epochs": 9, "batch_size": 512, "ema": 0.998},
-    )
-
-
-def tabular_gan() -> Recipe:
-    """Conditional table GAN after CTGAN: Wasserstein scores with gradient penalty, training by sampling.
-
-    One to two minutes of one core, whatever the number of rows: its dependence between columns comes late.
-    """
-    return Recipe(
-        name="tabular_gan",
-        kind="tabular",
-        layout="vector",
-        family=GANConfig(
-            adversarial="wasserstein", penalty="gradient_penalty", penalty_weight=10.0, critic_steps=2
-        ),
-        training=Training(
-            steps=4000,
-            batch_size=256,
-            balance=True,
-            learning_rate=1e-3,
-            betas=(0.5, 0.9),
-            schedule="cosine",
-            ema=0.995,
-            evaluate_every=1000,
-        ),
-    )
-
-
-def tabular_vae() -> Recipe:
-    """Table VAE after TVAE."""
-    return Recipe(
-        name="tabular_vae",
-        kind="tabular",
-        layout="vector",
-        family=VAEConfig(encoder=MLPConfig(residual=False), decoder=MLPConfig(residual=False)),
-        training=Training(
-            steps=2500,
-            batch_size=256,
-            learning_rate=3e-3,
-            schedule="cosine",
-            weight_decay=0.01,
-            monitor="loss",
-            evaluate_every=500,
-        ),
-    )
-
-
-def tabular_trees() -> Recipe:
-    """Sequential classification trees after synthpop: a strong baseline in seconds."""
-    return Recipe(
-        name="tabular_trees",
-        kind="tabular",
-        layout="tokens",
-        family=TreesConfig(),
-        training=Training(steps=1),
-    )
+from genpipe.recipe import Recipe, Training, derived
+from genpipe.recipes.tabular import (
+    tabular_any_order,
+    tabular_autoregressive,
+    tabular_gan,
+    tabular_trees,
+    tabular_vae,
+)
 
 
 def image_gan() -> Recipe:
@@ -146,6 +54,27 @@ def image_vae() -> Recipe:
             "betas": (0.9, 0.99),
             "ema": None,
             "monitor": "loss",  # fidelity is that of codes whose prior is not fitted yet
+        },
+    )
+
+
+def image_flow() -> Recipe:
+    """Class-conditional flow matching with a U-Net: the most varied, and slower to sample."""
+    return derived(
+        image_gan(),
+        "image_flow",
+        family=FlowConfig(),
+        training={
+            "steps": 2600,
+            "batch_size": 32,
+            "learning_rate": 3e-3,
+            "betas": (0.9, 0.99),
+            "schedule": "cosine",
+            "warmup": 100,
+            "clip": 1.0,
+            "ema": 0.999,
+            "monitor": "loss",
+            "evaluate_every": 1300,
         },
     )
 
@@ -223,6 +152,12 @@ def series_vae() -> Recipe:
     return derived(image_vae(), "series_vae", kind="series", layout="sequence", family=family)
 
 
+def series_flow() -> Recipe:
+    """Flow matching of whole series."""
+    family = FlowConfig(solver="exact", velocity=UNetConfig(width=32))
+    return derived(image_flow(), "series_flow", kind="series", layout="sequence", family=family)
+
+
 def audio_gan() -> Recipe:
     """The image GAN on mel spectrograms, class-conditional; narrower, as they have far more pixels."""
     family = GANConfig(
@@ -237,6 +172,12 @@ def audio_vae() -> Recipe:
     family = VAEConfig(encoder=half, decoder=half, latent=16)
     training = {"steps": 1000, "batch_size": 32, "learning_rate": 2e-3}
     return derived(image_vae(), "audio_vae", kind="audio", family=family, training=training)
+
+
+def audio_flow() -> Recipe:
+    """The image flow on mel spectrograms, in larger patches."""
+    family = FlowConfig(velocity=UNetConfig(patch=4, blocks=1))
+    return derived(image_flow(), "audio_flow", kind="audio", family=family)
 
 
 def audio_recurrent() -> Recipe:
@@ -254,14 +195,17 @@ RECIPES: Registry[Callable[[], Recipe]] = Registry(
         "tabular_trees": tabular_trees,
         "image_gan": image_gan,
         "image_vae": image_vae,
+        "image_flow": image_flow,
         "series_recurrent": series_recurrent,
         "series_gan": series_gan,
         "series_vae": series_vae,
+        "series_flow": series_flow,
         "text_lstm": text_lstm,
         "text_gru": text_gru,
         "text_gpt": text_gpt,
         "audio_gan": audio_gan,
         "audio_vae": audio_vae,
+        "audio_flow": audio_flow,
         "audio_recurrent": audio_recurrent,
     },
 )

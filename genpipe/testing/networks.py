@@ -33,7 +33,13 @@ def check_network(name: str, role: str, spec: TensorSpec) -> None:
 
     torch.manual_seed(3)
     out = _call(net, role, spec, batch)
-    shapes = {"generator": spec.shape, "decoder": spec.shape, "critic": (), "encoder": (2 * LATENT,)}
+    shapes = {
+        "generator": spec.shape,
+        "decoder": spec.shape,
+        "velocity": spec.shape,
+        "critic": (),
+        "encoder": (2 * LATENT,),
+    }
     if role == "model":
         assert out.shape[:2] == (ROWS, spec.shape[0])
     else:
@@ -93,4 +99,6 @@ def _call(net: nn.Module, role: str, spec: TensorSpec, batch: Batch) -> Tensor:
     if role in ("generator", "decoder"):
         z = torch.randn(batch.size, LATENT)
         return net(z, c, batch.x) if getattr(net, "takes_x", False) else net(z, c)
+    if role == "velocity":
+        return net(batch.x, torch.rand(batch.size), c)
     return _by_position(net(batch.x, c), spec)

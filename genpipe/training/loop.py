@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from genpipe.batch import Batch, to_batch
 from genpipe.draws import Draws
 from genpipe.errors import QualityError
-from genpipe.families.base import Family, Phase
+from genpipe.families.base import Family, Phase, Prepared
 from genpipe.recipe import Recipe, Training, make_family
 from genpipe.spec import TensorSpec
 from genpipe.training.checkpoint import Checkpoint
@@ -116,8 +116,7 @@ def play(
     device: str, sink: Sink | None, hooks: Hooks,
 ) -> FitResult:  # fmt: skip
     """The loop itself."""
-    state = TrainingState(family, training, seed=seed, device=device)
-    resume(state, sink, ranks)
+    state = begun(TrainingState(family, training, seed=seed, device=device), seed, spec, source, ranks, sink)
     size = training.batch_size
     start, stop = ranks.rows(size)
     share = (stop - start) / size
@@ -143,7 +142,8 @@ def play(
             if hooks.evaluate and (judge or asked):
                 score(state, ranks, hooks.evaluate)
         except Diverged as verdict:
-            state, asked = roll_back(state, seed, sink, ranks, verdict), False
+            state = roll_back(state, seed, spec, source, sink, ranks, verdict)
+            asked = False
             window.clear()
             continue
         state.seconds = time.monotonic() - clock
@@ -222,9 +222,24 @@ def resume(state: TrainingState, sink: Sink | None, ranks: Ranks) -> bool:
     return values is not None
 
 
-def roll_back(
-    state: TrainingState, seed: int, sink: Sink | None, ranks: Ranks, verdict: Diverged
+def begun(
+    state: TrainingState, seed: int, spec: TensorSpec, source: BatchSource, ranks: Ranks, sink: Sink | None
 ) -> TrainingState:
+    """A fresh state at the lead's newest checkpoint; without one, as its family begins."""
+    family = state.family
+    if not resume(state, sink, ranks) and isinstance(family, Prepared):
+        rows = family.begin_rows(source.rows)
+        if ranks.lead:
+            batch = to_batch(source.sample(rows), spec, state.device)
+            family.begin(state.nets, batch, Draws(seed, "begin", total=rows, device=state.device))
+        ranks.broadcast(state.tensors().values())
+    return state
+
+
+def roll_back(
+    state: TrainingState, seed: int, spec: TensorSpec, source: BatchSource, sink: Sink | None, ranks: Ranks,
+    verdict: Diverged,
+) -> TrainingState:  # fmt: skip
     """Once, return to the last good checkpoint (or the start) at a lower learning rate; then give up."""
     good = f"step {state.saved}" if state.saved else "none, it diverged before the first"
     if state.rollbacks:
@@ -236,7 +251,7 @@ def roll_back(
             fix="lower learning_rate, set clip, or choose another objective",
         )
     fresh = TrainingState(state.family, state.training, seed=seed, device=state.device)
-    resume(fresh, sink, ranks)
+    begun(fresh, seed, spec, source, ranks, sink)
     fresh.back_off()
     text = "step %d: %s; back to step %d at %g of the learning rate"
     log.warning(text, state.step, verdict, fresh.step, fresh.rate_scale)

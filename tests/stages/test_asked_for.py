@@ -107,6 +107,7 @@ def narrow(network: str, width: int, *fields: str, **more: Any) -> dict[str, Any
 
 
 GAN, VAE = ("generator", "critic"), ("encoder", "decoder")
+SMALL_FLOW = {"velocity": {"network": "unet", "width": 16, "blocks": 1, "middle": 1}}
 # a recipe's changes: a few seconds of it, and what makes so few steps and rows enough
 CHANGES: dict[str, dict[str, Any]] = {
     "tabular_autoregressive": {"steps": 60},
@@ -122,18 +123,22 @@ CHANGES: dict[str, dict[str, Any]] = {
     "tabular_trees": {"family": {"smoothing": 5, "leaf_minimum": 20, "code_minimum": 1}},
     "image_gan": {"steps": 200, "family": narrow("conv2d", 16, *GAN)},
     "image_vae": {"steps": 400, "learning_rate": 3e-3, "family": narrow("conv2d", 16, *VAE)},
+    "image_flow": {"steps": 60, "warmup": 10, "ema": 0.95, "family": SMALL_FLOW},
     "series_recurrent": {"steps": 200, "learning_rate": 4e-3, "family": narrow("recurrent", 48, "model")},
     "series_gan": {"steps": 200, "family": narrow("conv1d", 16, *GAN)},
     "series_vae": {"steps": 200},
+    "series_flow": {"steps": 60, "warmup": 10, "ema": 0.95, "family": SMALL_FLOW},
     "text_lstm": {"steps": 100, "family": {"model": {"network": "recurrent", "cell": "lstm", "width": 64}}},
     "text_gru": {"steps": 100, "family": narrow("recurrent", 64, "model")},
     "text_gpt": {"steps": 100, "family": narrow("transformer", 64, "model")},
     "audio_gan": {"steps": 150, "family": narrow("conv2d", 8, *GAN)},
     "audio_vae": {"steps": 300, "learning_rate": 4e-3, "family": narrow("conv2d", 8, *VAE, latent=4)},
+    "audio_flow": {"steps": 60, "warmup": 10, "ema": 0.95, "family": SMALL_FLOW},
     "audio_recurrent": {"steps": 300, "learning_rate": 4e-3, "family": narrow("recurrent", 64, "model")},
 }
 # of the others seconds; these are the same families on other kinds
-SLOW = {"image_vae", "series_gan", "series_vae", "text_gpt", "audio_gan", "audio_vae", "audio_recurrent"}
+SLOW = {"image_vae", "series_gan", "series_vae", "series_flow", "text_gpt", "audio_gan", "audio_vae"}
+SLOW |= {"audio_flow", "audio_recurrent"}
 
 
 def changed(name: str) -> dict[str, Any]:
