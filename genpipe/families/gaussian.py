@@ -10,6 +10,7 @@ rows as the first · S width of the one-hot condition
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -58,24 +59,27 @@ class Gaussian(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Tensor, c: Tensor, seed: int) -> None:
-        """To training rows x (N, D) of a one-hot condition c (N, S)."""
-        from sklearn.utils.extmath import randomized_svd
+        """To training rows x (N, D) of a one-hot condition c (N, S); buffers are changed in place."""
         from threadpoolctl import threadpool_limits
 
-        home, cell = self.means.device, self.cells(c).cpu()
-        self.cpu()
-        x = x.cpu()
+        here = copy.deepcopy(self).cpu()
         with threadpool_limits(1):  # sums of several threads depend on their number
-            self.means[:] = x.mean(0)
-            for k in range(1, len(self.means)):
-                own = x[cell == k]
-                self.means[k] = (own.sum(0) + STRENGTH * self.means[0]) / (len(own) + STRENGTH)
-            off, count = x - self.means[cell], min(self.directions.shape[1], len(x) // PER_DIRECTION)
-            if count:
-                found = randomized_svd(off.numpy(), count, n_iter=4, random_state=seed % 2**32)[2]
-                self.directions[:, :count] = torch.from_numpy(found.T.copy())
-            self._measure(x - self.means[0], off, cell)
-        self.to(home)
+            here._fit(x.cpu(), self.cells(c).cpu(), seed)
+        for own, fitted in zip(self.buffers(), here.buffers(), strict=True):
+            own.copy_(fitted)
+
+    def _fit(self, x: Tensor, cell: Tensor, seed: int) -> None:
+        from sklearn.utils.extmath import randomized_svd
+
+        self.means[:] = x.mean(0)
+        for k in range(1, len(self.means)):
+            own = x[cell == k]
+            self.means[k] = (own.sum(0) + STRENGTH * self.means[0]) / (len(own) + STRENGTH)
+        off, count = x - self.means[cell], min(self.directions.shape[1], len(x) // PER_DIRECTION)
+        if count:
+            found = randomized_svd(off.numpy(), count, n_iter=4, random_state=seed % 2**32)[2]
+            self.directions[:, :count] = torch.from_numpy(found.T.copy())
+        self._measure(x - self.means[0], off, cell)
 
     def _measure(self, whole: Tensor, off: Tensor, cell: Tensor) -> None:
         """Covariances of N rows, from the mean of all and from their cell's. Few rows of a cell lean on all:
@@ -113,13 +117,12 @@ class Gaussian(nn.Module):
         leaves open of data - noise is λ/q.
         """
         t, cell = t.unsqueeze(1), self.cells(c)
-        mean, axes, inside, outside = self.means[cell], self.axes[cell], self.variances[cell], self.rest[cell]
+        mean, inside, outside = self.means[cell], self.variances[cell], self.rest[cell]
         q_inside, q_outside = (t.square() * v + (1 - t).square() for v in (inside, outside))
         others = (t * outside - (1 - t)) / q_outside
         slope = (t * inside - (1 - t)) / q_inside - others
         off = x - t * mean
-        along = torch.einsum("bk,bkj->bj", off @ self.directions, axes) * slope
-        velocity = mean + others * off + torch.einsum("bj,bkj->bk", along, axes) @ self.directions.T
+        velocity = mean + others * off + self._stretched(off, slope, cell)
         size, count = self.directions.shape
         left = (inside / q_inside).sum(1, keepdim=True) + (size - count) * outside / q_outside
         return velocity, (left / size).sqrt()
@@ -129,12 +132,20 @@ class Gaussian(nn.Module):
         grows with the root of q.
         """
         cell = self.cells(c)
-        mean, axes = self.means[cell], self.axes[cell]
+        mean, inside, outside = self.means[cell], self.variances[cell], self.rest[cell]
 
         def growth(variance: Tensor) -> Tensor:
             return ((end**2 * variance + (1 - end) ** 2) / (begin**2 * variance + (1 - begin) ** 2)).sqrt()
 
-        off, others = x - begin * mean, growth(self.rest[cell])
-        along = torch.einsum("bk,bkj->bj", off @ self.directions, axes)
-        along = along * (growth(self.variances[cell]) - others)
-        return end * mean + others * off + torch.einsum("bj,bkj->bk", along, axes) @ self.directions.T
+        off, others = x - begin * mean, growth(outside)
+        return end * mean + others * off + self._stretched(off, growth(inside) - others, cell)
+
+    def _stretched(self, off: Tensor, by: Tensor, cell: Tensor) -> Tensor:
+        """off (B, D) times `by` (B, K) along the axes of each row's cell; nothing of what is outside."""
+        along = off @ self.directions
+        if len(self.axes) == 1:
+            along = ((along @ self.axes[0]) * by) @ self.axes[0].T
+        else:
+            axes = self.axes[cell]
+            along = torch.einsum("bkj,bj->bk", axes, torch.einsum("bk,bkj->bj", along, axes) * by)
+        return along @ self.directions.T
