@@ -1,4 +1,4 @@
-"""An example plug-in of genpipe: flow matching as a family, a gated network, a smoothed GAN loss, a recipe.
+"""An example plug-in of genpipe: plain flow matching as a family, a gated network, a smoothed loss, a recipe.
 
 B batch · D numbers of a row · Z latent · S width of the one-hot condition
 """
@@ -77,7 +77,7 @@ class Gated:
 class FlowConfig(FamilyConfig):
     """draws: Euler steps of sampling."""
 
-    family: Literal["flow"] = "flow"
+    family: Literal["plain_flow"] = "plain_flow"
     draws: int = Field(default=20, ge=1, le=1000)
     velocity: AnyNetwork = MLPConfig()
 
@@ -149,7 +149,7 @@ def tabular_flow() -> Recipe:
 
 
 PLUGIN = Plugin(
-    families={"flow": Flow},
+    families={"plain_flow": Flow},
     networks={"gated": Gated},
     losses={"smoothed": Adversarial(smoothed_critic, non_saturating_generator)},
     recipes={"tabular_flow": tabular_flow},

@@ -9,7 +9,7 @@ from genpipe import testing
 CASES = [
     *testing.network_cases(["gated"]),
     *testing.loss_cases(["smoothed"]),
-    *testing.family_cases(["flow"], {"flow": [{"draws": 2}]}),
+    *testing.family_cases(["plain_flow"], {"plain_flow": [{"draws": 2}]}),
 ]
 
 

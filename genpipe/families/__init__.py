@@ -6,6 +6,7 @@ from typing import Annotated
 
 from genpipe.entries import ConfigIn
 from genpipe.families.base import Family, FamilyConfig
+from genpipe.families.flow import Flow
 from genpipe.families.gan import GAN
 from genpipe.families.sequence import SequenceModel
 from genpipe.families.trees import Trees
@@ -15,7 +16,8 @@ from genpipe.networks import fitting
 from genpipe.plugins import Registry
 
 FAMILIES: Registry[type[Family]] = Registry(
-    "families", {"gan": GAN, "vae": VAE, "vq": VQ, "sequence": SequenceModel, "trees": Trees}
+    "families",
+    {"gan": GAN, "vae": VAE, "vq": VQ, "flow": Flow, "sequence": SequenceModel, "trees": Trees},
 )
 AnyFamily = Annotated[FamilyConfig, ConfigIn(FAMILIES, "family")]
 

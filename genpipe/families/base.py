@@ -69,7 +69,7 @@ class Family(Protocol):
 
     One with networks of tensors that are not the data's own has `network_forms`, config field -> their form,
     and `network_specs(config, spec)`, config field -> their spec.
-    A family that also has the methods of `Latent` or `PartialConditioning` can do what these say.
+    A family that also has the methods of `Prepared`, `Latent` or `PartialConditioning` can do what these say.
     """
 
     Config: ClassVar[type[Any]]
@@ -102,6 +102,17 @@ class Family(Protocol):
 
     def holdout_loss(self, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
         """The scalars named in `metrics` on held-out data; no gradient is taken."""
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A family that looks at training rows before the first step."""
+
+    def begin_rows(self, rows: int) -> int:
+        """How many of so many training rows `begin` is to see."""
+
+    def begin(self, nets: Nets, batch: Batch, rng: Draws) -> None:
+        """Set buffers of fresh networks by these rows, in place; a run that resumes has them already."""
 
 
 @runtime_checkable

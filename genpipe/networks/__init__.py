@@ -14,6 +14,7 @@ from genpipe.networks.convolutional import Conv1d, Conv2d
 from genpipe.networks.mlp import MLP
 from genpipe.networks.recurrent import Recurrent
 from genpipe.networks.transformer import GPT
+from genpipe.networks.unet import UNetKind
 from genpipe.plugins import Registry
 from genpipe.spec import TensorSpec
 
@@ -23,6 +24,7 @@ NETWORKS: Registry[type[NetworkKind]] = Registry(
         "mlp": MLP,
         "conv2d": Conv2d,
         "conv1d": Conv1d,
+        "unet": UNetKind,
         "recurrent": Recurrent,
         "transformer": GPT,
         "autoregressive": Autoregressive,

@@ -11,6 +11,7 @@ Roles and their calls (c is the one-hot condition, (B, S), S may be 0; Z the lat
 | encoder | net(x, c) | (B, 2 * Z): mean and log-variance |
 | map_encoder | net(x, c) | (B, Z, *size), size that of x after `halvings`, each rounded up |
 | map_decoder | net(z: (B, Z, *size), c) | as a decoder |
+| velocity | net(x, t: (B,), c) | (B, *shape): what x, noisy as at time t from 0 to 1, is to be changed by |
 | model | net(x, c) | what `head.make_outlet` predicts of each position from those before it |
 
 A model also samples one position at a time: `state = net.begin(c)`, then `net.step(previous, state)` returns

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from genpipe.codecs.base import CodecConfig
 from genpipe.errors import unknown
+from genpipe.families.flow import FlowConfig
 from genpipe.families.gan import GANConfig
 from genpipe.families.sequence import SequenceConfig
 from genpipe.families.vae import VAEConfig
@@ -18,6 +19,7 @@ from genpipe.kinds import KINDS
 from genpipe.networks.convolutional import Conv1dConfig, Conv2dConfig
 from genpipe.networks.recurrent import RecurrentConfig
 from genpipe.networks.transformer import TransformerConfig
+from genpipe.networks.unet import UNetConfig
 from genpipe.plugins import Registry
 from genpipe.recipe import Recipe, Training, derived
 from genpipe.recipes.tabular import (
@@ -85,6 +87,27 @@ def image_vq() -> Recipe:
             monitor="loss",  # while the autoencoder learns there is no prior to draw from
             evaluate_every=900,
         ),
+    )
+
+
+def image_flow() -> Recipe:
+    """Class-conditional flow matching with a U-Net: the most varied, and slower to sample."""
+    return derived(
+        image_gan(),
+        "image_flow",
+        family=FlowConfig(),
+        training={
+            "steps": 2600,
+            "batch_size": 32,
+            "learning_rate": 3e-3,
+            "betas": (0.9, 0.99),
+            "schedule": "cosine",
+            "warmup": 100,
+            "clip": 1.0,
+            "ema": 0.999,
+            "monitor": "loss",
+            "evaluate_every": 1300,
+        },
     )
 
 
@@ -182,6 +205,12 @@ def series_vq() -> Recipe:
     return derived(image_vq(), "series_vq", kind="series", layout="sequence", family=family)
 
 
+def series_flow() -> Recipe:
+    """Flow matching of whole series."""
+    family = FlowConfig(solver="exact", velocity=UNetConfig(width=32))
+    return derived(image_flow(), "series_flow", kind="series", layout="sequence", family=family)
+
+
 def audio_gan() -> Recipe:
     """The image GAN on mel spectrograms, class-conditional; narrower, as they have far more pixels."""
     family = GANConfig(
@@ -206,6 +235,12 @@ def audio_vq() -> Recipe:
     return derived(image_vq(), "audio_vq", kind="audio", family=family, training=training)
 
 
+def audio_flow() -> Recipe:
+    """The image flow on mel spectrograms, in larger patches."""
+    family = FlowConfig(velocity=UNetConfig(patch=4, blocks=1))
+    return derived(image_flow(), "audio_flow", kind="audio", family=family)
+
+
 def audio_recurrent() -> Recipe:
     """Mel frames one after the other, each a mixture of Gaussians."""
     return derived(series_recurrent(), "audio_recurrent", kind="audio", training={"batch_size": 64})
@@ -223,16 +258,19 @@ RECIPES: Registry[Callable[[], Recipe]] = Registry(
         "image_vae": image_vae,
         "image_autoencoder": image_autoencoder,
         "image_vq": image_vq,
+        "image_flow": image_flow,
         "series_recurrent": series_recurrent,
         "series_gan": series_gan,
         "series_vae": series_vae,
         "series_vq": series_vq,
+        "series_flow": series_flow,
         "text_lstm": text_lstm,
         "text_gru": text_gru,
         "text_gpt": text_gpt,
         "audio_gan": audio_gan,
         "audio_vae": audio_vae,
         "audio_vq": audio_vq,
+        "audio_flow": audio_flow,
         "audio_recurrent": audio_recurrent,
     },
 )

@@ -12,7 +12,7 @@ from genpipe.batch import Batch
 from genpipe.bundle.latent import encoders
 from genpipe.draws import Draws, Middle
 from genpipe.families import FAMILIES
-from genpipe.families.base import Family, Latent, Phase
+from genpipe.families.base import Family, Latent, Phase, Prepared
 from genpipe.spec import TensorSpec
 from genpipe.testing.specs import ROWS, batch_of
 
@@ -24,6 +24,8 @@ def check_family(name: str, spec: TensorSpec, options: Mapping[str, Any]) -> Non
     batch = batch_of(spec)
     family, nets = make(name, spec, options)
     _check_declaration(name, family, nets)
+    if isinstance(family, Prepared):
+        family.begin(nets, batch, Draws(0, "begin", total=ROWS))
     for phase in family.phases:
         whole = _gradients(family, nets, phase, batch, Draws(1, phase.name, total=ROWS))
         assert whole, f"phase {phase.name} trains nothing"

@@ -36,6 +36,7 @@ def check_network(name: str, role: str, spec: TensorSpec) -> None:
     torch.manual_seed(3)
     out = _call(net, role, spec, batch)
     shapes = {"critic": (), "encoder": (2 * LATENT,), "map_encoder": map_shape(spec)}
+    shapes["velocity"] = spec.shape
     shapes |= dict.fromkeys(DECODERS, spec.shape)
     if role == "model":
         assert out.shape[:2] == (ROWS, spec.shape[0])
@@ -96,4 +97,6 @@ def _call(net: nn.Module, role: str, spec: TensorSpec, batch: Batch) -> Tensor:
     if role in DECODERS:
         z = torch.randn(batch.size, *(map_shape(spec) if role == "map_decoder" else (LATENT,)))
         return net(z, c, batch.x) if getattr(net, "takes_x", False) else net(z, c)
+    if role == "velocity":
+        return net(batch.x, torch.rand(batch.size), c)
     return _by_position(net(batch.x, c), spec)

@@ -36,6 +36,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"width": 16},
     "conv2d": {"width": 8},
     "conv1d": {"width": 8},
+    "unet": {"width": 8, "blocks": 1, "middle": 1},
     "recurrent": {"width": 16, "depth": 2},
     "transformer": {"width": 16, "depth": 2, "heads": 2},
     "autoregressive": {"embed": 4, "width": 8},

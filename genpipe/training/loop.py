@@ -27,7 +27,7 @@ from genpipe.training.device import repeatable
 from genpipe.training.distributed import ALONE, Ranks
 from genpipe.training.guard import Diverged, Window
 from genpipe.training.optim import autocast, clip_gradients, gradient_norm
-from genpipe.training.resume import resume, roll_back
+from genpipe.training.resume import begun, roll_back
 from genpipe.training.state import TrainingState
 
 CHECK_EVERY = 10  # steps between two looks at the losses
@@ -112,8 +112,7 @@ def play(
     device: str, sink: Sink | None, hooks: Hooks,
 ) -> FitResult:  # fmt: skip
     """The loop itself."""
-    state = TrainingState(family, training, seed=seed, device=device)
-    resume(state, sink, ranks)
+    state = begun(TrainingState(family, training, seed=seed, device=device), seed, spec, source, ranks, sink)
     size = training.batch_size
     start, stop = ranks.rows(size)
     share = (stop - start) / size
@@ -139,7 +138,8 @@ def play(
             if hooks.evaluate and (judge or asked):
                 score(state, ranks, hooks.evaluate)
         except Diverged as verdict:
-            state, asked = roll_back(state, seed, sink, ranks, verdict), False
+            state = roll_back(state, seed, spec, source, sink, ranks, verdict)
+            asked = False
             window.clear()
             if hooks.report:
                 hooks.report(Status(state.step, training.steps, {}, incident=state.incidents[-1]))
@@ -213,8 +213,8 @@ def score(state: TrainingState, ranks: Ranks, evaluate: Evaluate) -> None:
     state.metrics = state.metrics | metrics
     state.judge(metrics)
     training, best = state.training, state.best_score
-    begun = state.step > state.last_phase and not state.done
-    if training.monitor == "fidelity" and "fidelity" in metrics and best is not None and begun:
+    going_on = state.step > state.last_phase and not state.done
+    if training.monitor == "fidelity" and "fidelity" in metrics and best is not None and going_on:
         found, at = metrics["fidelity"], state.best_step
         state.guard.check_fidelity(found, best, at, step=state.step, steps=training.steps)
 

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genpipe.networks.precision import gains
 from genpipe.recipe import Training
 from genpipe.training.torch_internals import add_, copy_, fused_adamw_, lerp_
 
 EPSILON = 1e-8
-GAINS = 20_000_000  # on an H100 25 million were 1.2 times as fast in bfloat16, 12 million .7 times
 
 
 class AdamW:
@@ -143,19 +143,5 @@ def clip_gradients(parameters: Sequence[Tensor], norm: Tensor, limit: float) -> 
 def autocast(precision: str, device: str, nets: Iterable[nn.Module]) -> AbstractContextManager[Any]:
     """bfloat16 where asked, or where `auto` finds that it gains; a fresh, reusable context."""
     kind = torch.device(device).type
-    low = precision == "bfloat16" or (precision == "auto" and _gains(kind, list(nets)))
+    low = precision == "bfloat16" or (precision == "auto" and gains(kind, list(nets)))
     return torch.autocast(kind, torch.bfloat16) if low else nullcontext()
-
-
-def _gains(device: str, nets: Sequence[nn.Module]) -> bool:
-    """A GPU: with so many parameters to multiply, as casts of small networks are launches, and launches are
-    all they wait for. A CPU that multiplies bfloat16 itself: convolutions (on one core 1.5 to 1.7 times as
-    fast) and the LSTM (1.5); other networks gain less than they might lose.
-    """
-    if device == "cuda":
-        parameters = sum(p.numel() for net in nets for p in net.parameters())
-        return parameters >= GAINS and torch.cuda.is_bf16_supported()
-    able = torch.cpu.get_capabilities()
-    if device != "cpu" or not (able.get("avx512_bf16") or able.get("amx_bf16")):
-        return False
-    return any(isinstance(layer, (nn.Conv2d, nn.LSTM)) for net in nets for layer in net.modules())

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import logging
 
+from genpipe.batch import to_batch
+from genpipe.draws import Draws
 from genpipe.errors import QualityError
+from genpipe.families.base import Prepared
+from genpipe.spec import TensorSpec
 from genpipe.training.checkpoint import Sink
+from genpipe.training.data import BatchSource
 from genpipe.training.distributed import Ranks
 from genpipe.training.guard import Diverged
 from genpipe.training.state import TrainingState
@@ -27,9 +32,25 @@ def resume(state: TrainingState, sink: Sink | None, ranks: Ranks, upto: int | No
     return values is not None
 
 
+def begun(
+    state: TrainingState, seed: int, spec: TensorSpec, source: BatchSource, ranks: Ranks, sink: Sink | None,
+    upto: int | None = None,
+) -> TrainingState:  # fmt: skip
+    """A fresh state at the newest checkpoint; without one, as its family begins. upto: see `resume`."""
+    family = state.family
+    if not resume(state, sink, ranks, upto) and isinstance(family, Prepared):
+        rows = family.begin_rows(source.rows)
+        if ranks.lead:
+            batch = to_batch(source.sample(rows), spec, state.device)
+            family.begin(state.nets, batch, Draws(seed, "begin", total=rows, device=state.device))
+        ranks.broadcast(state.tensors().values())
+    return state
+
+
 def roll_back(
-    state: TrainingState, seed: int, sink: Sink | None, ranks: Ranks, verdict: Diverged
-) -> TrainingState:
+    state: TrainingState, seed: int, spec: TensorSpec, source: BatchSource, sink: Sink | None, ranks: Ranks,
+    verdict: Diverged,
+) -> TrainingState:  # fmt: skip
     """The state of the last good checkpoint (or of the start) at a lower learning rate. After `MOST` times
     this state again, which has given up, if it has weights to end with.
     """
@@ -48,7 +69,7 @@ def roll_back(
         log.warning(text)
         return state
     fresh = TrainingState(state.family, state.training, seed=seed, device=state.device)
-    resume(fresh, sink, ranks, verdict.good)
+    begun(fresh, seed, spec, source, ranks, sink, verdict.good)
     fresh.back_off(state)
     slower = f"at {fresh.rate_scale:g} of the learning rate"
     text = f"step {state.step}: {verdict}; back to step {fresh.step} {slower}"

@@ -108,6 +108,7 @@ def narrow(network: str, width: int, *fields: str, **more: Any) -> dict[str, Any
 
 GAN, VAE = ("generator", "critic"), ("encoder", "decoder")
 CODES, TINY = (*VAE, "critic"), {"network": "transformer", "width": 32, "depth": 1}
+SMALL_FLOW = {"velocity": {"network": "unet", "width": 16, "blocks": 1, "middle": 1}}
 # a recipe's changes: a few seconds of it, and what makes so few steps and rows enough
 CHANGES: dict[str, dict[str, Any]] = {
     "tabular_autoregressive": {"steps": 60},
@@ -128,10 +129,12 @@ CHANGES: dict[str, dict[str, Any]] = {
         "steps": 400,
         "family": narrow("conv2d", 16, *CODES, model=TINY),
     },
+    "image_flow": {"steps": 60, "warmup": 10, "ema": 0.95, "family": SMALL_FLOW},
     "series_recurrent": {"steps": 200, "learning_rate": 4e-3, "family": narrow("recurrent", 48, "model")},
     "series_gan": {"steps": 200, "family": narrow("conv1d", 16, *GAN)},
     "series_vae": {"steps": 200},
     "series_vq": {"steps": 400},
+    "series_flow": {"steps": 60, "warmup": 10, "ema": 0.95, "family": SMALL_FLOW},
     "text_lstm": {"steps": 100, "family": {"model": {"network": "recurrent", "cell": "lstm", "width": 64}}},
     "text_gru": {"steps": 100, "family": narrow("recurrent", 64, "model")},
     "text_gpt": {"steps": 100, "family": narrow("transformer", 64, "model")},
@@ -141,12 +144,13 @@ CHANGES: dict[str, dict[str, Any]] = {
         "steps": 400,
         "family": narrow("conv2d", 8, *CODES, model=TINY),
     },
+    "audio_flow": {"steps": 60, "warmup": 10, "ema": 0.95, "family": SMALL_FLOW},
     "audio_recurrent": {"steps": 300, "learning_rate": 4e-3, "family": narrow("recurrent", 64, "model")},
 }
 # of the others seconds; these are the same families on other kinds
 SLOW = {
     "image_vae", "image_autoencoder", "series_gan", "series_vae", "series_vq", "text_gpt", "audio_gan",
-    "audio_vae", "audio_vq", "audio_recurrent",
+    "audio_vae", "audio_vq", "audio_recurrent", "series_flow", "audio_flow",
 }  # fmt: skip
 
 

@@ -78,7 +78,7 @@ WRONG: list[tuple[Any, str, str]] = [
     ({"training": {"stepz": 1}}, "tabular", r"^training.stepz: unknown key; .*; did you mean 'steps'\?"),
     ({"training": {"steps": 0}}, "tabular", r"^training.steps: 0; expected greater than or equal to 1"),
     ({"family": {"model": {"widht": 1}}}, "tabular", r"^family.model.widht: unknown key; .*did you mean 'width'\?"),
-    ({"family": "gann"}, "tabular", r"^family.family: 'gann'; expected one of gan, vae, vq, sequence, trees; did you mean 'gan'\?"),
+    ({"family": "gann"}, "tabular", r"^family.family: 'gann'; expected one of gan, vae, vq, flow, sequence, trees; did you mean 'gan'\?"),
     ({"base": "tabular_gan", "family": {"adversarial": "hing"}}, "tabular", r"^family.adversarial: 'hing'; .*did you mean 'hinge'\?"),
     ({"base": "tabular_gan", "family": {"generator": "conv3d"}}, "tabular", r"^family.generator.network: 'conv3d'; .*did you mean 'conv2d'\?"),
     ({"base": "tabular_gan", "family": {"generator": "conv2d"}}, "tabular", "^family.generator.network: network 'conv2d' as generator of vector tensors; expected mlp"),
