@@ -40,7 +40,18 @@ LAYERS: list[set[str]] = [
         "names",
         "yaml_file",
     },
-    {"store", "remote", "dataset", "parts", "delivery", "manifest", "one_file", "media", "parsing"},
+    {
+        "store",
+        "remote",
+        "dataset",
+        "parts",
+        "delivery",
+        "manifest",
+        "one_file",
+        "media",
+        "parsing",
+        "databases",
+    },
     {"sources", "codecs"},
     {"draws", "batch", "objectives", "networks", "evaluation"},
     {"families"},
@@ -60,7 +71,7 @@ EARLIER = {f"genpipe/stages/{name}.py" for name in ("generate_tables", "sample_t
 # single modules of one layer that are one topic in several files; packages stay apart
 SAME_TOPIC = [
     LAYERS[1],
-    {"store", "remote", "dataset", "manifest", "parts", "delivery", "one_file"},
+    {"store", "remote", "dataset", "manifest", "parts", "delivery", "one_file", "databases"},
     {"draws", "batch", "networks"},
     {"draws", "batch", "objectives"},
     {"recipe", "recipes", "ranges", "search_space", "bundle", "requests", "pipeline"},
