@@ -28,6 +28,7 @@ _VERBS = {
     "clean": "genpipe.verbs",
     "doctor": "genpipe.verbs",
     "explain": "genpipe.stages.explain",
+    "relate": "genpipe.related.draft",
     "run": "genpipe.flows.embedded",
     "validate": "genpipe.verbs",
     "Dataset": "genpipe.dataset",
@@ -50,6 +51,7 @@ __all__ = [
     "likelihood",
     "promote",
     "register",
+    "relate",
     "run",
     "score",
     "train",
@@ -61,6 +63,7 @@ __all__ = [
 if TYPE_CHECKING:
     from genpipe.dataset import Dataset
     from genpipe.flows.embedded import run
+    from genpipe.related.draft import relate
     from genpipe.stages.explain import explain
     from genpipe.verbs import (
         clean,

@@ -10,8 +10,12 @@ loaded when a database is opened.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from genpipe.databases.address import Address, beside, is_database, place_of
-from genpipe.databases.base import Column, Database, Link, Table
+
+if TYPE_CHECKING:
+    from genpipe.databases.base import Database
 
 
 def open_database(address: Address, *, memory: int = 2**29, write: bool = False) -> Database:
@@ -33,14 +37,4 @@ def open_database(address: Address, *, memory: int = 2**29, write: bool = False)
     return Postgres(address, memory, write)
 
 
-__all__ = [
-    "Address",
-    "Column",
-    "Database",
-    "Link",
-    "Table",
-    "beside",
-    "is_database",
-    "open_database",
-    "place_of",
-]
+__all__ = ["Address", "beside", "is_database", "open_database", "place_of"]

@@ -179,9 +179,7 @@ class Database(AbstractContextManager["Database"], ABC):
             self.run(f"create table {self.quoted(name)} ({columns})")
             return kinds
         where = str(self.address)
-        if there.view or self.one(
-            f"select count(*) from (select 1 from {self.quoted(name)} limit 1) as some"
-        ):
+        if there.view or self.one(f"select count(*) from (select 1 from {self.quoted(name)} limit 1) as t"):
             found = "a view" if there.view else "a table that has rows already"
             fix = "name another table, or empty it"
             raise ConflictError(

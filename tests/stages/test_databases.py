@@ -17,6 +17,7 @@ from postgres_server import PASSWORD, PostgresServer
 
 import genpipe
 from genpipe.cli import execute
+from genpipe.databases import Address
 from genpipe.errors import DataError, InfrastructureError, UsageError
 
 ROWS = 300
@@ -325,3 +326,70 @@ def test_a_pgpass_file_gives_the_password(
     passwords.chmod(0o600)
     monkeypatch.setenv("PGPASSFILE", str(passwords))
     assert genpipe.ingest(f"{postgres}#people").rows() == ROWS
+
+
+def test_the_keys_of_a_database_make_a_spec(
+    shop: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert execute(["relate", shop]) == 0
+    text = capsys.readouterr().out
+    spec = tmp_path / "shop.yaml"
+    spec.write_text(text)
+    found = genpipe.validate(spec)
+    people, visits = (found.tables[n] for n in ("people", "visits"))
+    assert (people.key, people.parent, visits.key, visits.parent) == ("id", None, "id", "people")
+    assert (visits.foreign_key, visits.order_by) == ("person", "day")
+    assert people.source == f"{Address.parse(shop)}#people"
+
+
+def test_related_tables_are_trained_from_a_database(tmp_path: Path, home: Path) -> None:
+    place = f"sqlite:///{tmp_path}/shop.db"
+    fill(command(place))
+    spec = tmp_path / "shop.yaml"
+    spec.write_text(genpipe.relate(place) + "recipe: tabular_trees\n")
+    made = genpipe.generate(genpipe.train(spec), rows=50)
+    keys = {*made["people"].table("generated")["id"].to_pylist()}
+    assert {*made["visits"].table("generated")["person"].to_pylist()} <= keys
+    with pytest.raises(UsageError, match="a whole database"):
+        genpipe.relate(f"{place}#people")
+
+
+ODD = (
+    "create table people (id integer primary key, boss integer references people (id), photo blob,"
+    " team integer references teams (id))",
+    "create table teams (id integer primary key, head integer references people (id), kind integer"
+    " references kinds (id))",
+    "create table kinds (id integer primary key)",
+    'create table [no "key": x] (a text, person integer not null references people (id))',
+    "create table both_ (person integer references people (id), team integer references teams (id),"
+    " primary key (person, team))",
+    "create table more (person integer primary key references people (id), likes text)",
+    "create view v as select 1 as one",
+)
+
+
+def test_what_a_spec_cannot_say_is_a_comment(tmp_path: Path, home: Path) -> None:
+    place = f"sqlite:///{tmp_path}/odd.db"
+    run = command(place)
+    for statement in ODD:
+        run(statement)
+    many = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 40)"
+    for table, values in {"people": "i, i, null, i", "teams": "i, i, 1", '[no "key": x]': "'a', i",
+                          "both_": "i, i", "more": "i, 'x'"}.items():  # fmt: skip
+        run(f"{many} insert into {table} select {values} from n")
+    run("insert into kinds values (1)")
+    spec = tmp_path / "odd.yaml"
+    spec.write_text(text := genpipe.relate(place))
+    found = genpipe.validate(spec).tables
+    assert found["people"].options == {"drop": ["photo"]} and "kinds" not in found
+    assert found["both"].parent == "people" and found["both"].references == {"team": "teams"}
+    assert found["no-key-x"].key is None and found["no-key-x"].parent == "people"
+    assert found["more"].key is None and found["more"].foreign_key == "person"
+    for note in ("boss -> people: rows that name", "a circle of tables", "kind -> kinds: a table of fewer"):
+        assert note in text
+
+
+def test_a_table_of_few_rows_is_nothing_to_learn(tmp_path: Path, home: Path) -> None:
+    command(f"sqlite:///{tmp_path}/few.db")("create table t (a)")
+    with pytest.raises(DataError, match="no table of 20 rows"):
+        genpipe.relate(f"sqlite:///{tmp_path}/few.db")

@@ -16,8 +16,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from genpipe.databases import Address, Database, open_database
-from genpipe.databases import Table as Declared
+from genpipe.databases import Address, open_database
+from genpipe.databases.base import Database
+from genpipe.databases.base import Table as Declared
 from genpipe.errors import DataError, InfrastructureError, UsageError
 from genpipe.fields import AnyField, Category, Identifier
 from genpipe.redaction import shows_secret
