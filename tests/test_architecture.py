@@ -51,6 +51,7 @@ LAYERS: list[set[str]] = [
         "media",
         "parsing",
         "databases",
+        "sheet_file",
     },
     {"sources", "codecs"},
     {"draws", "batch", "objectives", "networks", "evaluation"},
@@ -71,7 +72,7 @@ EARLIER = {f"genpipe/stages/{name}.py" for name in ("generate_tables", "sample_t
 # single modules of one layer that are one topic in several files; packages stay apart
 SAME_TOPIC = [
     LAYERS[1],
-    {"store", "remote", "dataset", "manifest", "parts", "delivery", "one_file", "databases"},
+    {"store", "remote", "dataset", "manifest", "parts", "delivery", "one_file", "databases", "sheet_file"},
     {"draws", "batch", "networks"},
     {"draws", "batch", "objectives"},
     {"recipe", "recipes", "ranges", "search_space", "bundle", "requests", "pipeline"},

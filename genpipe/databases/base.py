@@ -5,15 +5,23 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from genpipe.databases.address import Address
-from genpipe.errors import ConflictError, DataError, InfrastructureError, UsageError, closest, few
+from genpipe.errors import (
+    ConflictError,
+    DataError,
+    GenpipeError,
+    InfrastructureError,
+    UsageError,
+    closest,
+    few,
+)
 
 DELIVERIES = "genpipe_deliveries"
 NOTES = f"""create table if not exists {DELIVERIES} (output_id varchar(80) not null,
@@ -53,6 +61,16 @@ class Table:
     def numbers(self) -> set[str]:
         """Columns that tell rows apart, each alone."""
         return self.unique | ({*self.key} if len(self.key) == 1 else set())
+
+
+class Rows(NamedTuple):
+    """What is delivered into a table. output: the id of the output that it is. number: of its rows."""
+
+    table: str
+    output: str
+    schema: pa.Schema
+    batches: Iterable[pa.RecordBatch]
+    number: int
 
 
 class Database(AbstractContextManager["Database"], ABC):
@@ -149,24 +167,30 @@ class Database(AbstractContextManager["Database"], ABC):
         """What an error says that a person needs."""
         return str(error)
 
-    def deliver(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch], output: str, rows: int) -> bool:
-        """Put generated rows into the table of the address, once: False where this output is there already.
+    def deliver(self, tables: Sequence[Rows]) -> None:
+        """Put generated rows into tables, all of them or none, and each output once: where it is there
+        already nothing is done.
 
         A new table is made; one that is there must be empty and have these columns. Rows and the note that
         they were delivered, in the table genpipe_deliveries, are one transaction.
         """
-        name = self.address.table
         try:
             with self.transaction():
                 self.run(NOTES)
-                key = f"output_id = {literal(output)} and table_name = {literal(name)}"
-                if self.one(f"select count(*) from {DELIVERIES} where {key}"):
-                    return False
-                self.run(f"insert into {DELIVERIES} values ({literal(output)}, {literal(name)}, {rows})")
-                self.insert(self.quoted(name), self._prepared(name, schema), batches)
+                for rows in (r for r in tables if not self._delivered(r)):
+                    values = f"{literal(rows.output)}, {literal(rows.table)}, {rows.number}"
+                    self.run(f"insert into {DELIVERIES} values ({values})")
+                    columns = self._prepared(rows.table, rows.schema)
+                    self.insert(self.quoted(rows.table), columns, rows.batches)
         except self.errors as error:
+            with suppress(GenpipeError):  # of two at once the second may find what the first has made
+                if all(map(self._delivered, tables)):
+                    return
             raise self.wrong(error) from None
-        return True
+
+    def _delivered(self, rows: Rows) -> bool:
+        key = f"output_id = {literal(rows.output)} and table_name = {literal(rows.table)}"
+        return bool(self.one(f"select count(*) from {DELIVERIES} where {key}"))
 
     def _prepared(self, name: str, schema: pa.Schema) -> dict[str, str]:
         """The columns of the table that rows go into, which is made if it is not there."""

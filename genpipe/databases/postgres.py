@@ -121,7 +121,7 @@ class Postgres(Database):
         for i, batch in enumerate(batches):
             rows = batch.select(list(columns))
             self.cursor.adbc_ingest(there, rows, mode="append" if i else "create", temporary=True)
-        values = ", ".join(f"{quoted(c)}::{kind.removeprefix('enum ')}" for c, kind in columns.items())
+        values = ", ".join(f"{quoted(c)}::{_whole(kind)}" for c, kind in columns.items())
         self.run(f"insert into {name} ({names}) select {values} from pg_temp.{there}")
         self.run(f"drop table pg_temp.{there}")
 
@@ -162,6 +162,11 @@ class Postgres(Database):
 
 def _named(schema: str, name: str) -> str:
     return name if schema == "public" else f"{schema}.{name}"
+
+
+def _whole(kind: str) -> str:
+    """A type without its limits: a cast to one would cut what is too long for the column."""
+    return re.sub(r"\(.*?\)", "", kind.removeprefix("enum "))
 
 
 def _read(column: str, kind: str) -> str:

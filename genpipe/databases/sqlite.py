@@ -37,6 +37,7 @@ class Sqlite(Database):
                 uri=True,
                 isolation_level=None,
                 check_same_thread=False,
+                timeout=60,
             )
             self.connection.execute("pragma trusted_schema = off")
             self.connection.execute("select count(*) from sqlite_master").fetchall()

@@ -79,7 +79,7 @@ class Request(Part):
 
 
 SEED = About(default=0, description="Root of all randomness: same seed, same result.")
-OUTPUT = About(default=None, description="Folder or s3:// prefix; by default in the store.")
+OUTPUT = About(default=None, description="Folder, file, s3:// prefix or database; by default in the store.")
 MODEL = About(description="models:/name@champion, models:/name/3, or a bundle's URI; also of related tables.")
 DATASET = About(description="A dataset's URI, or the name of one in the store.")
 TABLE_MODEL = About(description="models:/name@champion, models:/name/3, or a bundle's URI.")
@@ -249,7 +249,7 @@ class GenerateOf(Request):
 class Delivery(Request):
     """How rows are made, and where they go."""
 
-    output: Place | None = OUTPUT
+    output: Data | None = OUTPUT
     conditions: dict[str, Any] | None = About(
         default=None,
         description='COLUMN=VALUE that every row must have, or COLUMN={"a": 0.7, "b": 0.3} for shares.',
@@ -277,7 +277,7 @@ class Likelihood(Request):
 
     model: str = TABLE_MODEL
     source: Data = TABLE_ROWS
-    output: Place | None = OUTPUT
+    output: Data | None = OUTPUT
     name: Name | None = About(default=None, description="What to call it; by default after its model.")
     options: dict[str, Any] | None = OPTIONS
 
@@ -287,7 +287,7 @@ class Impute(Request):
 
     model: str = TABLE_MODEL
     source: Data = TABLE_ROWS
-    output: Place | None = OUTPUT
+    output: Data | None = OUTPUT
     seed: Seed = SEED
     name: Name | None = About(default=None, description="What to call it; by default after its model.")
     options: dict[str, Any] | None = OPTIONS

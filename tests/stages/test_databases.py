@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from postgres_server import PASSWORD, PostgresServer
 import genpipe
 from genpipe.cli import execute
 from genpipe.databases import Address
-from genpipe.errors import DataError, InfrastructureError, UsageError
+from genpipe.dataset import Dataset
+from genpipe.errors import ConflictError, DataError, InfrastructureError, UsageError
+from genpipe.one_file import write_tables
 
 ROWS = 300
 KINDS = ("sqlite", "duckdb", "postgresql")
@@ -347,9 +350,13 @@ def test_related_tables_are_trained_from_a_database(tmp_path: Path, home: Path) 
     fill(command(place))
     spec = tmp_path / "shop.yaml"
     spec.write_text(genpipe.relate(place) + "recipe: tabular_trees\n")
-    made = genpipe.generate(genpipe.train(spec), rows=50)
+    trained = genpipe.train(spec)
+    made = genpipe.generate(trained, rows=50, workers=0)
     keys = {*made["people"].table("generated")["id"].to_pylist()}
     assert {*made["visits"].table("generated")["person"].to_pylist()} <= keys
+    genpipe.generate(trained, rows=50, workers=0, output=f"sqlite:///{tmp_path}/made.db")
+    count = "select count(*) from visits join people on people.id = visits.person"
+    assert command(f"sqlite:///{tmp_path}/made.db")(count)[0][0] == made["visits"].rows()
     with pytest.raises(UsageError, match="a whole database"):
         genpipe.relate(f"{place}#people")
 
@@ -366,6 +373,77 @@ ODD = (
     "create table more (person integer primary key references people (id), likes text)",
     "create view v as select 1 as one",
 )
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A generator of the table `people`."""
+    folder = tmp_path_factory.mktemp("model")
+    fill(command(f"sqlite:///{folder}/shop.db"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENPIPE_HOME", str(folder / "home"))
+        data = genpipe.ingest(f"sqlite:///{folder}/shop.db#people", schema=None)
+        return genpipe.train(data, recipe="tabular_trees").uri
+
+
+def test_rows_go_back_into_a_database_once(shop: str, model: str) -> None:
+    run = command(shop)
+    made = genpipe.generate(model, rows=200, output=f"{shop}#made")
+    for _ in range(2):
+        genpipe.generate(model, rows=200, output=f"{shop}#made")
+    assert run("select count(*), count(distinct id), count(fee) from made")[0][:2] == (200, 200)
+    assert run("select count(*) from genpipe_deliveries")[0][0] == 1
+    assert {row[0] for row in run("select distinct city from made")} == {"Ulm", "Bonn", "Köln"}
+    again = genpipe.ingest(f"{shop}#made", name="again", holdout=0).table("train").sort_by("id")
+    assert again["age"].to_pylist() == made.arrow().sort_by("id")["age"].to_pylist()
+    with pytest.raises(ConflictError, match="a table that has rows already"):
+        genpipe.generate(model, rows=200, seed=1, output=f"{shop}#made")
+    assert run("select count(*) from made")[0][0] == 200
+
+
+def test_rows_go_into_the_table_that_is_there(shop: str, model: str) -> None:
+    """With its own types and keys; what it does not take is not half in it."""
+    run = command(shop)
+    other = DDL[0].replace("people", "other").replace("varchar(9)", "varchar(40)")
+    run(other.replace("integer", "bigint").replace("age bigint", "age smallint"))
+    genpipe.generate(model, rows=100, output=f"{shop}#other")
+    assert run("select count(*) from other where age between 20 and 69")[0][0] == 100
+    run("create table narrow (id integer primary key, age integer)")
+    with pytest.raises(DataError, match="no column code, fee, city"):
+        genpipe.generate(model, rows=100, output=f"{shop}#narrow")
+    young = "age smallint not null check (age < 30)"
+    run(other.replace("other", "strict").replace("age integer not null", young))
+    with pytest.raises(DataError, match=r"(?i)check"):
+        genpipe.generate(model, rows=100, output=f"{shop}#strict")
+    assert run("select count(*) from strict")[0][0] == 0
+    assert run("select count(*) from genpipe_deliveries")[0][0] == 1
+
+
+def test_a_delivery_of_two_at_once_is_one(shop: str, model: str) -> None:
+    if shop.startswith("duckdb"):
+        pytest.skip("DuckDB opens a file for one writer")
+    made = genpipe.generate(model, rows=3000, workers=0)
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(write_tables, {"made": made}, shop) for _ in range(2)]:
+            done.result()
+    assert command(shop)("select count(*) from made")[0][0] == 3000
+
+
+def test_a_killed_delivery_leaves_nothing(shop: str, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Dataset.batches
+
+    def broken(self: Dataset, *args: Any, **more: Any) -> Iterator[pa.RecordBatch]:
+        yield next(real(self, *args, **more)).slice(0, 10)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Dataset, "batches", broken)
+        with pytest.raises(KeyboardInterrupt):
+            genpipe.generate(model, rows=100, output=f"{shop}#made")
+    with pytest.raises(DataError, match="no table 'made'"):
+        genpipe.ingest(f"{shop}#made")
+    genpipe.generate(model, rows=100, output=f"{shop}#made")
+    assert command(shop)("select count(*) from made")[0][0] == 100
 
 
 def test_what_a_spec_cannot_say_is_a_comment(tmp_path: Path, home: Path) -> None:

@@ -33,6 +33,8 @@ from genpipe.sources.tabular.source import TableSource
 from genpipe.sources.tabular.spill import Spill
 from genpipe.sources.tabular.stats import TableStats
 
+KEYS = ("integer", "category", "identifier")
+
 
 class DatabaseOptions(Options):
     """table: of the database, where it has several. query: in place of a table. columns, drop: to take, to
@@ -138,13 +140,14 @@ class DatabaseSource(TableSource):
         column = self.declared.columns.get(field.name)
         if column is None:
             return field
-        if field.name in self.declared.numbers and field.kind in ("integer", "category"):
+        if field.name in self.declared.numbers and field.kind in KEYS and not field.pii:
             what = "the primary key" if field.name in self.declared.key else "unique"
-            whole = field.kind == "integer" and not getattr(field, "format", None)
+            whole = field.arrow() == pa.int64() and not getattr(field, "format", None)
             return Identifier(
                 name=field.name,
                 nullable=field.nullable,
                 storage="integer" if whole else "string",
+                minimum=1 if whole else None,  # so that it fits into a column of 32 bits
                 reason=f"{what} in the database: tells rows apart, is never learnt, and is made up anew",
             )
         if column.type.startswith("enum") and field.kind in ("identifier", "text") and not field.pii:
