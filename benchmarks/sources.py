@@ -2,8 +2,8 @@
 
     python -m benchmarks.sources [--rows 100000] [--repeats 3] [--postgres postgresql://me@127.0.0.1/postgres]
 
-20 columns: a key, whole numbers, numbers, words, a date, a time, a boolean. Seconds are of CPU, of this process
-and its children, from the source to the committed dataset, without a server's own. A PostgreSQL
+20 columns: a key, whole numbers, numbers, words, a date, a time, a boolean. Seconds are of CPU, of this
+process and its children, from the source to the committed dataset, without a server's own. A PostgreSQL
 server is named by its URL (its password by PGPASSWORD), and gets a table `genpipe_bench`. Writes
 benchmarks/results/sources.json.
 """

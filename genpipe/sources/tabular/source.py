@@ -23,7 +23,7 @@ from genpipe.sources.sample import Sample
 from genpipe.sources.tabular import csv, jsonl
 from genpipe.sources.tabular.binary import BatchReader, check_installed
 from genpipe.sources.tabular.convert import convert
-from genpipe.sources.tabular.flat import check_taken, flat, is_taken
+from genpipe.sources.tabular.flat import check_taken, flat, folder_columns, is_taken, with_folders
 from genpipe.sources.tabular.infer import infer_field, unlearnt
 from genpipe.sources.tabular.look import exact, look, unit_of
 from genpipe.sources.tabular.spill import Kept, Spill
@@ -166,7 +166,14 @@ class TableSource(Source):
 
     def pieces(self, file: File) -> Iterator[Piece]:
         """A file as calls that read one batch each, to be made on any thread."""
-        return (partial(flat, piece) for piece in self._pieces(file))
+        pieces: Iterator[Piece] = (partial(flat, piece) for piece in self._pieces(file))
+        found = folder_columns(file)
+        return (partial(with_folders, piece, found) for piece in pieces) if found else pieces
+
+    @property
+    def identity(self) -> list[Any]:
+        """Folders became columns later, so data in such folders is another request than it was."""
+        return [*super().identity, *(["folders"] if any(map(folder_columns, self.files)) else [])]
 
     def _pieces(self, file: File) -> Iterator[Piece]:
         if file.size == 0:

@@ -132,3 +132,20 @@ def test_some_columns_are_taken(
 ) -> None:
     text = "".join(json.dumps(o) + "\n" for o in PEOPLE)
     assert made(tmp_path / "t.jsonl", text, **options).schema.names == names
+
+
+def test_folders_of_hive_are_columns(home: Path, tmp_path: Path) -> None:
+    for year, city in ((2023, "Ulm"), (2024, "New%20York"), (2024, "__HIVE_DEFAULT_PARTITION__")):
+        folder = tmp_path / "sales" / f"year={year}" / f"city={city}"
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"n": list(range(40))}), folder / "part-0.parquet")
+        (folder / "more.csv").write_text("n\n" + "7\n" * 5)
+    data = ingest(str(tmp_path / "sales"), holdout=0)
+    assert [(f.name, f.kind) for f in data.schema.fields] == [
+        ("n", "integer"), ("year", "integer"), ("city", "category"),
+    ]  # fmt: skip
+    counts = data.pandas().groupby(["year", "city"], dropna=False).size().to_dict()
+    assert sorted(counts.values()) == [45, 45, 45] and counts[2024, "New York"] == 45
+    assert data.arrow()["city"].null_count == 45
+    inside = ingest(str(tmp_path / "sales" / "year=2023" / "city=Ulm"), holdout=0)  # a folder by itself
+    assert inside.schema.names == ("n",)
