@@ -11,7 +11,7 @@ from genpipe.dataset import Dataset
 from genpipe.flows.artifacts import show_dataset, show_table, slug
 from genpipe.flows.ingest import describe
 from genpipe.flows.policy import listening, remembered, step, tell
-from genpipe.one_file import one_file
+from genpipe.one_file import is_there, one_file
 from genpipe.perform import meant
 from genpipe.progress import Progress
 from genpipe.requests import Generate
@@ -61,7 +61,7 @@ def show_tables(name: str, made: dict[str, Any]) -> None:
 def deliver(asked: Generate, *, tables: bool, name: str) -> dict[str, Any]:
     """Generate, unless it was done, and show what was made. name: of the model."""
     call, exists = (generate_tables_step, tables_exist) if tables else (generate_step, dataset_exists)
-    if one_file(asked.output) and not store.exists(str(asked.output)):
+    if one_file(asked.output) and not is_there(str(asked.output)):
         exists = lambda made: False  # noqa: E731 - the rows are in the store, the file is gone
     made = remembered(call, exists, **asked.model_dump())
     if tables:

@@ -36,6 +36,7 @@ _VERBS = {
     "clean": "genpipe.verbs",
     "doctor": "genpipe.verbs",
     "explain": "genpipe.stages.explain",
+    "relate": "genpipe.related.draft",
     "run": "genpipe.flows.embedded",
     "validate": "genpipe.verbs",
     "Dataset": "genpipe.dataset",
@@ -66,6 +67,7 @@ __all__ = [
     "promote",
     "reconstruct",
     "register",
+    "relate",
     "run",
     "score",
     "train",
@@ -87,6 +89,7 @@ if TYPE_CHECKING:
         interpolate,
         reconstruct,
     )
+    from genpipe.related.draft import relate
     from genpipe.stages.explain import explain
     from genpipe.verbs import (
         clean,

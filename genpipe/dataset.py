@@ -34,6 +34,7 @@ from genpipe.written import as_written
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
 
 VALIDATION_ROWS = 1000
 MIN_HOLDOUT = 50  # held-out entities to judge by
@@ -244,8 +245,18 @@ class Dataset:
 
     def pandas(self, split: str | None = None) -> pd.DataFrame:
         """A split (by default the only one, or `train`) as a pandas frame."""
+        return self.arrow(split).to_pandas()
+
+    def polars(self, split: str | None = None) -> pl.DataFrame:
+        """As `pandas`, of polars."""
+        import polars
+
+        return polars.DataFrame(self.arrow(split))
+
+    def arrow(self, split: str | None = None) -> pa.Table:
+        """As `pandas`, of Arrow."""
         have = {p.split for p in self.manifest.parts}
-        return self.table(split or ("generated" if "generated" in have else "train")).to_pandas()
+        return self.table(split or ("generated" if "generated" in have else "train"))
 
     def verify(self) -> None:
         """Read every byte and compare with the manifest's sha256."""

@@ -143,5 +143,6 @@ def keys_in_uri(where: str) -> UsageError:
         where=where,
         found="a key or password in the URI",
         expected="a URI without them",
-        fix="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or another AWS_* variable, instead",
+        fix="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or another AWS_* variable, instead; for "
+        "PostgreSQL PGPASSWORD, or a line of ~/.pgpass",
     )

@@ -9,8 +9,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from genpipe.databases import is_database
 from genpipe.errors import UsageError
-from genpipe.one_file import one_file, write_file
+from genpipe.one_file import one_file, write_file, write_tables
 from genpipe.progress import Progress, silent
 from genpipe.requests import (
     Anomaly,
@@ -106,6 +107,9 @@ def _as_file(asked: Generate | OfOne, progress: Progress) -> Any:
     """Make the rows in the store, then the one file of them; returns the dataset in the store."""
     output = str(asked.output)
     made = perform(asked.model_copy(update={"output": None}), progress)
+    if is_database(output):
+        write_tables(dict(made.items()) if hasattr(made, "datasets") else {made.name: made}, output)
+        return made
     if hasattr(made, "datasets"):
         found, fix = "one file for several tables", "name a folder"
         raise UsageError("OUTPUT", where=output, found=found, expected="a folder", fix=fix)

@@ -23,8 +23,11 @@ LONGEST_LINE = 20_000  # of a log; also what bounds the time the patterns below 
 
 _SECRET = r"(?:password|passwd|pwd|secret|token|signature|credential|api[_-]?key|access[_-]?key(?:[_-]?id)?)"
 # the second form: a password with a slash in it, as AWS keys have; host:5000/path is none
+# a user's name alone is no secret of PostgreSQL's
+_NAME_ALONE = r"(?!(?:(?<=postgresql://)|(?<=postgres://))[^\s/@:]*@[^\s/@]*(?:[\s/]|$))"
 _USERINFO = re.compile(
-    r"(?i)\b([a-z][a-z0-9+.-]*://)(?:[^\s/]*@|(?<=s3://)[^\s/@:]*:[^\s@]*@|[^\s/@:]+:(?!\d{1,5}/)[^\s@]*@)"
+    rf"(?i)\b([a-z][a-z0-9+.-]*://){_NAME_ALONE}"
+    r"(?:[^\s/]*@|(?<=s3://)[^\s/@:]*:[^\s@]*@|[^\s/@:]+:(?!\d{1,5}/)[^\s@]*@)"
 )
 _QUERY = re.compile(rf"(?i)([?&;](?:[a-z0-9_-]*{_SECRET}|key|sig|auth)=)[^\s&;'\"]+")
 _PAIR = re.compile(rf"(?i)\b((?:[a-z0-9_-]*{_SECRET})(?:=['\"]?|['\"]: ?['\"]))[^\s&;,'\"]+")
@@ -71,6 +74,11 @@ def _known() -> list[str]:
 def holds_secret(uri: str) -> bool:
     """Whether a URI brings its own keys, as `s3://KEY:SECRET@bucket` or a presigned one does."""
     return "://" in uri and bool(_USERINFO.search(uri) or _QUERY.search(uri))
+
+
+def shows_secret(text: str) -> bool:
+    """Whether a text gives a secret away by its form: `password=...` as much as a URI with one."""
+    return any(pattern.search(text) for pattern in (_USERINFO, _QUERY, _PAIR, _HEADER, _AWS))
 
 
 def secrets_in(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

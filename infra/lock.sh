@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes requirements.lock (core, s3, server), requirements-dev.lock (only what `dev` adds to it),
+# Writes requirements.lock (core, s3, server), requirements-dev.lock (only what `dev`, `databases` and `excel` add to it),
 # infra/torch-cuda.txt (torch for CUDA and only what it adds) and infra/fuzz.txt (the fuzzer). infra/torch.txt is
 # the one lock kept by hand.
 # Universal for Python 3.11-3.13 on Linux and macOS, with hashes, without torch, and without a word about
@@ -21,7 +21,7 @@ compile() {
 compile -o requirements.lock
 # Word splitting is wanted: one option and one name per locked package.
 # shellcheck disable=SC2046
-compile --extra dev -c requirements.lock -o requirements-dev.lock \
+compile --extra dev --extra databases --extra excel -c requirements.lock -o requirements-dev.lock \
     $(sed -n 's,^\([A-Za-z0-9._-]*\)==.*,--no-emit-package \1,p' requirements.lock)
 
 # `===`: a CPU build with the same number (2.13.0+cpu) is another file. uv reads metadata; no wheel is fetched.

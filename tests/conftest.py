@@ -6,6 +6,7 @@
 | ray_cluster | session | an embedded Ray with 2 CPUs; its resources |
 | s3 | session | a running SeaweedFS with one bucket; an S3Server |
 | s3_store | function | AWS_* set for that server, an empty prefix; its s3:// URI |
+| postgres_server, postgres | session, function | a running PostgreSQL; the URL of an empty database |
 | table_bundle, image_bundle | session | URI of a small untrained generator: right form, no content |
 
 Ray workers take their environment when Ray starts, so the S3 address is chosen before either of them.
@@ -29,6 +30,7 @@ import numpy as np
 import pytest
 from media_files import png
 from ports import free_ports
+from postgres_server import postgres, postgres_server  # noqa: F401 -- fixtures
 
 if TYPE_CHECKING:
     from genpipe.recipe import Recipe

@@ -119,6 +119,21 @@ def _check_folder(place: Path) -> None:
 
 
 @app.command()
+def relate(
+    source: Annotated[str, typer.Argument(help="postgresql://user@host/shop, sqlite:///shop.db, ...")],
+) -> None:
+    """Print a spec of a database's tables as their keys tie them, to be edited and trained from.
+
+    \b
+    genpipe relate postgresql://me@db.example/shop > shop.yaml
+    genpipe train shop.yaml
+    """
+    from genpipe.related.draft import relate as draft
+
+    echo(draft(source), nl=False)
+
+
+@app.command()
 @options(Run)
 def run(spec: str, **given: Any) -> None:
     """Run a whole pipeline: ingest, search, train, evaluate, register, generate. The same command resumes.

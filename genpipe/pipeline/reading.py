@@ -14,6 +14,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from genpipe.databases import beside as database_beside
+from genpipe.databases import is_database
 from genpipe.errors import GenpipeError, SpecError, UsageError, closest, keys_in_uri, unknown
 from genpipe.pipeline.spec import PipelineSpec
 from genpipe.redaction import secrets_in
@@ -70,6 +72,8 @@ def beside(data: dict[str, Any], folder: Path, lines: Lines, where: str) -> dict
     def placed(value: Any, path: Path_, *, input: bool = True) -> Any:
         if isinstance(value, list):
             return [placed(one, path) for one in value]
+        if isinstance(value, str) and is_database(value) and "://" in value:
+            return database_beside(value, folder)
         if not isinstance(value, str) or not value or "://" in value or value[0] in "/~":
             return value
         if value.startswith("builtin:"):

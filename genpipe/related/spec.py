@@ -29,7 +29,7 @@ from genpipe.pipeline.spec import Gate, Generate, SomeHoldout
 from genpipe.recipe import FAMILIES, Recipe
 from genpipe.recipes import parse_recipe
 from genpipe.requests import Part
-from genpipe.requests.types import Column, Minutes, Name, Place, Reason, Seed
+from genpipe.requests.types import Column, Data, Minutes, Name, Place, Reason, Seed
 from genpipe.requests.words import schema_problems
 from genpipe.yaml_file import Lines, Path_
 
@@ -44,7 +44,7 @@ class TableSpec(Part):
     of the file).
     """
 
-    source: Place | tuple[Place, ...]
+    source: Data | tuple[Place, ...]
     key: Columns | None = None
     parent: Name | None = None
     foreign_key: Columns | None = None

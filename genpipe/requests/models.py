@@ -21,6 +21,7 @@ from genpipe.requests.types import (
     By,
     Column,
     ColumnsOrNone,
+    Data,
     Flag,
     Folds,
     Holdout,
@@ -78,18 +79,18 @@ class Request(Part):
 
 
 SEED = About(default=0, description="Root of all randomness: same seed, same result.")
-OUTPUT = About(default=None, description="Folder or s3:// prefix; by default in the store.")
+OUTPUT = About(default=None, description="Folder, file, s3:// prefix or database; by default in the store.")
 MODEL = About(description="models:/name@champion, models:/name/3, or a bundle's URI; also of related tables.")
 DATASET = About(description="A dataset's URI, or the name of one in the store.")
 TABLE_MODEL = About(description="models:/name@champion, models:/name/3, or a bundle's URI.")
-TABLE_ROWS = About(description="CSV, JSON Lines or Parquet: a file, folder, glob or s3://.")
+TABLE_ROWS = About(description="A table: file, folder, glob, s3:// or database.")
 OPTIONS = About(default=None, description="Options of this kind of source: delimiter, size, window, ...")
 
 
 class IngestOf(Request):
     """What is read."""
 
-    source: Places = About(description="File, folder, glob, s3:// or builtin:digits; several of one kind.")
+    source: Places = About(description="File, folder, glob, s3://, database or builtin:digits; or several.")
     name: Name | None = About(default=None, description="What to call it; by default after its source.")
 
 
@@ -200,8 +201,7 @@ class Evaluate(Request):
     aside = frozenset({"model", "dataset"})
     model: str = MODEL
     dataset: str | None = About(
-        default=None,
-        description="By default the one it was trained on; of related tables another such model.",
+        default=None, description="By default the one it learnt from; of related tables another such model."
     )
     rows: Judged | None = About(
         default=None, description="Generated rows to judge; of related tables those without parents."
@@ -249,7 +249,7 @@ class GenerateOf(Request):
 class Delivery(Request):
     """How rows are made, and where they go."""
 
-    output: Place | None = OUTPUT
+    output: Data | None = OUTPUT
     conditions: dict[str, Any] | None = About(
         default=None,
         description='COLUMN=VALUE that every row must have, or COLUMN={"a": 0.7, "b": 0.3} for shares.',
@@ -276,8 +276,8 @@ class Likelihood(Request):
     """A generator and rows -> how likely each row is."""
 
     model: str = TABLE_MODEL
-    source: Place = TABLE_ROWS
-    output: Place | None = OUTPUT
+    source: Data = TABLE_ROWS
+    output: Data | None = OUTPUT
     name: Name | None = About(default=None, description="What to call it; by default after its model.")
     options: dict[str, Any] | None = OPTIONS
 
@@ -286,8 +286,8 @@ class Impute(Request):
     """A generator and rows with gaps -> rows without."""
 
     model: str = TABLE_MODEL
-    source: Place = TABLE_ROWS
-    output: Place | None = OUTPUT
+    source: Data = TABLE_ROWS
+    output: Data | None = OUTPUT
     seed: Seed = SEED
     name: Name | None = About(default=None, description="What to call it; by default after its model.")
     options: dict[str, Any] | None = OPTIONS

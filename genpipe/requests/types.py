@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from genpipe.databases import Address, is_database
 from genpipe.errors import UsageError, refuse_keys
 
 
@@ -51,9 +52,21 @@ def _place(uri: str) -> str:
     return os.path.expanduser(uri)  # a shell leaves the ~ of --output=~/x as it is
 
 
+def _data(uri: str) -> str:
+    if not is_database(uri):
+        return _place(uri)
+    try:
+        Address.parse(uri)
+    except UsageError as error:
+        raise _own(error) from None
+    return uri
+
+
 def _some_places(places: tuple[str, ...]) -> tuple[str, ...]:
     if not places:
-        raise complaint("no source", "a file, folder, glob, s3:// prefix or builtin:NAME")
+        raise complaint("no source", "a file, folder, glob, s3:// prefix, database or builtin:NAME")
+    if len(places) > 1 and any(map(is_database, places)):
+        raise complaint("several sources, one a database", "one database", "join its tables with query=")
     return places
 
 
@@ -115,7 +128,8 @@ WHOLE = BeforeValidator(_whole)
 WHOLE_OR_NONE = BeforeValidator(lambda value: 0 if value is None else _whole(value))
 Name = Annotated[str, AfterValidator(_name)]
 Place = Annotated[str, AfterValidator(_place)]
-Places = Place | Annotated[tuple[Place, ...], AfterValidator(_some_places)]
+Data = Annotated[str, AfterValidator(_data)]  # a place, or a database
+Places = Data | Annotated[tuple[Data, ...], AfterValidator(_some_places)]
 Column = Annotated[str, AfterValidator(_column)]
 ColumnsOrNone = Annotated[tuple[Column, ...] | None, BeforeValidator(_several)]
 NamesOrNone = Annotated[tuple[str, ...] | None, AfterValidator(_some_names)]

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from genpipe.databases import is_database
 from genpipe.errors import UsageError, unknown
 from genpipe.plugins import Registry
 from genpipe.sources.audio import SUFFIXES as WAVES
@@ -20,6 +21,7 @@ from genpipe.sources.images import ImageOptions, ImageSource
 from genpipe.sources.labelled import SHEETS
 from genpipe.sources.limits import shown
 from genpipe.sources.series import SeriesOptions, SeriesSource
+from genpipe.sources.tabular.database import DatabaseOptions, open_table
 from genpipe.sources.tabular.frame import is_frame, open_frame
 from genpipe.sources.tabular.source import SUFFIXES as TABLES
 from genpipe.sources.tabular.source import TableOptions, TableSource
@@ -46,6 +48,8 @@ def open_source(source: Any, *, kind: str | None = None, options: Mapping[str, A
         raise unknown("kind", kind, SOURCES)
     if is_frame(source):
         return open_frame(source, parse_options(TableOptions, options, "a data frame"), kind)
+    if is_database(source):
+        return open_table(str(source), parse_options(DatabaseOptions, options, "a database"), kind)
     if isinstance(source, str) and source.startswith("builtin:"):
         builtin = BuiltinSource(
             source.removeprefix("builtin:"), parse_options(Options, options, "a built-in source")

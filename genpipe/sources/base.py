@@ -111,6 +111,7 @@ class Source(ABC):
     kind: ClassVar[str]
     more: ClassVar[str] = ""  # what makes more rows of the same input, for a message
     sheets: ClassVar[tuple[str, ...]] = ()  # names of files that tell of the others, taken from a folder, too
+    travels: ClassVar[bool] = True  # whether a copy in another process reads the same
     options: Options
     files: tuple[File, ...]
 

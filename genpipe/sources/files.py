@@ -21,21 +21,25 @@ import pyarrow as pa
 
 from genpipe import store
 from genpipe.errors import DataError, closest
+from genpipe.sources.archive import UNPACK, Member, members, unzipped
 from genpipe.sources.limits import MAX_FILES, beyond
 
 CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 LISTED = 20  # bad files that a message names
-ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
+ARCHIVES = (".tar", ".tgz", ".7z", ".rar")
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file as it was listed. stamp: mtime in ns, or the S3 ETag. root: the folder it was found under."""
+    """A file as it was listed. stamp: mtime in ns, or the S3 ETag. root: the folder it was found under, or
+    the archive that it is a `member` of.
+    """
 
     uri: str
     size: int
     stamp: str
     root: str
+    member: str = ""
 
     @property
     def suffix(self) -> str:
@@ -44,7 +48,7 @@ class File:
 
     @property
     def compressed(self) -> bool:
-        return os.path.splitext(self.uri)[1].lower() in CODECS
+        return bool(self.member) or os.path.splitext(self.uri)[1].lower() in CODECS
 
     @property
     def relative(self) -> str:
@@ -56,6 +60,9 @@ class File:
 
     def now(self) -> File | None:
         """The same file as it is now; None = gone."""
+        if self.member:
+            whole = File(self.root, 0, "", "").now()
+            return next((m for m in members(whole) if m.uri == self.uri), None) if whole else None
         try:
             return (
                 _local(self.uri, self.root)
@@ -99,7 +106,7 @@ def choose_files(
     """The listed files whose names are accepted, and how many others there are of each suffix. A file named
     outright is taken whatever its name.
     """
-    found = list_files(source)
+    found = tuple(within for file in list_files(source) for within in unzipped(file))
     kept = tuple(f for f in found if not f.root or accept(f.name))
     if not kept:
         names = ", ".join(sorted({f.suffix or f.name for f in found})[:5])
@@ -111,8 +118,7 @@ def choose_files(
         )
     for file in kept:
         if file.name.lower().endswith(ARCHIVES):
-            fix = "unpack it and name the folder"
-            raise DataError("ARCHIVE", where=file.uri, found="an archive of many files", fix=fix)
+            raise DataError("ARCHIVE", where=file.uri, found="an archive of many files", fix=UNPACK)
     taken = set(kept)
     return kept, Counter(f.suffix or "without a suffix" for f in found if f not in taken)
 
@@ -278,9 +284,11 @@ def open_stream(file: File) -> pa.NativeFile:
     """The decompressed bytes of a file, for reading once, in order."""
     codec = CODECS.get(os.path.splitext(file.uri)[1].lower())
     try:
-        if store.scheme_of(file.uri) == "file":
+        if file.member:
+            raw: Any = pa.PythonFile(Member(file), mode="r")
+        elif store.scheme_of(file.uri) == "file":
             regular(file.uri)  # what was a file when it was listed may be a pipe by now
-            raw: Any = pa.OSFile(file.uri, "rb")
+            raw = pa.OSFile(file.uri, "rb")
         else:
             raw = pa.PythonFile(store.filesystem(file.uri).open(store.path_of(file.uri)), mode="r")
     except FileNotFoundError:

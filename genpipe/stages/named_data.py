@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from genpipe import store
+from genpipe.databases import Address, is_database
 from genpipe.dataset import Dataset
 from genpipe.documents import parse_json
 from genpipe.errors import ConflictError, DataError, GenpipeError, unknown
@@ -42,6 +43,8 @@ class Meant:
 def name_of_source(source: Source) -> str:
     """A dataset's name from its input: People 2024.csv.gz -> people-2024, 2024.sales.csv -> 2024.sales."""
     first = source if isinstance(source, str) else source[0]
+    if is_database(first):
+        return plain_name(Address.parse(first).name)
     plain = [
         p for p in first.removeprefix("builtin:").rstrip("/").split("/") if p and "*" not in p and p != "s3:"
     ]
@@ -84,6 +87,8 @@ def note_ingested(name: str, request: str, source: Source) -> None:
 def dataset_meant(word: str) -> Meant:
     """The dataset a word names. Raises UsageError or DataError that tells what there is."""
     word = os.path.expanduser(word)
+    if is_database(word):
+        return Meant(found := from_source(word), _about(found))
     if "://" in word:
         return Meant(word, _about(word))
     name = "" if "/" in word else dataset_name(word)
@@ -125,6 +130,8 @@ def _latest(name: str) -> dict[str, Any]:
 def _absolute(source: Source) -> str | list[str]:
     if not isinstance(source, str):
         return [str(_absolute(one)) for one in source]
+    if is_database(source):
+        return str(Address.parse(source))
     return source if "://" in source or source.startswith("builtin:") else os.path.abspath(source)
 
 

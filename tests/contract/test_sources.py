@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xlsxwriter
 from PIL import Image as Pillow
 
 from genpipe.errors import GenpipeError
@@ -44,6 +45,27 @@ def wav(frames: int = 400, rate: int = 8000, seed: int = 0) -> bytes:
 def parquet(columns: dict[str, pa.Array]) -> bytes:
     sink = io.BytesIO()
     pq.write_table(pa.table(columns), sink)
+    return sink.getvalue()
+
+
+ROWS: list[list[object]] = [["age", "city"], *([20 + i, "ABC"[i % 3]] for i in range(100))]
+
+
+def book(sheets: dict[str, list[list[object]]]) -> bytes:
+    sink = io.BytesIO()
+    with xlsxwriter.Workbook(sink, {"in_memory": True}) as made:
+        for name, rows in sheets.items():
+            sheet = made.add_worksheet(name)
+            for number, row in enumerate(rows):
+                sheet.write_row(number, 0, row)
+    return sink.getvalue()
+
+
+def arrow() -> bytes:
+    sink = io.BytesIO()
+    table = pa.table({"age": list(range(100)), "city": list("ABCD" * 25)})
+    with pa.ipc.new_file(sink, table.schema) as out:
+        out.write_table(table)
     return sink.getvalue()
 
 
@@ -146,6 +168,26 @@ BAD: dict[str, list[tuple[str, Make, str]]] = {
             file("a.parquet", parquet({"a": pa.array(range(100))})[:-20]),
             r"a\.parquet.*whole Parquet",
         ),
+        ("CSV as Excel", file("a.xlsx", GOOD_CSV), r"a\.xlsx.*sheet with a row of names"),
+        (
+            "two sheets",
+            file("a.xlsx", book({"a": ROWS, "b": ROWS})),
+            r"2 sheets with values \(a, b\); say one",
+        ),
+        ("no such sheet", file("a.xlsx", book({"a": ROWS}), sheet="b"), r"no sheet 'b'; there are a"),
+        ("an empty sheet", file("a.xlsx", book({"a": []})), r"0 sheets with values"),
+        (
+            "a sheet without names",
+            file("a.xlsx", book({"a": ROWS[1:]})),
+            r"the value 20 for a name; say skip=",
+        ),
+        (
+            "one name twice in a sheet",
+            file("a.xlsx", book({"a": [["a", "a"], [1, 2]]})),
+            "two columns named 'a'",
+        ),
+        ("CSV as Arrow", file("a.arrow", GOOD_CSV), r"a\.arrow.*whole Arrow file"),
+        ("half an Arrow file", file("a.feather", arrow()[:-200]), r"a\.feather.*whole Arrow file"),
         ("empty Parquet", file("a.parquet", parquet({"a": pa.array([], pa.int64())})), "0 rows"),
         ("nested Parquet", file("a.parquet", parquet({"a": pa.array([[1]] * 30)})), "nothing but lists"),
         (

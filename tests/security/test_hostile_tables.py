@@ -31,7 +31,7 @@ from genpipe import store
 from genpipe.errors import GenpipeError
 from genpipe.sources import open_source
 from genpipe.sources.files import File, list_files
-from genpipe.sources.tabular.parquet import ParquetReader
+from genpipe.sources.tabular.binary import BatchReader
 from genpipe.sources.tabular.source import TableSource
 from genpipe.verbs import ingest
 
@@ -329,7 +329,7 @@ def test_the_child_that_parses_knows_no_secrets_and_ends_with_its_owner(
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush-hush")
     parquet(tmp_path / "a.parquet", {"a": range(100_000)})
-    reader = ParquetReader(512 * 2**20)
+    reader = BatchReader("parquet", 512 * 2**20)
     batches = reader.batches(list_files(str(tmp_path / "a.parquet"))[0])
     assert next(batches)[0].num_rows == 65_536
     (child,) = parsers()
@@ -351,7 +351,7 @@ def test_an_object_store_is_read_by_the_owner_of_its_keys(
     folder = fsspec.filesystem("file")
     monkeypatch.setattr(store, "scheme_of", lambda uri: "s3")
     monkeypatch.setattr(store, "filesystem", lambda uri: folder)
-    reader, file = ParquetReader(LEAST), File(str(path), path.stat().st_size, "", "")
+    reader, file = BatchReader("parquet", LEAST), File(str(path), path.stat().st_size, "", "")
     assert sum(batch.num_rows for batch, _ in reader.batches(file)) == 150_000
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(GenpipeError, match="whole Parquet file"):
@@ -360,7 +360,7 @@ def test_an_object_store_is_read_by_the_owner_of_its_keys(
 
 def test_a_child_that_dies_is_a_reason_and_the_next_file_is_read(tmp_path: Path) -> None:
     parquet(tmp_path / "a.parquet", {"a": range(200_000)})
-    reader, file = ParquetReader(512 * 2**20), list_files(str(tmp_path / "a.parquet"))[0]
+    reader, file = BatchReader("parquet", 512 * 2**20), list_files(str(tmp_path / "a.parquet"))[0]
     batches = reader.batches(file)
     next(batches)
     (child,) = parsers()
@@ -558,7 +558,7 @@ def test_any_damage_to_parquet_is_a_reason(examples: int, tmp_path: Path, home: 
     parquet(tmp_path / "valid.parquet", table.drop_columns("c"))
     parquet(tmp_path / "nested.parquet", table)
     valid = [(tmp_path / f"{name}.parquet").read_bytes() for name in ("valid", "nested")]
-    reader = ParquetReader(LEAST)
+    reader = BatchReader("parquet", LEAST)
 
     @settings(max_examples=examples, deadline=None, suppress_health_check=QUIET)
     @given(st.sampled_from(valid), CHANGES)

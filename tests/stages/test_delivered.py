@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import shutil
 import threading
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import python_calamine
 
 import genpipe
 from genpipe import store
 from genpipe.dataset import Dataset, commit
 from genpipe.delivery import begin, deliver, working
-from genpipe.errors import ConflictError, UsageError
+from genpipe.errors import ConflictError, DataError, UsageError
+from genpipe.sheet_file import write_sheet
 from genpipe.stages.generate import verb
 from genpipe.stages.generate.shards import GenerationJob, Request
 from tests.small_dataset import SCHEMA, small_dataset
@@ -56,6 +61,7 @@ def test_a_delivery_is_a_folder_of_parquet_and_nothing_else(model: str, where: P
     assert os.listdir(where) == ["out"]
     frame = pd.read_parquet("out")
     assert len(frame) == ROWS and frame.equals(made.pandas())
+    assert made.polars().to_arrow().num_rows == made.arrow().num_rows == ROWS
     # readers that look for files at any depth, and at all kinds of names
     every = [pq.read_table(p) for p in sorted(where.glob("out/**/*.parquet"))]
     assert sum(t.num_rows for t in every) == ROWS and len({t.schema.remove_metadata() for t in every}) == 1
@@ -161,11 +167,13 @@ def test_what_an_earlier_version_wrote_is_read_and_gone_on_with(
         generate(model, "old", seed=3)
 
 
-@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "arrow", "feather", "xlsx"])
 def test_an_output_can_be_one_file(model: str, where: Path, ending: str) -> None:
     made = generate(model, f"people.{ending}", rows=300)
     file = Path(f"people.{ending}")
     read = {"csv": pd.read_csv, "jsonl": lambda p: pd.read_json(p, lines=True), "parquet": pd.read_parquet}
+    read |= {"xlsx": partial(pd.read_excel, engine="calamine")}
+    read |= dict.fromkeys(("arrow", "feather"), pd.read_feather)
     assert file.is_file()
     pd.testing.assert_frame_equal(read[ending](file), made.pandas(), check_dtype=False)
     generate(model, f"people.{ending}", rows=300)  # the same: done
@@ -175,9 +183,32 @@ def test_an_output_can_be_one_file(model: str, where: Path, ending: str) -> None
 
 
 def test_other_endings_are_refused_before_anything_is_made(model: str, where: Path) -> None:
-    with pytest.raises(UsageError, match=r"a file of .xlsx; expected a folder, or a file that ends"):
-        generate(model, "people.xlsx")
+    with pytest.raises(UsageError, match=r"a file of .xls; expected a folder, or a file that ends"):
+        generate(model, "people.xls")
     assert os.listdir(where) == []
+
+
+def test_a_sheet_holds_values_and_no_formulas(tmp_path: Path) -> None:
+    day, moment = datetime.date(2024, 2, 29), datetime.datetime(2024, 2, 29, 12, 30)
+    columns = {"=a": ["=1+1", "+x", None], "b": [True, False, None], "c": [2**60, 7, None]}
+    columns |= {
+        "d": [1.5, float("nan"), None],
+        "e": [day, datetime.date(1700, 1, 1), None],
+        "f": [moment] * 3,
+    }
+    rows = pa.table(columns)
+    for name in ("a.xlsx", "b.xlsx"):
+        write_sheet(tmp_path / name, rows.schema, [rows], rows=3)
+    assert (tmp_path / "a.xlsx").read_bytes() == (tmp_path / "b.xlsx").read_bytes()
+    found = python_calamine.load_workbook(tmp_path / "a.xlsx").get_sheet_by_index(0).to_python()
+    assert found[0] == ["=a", "b", "c", "d", "e", "f"]
+    assert found[1] == ["=1+1", True, str(2**60), 1.5, day, moment]
+    assert found[2] == ["+x", False, 7, "", "1700-01-01", moment]
+    with pytest.raises(DataError, match=r"at most 1,048,575 of 16,384"):
+        write_sheet(tmp_path / "c.xlsx", rows.schema, [rows], rows=2_000_000)
+    long = pa.table({"a": ["x" * 40_000]})
+    with pytest.raises(DataError, match=r"a text of 40,000 characters in row 1"):
+        write_sheet(tmp_path / "c.xlsx", long.schema, [long], rows=1)
 
 
 def test_an_output_that_became_anothers_is_not_touched(where: Path) -> None:

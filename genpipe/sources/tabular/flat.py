@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,7 +11,10 @@ import pyarrow.compute as pc
 from genpipe.errors import DataError, unknown
 from genpipe.sources.base import Piece
 from genpipe.sources.columns import Place
+from genpipe.sources.files import File
 from genpipe.sources.limits import MAX_DEPTH, beyond, check_names
+
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 def flat(piece: Piece) -> tuple[pa.RecordBatch, Place]:
@@ -41,6 +45,26 @@ def _parts(name: str, values: pa.Array, place: Place, depth: int) -> list[tuple[
         return [(name, values)]
     inner = [(f"{name}.{field.name}", pc.struct_field(values, [i])) for i, field in enumerate(values.type)]
     return [part for n, v in inner for part in _parts(n, v, place, depth + 1)]
+
+
+def folder_columns(file: File) -> dict[str, str | None]:
+    """The columns that folders hold, as Hive and Spark write them: `year=2024/city=Ulm/part.parquet`."""
+    found = dict[str, str | None]()
+    for folder in file.relative.split("/")[:-1]:
+        name, mark, value = folder.partition("=")
+        if mark and name:
+            found[unquote(name)] = None if value == NO_VALUE else unquote(value)
+    return found
+
+
+def with_folders(piece: Piece, found: Mapping[str, str | None]) -> tuple[pa.RecordBatch, Place]:
+    """The batch of a piece with the columns of its folders, but for those that it has itself."""
+    batch, place = piece()
+    for name, value in found.items():
+        if name not in batch.schema.names:
+            column = pa.repeat(pa.scalar(value, pa.string()), batch.num_rows)
+            batch = batch.append_column(name, column)
+    return batch, place
 
 
 def is_taken(name: str, columns: Collection[str], drop: Collection[str]) -> bool:

@@ -66,7 +66,23 @@ def arrow_table(frame: Any) -> pa.Table:
     check_names(table.column_names, NAME)
     if len(set(table.column_names)) < len(table.column_names):
         raise DataError("DUPCOL", where=NAME, found="two columns of one name", expected="different names")
-    return table.replace_schema_metadata(None)
+    columns = [
+        pa.chunked_array([_spelt(c) for c in column.chunks], type=_spelt(column.type))
+        for column in table.columns
+    ]
+    return pa.table(dict(zip(table.column_names, columns, strict=True)))
+
+
+def _spelt(values: Any) -> Any:
+    """Texts, or their type, in a form Arrow computes with: polars hands over views, and dictionaries."""
+    kind = values if isinstance(values, pa.DataType) else values.type
+    if pa.types.is_dictionary(kind) and kind.value_type == pa.string_view():
+        if kind is values:
+            return pa.dictionary(kind.index_type, pa.string())
+        return pa.DictionaryArray.from_arrays(values.indices, values.dictionary.cast(pa.string()))
+    if kind != pa.string_view():
+        return values
+    return pa.string() if kind is values else values.cast(pa.string())
 
 
 def content(table: pa.Table) -> str:

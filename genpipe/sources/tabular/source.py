@@ -1,4 +1,4 @@
-"""Tables: CSV, JSON Lines and Parquet; a file, folder, glob or s3:// prefix, streamed in bounded memory."""
+"""Tables: CSV, JSON Lines, Parquet, Arrow, Excel; a file, folder, glob or s3:// prefix, in bounded memory."""
 
 from __future__ import annotations
 
@@ -9,37 +9,46 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field
 
 from genpipe.errors import DataError, UsageError, closest, few
 from genpipe.schema import Schema
 from genpipe.sources import entities, repeats
-from genpipe.sources.base import Piece, Reject, Rows, Source, attempt, ordered
+from genpipe.sources.base import Piece, Reject, Rows, Source, attempt, ordered, unset
 from genpipe.sources.columns import Place
 from genpipe.sources.entities import Entity
 from genpipe.sources.files import File, suffix_of
 from genpipe.sources.relations import Relation, find
 from genpipe.sources.sample import Sample
 from genpipe.sources.tabular import csv, jsonl
+from genpipe.sources.tabular.binary import BatchReader, check_installed
 from genpipe.sources.tabular.convert import convert
-from genpipe.sources.tabular.flat import check_taken, flat, is_taken
+from genpipe.sources.tabular.flat import check_taken, flat, folder_columns, is_taken, with_folders
 from genpipe.sources.tabular.infer import infer_field, unlearnt
 from genpipe.sources.tabular.look import exact, look, unit_of
-from genpipe.sources.tabular.parquet import ParquetReader
 from genpipe.sources.tabular.spill import Kept, Spill
 from genpipe.sources.tabular.stats import JSON, TableStats
 
 CSV, PARQUET = (".csv", ".tsv", ".txt"), (".parquet", ".pq")
-SUFFIXES = (*CSV[:2], *JSON, *PARQUET)
+ARROW, SHEET = (".arrow", ".feather", ".ipc"), (".xlsx", ".xlsm", ".xls", ".xlsb", ".ods")
+BINARY = {
+    **dict.fromkeys(PARQUET, "parquet"),
+    **dict.fromkeys(ARROW, "arrow"),
+    **dict.fromkeys(SHEET, "sheet"),
+}
+SUFFIXES = (*CSV[:2], *JSON, *BINARY)
 
 
 class TableOptions(csv.CsvOptions):
     """columns: to take, of all. drop: columns to leave out. A nested one is named whole, or part by part.
-    relations: whether sums and orders of columns are looked for, to be kept in every row.
+    relations: whether sums and orders of columns are looked for, to be kept in every row. sheet: of a
+    workbook with several, its name or number from 1.
     """
 
     columns: csv.Names = ()
     drop: csv.Names = ()
     relations: bool = True
+    sheet: str | int | None = Field(default=None, exclude_if=unset)
 
 
 class TableSource(Source):
@@ -53,11 +62,18 @@ class TableSource(Source):
         self.spill = Spill(options.memory // 8) if keeps else None
 
     @cached_property
-    def parquet(self) -> ParquetReader:
-        return ParquetReader(self.options.memory)
+    def readers(self) -> dict[str, BatchReader]:
+        """By the formats that are parsed in processes of their own."""
+        asked = {
+            name: getattr(self.options, name, None) for name in ("sheet", "skip", "names", "nulls", "header")
+        }
+        return {
+            module: BatchReader(module, self.options.memory, **(asked if module == "sheet" else {}))
+            for module in BINARY.values()
+        }
 
     def __getstate__(self) -> dict[str, Any]:
-        here = {k: v for k, v in self.__dict__.items() if k != "parquet"}  # a process of this machine
+        here = {k: v for k, v in self.__dict__.items() if k != "readers"}  # processes of this machine
         return here | {"kept": {}, "spill": None}
 
     def observe(self, unit: int) -> TableStats:
@@ -76,7 +92,7 @@ class TableSource(Source):
         ):
             total = total.merge(stats)
             if spill and batch.num_rows:
-                piece = spill.keep(batch, place, disk=file.suffix not in PARQUET)
+                piece = spill.keep(batch, place, disk=file.suffix not in (*PARQUET, *ARROW))
                 if piece is None:  # a file is kept whole or not at all
                     spill, kept = None, Kept()
                 else:
@@ -150,13 +166,22 @@ class TableSource(Source):
 
     def pieces(self, file: File) -> Iterator[Piece]:
         """A file as calls that read one batch each, to be made on any thread."""
-        return (partial(flat, piece) for piece in self._pieces(file))
+        pieces: Iterator[Piece] = (partial(flat, piece) for piece in self._pieces(file))
+        found = folder_columns(file)
+        return (partial(with_folders, piece, found) for piece in pieces) if found else pieces
+
+    @property
+    def identity(self) -> list[Any]:
+        """Folders became columns later, so data in such folders is another request than it was."""
+        return [*super().identity, *(["folders"] if any(map(folder_columns, self.files)) else [])]
 
     def _pieces(self, file: File) -> Iterator[Piece]:
         if file.size == 0:
             raise DataError("EMPTY", where=file.uri, found="0 bytes", expected="a table")
-        if file.suffix in PARQUET:
-            return (partial(_known, item) for item in self.parquet.batches(file))
+        if module := BINARY.get(file.suffix):
+            if module == "sheet":
+                check_installed()
+            return (partial(_known, item) for item in self.readers[module].batches(file))
         if file.suffix in JSON:
             return jsonl.pieces(file, self.options)
         return csv.pieces(file, self.options)

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from genpipe import store
 from genpipe.constraints import NUMBERS, Inequality, Sum
+from genpipe.databases import is_database, place_of
 from genpipe.dataset import (
     FEWEST_FOLDED,
     MIN_HOLDOUT,
@@ -62,6 +63,8 @@ def ingest(
     The options are those of the kind of data (genpipe/sources/<kind>.py). Of a series the entity is one.
     """
     source = asked.source if isinstance(asked.source, str) else list(asked.source)
+    if isinstance(source, str) and is_database(source):
+        source = place_of(source, asked.options or {})
     name = store.check_name(asked.name or name_of_source(source))
     if asked.name is None:
         taken(name, source)
@@ -201,7 +204,7 @@ class _Job:
 def _runner(source: Source, workers: int | None) -> Callable[..., Iterator[Any]]:
     if workers is None:
         workers = int(len(source.units) > 1 and sum(f.size for f in source.files) > PARALLEL_BYTES)
-    return in_order if workers else starmap
+    return in_order if workers and source.travels else starmap
 
 
 def _judge(rejects: list[Reject], source: Source, policy: str, max_bad: float) -> list[Reject]:

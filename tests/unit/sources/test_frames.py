@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +71,28 @@ def test_what_cannot_be_read_is_said(home: Path) -> None:
         ingest(pd.DataFrame([[1, 2]] * 30, columns=["a", "a"]), name="t")
     with pytest.raises(UsageError, match="a data frame as text"):
         ingest(pd.DataFrame(COLUMNS), name="t", kind="text")
+
+
+def test_a_frame_of_polars_is_what_the_same_file_is(home: Path, tmp_path: Path) -> None:
+    import polars as pl
+
+    day = datetime.date(2024, 1, 1)
+    frame = pl.DataFrame(
+        {
+            "age": pl.Series([20 + i % 50 if i % 7 else None for i in range(200)], dtype=pl.Int16),
+            "city": pl.Series([("Ulm", "Bonn", "Köln")[i % 3] for i in range(200)], dtype=pl.Categorical),
+            "kind": pl.Series(["a" if i % 2 else "b" for i in range(200)], dtype=pl.Enum(["a", "b"])),
+            "fee": pl.Series([i / 8 for i in range(200)], dtype=pl.Float32),
+            "day": [day + datetime.timedelta(days=i) for i in range(200)],
+            "at": [datetime.datetime(2024, 1, 1, i % 24) for i in range(200)],
+        }
+    )
+    frame.write_parquet(tmp_path / "people.parquet")
+    data = ingest(frame, name="framed", holdout=0)
+    file = ingest(str(tmp_path / "people.parquet"), holdout=0)
+    assert [f.kind for f in data.schema.fields] == [
+        "integer", "category", "category", "number", "date", "timestamp",
+    ]  # fmt: skip
+    assert data.arrow().equals(file.arrow())
+    assert data.polars()["city"].to_list() == frame["city"].cast(pl.String).to_list()
+    assert ingest(frame, name="framed", holdout=0).uri == data.uri

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,59 @@ def test_some_columns_are_taken(
 ) -> None:
     text = "".join(json.dumps(o) + "\n" for o in PEOPLE)
     assert made(tmp_path / "t.jsonl", text, **options).schema.names == names
+
+
+def test_folders_of_hive_are_columns(home: Path, tmp_path: Path) -> None:
+    for year, city in ((2023, "Ulm"), (2024, "New%20York"), (2024, "__HIVE_DEFAULT_PARTITION__")):
+        folder = tmp_path / "sales" / f"year={year}" / f"city={city}"
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"n": list(range(40))}), folder / "part-0.parquet")
+        (folder / "more.csv").write_text("n\n" + "7\n" * 5)
+    data = ingest(str(tmp_path / "sales"), holdout=0)
+    assert [(f.name, f.kind) for f in data.schema.fields] == [
+        ("n", "integer"), ("year", "integer"), ("city", "category"),
+    ]  # fmt: skip
+    counts = data.pandas().groupby(["year", "city"], dropna=False).size().to_dict()
+    assert sorted(counts.values()) == [45, 45, 45] and counts[2024, "New York"] == 45
+    assert data.arrow()["city"].null_count == 45
+    inside = ingest(str(tmp_path / "sales" / "year=2023" / "city=Ulm"), holdout=0)  # a folder by itself
+    assert inside.schema.names == ("n",)
+
+
+def zipped(path: Path, files: dict[str, str]) -> str:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return str(path)
+
+
+def test_tables_in_an_archive_are_one_table(home: Path, tmp_path: Path) -> None:
+    half = [f"a,b,c\n{BODY}", f"a,b,c\n{BODY}"]
+    junk = {"__MACOSX/x.csv": "junk", "read.me": "words", "in/.hidden.csv": "junk"}
+    both = ingest(zipped(tmp_path / "both.zip", {"in/1.csv": half[0], "in/2.csv": half[1]} | junk), holdout=0)
+    assert both.rows() == 80 and both.schema.names == ("a", "b", "c")
+    (tmp_path / "in").mkdir()
+    for i, text in enumerate(half):
+        (tmp_path / "in" / f"{i + 1}.csv").write_text(text)
+    assert both.arrow().equals(ingest(str(tmp_path / "in"), holdout=0).arrow())
+    lines = "".join(json.dumps(row) + "\n" for row in PEOPLE)
+    assert ingest(zipped(tmp_path / "people.zip", {"people.jsonl": lines}), holdout=0).rows() == 40
+
+
+def test_archives_that_are_refused(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no CSV or JSON in an archive"):
+        ingest(zipped(tmp_path / "pictures.zip", {"a.png": "x", "b.zip": "y"}))
+    with pytest.raises(DataError, match=r"other columns than 1.csv"):
+        ingest(zipped(tmp_path / "two.zip", {"1.csv": f"a,b,c\n{BODY}", "2.csv": f"a,b,d\n{BODY}"}))
+    whole = Path(zipped(tmp_path / "whole.zip", {"1.csv": f"a,b,c\n{BODY}"})).read_bytes()
+    (tmp_path / "cut.zip").write_bytes(whole[:-30])
+    with pytest.raises(DataError, match="damaged or cut off archive"):
+        ingest(str(tmp_path / "cut.zip"))
+    (tmp_path / "flipped.zip").write_bytes(whole[:60] + bytes([whole[60] ^ 255]) + whole[61:])
+    with pytest.raises(DataError, match=r"damaged|cut off"):
+        ingest(str(tmp_path / "flipped.zip"))
+    bomb = zipped(tmp_path / "bomb.zip", {"1.csv": "a,b\n" + "0,0\n" * 20_000_000})
+    with pytest.raises(DataError, match="grow to more than"):
+        ingest(bomb, memory=96 * 2**20)
+    with pytest.raises(DataError, match="1001 files in one archive"):
+        ingest(zipped(tmp_path / "many.zip", {f"{i}.csv": "a" for i in range(1001)}))
