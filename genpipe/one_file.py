@@ -23,9 +23,11 @@ from genpipe.databases.base import Rows
 from genpipe.dataset import Dataset
 from genpipe.errors import UsageError
 from genpipe.sheet_file import check_installed, write_sheet
+from genpipe.structs import nested
 
 ONE_FILE = (".csv", ".jsonl", ".parquet", ".arrow", ".feather", ".xlsx")
 OTHERS = (".json", ".tsv", ".xls", ".ods", ".txt", ".gz", ".zip", ".ndjson")
+NESTED = (".jsonl", ".parquet", ".arrow", ".feather")  # formats that have structs
 VALUES = (".parquet", ".arrow", ".feather", ".xlsx")  # formats that have numbers and dates, others have texts
 
 
@@ -92,9 +94,12 @@ def write_file(dataset: Dataset, output: str) -> None:
             schema = pa.schema([field.with_type(texts[field.name]) for field in schema])
             rows = chain([first], rows)
         tables = (pa.Table.from_batches([b.select(schema.names).cast(schema)]) for b in rows)
-        footer = schema.with_metadata({b"genpipe.origin": store.canonical(dataset.manifest.origin)})
+        structs = dataset.schema.structs if end in NESTED else ()
+        tables = (nested(table, structs) for table in tables)
+        shape = nested(schema.empty_table(), structs).schema
+        footer = shape.with_metadata({b"genpipe.origin": store.canonical(dataset.manifest.origin)})
         if end == ".xlsx":
-            write_sheet(scratch, schema, tables, rows=dataset.rows("generated"))
+            write_sheet(scratch, shape, tables, rows=dataset.rows("generated"))
         else:
             WRITERS.get(end, _arrow)(scratch, footer, tables)
         store.create_file(output, scratch)
@@ -168,4 +173,5 @@ def how_to_read(place: str) -> str:
     if is_database(place):
         return ""
     verb = READERS.get(os.path.splitext(place)[1].lower(), "read_parquet")
-    return f"pandas.{verb}({place!r}{', lines=True' if verb == 'read_json' else ''})"
+    more = {"read_json": ", lines=True", "read_excel": ", engine='calamine'"}.get(verb, "")
+    return f"pandas.{verb}({place!r}{more})"

@@ -19,6 +19,8 @@ from genpipe.fields import AnyField, Text
 from genpipe.kinds import DataKind
 from genpipe.pattern import MOST_PATTERNS
 
+LATER = ("constraints", "entity", "structs")
+
 
 class Schema(BaseModel):
     """Fields in column order.
@@ -28,6 +30,7 @@ class Schema(BaseModel):
     entity: the columns that together name whom rows are about, where one has several rows: what is kept of
     any value is kept because so many entities have it, not so many rows.
     constraints: what holds between columns of every row of a table (genpipe/constraints.py).
+    structs: names of which the fields `name.part` are parts, as one column held them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,6 +40,7 @@ class Schema(BaseModel):
     key: tuple[str, ...] = ()
     entity: tuple[str, ...] = ()
     constraints: tuple[AnyConstraint, ...] = ()
+    structs: tuple[str, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -76,7 +80,7 @@ class Schema(BaseModel):
     @model_serializer(mode="wrap")
     def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without them the file, and every fingerprint of it, is as it was before there were any."""
-        return {k: v for k, v in dump(self).items() if v or k not in ("constraints", "entity")}
+        return {k: v for k, v in dump(self).items() if v or k not in LATER}
 
     @property
     def about(self) -> tuple[str, ...]:

@@ -52,6 +52,7 @@ LAYERS: list[set[str]] = [
         "parsing",
         "databases",
         "sheet_file",
+        "structs",
     },
     {"sources", "codecs"},
     {"draws", "batch", "objectives", "networks", "evaluation"},
@@ -72,7 +73,18 @@ EARLIER = {f"genpipe/stages/{name}.py" for name in ("generate_tables", "sample_t
 # single modules of one layer that are one topic in several files; packages stay apart
 SAME_TOPIC = [
     LAYERS[1],
-    {"store", "remote", "dataset", "manifest", "parts", "delivery", "one_file", "databases", "sheet_file"},
+    {
+        "store",
+        "remote",
+        "dataset",
+        "manifest",
+        "parts",
+        "delivery",
+        "one_file",
+        "databases",
+        "sheet_file",
+        "structs",
+    },
     {"draws", "batch", "networks"},
     {"draws", "batch", "objectives"},
     {"recipe", "recipes", "ranges", "search_space", "bundle", "requests", "pipeline"},

@@ -87,6 +87,7 @@ class Database(AbstractContextManager["Database"], ABC):
 
     def __init__(self, address: Address, memory: int) -> None:
         self.address, self.memory = address, memory
+        self.block = max(2**18, (memory - 2**26) // 128)  # bytes of a batch, as of other sources
 
     @abstractmethod
     def tables(self) -> dict[str, Table]:

@@ -103,7 +103,7 @@ class Postgres(Database):
     def batches(self, statement: str) -> Iterator[pa.RecordBatch]:
         with self.connection.cursor() as cursor:
             try:
-                cursor.adbc_statement.set_options(**{self.option: str(self.memory // 128)})
+                cursor.adbc_statement.set_options(**{self.option: str(self.block)})
                 cursor.execute(statement)
                 yield from (batch for batch in cursor.fetch_record_batch() if batch.num_rows)
             except self.errors as error:

@@ -110,7 +110,7 @@ class Sqlite(Database):
 
     def batches(self, statement: str) -> Iterator[pa.RecordBatch]:
         """Rows are fetched few at a time, which is quickest, and gathered."""
-        most, now = self.memory // 128, list[pa.RecordBatch]()
+        most, now = self.block, list[pa.RecordBatch]()
         for few in self._fetched(statement):
             full = sum(b.num_rows for b in now) >= BATCH_ROWS or sum(b.nbytes for b in now) >= most
             if now and (full or few.schema != now[0].schema):
@@ -135,7 +135,7 @@ class Sqlite(Database):
                 a.cast(pa.bool_()) if n in self.flags else a for n, a in zip(names, arrays, strict=True)
             ]
             batch = pa.RecordBatch.from_arrays(arrays, names=names)
-            fit = self.memory // 1024 * batch.num_rows // max(1, batch.nbytes)
+            fit = self.block // 8 * batch.num_rows // max(1, batch.nbytes)
             rows = max(1, min(fit, FETCHED_ROWS, rows * 8))
             yield batch
 

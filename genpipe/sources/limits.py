@@ -9,8 +9,8 @@ every reader stops here, and says what it found and how to go on.
 | bytes of a CSV record or a JSON line, and so of a cell | Options.longest: a 32nd of `memory`, MAX_RECORD |
 | objects and lists within each other | MAX_DEPTH |
 | bytes of text out of a compressed file | half of `memory`, or MAX_RATIO times the file |
-| bytes of values out of Parquet or sparse JSON | `memory`, or MAX_RATIO times the file |
-| bytes a process that parses Parquet may grow by | `memory` |
+| bytes of values out of Parquet, Arrow, Excel, databases or JSON | `memory`, or MAX_RATIO times the file |
+| bytes a process that parses Parquet, Arrow or Excel may grow by | `memory` |
 | files of one input | MAX_FILES |
 """
 

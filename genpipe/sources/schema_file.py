@@ -67,6 +67,7 @@ def schema_to_yaml(schema: Schema, offered: Sequence[Mapping[str, Any]] = ()) ->
         "target": schema.target,
         "key": list(schema.key),
         **({"entity": list(schema.entity)} if schema.entity else {}),
+        **({"structs": list(schema.structs)} if schema.structs else {}),
         "fields": [],
     }
     for field in schema.fields:

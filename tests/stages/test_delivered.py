@@ -22,6 +22,7 @@ from genpipe.dataset import Dataset, commit
 from genpipe.delivery import begin, deliver, working
 from genpipe.errors import ConflictError, DataError, UsageError
 from genpipe.sheet_file import write_sheet
+from genpipe.sources.schema_file import schema_to_yaml
 from genpipe.stages.generate import verb
 from genpipe.stages.generate.shards import GenerationJob, Request
 from tests.small_dataset import SCHEMA, small_dataset
@@ -238,3 +239,30 @@ def test_text_has_values_in_the_form_they_came_in(home: Path, tmp_path: Path) ->
     assert texts["day"].str.fullmatch(r"202001[0-3]\d").all()
     assert texts["weight"].str.fullmatch(r"[0-6] kg").all()
     assert made.pandas()["price"].dtype == float  # Parquet and frames have the values
+
+
+def test_structs_are_structs_again(home: Path, tmp_path: Path) -> None:
+    people = [
+        {"a.b": i % 3, "user": {"city": "xy"[i % 2], "home": {"rooms": i % 5}}, "age": 20 + i % 40}
+        for i in range(200)
+    ]
+    (tmp_path / "people.jsonl").write_text("".join(json.dumps(p) + "\n" for p in people))
+    data = genpipe.ingest(str(tmp_path / "people.jsonl"))
+    assert data.schema.structs == ("user", "user.home")
+    saved = tmp_path / "schema.yaml"
+    saved.write_text(schema_to_yaml(data.schema))
+    assert genpipe.ingest(str(tmp_path / "people.jsonl"), schema=str(saved)).schema.structs == (
+        "user",
+        "user.home",
+    )
+    model = genpipe.train(data, recipe="tabular_trees")
+    made = genpipe.generate(model, rows=50, output=str(tmp_path / "made.jsonl"), workers=0)
+    assert made.schema.names == ("a.b", "user.city", "user.home.rooms", "age")
+    rows = [json.loads(line) for line in (tmp_path / "made.jsonl").read_text().splitlines()]
+    assert all(row.keys() == {"a.b", "user", "age"} for row in rows)
+    assert [row["user"]["home"]["rooms"] for row in rows] == made.arrow()["user.home.rooms"].to_pylist()
+    for name in ("made.parquet", "made.arrow"):
+        genpipe.generate(model, rows=50, output=str(tmp_path / name), workers=0)
+    assert pq.read_table(tmp_path / "made.parquet").to_pylist() == rows
+    again = genpipe.ingest(str(tmp_path / "made.arrow"), holdout=0, name="again")
+    assert again.schema.names == made.schema.names and again.arrow().equals(made.arrow())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from genpipe.sources.columns import Place
 from genpipe.sources.files import File
 from genpipe.sources.limits import MAX_DEPTH, beyond, check_names
 
+STRUCTS = b"genpipe.structs"
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -35,7 +37,23 @@ def flat(piece: Piece) -> tuple[pa.RecordBatch, Place]:
                 )
             found[inner] = part
     check_names(found, place.uri)
-    return pa.RecordBatch.from_arrays(list(found.values()), names=list(found)), place
+    told = {STRUCTS: json.dumps(_structs(batch.schema)).encode()}
+    made = pa.RecordBatch.from_arrays(list(found.values()), names=list(found))
+    return made.replace_schema_metadata(told), place
+
+
+def structs_of(batch: pa.RecordBatch) -> set[str]:
+    """The structs whose parts are columns of a batch that `flat` gave."""
+    told = (batch.schema.metadata or {}).get(STRUCTS)
+    return set(json.loads(told)) if told else set()
+
+
+def _structs(fields: Iterable[pa.Field], before: str = "") -> list[str]:
+    found = list[str]()
+    for field in fields:
+        if pa.types.is_struct(field.type) and field.type.num_fields:
+            found += [f"{before}{field.name}", *_structs(field.type, f"{before}{field.name}.")]
+    return found
 
 
 def _parts(name: str, values: pa.Array, place: Place, depth: int) -> list[tuple[str, pa.Array]]:

@@ -23,7 +23,7 @@ from genpipe.sources.sample import Sample
 from genpipe.sources.tabular import csv, jsonl
 from genpipe.sources.tabular.binary import BatchReader, check_installed
 from genpipe.sources.tabular.convert import convert
-from genpipe.sources.tabular.flat import check_taken, flat, folder_columns, is_taken, with_folders
+from genpipe.sources.tabular.flat import check_taken, flat, folder_columns, is_taken, structs_of, with_folders
 from genpipe.sources.tabular.infer import infer_field, unlearnt
 from genpipe.sources.tabular.look import exact, look, unit_of
 from genpipe.sources.tabular.spill import Kept, Spill
@@ -124,7 +124,9 @@ class TableSource(Source):
             )
         if target and columns[target].valid == 0:
             raise DataError("TARGET", where=target, found="no value at all", expected="a label in every row")
-        return Schema(kind="tabular", fields=tuple(fields), target=target, key=key)
+        parts = [f.name for f in fields]
+        structs = [s for s in sorted(stats.structs) if any(n.startswith(f"{s}.") for n in parts)]
+        return Schema(kind="tabular", fields=tuple(fields), target=target, key=key, structs=tuple(structs))
 
     def entity(self, stats: TableStats) -> Entity | None:
         return entities.find(stats.repeats, stats.columns)
@@ -211,6 +213,7 @@ def _look(
     layout, seen_again = (index, kept, place.uri), repeats.look(typed)
     sample = Sample.of(typed, index, place.row)
     stats = TableStats([], batch.num_rows, columns, layout, dropped, nested, left, seen_again, sample)
+    stats.structs = structs_of(batch)
     return stats, typed, place
 
 

@@ -30,6 +30,7 @@ class TableStats(Observed):
     left: set[str] = field(default_factory=set)
     repeats: dict[str, Repeats] = field(default_factory=dict)
     sample: Sample = field(default_factory=Sample)
+    structs: set[str] = field(default_factory=set)
 
     def merge(self, other: TableStats) -> TableStats:
         columns = dict(self.columns)
@@ -49,6 +50,7 @@ class TableStats(Observed):
             self.left | other.left,
             repeats.merged(self.repeats, other.repeats),
             self.sample.merge(other.sample),
+            self.structs | other.structs,
         )
 
     def complete(self) -> dict[str, Column]:
