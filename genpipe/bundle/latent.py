@@ -50,7 +50,7 @@ def latent_family(bundle: Bundle) -> Latent:
 
 def encoders(family: Family) -> tuple[str, ...]:
     """The published roles that make codes of rows, which generating does without."""
-    played = {role for role, plays in family.network_roles.items() if plays == "encoder"}
+    played = {role for role, plays in family.network_roles.items() if plays.endswith("encoder")}
     return tuple(sorted(played & set(family.publishes) - set(family.sample_roles)))
 
 
