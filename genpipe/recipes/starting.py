@@ -208,7 +208,10 @@ def series_vq() -> Recipe:
 def series_flow() -> Recipe:
     """Flow matching of whole series."""
     family = FlowConfig(solver="exact", velocity=UNetConfig(width=32))
-    return derived(image_flow(), "series_flow", kind="series", layout="sequence", family=family)
+    training = {"steps": 2000, "evaluate_every": 2000}
+    return derived(
+        image_flow(), "series_flow", kind="series", layout="sequence", family=family, training=training
+    )
 
 
 def audio_gan() -> Recipe:
@@ -238,7 +241,8 @@ def audio_vq() -> Recipe:
 def audio_flow() -> Recipe:
     """The image flow on mel spectrograms, in larger patches."""
     family = FlowConfig(velocity=UNetConfig(patch=4, blocks=1))
-    return derived(image_flow(), "audio_flow", kind="audio", family=family)
+    training = {"steps": 1600, "evaluate_every": 1600}
+    return derived(image_flow(), "audio_flow", kind="audio", family=family, training=training)
 
 
 def audio_recurrent() -> Recipe:
