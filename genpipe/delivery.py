@@ -51,7 +51,10 @@ def begin(output: str, mine: Mapping[str, Any]) -> Begun:
     inside = set(store.names_in(output)) - {work.rsplit("/", 1)[1]}
     if inside and not Dataset.exists(output):  # else somebody has just made it
         raise _others(output)
-    return begin(output, mine) if inside else Begun(work, fresh=_claim(work, mine))
+    try:
+        return begin(output, mine) if inside else Begun(work, fresh=_claim(work, mine))
+    except FileNotFoundError:  # whoever worked there has finished, and cleared it away
+        return begin(output, mine)
 
 
 def claim(folder: str, mine: Mapping[str, Any]) -> bool:

@@ -133,6 +133,22 @@ def test_two_at_once_to_one_output_end_as_one(model: str, where: Path) -> None:
     assert not errors and len(pd.read_parquet("out")) == ROWS
 
 
+def test_whoever_comes_while_another_clears_away_finds_what_is_made(
+    where: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other has taken the request, and removes it just before it is read."""
+    work, create, calls = working("out"), store.create, list[str]()
+
+    def cleared(uri: str, data: bytes) -> bool:
+        calls.append(uri)
+        if len(calls) == 1:
+            raise FileNotFoundError(uri)
+        return create(uri, data)
+
+    monkeypatch.setattr(store, "create", cleared)
+    assert begin("out", {"rows": 1}).work == work and len(calls) == 2
+
+
 def test_a_folder_that_is_there_already_is_filled(model: str, where: Path) -> None:
     Path("out").mkdir()
     assert generate(model, where / "out").rows() == ROWS and len(pd.read_parquet("out")) == ROWS
