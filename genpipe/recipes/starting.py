@@ -239,7 +239,7 @@ def audio_vq() -> Recipe:
 
 
 def audio_flow() -> Recipe:
-    """The image flow on mel spectrograms, in larger patches."""
+    """The image flow on mel spectrograms, in larger patches: a start, below the VAE as yet."""
     family = FlowConfig(velocity=UNetConfig(patch=4, blocks=1))
     training = {"steps": 1600, "evaluate_every": 1600}
     return derived(image_flow(), "audio_flow", kind="audio", family=family, training=training)
