@@ -231,10 +231,12 @@ def audio_vae() -> Recipe:
 
 
 def audio_vq() -> Recipe:
-    """Mel spectrograms as tokens of four bands and four steps, and a small GPT over them."""
+    """Mel spectrograms as tokens of eight bands and eight steps, and a small GPT over them; rough."""
     half = Conv2dConfig(width=16)
-    family = VQConfig(share=0.45, encoder=half, decoder=half, critic=half, model=TransformerConfig())
-    training = {"steps": 1300, "evaluate_every": 260}
+    family = VQConfig(
+        halvings=3, share=0.5, encoder=half, decoder=half, critic=half, model=TransformerConfig()
+    )
+    training = {"steps": 1200, "evaluate_every": 200}
     return derived(image_vq(), "audio_vq", kind="audio", family=family, training=training)
 
 
