@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from genpipe.databases import beside as database_beside
 from genpipe.databases import is_database
 from genpipe.errors import GenpipeError, SpecError, UsageError, closest, keys_in_uri, unknown
+from genpipe.pipeline.headers import column_problems
 from genpipe.pipeline.spec import PipelineSpec
 from genpipe.redaction import secrets_in
 from genpipe.requests.words import kind_of, schema_problems
@@ -145,7 +146,7 @@ def spec_error(found: Sequence[tuple[Path_, str]], lines: Lines, *, where: str) 
 
 
 def _open_source(data: Mapping[str, Any]) -> tuple[str | None, list[tuple[Path_, str]]]:
-    """The data kind as far as names and options tell it, and what is wrong with them. Only names are read."""
+    """The data kind as far as names and options tell it, and what is wrong with them and with the columns."""
     from genpipe.kinds import KINDS
     from genpipe.sources import open_source
 
@@ -160,7 +161,9 @@ def _open_source(data: Mapping[str, Any]) -> tuple[str | None, list[tuple[Path_,
         if isinstance(schema, str) and "://" not in schema and not Path(schema).is_file():
             text = f"no file {schema!r}; expected a schema `genpipe ingest` wrote"
             found.append((("source", "schema"), text))
-        known = open_source(path, kind=known, options=options if isinstance(options, Mapping) else None).kind
+        opened = open_source(path, kind=known, options=options if isinstance(options, Mapping) else None)
+        known = opened.kind
+        found += column_problems(opened, {("source", k): source.get(k) for k in ("target", "key")})
     except GenpipeError as error:
         wrong_option = error.code == "OPTION" or error.found.startswith("unknown option")
         text = _without_place(error)

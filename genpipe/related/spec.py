@@ -23,7 +23,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError
 
-from genpipe.errors import UsageError, closest, few
+from genpipe.errors import GenpipeError, UsageError, closest, few
+from genpipe.pipeline.headers import column_problems
 from genpipe.pipeline.reading import given, spec_error
 from genpipe.pipeline.spec import Gate, Generate, SomeHoldout
 from genpipe.recipe import FAMILIES, Recipe
@@ -138,10 +139,24 @@ def check_tables(data: Mapping[str, Any], lines: Lines, where: str) -> TablesSpe
     except ValidationError as error:
         raise spec_error(schema_problems(error, TablesSpec), lines, where=where) from None
     problems = [p for name in found.tables for p in (*_links(found, name), *_recipe(found, name))]
-    if problems := [*problems, *_generate(found), *_circle(found)]:
+    if problems := [*problems, *_generate(found), *_circle(found), *_columns(found)]:
         raise spec_error(problems, lines, where=where)
     found._checked = True
     return found
+
+
+def _columns(spec: TablesSpec) -> Iterator[tuple[Path_, str]]:
+    """Columns that are named and stand in no file."""
+    from genpipe.sources import open_source
+
+    for name, table in spec.tables.items():
+        try:
+            opened = open_source(table.source, kind="tabular", options=table.options)
+        except (GenpipeError, TypeError, ValueError):
+            continue  # it is told when it is ingested
+        keys = ("key", "foreign_key", "entity", "order_by")
+        asked = {("tables", name, key): getattr(table, key) for key in keys}
+        yield from column_problems(opened, asked | {("tables", name, "references"): tuple(table.references)})
 
 
 def _generate(spec: TablesSpec) -> list[tuple[Path_, str]]:

@@ -198,3 +198,21 @@ def test_the_json_schema_knows_every_key() -> None:
     keys = {"name", "source", "recipe", "search", "train", "gate", "generate"}
     assert set(schema["properties"]) == keys | {"real_examples", "unchecked", "allow"}
     assert "schema" in schema["$defs"]["SourceSpec"]["properties"]
+
+
+def test_columns_that_no_file_has_are_named(here: Path) -> None:
+    Path("visits.csv").write_text("who,Diagnosis,day\n" + "1,flu,2\n" * 30)
+    spec = {"name": "v", "source": {"path": "visits.csv", "target": "diagnosis", "key": ["who", "nr"]}}
+    with pytest.raises(SpecError) as failed:
+        validate(spec)
+    told = str(failed.value)
+    assert "source.target: found 'diagnosis', which is no column" in told and "'Diagnosis'?" in told
+    assert "source.key: found 'nr', which is no column; expected one of who, Diagnosis, day" in told
+    tables = {
+        "people": {"source": "visits.csv", "key": "who"},
+        "visits": {"source": "visits.csv", "parent": "people", "foreign_key": "whom", "order_by": "day"},
+    }
+    with pytest.raises(SpecError, match=r"tables.visits.foreign_key: found 'whom'.*did you mean 'who'"):
+        validate({"name": "v", "tables": tables})
+    tables["visits"]["foreign_key"] = "who"
+    validate({"name": "v", "tables": tables})
