@@ -11,10 +11,12 @@ PY := $(VENV)/bin/python
 CODE := $(wildcard genpipe flows tests benchmarks examples infra)
 TYPED := genpipe infra/alerts.py infra/validate.py infra/consistency.py infra/torch_build.py infra/audit.py
 ARGS ?=
+# Test processes, a file each. Each may start a Ray of its own, so memory and not CPUs is the limit
+WORKERS ?= 2
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {sub(/%/, "<name>", $$1); printf "  \033[1mmake %-13s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\n  settings: PYTHON=python3.12  VENV=.venv  DEVICE=cpu|cuda  ARGS="more words for pytest or genpipe demo"\n'
+	@printf '\n  settings: PYTHON=python3.12  VENV=.venv  DEVICE=cpu|cuda  WORKERS=2  ARGS="more words for pytest or genpipe demo"\n'
 
 demo: setup ## set up if needed, then run the whole pipeline on a small table
 	@$(VENV)/bin/genpipe demo $(ARGS)
@@ -22,11 +24,11 @@ demo: setup ## set up if needed, then run the whole pipeline on a small table
 # Lint failures must not hide the tests' result, so both run and either fails the target; pytest's line comes last.
 test: setup-dev ## set up if needed, then lint and run all tests but the slow ones
 	@$(PY) -m ruff check --quiet $(CODE); lint=$$?; \
-	$(PY) -m pytest -q -m "not slow" $(ARGS) tests; tests=$$?; \
+	$(PY) -m pytest -q -m "not slow" -n $(WORKERS) --dist loadfile $(ARGS) tests; tests=$$?; \
 	[ $$lint -eq 0 ] || echo "ruff check failed (above)" >&2; exit $$((lint | tests))
 
 test-all: setup-dev ## all tests, the slow ones too
-	@$(PY) -m pytest -q $(ARGS) tests
+	@$(PY) -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS) tests
 
 mutants: setup-dev ## small wrong edits to copies of the code, each of which a test must notice (see docs/testing.md)
 	@$(PY) tests/mutants/mutants.py $(ARGS)

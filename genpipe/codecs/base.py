@@ -40,10 +40,11 @@ class CodecConfig(BaseModel):
     """What a user may set of a codec; every kind reads what concerns it.
 
     bins: quantile bins of a number as tokens. dependencies: columns of a table that another one decides are
-    found, among all or among these, and kept exactly. calendar: dates and times of a table are learnt as
-    week, weekday and time of day. context: tokens per text record; null, those of the longest, at most 1024.
-    frames: samples an audio record keeps; null, those of the schema, at most 10 s. order: of channels of a
-    series that are always in order: learn their distance, or learn each as it is and clamp them into order.
+    found, among all or among these, and kept exactly. calendar: dates and times of a table whose weekdays or
+    times of day differ are learnt as week, weekday and time of day. context: tokens per text record; null,
+    those of the longest, at most 1024. frames: samples an audio record keeps; null, those of the schema, at
+    most 10 s. order: of channels of a series that are always in order: learn their distance, or learn each as
+    it is and clamp them into order.
     rare: protect, so that the codec keeps of categories, numbers, pairs and shares only what at least
     `rare_below` entities have (a row each, unless the schema names an entity), or keep, all of them. In place
     of a rare category a kept one is drawn, or `rare_label` stands where that is given; see choice.py and

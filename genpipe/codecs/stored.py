@@ -197,7 +197,7 @@ class RelationsForm(Form):
     lookups: list[LookupForm]
     extremes: dict[str, Annotated[list[Whole | Real], Field(min_length=2, max_length=2)]]
     broken: dict[str, Annotated[int, Field(ge=0, lt=2**63)]]
-    calendar: bool = False
+    apart: list[str] = []
 
 
 class AudioForm(Form):

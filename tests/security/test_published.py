@@ -206,6 +206,7 @@ OWNERS: dict[str, Place] = {
     "owner only: dataset, manifest.json": ("store/datasets/*/*/manifest.json", content),
     "owner only: latest.json, the last ingest of a name": ("store/datasets/*/latest.json", content),
     "owner only: dataset, fitted codecs": ("store/datasets/*/*/codecs/*", content),
+    "owner only: checkpoints of a training run": ("store/runs/*/checkpoints/**/*", content),
 }
 
 

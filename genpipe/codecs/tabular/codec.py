@@ -65,7 +65,7 @@ class TabularCodec(ColumnCodec):
 
     @classmethod
     def observe(cls, batch: pa.RecordBatch, schema: Schema, config: CodecConfig) -> TabularStats:
-        relations = Relations(schema, calendar=config.calendar)
+        relations = Relations(schema, apart=None if config.calendar else ())
         hashes = hash_rows(batch.columns, batch.num_rows)
         who = entities(batch, schema) if config.rare_below else None
         related = relations.observe(batch, who, config)
@@ -102,7 +102,8 @@ class TabularCodec(ColumnCodec):
         stats.rows.check(config)
         fields = (f for f in schema.fields if f.name in stats.holders)
         counted = {f.name: stats.counted(f) for f in fields}
-        relations = Relations(schema, calendar=config.calendar)
+        every = Relations(schema, apart=None if config.calendar else ()).moments
+        relations = Relations(schema, apart=[m.field.name for m in every if m.tells(stats.sample)])
         relations = relations.fit(stats.relations, counted, rows=stats.rows.rows, config=config)
         tied = {t.field.name for t in relations.tied}
         # a label is no combination: rare ones are drawn as others

@@ -14,12 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genpipe.codecs.sketch import to_numpy
+from genpipe.codecs.holders import WHO
+from genpipe.codecs.sketch import Sample, to_numpy
 from genpipe.codecs.tabular.lookups import Columns, from_plain
 from genpipe.fields import AnyField, Integer
 
 MOMENTS = frozenset({"date", "timestamp"})
 MONDAY = 3  # days from a Monday to the first day of 1970, a Thursday
+UNEVEN = 0.05  # share of days that lie on other weekdays than evenly spread ones would
+CHANCE = 27.9  # of six degrees of freedom: one in ten thousand by chance
 SECONDS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
@@ -84,6 +87,24 @@ class Moment:
             ends = pc.local_timestamp(ends)
         first, last = to_numpy(ends)[0] // self.day
         return int(first), int(last)
+
+    def tells(self, sample: Sample) -> bool:
+        """Whether weekdays or times of day of the data differ: of a date of birth they say nothing, and would
+        tell whose it is. Every entity counts once.
+        """
+        weekday, valid = sample.payload[self.names[1]], sample.payload[f"{self.names[1]}?"]
+        if len(self.names) > 2 and len(np.unique(sample.payload[self.names[2]][valid])) > 1:
+            return True
+        if not valid.any():
+            return False
+        weights = sample.weights[valid].astype(np.float64)
+        if WHO in sample.payload:
+            of, each = np.unique(sample.payload[WHO][valid], return_inverse=True, return_counts=True)[1:]
+            weights = 1.0 / each[of]
+        total = float(weights.sum())
+        shares = np.bincount(weekday[valid].astype(np.int64), weights, 7) / total
+        uneven = np.abs(shares - 1 / 7).sum() / 2
+        return bool(uneven > UNEVEN and 7 * total * np.square(shares - 1 / 7).sum() > CHANCE)
 
     def allowed(self) -> list[str]:
         """What is made, for a person to read."""

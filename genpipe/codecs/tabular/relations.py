@@ -17,7 +17,7 @@ others. Such rows are counted; more than half of all are an error.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -46,8 +46,8 @@ class Relations:
     """The constraints of a schema, and the dependencies found beside them.
 
     lookups: those fitted so far, in the order of making. extremes: of each column that is reckoned, in
-    training. broken: constraint -> how many training rows break it. calendar: dates and times are taken
-    apart.
+    training. broken: constraint -> how many training rows break it. apart: dates and times that are taken
+    apart; None: all that can be.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class Relations:
         extremes: Mapping[str, tuple[Any, Any]] | None = None,
         broken: Mapping[str, int] | None = None,
         *,
-        calendar: bool = False,
+        apart: Collection[str] | None = (),
     ) -> None:
         self.schema, self.lookups, self.extremes = schema, tuple(lookups), dict(extremes or {})
-        self.broken, self.calendar = dict(broken or {}), calendar
+        self.broken, self.apart = dict(broken or {}), apart
         self.derived = derivations(schema.constraints, schema.fields, schema.conditions)
         self._fields = limits({f.name: f for f in schema.fields}, self.derived)
         self.offsets = tuple(
@@ -71,7 +71,8 @@ class Relations:
         self.tied = tuple(Tied(self._label(c), self._of(tied(c))) for c in schema.constraints if tied(c))
         made = {*self.derived, *(k.field.name for k in self.lookups), *schema.conditions, schema.target}
         made |= {s.name for t in self.tied for s in t.sources}
-        self.moments = taken_apart(self._fields.values(), made, self.extremes) if calendar else ()
+        moments = taken_apart(self._fields.values(), made, self.extremes)
+        self.moments = tuple(m for m in moments if apart is None or m.field.name in apart)
         self.reduced: tuple[Offset | Tied | Moment, ...] = (*self.moments, *self.offsets, *self.tied)
         instead = [name for o in self.offsets for name in o.names]
         instead += [name for m in self.moments for name in m.names]
@@ -235,7 +236,7 @@ class Relations:
             )  # fmt: skip
         broken = {label: bad for label, bad in broken.items() if bad}
         made = agreeing(lookups, given)
-        return Relations(self.schema, made, self.extremes, broken, calendar=self.calendar)
+        return Relations(self.schema, made, self.extremes, broken, apart=self.apart)
 
     def with_extremes(self, columns: Mapping[str, Column]) -> Relations:
         """With the extremes of training; columns: the codecs of all that is `observed`."""
@@ -249,7 +250,7 @@ class Relations:
                 )
         ends = {f.name: _extremes(columns[f.name]) for f in self._with_extremes}
         known = {name: pair for name, pair in ends.items() if pair}
-        return Relations(self.schema, self.lookups, known, self.broken, calendar=self.calendar)
+        return Relations(self.schema, self.lookups, known, self.broken, apart=self.apart)
 
     def tolerance(self, learnt: dict[str, float]) -> dict[str, float]:
         """Of the columns that are made, from those of the columns learnt; see Codec.tolerance."""
@@ -270,12 +271,12 @@ class Relations:
     def to_json(self) -> dict[str, Any]:
         extremes = {name: list(ends) for name, ends in sorted(self.extremes.items())}
         told = {"lookups": [k.to_json() for k in self.lookups], "extremes": extremes, "broken": self.broken}
-        return told | ({"calendar": True} if self.moments else {})
+        return told | ({"apart": [m.field.name for m in self.moments]} if self.moments else {})
 
     @classmethod
     def from_json(cls, schema: Schema, data: dict[str, Any]) -> Relations:
         form = RelationsForm.model_validate(data)
-        bare = cls(schema, calendar=form.calendar)
+        bare = cls(schema, apart=form.apart)
         lookups = [Lookup.read(each, bare._fields) for each in form.lookups]
         extremes = {name: (low, high) for name, (low, high) in form.extremes.items()}
         real = {o.field.name for o in bare.offsets if o.real}
@@ -283,7 +284,7 @@ class Relations:
             low, high = extremes.get(field.name, (0, 0))
             if low > high or not (field.name in real or (isinstance(low, int) and isinstance(high, int))):
                 raise ValueError(f"extremes {low} to {high} of {field.name!r}")
-        return cls(schema, lookups, extremes, form.broken, calendar=form.calendar)
+        return cls(schema, lookups, extremes, form.broken, apart=form.apart)
 
 
 def _there(column: pa.Array) -> np.ndarray:

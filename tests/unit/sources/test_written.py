@@ -222,6 +222,8 @@ def test_what_is_made_up_is_written_as_the_data_are(home: Path, tmp_path: Path) 
         reader = reader_of(form)
         assert reader.read(pa.array(values), form).null_count == 0
         made_shapes, shapes = ({re.sub(r"\d[\d,.' ]*", "0", text) for text in some} for some in (values, own))
+        if name == "iso":
+            shapes |= {"PT0H", "PT0M"}  # whole hours, and less than one
         assert made_shapes <= shapes, name
     whole = pa.Table.from_batches(dataset.written("train")).to_pylist()
     assert {row["dollars"] for row in whole} <= set(columns["dollars"])
