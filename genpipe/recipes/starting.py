@@ -217,7 +217,10 @@ def series_flow() -> Recipe:
 def audio_gan() -> Recipe:
     """The image GAN on mel spectrograms, class-conditional; narrower, as they have far more pixels."""
     family = GANConfig(
-        generator=Conv2dConfig(width=16, widest=8), critic=Conv2dConfig(width=16), penalty_every=4
+        adversarial="hinge",
+        generator=Conv2dConfig(width=16, widest=8),
+        critic=Conv2dConfig(width=16),
+        penalty_every=4,
     )
     return derived(image_gan(), "audio_gan", kind="audio", family=family, training={"batch_size": 32})
 
@@ -273,8 +276,8 @@ RECIPES: Registry[Callable[[], Recipe]] = Registry(
         "text_lstm": text_lstm,
         "text_gru": text_gru,
         "text_gpt": text_gpt,
-        "audio_gan": audio_gan,
         "audio_vae": audio_vae,
+        "audio_gan": audio_gan,
         "audio_vq": audio_vq,
         "audio_flow": audio_flow,
         "audio_recurrent": audio_recurrent,
