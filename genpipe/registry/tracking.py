@@ -59,7 +59,8 @@ def client() -> MlflowClient:
     own = settings.home / "mlflow.db"
     if settings.tracking_uri == f"sqlite:///{own}":  # others are their owner's to upgrade
         settle_database(own)
-    return mlflow.MlflowClient()
+    with reaching():  # of a database the client itself connects
+        return mlflow.MlflowClient()
 
 
 @contextmanager
