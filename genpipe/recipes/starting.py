@@ -229,7 +229,7 @@ def audio_vae() -> Recipe:
     """The image VAE on mel spectrograms: blurred, but a voice within minutes."""
     half = Conv2dConfig(width=16, widest=8)
     family = VAEConfig(encoder=half, decoder=half, latent=16)
-    training = {"steps": 1000, "batch_size": 32, "learning_rate": 2e-3}
+    training = {"steps": 2000, "batch_size": 32, "learning_rate": 2e-3}
     return derived(image_vae(), "audio_vae", kind="audio", family=family, training=training)
 
 
