@@ -54,9 +54,9 @@ def asked(request: type[R], given: Mapping[str, Any]) -> R:
         if name == "options":
             parameters, value = _apart(pairs(value), request, given)
         elif dict in kinds and str not in kinds:
-            value = sizes(value) if int in kinds else pairs(value)
             if name == "conditions":
                 _check_quoted(value)
+            value = sizes(value) if int in kinds else pairs(value)
         elif Literal in kinds and isinstance(value, list):
             value = [word.strip() for text in value for word in text.split(",") if word.strip()]
         elif name == "source" and isinstance(value, list) and len(value) == 1:
@@ -65,16 +65,16 @@ def asked(request: type[R], given: Mapping[str, Any]) -> R:
     return request.of(**said | parameters)
 
 
-def _check_quoted(conditions: Mapping[str, Any]) -> None:
+def _check_quoted(conditions: list[str]) -> None:
     """Raise a UsageError where a shell has taken the value: of `income=>50K` it leaves `income=`."""
-    for name, value in conditions.items():
-        if value == "":
+    for item in conditions:
+        if item.endswith("=") and item.count("=") == 1:
             raise UsageError(
                 "QUOTE",
-                where=f"--where {name}=",
+                where=f"--where {item}",
                 found="no value",
-                expected="a value",
-                fix=f"quote what has < or > in it, which the shell takes: --where '{name}=>50K'",
+                expected='a value, or "" for an empty text',
+                fix=f"quote what has < or > in it, which the shell takes: --where '{item}>50K'",
             )
 
 

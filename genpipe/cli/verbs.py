@@ -71,7 +71,7 @@ def ingest(
     genpipe ingest 's3://lake/events/*.parquet' --name events --key user_id
     """
     if save_schema:
-        _check_folder(Path(save_schema))
+        _check_place(Path(save_schema))
     dataset = perform(asked(Ingest, {"source": source, **given}))
     say(
         dataset=dataset.uri,
@@ -98,7 +98,7 @@ def _show_schema(dataset: Any, path: str | None) -> None:
     if not path:
         return echo(f"\n{text}", nl=False)
     place = Path(path)
-    if place.exists() and place.read_text() != text:
+    if place.exists() and place.read_bytes() != text.encode():
         raise ConflictError(
             "EXISTS",
             where=path,
@@ -109,8 +109,10 @@ def _show_schema(dataset: Any, path: str | None) -> None:
     place.write_text(text)
 
 
-def _check_folder(place: Path) -> None:
-    """Raise a UsageError where a file cannot be written because its folder is not there."""
+def _check_place(place: Path) -> None:
+    """Raise a UsageError where no file can be written: no folder for it, or a folder in its place."""
+    if place.is_dir():
+        raise UsageError("FOLDER", where=str(place), found="a folder", expected="the name of a file")
     if not place.parent.is_dir():
         fix = f"mkdir -p {place.parent}"
         raise UsageError(

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from genpipe.codecs.sketch import mix
+
 CLASSES = 32  # of a column, by which splits are judged; leaves hold every code
 COLUMNS = 32  # a split looks at, drawn at random where there are more: the cost of wide tables is linear
 SMALLEST = 1e-9
@@ -26,13 +28,14 @@ ERRORS = 1.0  # standard errors by which a larger tree must be better
 @dataclass(frozen=True)
 class Growth:
     """How a tree grows. leaf_minimum: rows in a leaf, at least. leaves: at most. smoothing, code_minimum: see
-    `smoothed`.
+    `smoothed`. criterion: of splits, as scikit-learn names it.
     """
 
     leaf_minimum: int
     leaves: int
     smoothing: float
     code_minimum: int
+    criterion: str = "gini"
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def grown(
     from sklearn.tree import DecisionTreeClassifier
 
     learner = DecisionTreeClassifier(
-        criterion="log_loss",
+        criterion=growth.criterion,
         min_samples_leaf=growth.leaf_minimum,
         max_leaf_nodes=growth.leaves,
         max_features=min(COLUMNS, seen.shape[1]),
@@ -148,23 +151,15 @@ def folds(rows: np.ndarray, *, together: bool = False) -> np.ndarray:
     together: equal rows are in one fold.
     """
     odd = np.random.default_rng(0).integers(2**63, size=rows.shape[1], dtype=np.uint64) * 2 + 1
-    key = _mixed((rows.astype(np.uint64) * odd).sum(1, dtype=np.uint64))
+    key = mix((rows.astype(np.uint64) * odd).sum(1, dtype=np.uint64))
     if not together:
         order = np.argsort(key, kind="stable")
         found = key[order]
         first = np.flatnonzero(np.concatenate([[True], found[1:] != found[:-1]]))
         occurrence = np.arange(len(key)) - np.repeat(first, np.diff([*first, len(key)]))
-        key[order] = _mixed(found + occurrence.astype(np.uint64))
+        key[order] = mix(found + occurrence.astype(np.uint64))
     fold: np.ndarray = (key % FOLDS).astype(np.int64)
     return fold
-
-
-def _mixed(key: np.ndarray) -> np.ndarray:
-    """64 bits that depend on all 64 of each key (SplitMix64: Steele, Lea & Flood 2014)."""
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        key = (key ^ (key >> np.uint64(shift))) * np.uint64(factor)
-    mixed: np.ndarray = key ^ (key >> np.uint64(31))
-    return mixed
 
 
 def coarse(codes: np.ndarray, size: int, *, ordered: bool) -> np.ndarray:

@@ -6,6 +6,7 @@ B rows · Z numbers of a code · V codes · size: positions of a map, (H, W) or 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from itertools import accumulate
 from operator import mul
 
@@ -19,7 +20,7 @@ BEYOND = 1.001  # of the outermost levels, which tanh alone would never reach
 REVIVAL = 0.01  # weight of drawing a code that may be dead to a row, beside 1 for the codes of the row
 
 
-class Quantiser(nn.Module):
+class Quantiser(nn.Module, ABC):
     """z (B, Z, *size) -> codes in its place, with the gradient of z (straight-through: Bengio et al. 2013,
     "Estimating or propagating gradients through stochastic neurons", arXiv:1308.3432), and their tokens.
     """
@@ -27,13 +28,13 @@ class Quantiser(nn.Module):
     latent: int
     codes: int
 
+    @abstractmethod
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """(B, Z, *size) codes, (B, *size) tokens."""
-        raise NotImplementedError
 
+    @abstractmethod
     def values(self, tokens: Tensor) -> Tensor:
         """(B, *size) -> (B, Z, *size)."""
-        raise NotImplementedError
 
     def terms(self, z: Tensor, tokens: Tensor, rng: Draws) -> dict[str, Tensor]:
         """What learning the codes adds to the loss, each a mean over rows."""

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from genpipe.batch import Batch
@@ -62,6 +62,12 @@ class TreesConfig(FamilyConfig):
     temperature: float = Field(default=1.0, gt=0, le=100)
     given: int = Field(default=0, ge=0, le=2**31, exclude_if=lambda given: given == 0)
     shared: int = Field(default=0, ge=0, le=2**31, exclude_if=lambda shared: shared == 0)
+
+    @field_validator("leaf_minimum", "smoothing", mode="before")
+    @classmethod
+    def _read_older(cls, value: Any, info: ValidationInfo) -> Any:
+        """None, as recipes of an earlier version have where they left it to the data."""
+        return cls.model_fields[str(info.field_name)].default if value is None else value
 
 
 class Forest(nn.Module):
@@ -110,9 +116,8 @@ class Forest(nn.Module):
         """Grow the tree of column t for its codes (B,), given `seen` as in `predict`; fold: `cart.folds`."""
         size = self.spec.vocabulary[t]
         ordered = bool(self.spec.ordered) and self.spec.ordered[t]
-        growth = cart.Growth(
-            config.leaf_minimum, len(self.shares), config.smoothing, config.code_minimum or 1
-        )
+        least, criterion = config.code_minimum or 1, "log_loss" if config.prune else "gini"
+        growth = cart.Growth(config.leaf_minimum, len(self.shares), config.smoothing, least, criterion)
         told = (seen, codes, cart.coarse(codes, size, ordered=ordered), size, growth)
         tree = cart.pruned(*told, fold, seed=seed) if config.prune else cart.grown(*told, seed=seed)
         inner = tree.left >= 0

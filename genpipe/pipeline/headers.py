@@ -1,4 +1,4 @@
-"""Do the columns that a spec names stand in its files? Their headers are read, and nothing else of them."""
+"""Do the columns that a spec names stand in its files? Their headers and first rows are read."""
 
 from __future__ import annotations
 

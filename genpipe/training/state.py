@@ -126,7 +126,8 @@ class TrainingState:
         best weights of that stay the ones to beat.
         """
         self.rate_scale, self.rollbacks = BACKOFF * left.rate_scale, left.rollbacks + 1
-        if left.best_score is not None and left.best_score >= (self.best_score or -math.inf):
+        mine = -math.inf if self.best_score is None else self.best_score
+        if left.best_score is not None and left.best_score >= mine:
             self.best, self.best_score = left.best, left.best_score
             self.best_step, self.best_metrics = left.best_step, left.best_metrics
 

@@ -251,7 +251,11 @@ def test_a_dataset_is_found_by_its_name_and_its_schema_can_be_edited(home: Path,
     assert "kind: number" in ingest("--schema", str(schema))
     assert dataset_meant("people").uri != first  # the newest of the name
     mine = schema.read_text()
-    for path, told in ((schema, "E-EXISTS"), (tmp_path / "no" / "x.yaml", "E-FOLDER")):
+    for path, told in (
+        (schema, "E-EXISTS"),
+        (tmp_path / "no" / "x.yaml", "E-FOLDER"),
+        (tmp_path, "E-FOLDER"),
+    ):
         with pytest.raises(subprocess.CalledProcessError) as failed:
             ingest("--save-schema", str(path))
         assert told in failed.value.stderr
@@ -267,3 +271,4 @@ def test_what_a_shell_takes_of_a_condition_is_missed() -> None:
 
     with pytest.raises(UsageError, match=r"--where income=: no value.*--where 'income=>50K'"):
         asked(Generate, {"model": "people", "conditions": ["income="]})
+    assert asked(Generate, {"model": "people", "conditions": ['note=""']}).conditions == {"note": ""}

@@ -159,6 +159,8 @@ def test_what_a_recipe_says_of_decay_and_leaves_is_never_changed() -> None:
     kept = fitted_to(asked, 300).family.model_dump()
     assert {name: kept[name] for name in family} == family
     one = parse_recipe({"base": "tabular_trees", "family": {"smoothing": 0.0}}, "tabular")
+    older = {"base": "tabular_trees", "family": {"smoothing": None, "leaf_minimum": None}}
+    assert parse_recipe(older, "tabular") == RECIPES["tabular_trees"]()
     told = fitted_to(one, 300).family
     assert isinstance(told, TreesConfig) and told.smoothing == 0 and told.code_minimum == 7 and told.prune
     written = parse_recipe({"base": "tabular_autoregressive", "training": {"weight_decay": 0.25}}, "tabular")

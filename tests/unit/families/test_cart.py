@@ -8,7 +8,7 @@ import numpy as np
 
 from genpipe.families.cart import COSTS, FOLDS, Growth, Tree, folds, grown, pruned
 
-GROWTH = Growth(leaf_minimum=10, leaves=12, smoothing=5.0, code_minimum=1)
+GROWTH = Growth(leaf_minimum=10, leaves=12, smoothing=5.0, code_minimum=1, criterion="log_loss")
 
 
 def data(rows: int = 600) -> tuple[np.ndarray, np.ndarray]:

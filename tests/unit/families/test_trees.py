@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.tree import DecisionTreeClassifier
 
 from genpipe.batch import Batch
 from genpipe.draws import Draws
@@ -212,3 +213,15 @@ def test_rows_of_one_entity_do_not_confirm_each_other() -> None:
         for shared in (0, 2)
     ]
     assert split[0] > 20 and split[1] == 1
+
+
+def test_a_tree_that_is_not_cut_is_the_plain_one_of_its_minimum() -> None:
+    """So tables of many rows are learnt as they were before trees of few were cut."""
+    batch = table()
+    _, forest = fitted(batch, prune=False)
+    seen = torch.cat([seen_first(batch.condition), batch.x[:, :2]], 1).numpy().astype(np.float32)
+    plain = DecisionTreeClassifier(min_samples_leaf=20, max_leaf_nodes=256, random_state=0)
+    found = plain.fit(seen, batch.x[:, 2].numpy()).tree_
+    inner = found.children_left >= 0
+    assert forest.feature[2][: inner.sum()].tolist() == found.feature[inner].tolist()
+    assert forest.threshold[2][: inner.sum()].tolist() == np.floor(found.threshold[inner]).tolist()
