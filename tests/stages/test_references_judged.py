@@ -73,9 +73,11 @@ BETWEEN, NAMED = "items by the product they name", "products named by items.prod
 
 
 def test_honest_references_are_near_the_ceiling(honest: Report, trained: TrainedTables, made: Frames) -> None:
-    for part, near in ((BETWEEN, 0.14), (NAMED, 0.12)):  # of 500 rows, from seed to seed .05
+    more = [judged(trained, sample_tables(trained, rows=500, seed=seed)) for seed in (1, 2)]
+    for part, near in ((BETWEEN, 0.12), (NAMED, 0.12)):
         ends = honest.parts[part]
-        assert ends["value"] > ends["ceiling"] - near and ends["floor"] < ends["ceiling"] - 0.15, (part, ends)
+        value_of = np.mean([report.parts[part]["value"] for report in (honest, *more)])  # one moves by .05
+        assert value_of > ends["ceiling"] - near and ends["floor"] < ends["ceiling"] - 0.15, (part, ends)
     assert value(honest, "integrity") == 1.0 and made["items"]["product"].null_count > 0
     report = genpipe.evaluate(trained.uri, rows=500)
     assert report.score("fidelity") == honest.score("fidelity")
