@@ -238,12 +238,12 @@ def test_rows_without_end_are_refused(tmp_path: Path, home: Path) -> None:
 
 
 def test_memory_is_bounded(tmp_path: Path, home: Path) -> None:
-    """A table of 100 MB of values, read with a limit of 96 MiB."""
+    """A table of 190 MB, read with a limit of 96 MiB. What allocators keep varies by a third."""
     code = (
         "import sqlite3, sys, genpipe, psutil\n"
         "c = sqlite3.connect(sys.argv[1])\n"
         "c.execute('create table t (i integer primary key, a text, b text)')\n"
-        "rows = ((i, f'{i:0500d}', 'y' * 700) for i in range(80000))\n"
+        "rows = ((i, f'{i:0500d}', 'y' * 700) for i in range(160000))\n"
         "c.executemany('insert into t values (?, ?, ?)', rows)\n"
         "c.commit(); c.close()\n"
         "genpipe.ingest(sys.argv[2], name='small', min_rows=1, holdout=0)\n"
@@ -257,7 +257,7 @@ def test_memory_is_bounded(tmp_path: Path, home: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path / "big.db"), str(small)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert int(done.stdout) * 1024 < 96 * 2**20
+    assert int(done.stdout) * 1024 < 144 * 2**20
 
 
 def test_a_server_that_is_away_or_refuses(
