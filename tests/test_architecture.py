@@ -30,6 +30,7 @@ LAYERS: list[set[str]] = [
         "progress",
         "plugins",
         "pattern",
+        "comparison",
         "kinds",
         "fields",
         "constraints",

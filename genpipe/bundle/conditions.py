@@ -5,7 +5,8 @@ observed   table columns whose tokens are given before the first draw: any of th
            any order of columns, else the first ones; all else, the target too, is drawn given them
 filters    all others: rows are drawn and kept where they fit, with a bound on how much may be thrown away
 
-A value may also be a mapping of values to shares: so many rows of each (rebalancing).
+A value may also be a mapping of values to shares: so many rows of each (rebalancing). Or of signs to values,
+{">=": 30, "<": 40}: rows are drawn and kept where all hold.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ import pyarrow.compute as pc
 from genpipe.codecs.base import Codec
 from genpipe.codecs.conditions import spread_draws
 from genpipe.codecs.tabular.base import ColumnCodec
-from genpipe.constraints import SCALARS
+from genpipe.comparison import ORDER, SIGNS, holds
+from genpipe.constraints import NUMBERS, SCALARS
 from genpipe.errors import UsageError, closest, unknown
+from genpipe.fields import AnyField
 from genpipe.spec import UNOBSERVED
 
 
@@ -39,11 +42,11 @@ class Mix:
 
 @dataclass(frozen=True)
 class Conditions:
-    """classes: condition field -> classes. observed: column -> values. filters: column -> value for all."""
+    """classes: condition field -> classes. observed: column -> values. filters: column -> sign -> value."""
 
     classes: dict[str, Mix]
     observed: dict[str, Mix]
-    filters: dict[str, pa.Scalar]
+    filters: dict[str, dict[str, pa.Scalar]]
 
     def conditions(self, codec: Codec, rows: int, rng: np.random.Generator) -> np.ndarray:
         """(rows, K) classes for the network, UNOBSERVED where the user leaves them."""
@@ -61,21 +64,29 @@ class Conditions:
         return pa.RecordBatch.from_arrays(list(drawn.values()), names=list(drawn))
 
     def keep(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The rows that have the value of every filter."""
+        """The rows that pass every filter."""
         mask = pa.array(np.ones(batch.num_rows, dtype=bool))
-        for name, value in self.filters.items():
-            column = batch.column(name)
-            same = pc.equal(column, value) if value.is_valid else pc.is_null(column)
-            mask = pc.and_(mask, pc.fill_null(same, False))
+        for name, sign, value in self._filters():
+            mask = pc.and_(mask, _fits(sign, batch.column(name), value))
         return batch.filter(mask)
 
+    def _filters(self) -> list[tuple[str, str, pa.Scalar]]:
+        return [(name, sign, v) for name, asked in self.filters.items() for sign, v in asked.items()]
+
     @property
-    def tested(self) -> dict[str, pa.Scalar]:
+    def tested(self) -> dict[str, dict[str, pa.Scalar]]:
         """`filters`, as the code of models registered by 0.1 calls them."""
         return self.filters
 
     def __str__(self) -> str:
-        return " and ".join(f"{name} = {_shown(value)}" for name, value in self.filters.items())
+        return " and ".join(f"{name} {sign} {_shown(value)}" for name, sign, value in self._filters())
+
+
+def _fits(sign: str, column: pa.Array, value: pa.Scalar) -> pa.Array:
+    """(B,) bool. A missing value equals another one, and is neither more nor less than any."""
+    if value.is_valid:
+        return holds(sign, column, value)
+    return pc.is_null(column) if sign == "=" else pc.is_valid(column)
 
 
 def _shown(value: pa.Scalar) -> str:
@@ -94,7 +105,7 @@ def parse_conditions(codec: Codec, conditions: Mapping[str, Any] | None, takes_o
     schema, conditions = codec.schema, conditions or {}
     classes: dict[str, Mix] = {}
     observed: dict[str, Mix] = {}
-    filters: dict[str, pa.Scalar] = {}
+    filters: dict[str, dict[str, pa.Scalar]] = {}
     able = _observable(codec, conditions, takes_observed)
     for name, value in conditions.items():
         where = f"conditions: {name}"
@@ -104,6 +115,9 @@ def parse_conditions(codec: Codec, conditions: Mapping[str, Any] | None, takes_o
         if name not in schema.conditions and field.kind not in SCALARS:
             expected = "a choice, number or date"
             raise UsageError("CONDITION", where=where, found=f"a column of {field.kind}", expected=expected)
+        if isinstance(value, Mapping) and value and {*value} <= {*SIGNS}:
+            filters[name] = _compared(field, value, where)
+            continue
         mix = _mix(value, field.arrow(), where=where)
         if name in schema.conditions:
             for each in mix.values.to_pylist():
@@ -113,7 +127,7 @@ def parse_conditions(codec: Codec, conditions: Mapping[str, Any] | None, takes_o
             _check_legal(codec, name, mix, where)
             observed[name] = mix
         elif len(mix.values) == 1:
-            filters[name] = mix.values[0]
+            filters[name] = {"=": mix.values[0]}
         else:
             raise UsageError(
                 "CONDITION",
@@ -137,6 +151,17 @@ def _observable(codec: Codec, names: Mapping[str, Any], takes_observed: str) -> 
         return learnt
     first = next((i for i, name in enumerate(learnt) if name not in names), len(learnt))
     return learnt[:first]
+
+
+def _compared(field: AnyField, asked: Mapping[str, Any], where: str) -> dict[str, pa.Scalar]:
+    """Sign -> value of the column's type, which has an order where the sign asks for one."""
+    for sign in asked:
+        if sign in ORDER and field.kind not in NUMBERS:
+            found, expected = f"{sign} of a {field.kind}", "= or !=, or a column of numbers or dates"
+            raise UsageError("CONDITION", where=where, found=found, expected=expected)
+        if sign in ORDER and asked[sign] is None:
+            raise UsageError("CONDITION", where=where, found=f"{sign} nothing", expected="a number or date")
+    return {sign: _scalar(v, field.arrow(), where=where) for sign, v in asked.items()}
 
 
 def _mix(value: Any, kind: pa.DataType, *, where: str) -> Mix:

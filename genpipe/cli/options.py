@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
+from genpipe.comparison import Comparison
 from genpipe.errors import UsageError
 from genpipe.requests import Request
 from genpipe.requests.signature import takes
@@ -54,9 +55,8 @@ def asked(request: type[R], given: Mapping[str, Any]) -> R:
         if name == "options":
             parameters, value = _apart(pairs(value), request, given)
         elif dict in kinds and str not in kinds:
-            if name == "conditions":
-                _check_quoted(value)
-            value = sizes(value) if int in kinds else pairs(value)
+            read = sizes if int in kinds else wanted if name == "conditions" else pairs
+            value = read(value)
         elif Literal in kinds and isinstance(value, list):
             value = [word.strip() for text in value for word in text.split(",") if word.strip()]
         elif name == "source" and isinstance(value, list) and len(value) == 1:
@@ -65,17 +65,41 @@ def asked(request: type[R], given: Mapping[str, Any]) -> R:
     return request.of(**said | parameters)
 
 
-def _check_quoted(conditions: list[str]) -> None:
+def wanted(items: list[str]) -> dict[str, Any]:
+    """What rows must be: column -> a value, values with their shares, or {sign: value} of `age>=30`."""
+    found, compared = dict[str, Any](), dict[str, dict[str, Any]]()
+    for item in items:
+        _check_quoted(item)
+        asked = Comparison.parse(item, where="--where")
+        before = ["="] if asked.column in found else [*compared.get(asked.column, {})]
+        if asked.sign in before or (before and "=" in (asked.sign, *before)):
+            fix = f'for several values say their shares: \'{asked.column}={{"a": 0.5, "b": 0.5}}\''
+            raise UsageError("USAGE", where=f"--where {item}", found=f"{asked.column} twice", fix=fix)
+        value = _value(asked.value)
+        if asked.sign == "=":
+            found[asked.column] = value
+        else:
+            compared.setdefault(asked.column, {})[asked.sign] = value
+    return found | compared
+
+
+def _check_quoted(item: str) -> None:
     """Raise a UsageError where a shell has taken the value: of `income=>50K` it leaves `income=`."""
-    for item in conditions:
-        if item.endswith("=") and item.count("=") == 1:
-            raise UsageError(
-                "QUOTE",
-                where=f"--where {item}",
-                found="no value",
-                expected='a value, or "" for an empty text',
-                fix=f"quote what has < or > in it, which the shell takes: --where '{item}>50K'",
-            )
+    if item.endswith("=") and item.count("=") == 1:
+        raise UsageError(
+            "QUOTE",
+            where=f"--where {item}",
+            found="no value",
+            expected='a value, or "" for an empty text',
+            fix=f"quote what has < or > in it, which the shell takes: --where '{item}>50K'",
+        )
+
+
+def _value(text: str) -> Any:
+    """A value that is JSON (a number, true, a list) becomes that."""
+    with contextlib.suppress(ValueError):
+        return json.loads(text)
+    return text
 
 
 def _kinds(field: FieldInfo) -> set[Any]:
@@ -143,15 +167,16 @@ def _apart(
 
 
 def pairs(items: list[str] | None) -> dict[str, Any]:
-    """KEY=VALUE arguments; a value that is JSON (a number, true, a list) becomes that."""
+    """KEY=VALUE arguments, each key once; but of `where` all are kept."""
     found: dict[str, Any] = {}
     for item in items or []:
         key, mark, value = item.partition("=")
         if not mark or not key:
             raise UsageError("USAGE", where=item, found="no '='", expected="KEY=VALUE")
-        with contextlib.suppress(ValueError):
-            value = json.loads(value)
-        found[key] = value
+        if key in found and key != "where":
+            raise UsageError("USAGE", where=item, found=f"{key} twice", expected="each once")
+        before = found.get(key, [])
+        found[key] = _value(value) if not before else [*(before if type(before) is list else [before]), value]
     return found
 
 

@@ -69,10 +69,15 @@ def ingest(
     genpipe ingest people.csv --target income
     genpipe ingest photos/ --kind image -o size=32
     genpipe ingest 's3://lake/events/*.parquet' --name events --key user_id
+    genpipe ingest people.csv -o where='age>=18' -o sample=10%
+    zcat people.csv.gz | genpipe ingest - --name people
     """
     if save_schema:
         _check_place(Path(save_schema))
-    dataset = perform(asked(Ingest, {"source": source, **given}))
+    from genpipe.cli.standard_input import standard_input
+
+    with standard_input(source, given.get("name"), given.get("kind")) as found:
+        dataset = perform(asked(Ingest, {"source": found, **given}))
     say(
         dataset=dataset.uri,
         fingerprint=dataset.fingerprint,

@@ -252,7 +252,7 @@ class Delivery(Request):
     output: Data | None = OUTPUT
     conditions: dict[str, Any] | None = About(
         default=None,
-        description='COLUMN=VALUE that every row must have, or COLUMN={"a": 0.7, "b": 0.3} for shares.',
+        description='COLUMN=VALUE of every row, \'COLUMN>=3\' or COLUMN={"a": 0.7, "b": 0.3} for shares.',
     )
     temperature: Temperature | None = About(
         default=None, description="Of sampling: below 1 likelier rows, above 1 bolder ones."

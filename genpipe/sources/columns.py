@@ -38,13 +38,17 @@ LADDER: tuple[tuple[str, pa.DataType], ...] = (
 
 @dataclass(frozen=True)
 class Place:
-    """Where a batch begins. row: of its first value, the header being row 1."""
+    """Where a batch begins. row: of its first value, the header being row 1. left: rows of it that were left
+    out; then `rows` are those that are there, counted from the first.
+    """
 
     uri: str
     row: int
+    left: int = 0
+    rows: np.ndarray | None = field(default=None, compare=False)
 
     def at(self, index: int, column: str) -> str:
-        return f"{self.uri}:row {self.row + index}:{column}"
+        return f"{self.uri}:row {self.row + (index if self.rows is None else int(self.rows[index]))}:{column}"
 
 
 @dataclass

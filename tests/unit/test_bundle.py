@@ -83,6 +83,12 @@ def test_told_and_tested_conditions_hold_for_every_row(table_bundle: str) -> Non
     assert set(both["sex"].to_pylist()) == {"f"} and set(both["city"].to_pylist()) == {"Bonn"}
     missing = bundle.sample(50, conditions={"city": None})
     assert missing["city"].null_count == 50
+    ages = bundle.sample(300, conditions={"age": {">=": 30, "<": 35}, "city": {"!=": "Ulm"}})
+    assert {*ages["age"].to_pylist()} <= {30, 31, 32, 33, 34}
+    assert {*ages["city"].to_pylist()} == {"Bonn"}
+    tall = bundle.sample(100, conditions={"height": {">": 170}, "sex": {"!=": "m"}, "city": {"!=": None}})
+    assert min(tall["height"].to_pylist()) > 170 and {*tall["sex"].to_pylist()} == {"f"}
+    assert tall["city"].null_count == 0
     whole = bundle.sample(300, conditions={"city": "Ulm"})
     assert bundle.sample(20, conditions={"city": "Ulm"}).equals(whole.slice(0, 20))
 
@@ -94,6 +100,9 @@ def test_told_and_tested_conditions_hold_for_every_row(table_bundle: str) -> Non
         ({"sex": "x"}, "sex: 'x'; expected one of f, m"),
         ({"age": "old"}, "age: 'old'; expected a value of type int64"),
         ({"age": 30.5}, "age: 30.5; expected a value of type int64"),
+        ({"age": {">=": "old"}}, "age: 'old'; expected a value of type int64"),
+        ({"age": {">=": None}}, ">= nothing; expected a number or date"),
+        ({"city": {"<": "Ulm"}}, "city: < of a category; expected = or !="),
     ],
 )
 def test_wrong_conditions_are_refused(table_bundle: str, conditions: dict, match: str) -> None:

@@ -119,8 +119,14 @@ def test_help_names_every_verb_and_exit_code(capsys: pytest.CaptureFixture[str])
         (["ingest", "x", "--holdout", "1"], r"\[E-VALUE\] holdout: 1.0; expected a number from 0 to below 1"),
         (
             ["generate", "m", "--rows", "5", "--where", "label"],
-            r"\[E-USAGE\] label: no '='; expected KEY=VALUE",
+            r"\[E-USAGE\] --where: 'label': no sign between a column and a value",
         ),
+        (
+            ["generate", "m", "--rows", "5", "--where", "age>=3", "--where", "age=4"],
+            r"\[E-USAGE\] --where age=4: age twice",
+        ),
+        (["ingest", "x", "-o", "skip=1", "-o", "skip=2"], r"\[E-USAGE\] skip=2: skip twice"),
+        (["ingest", "-"], r"\[E-NAME\] no name for standard input.*ingest - --name people"),
         (["train", "nobody"], r"\[E-UNKNOWN\] .*unknown dataset 'nobody'"),
         (["validate", "nothing.yaml"], r"\[E-PATH\] nothing.yaml: no such file"),
         (["validate"], r"\[E-USAGE\] validate: no file"),

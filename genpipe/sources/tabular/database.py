@@ -23,12 +23,13 @@ from genpipe.errors import DataError, InfrastructureError, UsageError
 from genpipe.fields import AnyField, Category, Identifier
 from genpipe.redaction import shows_secret
 from genpipe.schema import Schema
-from genpipe.sources.base import Options, Piece
+from genpipe.sources.base import Piece
 from genpipe.sources.columns import Place
 from genpipe.sources.files import File
 from genpipe.sources.limits import check_growth, check_names
 from genpipe.sources.tabular.csv import Names
 from genpipe.sources.tabular.flat import check_taken, is_taken, within
+from genpipe.sources.tabular.rows import RowOptions
 from genpipe.sources.tabular.source import TableSource
 from genpipe.sources.tabular.spill import Spill
 from genpipe.sources.tabular.stats import TableStats
@@ -36,7 +37,7 @@ from genpipe.sources.tabular.stats import TableStats
 KEYS = ("integer", "category", "identifier")
 
 
-class DatabaseOptions(Options):
+class DatabaseOptions(RowOptions):
     """table: of the database, where it has several. query: in place of a table. columns, drop: to take, to
     leave out: these never leave the database. relations: as of any table.
     """

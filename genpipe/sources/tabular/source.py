@@ -26,6 +26,7 @@ from genpipe.sources.tabular.convert import convert
 from genpipe.sources.tabular.flat import check_taken, flat, folder_columns, is_taken, structs_of, with_folders
 from genpipe.sources.tabular.infer import infer_field, unlearnt
 from genpipe.sources.tabular.look import exact, look, unit_of
+from genpipe.sources.tabular.rows import LEFT, RowOptions, some
 from genpipe.sources.tabular.spill import Kept, Spill
 from genpipe.sources.tabular.stats import JSON, TableStats
 
@@ -39,7 +40,7 @@ BINARY = {
 SUFFIXES = (*CSV[:2], *JSON, *BINARY)
 
 
-class TableOptions(csv.CsvOptions):
+class TableOptions(csv.CsvOptions, RowOptions):
     """columns: to take, of all. drop: columns to leave out. A nested one is named whole, or part by part.
     relations: whether sums and orders of columns are looked for, to be kept in every row. sheet: of a
     workbook with several, its name or number from 1.
@@ -97,12 +98,14 @@ class TableSource(Source):
                     spill, kept = None, Kept()
                 else:
                     kept.add(piece, batch.schema)
-        if total.rows == 0:
+        if total.rows == total.skipped == 0:
             raise DataError("NOROWS", where=file.uri, found="a header and 0 rows", expected="data")
         self.kept[file.uri] = kept
         return total
 
     def schema(self, stats: TableStats, *, target: str | None, key: tuple[str, ...]) -> Schema:
+        if not stats.rows and stats.skipped:
+            raise self._none_taken(stats.skipped)
         columns = stats.complete()
         check_taken({*columns, *stats.nested, *stats.left}, self.options.columns, self.options.drop)
         for role, names in (("target", (target,) if target else ()), ("key", key)):
@@ -152,7 +155,8 @@ class TableSource(Source):
         def make(piece: Piece) -> Rows:
             batch, place = piece()
             columns = [_column(batch, name, place) for name in schema.names]
-            return Rows(convert(pa.RecordBatch.from_arrays(columns, names=list(schema.names)), schema, place))
+            taken = pa.RecordBatch.from_arrays(columns, names=list(schema.names))
+            return Rows(convert(taken, schema, place), lost={LEFT: place.left} if place.left else {})
 
         for file in self.units[unit]:
             if file.uri in skip:
@@ -160,6 +164,11 @@ class TableSource(Source):
             kept = self.kept.pop(file.uri, Kept())
             whole = kept.pieces and all(exact(found, schema) for found in kept.schemas)
             yield from ordered(make, kept.drain() if whole else self.pieces(file))
+
+    def _none_taken(self, rows: int) -> DataError:
+        asked = " and ".join(self.options.where or (f"sample={self.options.sample}",))
+        return DataError("NOROWS", found=f"none of {rows} rows is {asked}", expected="rows to learn from",
+                         fix="correct where=, or leave it out")  # fmt: skip
 
     def names(self) -> list[str]:
         """The columns of the first file."""
@@ -169,8 +178,9 @@ class TableSource(Source):
     def pieces(self, file: File) -> Iterator[Piece]:
         """A file as calls that read one batch each, to be made on any thread."""
         pieces: Iterator[Piece] = (partial(flat, piece) for piece in self._pieces(file))
-        found = folder_columns(file)
-        return (partial(with_folders, piece, found) for piece in pieces) if found else pieces
+        if found := folder_columns(file):
+            pieces = (partial(with_folders, piece, found) for piece in pieces)
+        return (partial(some, piece, self.options) for piece in pieces) if self.options.some_rows else pieces
 
     @property
     def identity(self) -> list[Any]:
@@ -198,6 +208,8 @@ def _look(
 ) -> tuple[TableStats, pa.RecordBatch, Place]:
     """Statistics of a batch of file number `index`, and the batch in the types that were found."""
     batch, place = piece()
+    if not batch.num_rows:  # none of it was asked for
+        return TableStats(skipped=place.left), batch, place
     names = batch.schema.names
     dropped = {n for n in names if re.fullmatch(r"__index_level_\d+__", n)}
     left = {n for n in names if options and not is_taken(n, options.columns, options.drop)}
@@ -213,7 +225,7 @@ def _look(
     layout, seen_again = (index, kept, place.uri), repeats.look(typed)
     sample = Sample.of(typed, index, place.row)
     stats = TableStats([], batch.num_rows, columns, layout, dropped, nested, left, seen_again, sample)
-    stats.structs = structs_of(batch)
+    stats.structs, stats.skipped = structs_of(batch), place.left
     return stats, typed, place
 
 

@@ -19,7 +19,7 @@ JSON = (".jsonl", ".ndjson", ".json")
 @dataclass
 class TableStats(Observed):
     """columns by name. layout: (index of the first file seen, its columns in order, its uri). dropped,
-    nested, left: columns of an index, of lists, and not asked for.
+    nested, left: columns of an index, of lists, and not asked for. skipped: rows that were not asked for.
     """
 
     rows: int = 0
@@ -31,6 +31,7 @@ class TableStats(Observed):
     repeats: dict[str, Repeats] = field(default_factory=dict)
     sample: Sample = field(default_factory=Sample)
     structs: set[str] = field(default_factory=set)
+    skipped: int = 0
 
     def merge(self, other: TableStats) -> TableStats:
         columns = dict(self.columns)
@@ -51,6 +52,7 @@ class TableStats(Observed):
             repeats.merged(self.repeats, other.repeats),
             self.sample.merge(other.sample),
             self.structs | other.structs,
+            self.skipped + other.skipped,
         )
 
     def complete(self) -> dict[str, Column]:

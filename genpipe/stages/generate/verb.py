@@ -121,7 +121,7 @@ def plain(conditions: Mapping[str, Any]) -> dict[str, Any]:
         return v if v is None or isinstance(v, str | int | float | bool) else str(v)
 
     return {
-        name: {value(k): share for k, share in v.items()} if isinstance(v, Mapping) else value(v)
+        name: {value(k): value(share) for k, share in v.items()} if isinstance(v, Mapping) else value(v)
         for name, v in conditions.items()
     }
 

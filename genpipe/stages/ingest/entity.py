@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from genpipe.errors import UsageError, unknown
@@ -31,6 +32,29 @@ def parse_entity(asked: str | Sequence[str] | None) -> tuple[tuple[str, ...] | N
             )
         return (), reason
     return words, ""
+
+
+def sampled_by(options: Mapping[str, Any], asked: str | Sequence[str] | None) -> dict[str, Any]:
+    """The options of a source, with the entity that is named as that whose rows a sample takes together."""
+    whom, _ = parse_entity(asked)
+    sampled = "sample" in options and "sample_by" not in options
+    return {**options, "sample_by": list(whom)} if whom and sampled else {**options}
+
+
+def check_sampled(
+    found: Entity | None, asked: str | Sequence[str] | None, options: Mapping[str, Any]
+) -> Entity | None:
+    """What was found. Raises UsageError where a sample has some rows of somebody and lacks others."""
+    if found and asked is None and "sample" in options and "sample_by" not in options:
+        whom = found.columns[0] if len(found.columns) == 1 else json.dumps(list(found.columns))
+        raise UsageError(
+            "OPTION",
+            where="sample",
+            found=f"rows one by one, where {_listed(found.columns)} has {found.rows:.1f} of them each",
+            expected="a sample of whole entities",
+            fix=f"say sample_by={whom}, or entity='none: REASON' where rows are about nobody",
+        )
+    return found
 
 
 def name_entity(

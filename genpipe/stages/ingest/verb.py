@@ -41,7 +41,7 @@ from genpipe.sources.files import bad_files
 from genpipe.sources.relations import Relation
 from genpipe.sources.schema_file import schema_from_yaml
 from genpipe.stages.cluster import in_order
-from genpipe.stages.ingest.entity import name_entity, parse_entity
+from genpipe.stages.ingest.entity import check_sampled, name_entity, sampled_by
 from genpipe.stages.ingest.relations import Kept, settle
 from genpipe.stages.ingest.writer import Split, Written, count_unit, damaged_in, observe_unit, write_unit
 from genpipe.stages.named_data import name_of_source, note_ingested, taken
@@ -72,7 +72,7 @@ def ingest(
     on_bad_file, max_bad = asked.on_bad_file, asked.max_bad
     if asked.kind == "series" or {"time", "window", "stride"} & set(options):
         options, entity = options | ({"entity": entity} if entity else {}), None
-    parse_entity(entity)
+    options = sampled_by(options, entity)
     opened = open_source(source if frame is None else frame, kind=asked.kind, options=options)
     given = schema_from_yaml(asked.schema_file) if asked.schema_file else schema
     roles: dict[str, Any] = {"target": asked.target, "key": asked.key or ()}
@@ -89,7 +89,7 @@ def ingest(
     if given is None or on_bad_file == "skip":
         stats = reduce(lambda a, b: a.merge(b), job.observe())
         rejects = job.judge(stats.rejects, on_bad_file, max_bad)
-        found = None if given else opened.entity(stats)
+        found = None if given else check_sampled(opened.entity(stats), entity, options)
         if given is None:
             given = _whole(lambda: opened.schema(stats, **roles))
             relations = opened.relations(stats, given)

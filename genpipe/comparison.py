@@ -1,0 +1,59 @@
+"""What a row must be, as people write it: `age>=30`, `city=Ulm`. Of rows to read, and of rows to make."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from genpipe.errors import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# sign -> the function of Arrow's that it is
+SIGNS: Mapping[str, str] = {
+    "=": "equal",
+    "!=": "not_equal",
+    ">=": "greater_equal",
+    ">": "greater",
+    "<=": "less_equal",
+    "<": "less",
+}
+ORDER = (">=", ">", "<=", "<")
+_WRITTEN = re.compile(r"\s*(.+?)\s*(>=|<=|!=|==|=|<|>)\s*(.*?)\s*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """column sign value, as it was written."""
+
+    column: str
+    sign: str
+    value: str
+
+    @classmethod
+    def parse(cls, text: str, *, where: str) -> Comparison:
+        """`age>=30`; the first sign counts, so `income=>50K` is the text >50K."""
+        found = _WRITTEN.fullmatch(text)
+        if not found:
+            raise UsageError(
+                "USAGE",
+                where=where,
+                found=f"{text!r}: no sign between a column and a value",
+                expected=f"COLUMN, one of {' '.join(SIGNS)}, VALUE",
+                fix=f"quote it, as the shell takes < and > for itself: '{text.strip() or 'age'}>=30'",
+            )
+        column, sign, value = found.groups()
+        return cls(column, "=" if sign == "==" else sign, value)
+
+    def __str__(self) -> str:
+        return f"{self.column} {self.sign} {self.value}"
+
+
+def holds(sign: str, column: pa.Array, value: pa.Scalar) -> pa.Array:
+    """(B,) bool: where `column sign value`. A missing value compares with nothing."""
+    import pyarrow.compute as pc
+
+    return pc.fill_null(pc.call_function(SIGNS[sign], [column, value]), False)
