@@ -3,6 +3,7 @@
 classes    the target, which enters the network beside the data
 observed   table columns whose tokens are given before the first draw: any of them where the network learnt
            any order of columns, else the first ones; all else, the target too, is drawn given them
+begins     how a text or a series begins: the rest is made after it
 filters    all others: rows are drawn and kept where they fit, with a bound on how much may be thrown away
 
 A value may also be a mapping of values to shares: so many rows of each (rebalancing). Or of signs to values,
@@ -19,8 +20,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from genpipe.bundle.beginning import Beginning, parse_beginning
+from genpipe.bundle.mix import Mix, mix_of, scalar_of
 from genpipe.codecs.base import Codec
-from genpipe.codecs.conditions import spread_draws
 from genpipe.codecs.tabular.base import ColumnCodec
 from genpipe.comparison import ORDER, SIGNS, holds
 from genpipe.constraints import NUMBERS, SCALARS
@@ -30,23 +32,15 @@ from genpipe.spec import UNOBSERVED
 
 
 @dataclass(frozen=True)
-class Mix:
-    """Values of a column's type, and the share of rows each is for."""
-
-    values: pa.Array
-    shares: tuple[float, ...]
-
-    def draw(self, rows: int, rng: np.random.Generator) -> pa.Array:
-        return self.values.take(pa.array(spread_draws(np.asarray(self.shares), rows, rng)))
-
-
-@dataclass(frozen=True)
 class Conditions:
-    """classes: condition field -> classes. observed: column -> values. filters: column -> sign -> value."""
+    """classes: condition field -> classes. observed: column -> values. filters: column -> sign -> value.
+    begins: see beginning.py.
+    """
 
     classes: dict[str, Mix]
     observed: dict[str, Mix]
     filters: dict[str, dict[str, pa.Scalar]]
+    begins: Beginning | None = None
 
     def conditions(self, codec: Codec, rows: int, rng: np.random.Generator) -> np.ndarray:
         """(rows, K) classes for the network, UNOBSERVED where the user leaves them."""
@@ -102,7 +96,8 @@ def parse_conditions(codec: Codec, conditions: Mapping[str, Any] | None, takes_o
 
     takes_observed: of the family, which tokens it may be given: none, a row's first ones, or any.
     """
-    schema, conditions = codec.schema, conditions or {}
+    schema, conditions = codec.schema, dict(conditions or {})
+    begins = parse_beginning(codec, conditions, takes_observed)
     classes: dict[str, Mix] = {}
     observed: dict[str, Mix] = {}
     filters: dict[str, dict[str, pa.Scalar]] = {}
@@ -118,7 +113,7 @@ def parse_conditions(codec: Codec, conditions: Mapping[str, Any] | None, takes_o
         if isinstance(value, Mapping) and value and {*value} <= {*SIGNS}:
             filters[name] = _compared(field, value, where)
             continue
-        mix = _mix(value, field.arrow(), where=where)
+        mix = mix_of(value, field.arrow(), where=where)
         if name in schema.conditions:
             for each in mix.values.to_pylist():
                 codec.conditions.code(name, each)
@@ -139,7 +134,7 @@ def parse_conditions(codec: Codec, conditions: Mapping[str, Any] | None, takes_o
                 if takes_observed == "any"
                 else "train with recipe 'tabular_any_order', or make it the target when ingesting",
             )
-    return Conditions(classes, observed, filters)
+    return Conditions(classes, observed, filters, begins)
 
 
 def _observable(codec: Codec, names: Mapping[str, Any], takes_observed: str) -> Sequence[str]:
@@ -161,20 +156,7 @@ def _compared(field: AnyField, asked: Mapping[str, Any], where: str) -> dict[str
             raise UsageError("CONDITION", where=where, found=found, expected=expected)
         if sign in ORDER and asked[sign] is None:
             raise UsageError("CONDITION", where=where, found=f"{sign} nothing", expected="a number or date")
-    return {sign: _scalar(v, field.arrow(), where=where) for sign, v in asked.items()}
-
-
-def _mix(value: Any, kind: pa.DataType, *, where: str) -> Mix:
-    """A value, or a mapping of values to shares, as the column's type."""
-    if not isinstance(value, Mapping):
-        return Mix(pa.array([_scalar(value, kind, where=where).as_py()], kind), (1.0,))
-    shares = tuple(value.values())
-    numbers = all(isinstance(s, int | float) and not isinstance(s, bool) and 0 <= s < 1e18 for s in shares)
-    if not numbers or not sum(shares) > 0:
-        raise UsageError(
-            "CONDITION", where=where, found=repr(dict(value)), expected="values and their shares, 0 or more"
-        )
-    return Mix(pa.array([_scalar(v, kind, where=where).as_py() for v in value], kind), shares)
+    return {sign: scalar_of(v, field.arrow(), where=where) for sign, v in asked.items()}
 
 
 def _check_legal(codec: Codec, name: str, mix: Mix, where: str) -> None:
@@ -196,15 +178,3 @@ def _check_legal(codec: Codec, name: str, mix: Mix, where: str) -> None:
             expected=", ".join(allowed[:20]),
             fix=closest(str(value), allowed),
         )
-
-
-def _scalar(value: Any, kind: pa.DataType, *, where: str) -> pa.Scalar:
-    """The value as the column's type; text is parsed, so that the command line may give it."""
-    try:
-        if (value is not None and not isinstance(value, int | float)) or isinstance(value, bool):
-            value = str(value)
-        return pa.scalar(value).cast(kind) if value is not None else pa.scalar(None, kind)
-    except (pa.ArrowException, ValueError, TypeError):
-        raise UsageError(
-            "CONDITION", where=where, found=repr(value), expected=f"a value of type {kind}"
-        ) from None

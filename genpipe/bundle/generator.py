@@ -26,9 +26,11 @@ from genpipe.bundle.weights import built_for, check_block, read_weights
 from genpipe.codecs import CODECS
 from genpipe.codecs.base import Codec
 from genpipe.codecs.stored import UNREADABLE
+from genpipe.codecs.tabular.base import ColumnCodec
 from genpipe.documents import first_line, parse_json
 from genpipe.draws import Draws
 from genpipe.errors import DataError, QualityError, UsageError
+from genpipe.families.base import PartialConditioning
 from genpipe.recipe import FAMILIES, Recipe, as_meant, check, make_family
 from genpipe.schema import Schema
 from genpipe.seeds import numpy_rng
@@ -195,8 +197,10 @@ class Bundle:
             if wanted.observed
             else None
         )
+        if wanted.begins:
+            observed = wanted.begins.draw(rows, rng)
         made = self.draw(told, observed, Draws(*path, total=rows, device=self.device), rng, given)
-        return replaced(made, given)
+        return wanted.begins.exact(made) if wanted.begins else replaced(made, given)
 
     def draw(
         self,
@@ -217,6 +221,9 @@ class Bundle:
             decode = self.codec.decode
             if observed is None:
                 x = self.family.sample(self.nets, condition, draws)
+            elif not isinstance(self.codec, ColumnCodec) and isinstance(self.family, PartialConditioning):
+                begun = torch.from_numpy(observed).to(self.device)
+                x = self.family.sample(self.nets, condition, draws, begun)
             else:
                 family, table = partial_conditioning(self.family, self.codec)
                 decode, tokens = (

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from genpipe.cli.app import app
 from genpipe.cli.options import asked, options
 from genpipe.cli.output import echo, recipe_of, say, scores, staged, warn
+from genpipe.errors import DataError
 from genpipe.requests import Evaluate, Generate, Promote, Register, Request, Train, Tune
 
 
@@ -138,18 +141,48 @@ def promote(name: str, version: str, **given: Any) -> None:
     say(model=made.uri, alias=made.alias, reason=made.reason)
 
 
+def _steps(path: str) -> dict[str, list[Any]]:
+    """Channel -> values of a file's rows, in their order."""
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    try:
+        table = parquet.read_table(path) if path.endswith((".parquet", ".pq")) else csv.read_csv(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            "HISTORY", where=path, found=str(error)[:300], expected="a CSV or Parquet file"
+        ) from None
+    steps: dict[str, list[Any]] = table.to_pydict()
+    return steps
+
+
 @app.command()
 @options(Generate)
-def generate(model: str, **given: Any) -> None:
+def generate(
+    model: str,
+    *,
+    prompt: Annotated[str | None, typer.Option(help="What every text begins with.")] = None,
+    history: Annotated[
+        str | None, typer.Option(help="A CSV or Parquet file of steps that every series goes on from.")
+    ] = None,
+    **given: Any,
+) -> None:
     """Generate rows into Parquet. Same seed, same bytes, on any number of workers; a killed run resumes.
     Of related tables every foreign key is a generated row's key, exactly.
 
     \b
     genpipe generate models:/people@champion --rows 1000000 --output s3://deliver/people
     genpipe generate models:/digits@champion --rows 100 --where label=7
+    genpipe generate models:/people@champion --rows 100 --where 'age>=30' --where 'city!=Ulm'
+    genpipe generate models:/plays@champion --rows 100 --prompt 'ROMEO:'
+    genpipe generate models:/prices@champion --rows 100 --history last-days.csv
     genpipe generate models:/shop@champion --rows 10000 --rows products=500
     """
-    made = perform(asked(Generate, {"model": model, **given}))
+    request = asked(Generate, {"model": model, **given})
+    begun: dict[str, Any] = {} if prompt is None else {"prompt": prompt}
+    if history is not None:
+        begun["history"] = _steps(history)
+    made = perform(request.model_copy(update={"conditions": {**(request.conditions or {}), **begun}}))
     if hasattr(made, "datasets"):
         say(tables=made.uri, **{name: f"{data.rows()} rows" for name, data in made.items()})
         made = next(iter(made.values()))

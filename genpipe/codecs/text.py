@@ -23,7 +23,7 @@ from genpipe.codecs.conditions import ConditionTable
 from genpipe.codecs.holders import Holders, entities
 from genpipe.codecs.sketch import add_counts
 from genpipe.codecs.stored import TextForm
-from genpipe.errors import DataError
+from genpipe.errors import DataError, UsageError
 from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
 
@@ -126,18 +126,36 @@ class TextCodec(Codec):
 
     def encode(self, batch: pa.RecordBatch, layout: str) -> Arrays:
         self.check_layout(layout)
-        column = batch.column(self.field.name)
+        x, lengths = self._tokens(batch.column(self.field.name))
+        mask = np.arange(self.context) <= lengths[:, None]
+        return {"x": x, "mask": mask, "condition": self.conditions.codes(batch)}
+
+    def _tokens(self, column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+        """(B, T) tokens and (B,) characters of each text."""
         lengths = pc.utf8_length(column).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
         characters = _code_points(column)
         near = np.minimum(np.searchsorted(self._known, characters), len(self._known) - 1)
         codes = np.where(self._known[near] == characters, near + FIRST, UNKNOWN).astype(np.int32)
         place = np.arange(len(codes)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        row = np.repeat(np.arange(batch.num_rows), lengths)
+        row = np.repeat(np.arange(len(column)), lengths)
         fits = place < self.context
-        x = np.full((batch.num_rows, self.context), END, dtype=np.int32)
+        x = np.full((len(column), self.context), END, dtype=np.int32)
         x[row[fits], place[fits]] = codes[fits]
-        mask = np.arange(self.context) <= lengths[:, None]
-        return {"x": x, "mask": mask, "condition": self.conditions.codes(batch)}
+        return x, lengths
+
+    def beginning(self, texts: pa.Array) -> np.ndarray:
+        """(B, T) the tokens of texts that rows begin with, -1 beyond them. Raises UsageError where one has a
+        character that was not learnt, or leaves no room for more.
+        """
+        for text in texts.unique().to_pylist():
+            unknown = sorted({c for c in text if ord(c) not in self.points})
+            if unknown or not 0 < len(text) < self.context:
+                found = f"{text[:60]!r}" + (f", with {', '.join(map(repr, unknown[:10]))}" if unknown else "")
+                known = "".join(map(chr, self.points))[:200]
+                expected = f"1 to {self.context - 1} characters, all of them among {known!r}"
+                raise UsageError("PROMPT", where="prompt", found=found, expected=expected)
+        x, lengths = self._tokens(texts)
+        return np.where(np.arange(self.context) < lengths[:, None], x, -1)
 
     def decode(self, arrays: Arrays, layout: str, rng: np.random.Generator) -> pa.RecordBatch:
         self.check_layout(layout)

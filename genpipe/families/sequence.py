@@ -61,7 +61,7 @@ class SequenceModel:
         self.config, self.spec = config, spec
         self.columns = form(spec) == "columns"
         self.any_order = getattr(config.model, "order", "fixed") == "any"
-        self.takes_observed = "any" if self.any_order else "first" if self.columns else "none"
+        self.takes_observed = "any" if self.any_order else "first"
 
     def build(self) -> dict[str, nn.Module]:
         return {"model": build_network("model", self.spec, self.config.model)}
@@ -104,7 +104,9 @@ class SequenceModel:
 
     @torch.no_grad()
     def sample(self, nets: Nets, condition: Tensor, rng: Draws, observed: Tensor | None = None) -> Tensor:
-        """observed: tokens of a table, see `PartialConditioning`."""
+        """observed: tokens of a table, see `PartialConditioning`; or how a text (-1 beyond) or a series (NaN
+        beyond) begins.
+        """
         net = nets["model"]
         told = one_hot(condition, self.spec.conditions)
         given = () if observed is None or not self.any_order else (observed,)
@@ -112,11 +114,13 @@ class SequenceModel:
         previous, drawn = None, list[Tensor]()
         for t in range(self.spec.shape[0]):
             predicted, state = net.step(previous, state)  # type: ignore[operator]
-            if observed is not None:
+            if observed is not None and self.spec.layout == "tokens":
                 predicted = without_barred(predicted, observed[:, t])
             previous = self._draw(predicted, rng, condition, drawn)
             if observed is not None:
-                previous = torch.where(observed[:, t] >= 0, observed[:, t], previous)
+                known = observed[:, t]
+                there = known >= 0 if self.spec.layout == "tokens" else known.isfinite()
+                previous = torch.where(there, known, previous)
             drawn.append(previous)
         return torch.stack(drawn, 1)
 

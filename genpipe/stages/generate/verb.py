@@ -118,6 +118,8 @@ def plain(conditions: Mapping[str, Any]) -> dict[str, Any]:
 
     def value(v: Any) -> Any:
         v = v.item() if hasattr(v, "item") else v
+        if isinstance(v, list | tuple):  # steps of a history
+            return [value(each) for each in v]
         return v if v is None or isinstance(v, str | int | float | bool) else str(v)
 
     return {
