@@ -40,8 +40,9 @@ class Training(BaseModel):
     epochs: passes over the training rows. Where given, `fitted_to` sets steps, evaluations and a batch no
     larger than the rows deserve when the data is known, and the numbers here are upper limits; a batch that
     is smaller for it gets a lower learning rate.
-    weight_decay: of AdamW. l2: of half the squares of weights, added to the loss. Without numbers (null) what
-    so many rows deserve, where epochs are given: decay for many, l2 for few.
+    optimizer: adamw, or muon for the matrices inside networks of sequences (training/muon.py).
+    weight_decay: of either. l2: of half the squares of weights, added to the loss. Without numbers (null)
+    what so many rows deserve, where epochs are given: decay for many, l2 for few.
     balance: draw each batch over the classes of the condition by the logarithm of their frequency, so that
     rare ones are seen (CTGAN's training by sampling); for data that fits memory; no effect without classes.
     warmup: steps of linear increase of the learning rate. clip: largest gradient norm of a network.
@@ -64,6 +65,7 @@ class Training(BaseModel):
     learning_rate: float = Field(
         default=1e-3, gt=0, lt=10, json_schema_extra={"search": {"low": 2e-4, "high": 2e-2, "log": True}}
     )
+    optimizer: Literal["adamw", "muon"] = Field(default="adamw", exclude_if=lambda name: name == "adamw")
     betas: tuple[Decay, Decay] = (0.9, 0.99)
     weight_decay: float | None = Field(default=0.0, ge=0, le=1000)
     l2: float | None = Field(default=0.0, ge=0, le=1000, exclude_if=lambda l2: l2 == 0)

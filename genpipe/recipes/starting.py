@@ -140,12 +140,12 @@ def text_gru() -> Recipe:
 
 def text_gpt() -> Recipe:
     """A small causal transformer."""
-    family = SequenceConfig(model=TransformerConfig())
+    family = SequenceConfig(model=TransformerConfig(positions="rotary"))
     return derived(
         text_lstm(),
         "text_gpt",
         family=family,
-        training={"learning_rate": 2e-3, "warmup": 100, "batch_size": 8},
+        training={"optimizer": "muon", "warmup": 100, "batch_size": 8, "steps": 1000, "evaluate_every": 100},
     )
 
 

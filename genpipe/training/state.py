@@ -15,6 +15,7 @@ from genpipe.families.base import Family, Phase
 from genpipe.recipe import Training
 from genpipe.seeds import derive
 from genpipe.training.guard import COLLAPSED, SPREAD, Guard
+from genpipe.training.muon import Muon
 from genpipe.training.optim import AdamW, Average, rate_at
 
 BACKOFF = 0.2  # the learning rate's factor after a rollback
@@ -31,7 +32,7 @@ class TrainingState:
         self.training, self.family, self.device = training, family, device
         self.nets: dict[str, nn.Module] = {role: net.to(device) for role, net in nets.items()}
         self.optimizers = {
-            role: AdamW(
+            role: (Muon if training.optimizer == "muon" else AdamW)(
                 net, betas=training.betas, weight_decay=training.weight_decay or 0.0, l2=training.l2 or 0.0
             )
             for role, net in self.nets.items()
