@@ -32,7 +32,7 @@ from genpipe.errors import DataError
 from genpipe.progress import Event, Progress, silent
 from genpipe.recipe import Recipe
 from genpipe.registry import Resolved, holds_tables, resolve
-from genpipe.registry.package import relations
+from genpipe.registry.relations import relations
 from genpipe.registry.tracking import placed
 from genpipe.related.build import relate
 from genpipe.related.flatten import Node, Related, filled, flat_rows, flat_schema
