@@ -52,7 +52,8 @@ def unless_quiet(
         log.info("not a quiet night: %s", error)
         summary = None
     if summary is not None:
-        os.utime(note)  # in use: `clean` removes those that are not
+        with suppress(OSError):
+            os.utime(note)  # in use: `clean` removes those that are not
         return summary.model_copy(update={"seconds": {"look": time.monotonic() - began}, "fixed": {}}), True
     made = work()
     if "tables" not in data:  # of related tables every source is looked at where they are trained
