@@ -68,7 +68,8 @@ def facts(summary: Summary) -> dict[str, str]:
         out["model"] = "{name} version {version} ({alias})".format(**summary.registered)
     if made:
         out["generated"] = f"{made.get('generated', 0):,} rows"
-    out["seconds"] = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in summary.seconds.items())
+    if summary.seconds:
+        out["seconds"] = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in summary.seconds.items())
     return out
 
 

@@ -20,23 +20,15 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from genpipe.errors import InfrastructureError, UsageError
+from genpipe.errors import InfrastructureError
 from genpipe.flows.events import settle
 from genpipe.private import Scratch
-from genpipe.progress import Event, Progress, silent
 from genpipe.redaction import link
-from genpipe.requests import Run
-from genpipe.requests.signature import documented
 from genpipe.settings import Settings, make_folder, read_settings
-
-if TYPE_CHECKING:
-    from genpipe.flows.summary import Summary
-    from genpipe.pipeline import PipelineSpec
-    from genpipe.related.spec import TablesSpec
 
 log = logging.getLogger("genpipe.flows")
 STARTUP_SECONDS = 90
@@ -242,36 +234,6 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     began = time.monotonic()
     yield
     seconds[name] = seconds.get(name, 0.0) + time.monotonic() - began
-
-
-@documented(Run)
-def run(
-    spec: str | Path | Mapping[str, Any] | PipelineSpec | TablesSpec,
-    *,
-    tag: str = "",
-    progress: Progress = silent,
-) -> Summary:
-    """Run a whole pipeline in this process: ingest, search, train, evaluate, register, generate.
-
-    Everything already done is reused; a run that was killed resumes. Raises SpecError before anything is
-    spent, QualityError where the gate says no.
-    """
-    from genpipe.pipeline import PipelineSpec
-    from genpipe.verbs import validate
-
-    checked = validate(spec)
-    if tag and not isinstance(checked, PipelineSpec):
-        found, fix = f"the tag {tag!r} for related tables", "leave it out; another seed trains them again"
-        raise UsageError("TAG", where="tag", found=found, expected="none", fix=fix)
-    progress(Event("start", note="Prefect"))
-    with prefect_api() as seconds:
-        from genpipe.flows.pipeline import run_spec
-        from genpipe.flows.tables import run_tables
-
-        progress(Event("start", 1, 1))
-        if isinstance(checked, PipelineSpec):
-            return run_spec(checked, tag=tag, progress=progress, fixed=dict(seconds))
-        return run_tables(checked, progress=progress, fixed=dict(seconds))
 
 
 def _serve(port: int) -> None:

@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 
-from genpipe import store
-from genpipe.dataset import Dataset
 from genpipe.flows.artifacts import show_dataset, show_table, slug
-from genpipe.flows.ingest import describe
 from genpipe.flows.policy import listening, remembered, step, tell
-from genpipe.one_file import is_there, one_file
+from genpipe.flows.summary import describe
+from genpipe.flows.there import dataset_exists, file_missing, tables_exist
 from genpipe.perform import meant
 from genpipe.progress import Progress
 from genpipe.requests import Generate
@@ -42,14 +40,6 @@ def generate_tables_step(**request: Any) -> dict[str, Any]:
     }
 
 
-def dataset_exists(dataset: dict[str, Any]) -> bool:
-    return Dataset.exists(dataset["uri"])
-
-
-def tables_exist(made: dict[str, Any]) -> bool:
-    return store.exists(store.join(made["uri"], "tables.json"))
-
-
 def show_tables(name: str, made: dict[str, Any]) -> None:
     rows = [
         {"table": table, "rows": about.get("generated", 0), "fingerprint": about["fingerprint"]}
@@ -61,7 +51,7 @@ def show_tables(name: str, made: dict[str, Any]) -> None:
 def deliver(asked: Generate, *, tables: bool, name: str) -> dict[str, Any]:
     """Generate, unless it was done, and show what was made. name: of the model."""
     call, exists = (generate_tables_step, tables_exist) if tables else (generate_step, dataset_exists)
-    if one_file(asked.output) and not is_there(str(asked.output)):
+    if file_missing(asked.output):
         exists = lambda made: False  # noqa: E731 - the rows are in the store, the file is gone
     made = remembered(call, exists, **asked.model_dump())
     if tables:

@@ -6,25 +6,12 @@ from typing import Any
 
 from prefect import flow
 
-from genpipe.dataset import Dataset
 from genpipe.flows.artifacts import show_dataset
 from genpipe.flows.policy import listening, step, tell
+from genpipe.flows.summary import describe
 from genpipe.progress import Progress
 from genpipe.requests import Ingest
 from genpipe.requests.signature import takes
-
-
-def describe(dataset: Dataset) -> dict[str, Any]:
-    """A dataset as a small value that can travel between steps."""
-    rows = {split: dataset.rows(split) for split in ("train", "holdout", "generated") if dataset.rows(split)}
-    return {
-        "uri": dataset.uri,
-        "name": dataset.name,
-        "kind": dataset.schema.kind,
-        "fingerprint": dataset.fingerprint,
-        "notices": dataset.notices,
-        **rows,
-    }
 
 
 # not remembered by Prefect: whether the source has changed, only the stage can tell

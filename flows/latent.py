@@ -9,9 +9,9 @@ from prefect import Flow, flow
 
 from genpipe import store
 from genpipe.flows.artifacts import show_dataset, show_table, slug
-from genpipe.flows.generate import dataset_exists
-from genpipe.flows.ingest import describe
 from genpipe.flows.policy import listening, remembered, step, tell
+from genpipe.flows.summary import describe
+from genpipe.flows.there import dataset_exists
 from genpipe.one_file import one_file
 from genpipe.perform import meant
 from genpipe.progress import Progress

@@ -11,11 +11,12 @@ from prefect import flow
 from genpipe.flows.artifacts import show_dataset, show_links, show_samples, show_scores
 from genpipe.flows.generate import deliver
 from genpipe.flows.ingest import ingest_step
-from genpipe.flows.policy import bundle_exists, listening, remembered, tell
-from genpipe.flows.promote import check_gate, evaluate_step, register_step, report_exists
+from genpipe.flows.policy import listening, remembered, tell
+from genpipe.flows.promote import check_gate, evaluate_step, register_step
 from genpipe.flows.summary import Summary
-from genpipe.flows.train import train_step, workers_for
-from genpipe.flows.tune import show_trials, study_exists, tune_step
+from genpipe.flows.there import bundle_exists, report_exists, study_exists
+from genpipe.flows.train import train_step
+from genpipe.flows.tune import show_trials, tune_step
 from genpipe.pipeline import PipelineSpec, load_spec
 from genpipe.progress import Event, Progress
 from genpipe.requests import Generate, Ingest, Train, Tune
@@ -112,11 +113,11 @@ def _train(spec: PipelineSpec, dataset: str, recipe: Any, tag: str) -> dict[str,
         recipe=recipe,
         name=spec.name,
         tag=tag,
-        workers=workers_for(dataset, spec.train.workers),
         by=spec.train.by or ("row" if by_row else None),
         **spec.train.model_dump(exclude={"workers", "steps", "by"}),
     )
-    return remembered(train_step, bundle_exists, **asked.model_dump())
+    given = asked.model_dump() | {"workers": spec.train.workers}
+    return remembered(train_step, bundle_exists, **given)
 
 
 def _generate(spec: PipelineSpec, model: str, tag: str) -> dict[str, Any]:

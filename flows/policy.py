@@ -93,10 +93,6 @@ def remembered(call: Any, exists: Callable[[Any], bool], /, **parameters: Any) -
     return result if exists(result) else call.with_options(refresh_cache=True)(**parameters)
 
 
-def bundle_exists(result: dict[str, Any]) -> bool:
-    return any(store.exists(store.join(result["uri"], name)) for name in ("manifest.json", "tables.json"))
-
-
 @contextmanager
 def listening(progress: Progress | None) -> Iterator[None]:
     """Tell `progress` of every step inside; without one, the flow run's log hears of it now and then."""

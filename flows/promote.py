@@ -7,10 +7,10 @@ from typing import Any
 
 from prefect import flow
 
-from genpipe import store
 from genpipe.errors import QualityError
 from genpipe.flows.artifacts import show_links, show_samples, show_scores
 from genpipe.flows.policy import listening, remembered, step, tell
+from genpipe.flows.there import report_exists
 from genpipe.perform import meant
 from genpipe.pipeline import Gate
 from genpipe.progress import Progress
@@ -37,10 +37,6 @@ def register_step(model: str, *, report: dict[str, Any], **request: Any) -> dict
 
     asked = Register.of(model=model, **request)
     return asdict(perform(asked, tell(), report=Report.model_validate(report)))
-
-
-def report_exists(report: dict[str, Any]) -> bool:
-    return report["verdict"] == "unchecked" or store.exists(report["uri"])
 
 
 def check_gate(report: dict[str, Any], gate: Gate, *, despite: str = "") -> None:

@@ -1,10 +1,12 @@
-"""What a finished pipeline has to say for itself, as one small JSON-able value."""
+"""What a finished step or pipeline has to say for itself, as one small JSON-able value."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from genpipe.dataset import Dataset
 
 
 class Summary(BaseModel):
@@ -20,3 +22,16 @@ class Summary(BaseModel):
     generated: dict[str, Any] | None = None
     seconds: dict[str, float] = Field(default_factory=dict)
     fixed: dict[str, float] = Field(default_factory=dict)
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """A dataset as a small value that can travel between steps."""
+    rows = {split: dataset.rows(split) for split in ("train", "holdout", "generated") if dataset.rows(split)}
+    return {
+        "uri": dataset.uri,
+        "name": dataset.name,
+        "kind": dataset.schema.kind,
+        "fingerprint": dataset.fingerprint,
+        "notices": dataset.notices,
+        **rows,
+    }

@@ -11,8 +11,9 @@ from genpipe.flows.artifacts import show_links, show_scores
 from genpipe.flows.generate import deliver, generate
 from genpipe.flows.pipeline import Clock
 from genpipe.flows.policy import listening, remembered
-from genpipe.flows.promote import check_gate, evaluate_step, register_step, report_exists
+from genpipe.flows.promote import check_gate, evaluate_step, register_step
 from genpipe.flows.summary import Summary
+from genpipe.flows.there import report_exists
 from genpipe.flows.train import train_tables_step
 from genpipe.progress import Progress
 from genpipe.related.spec import TablesSpec, load_tables, plain

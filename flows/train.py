@@ -8,8 +8,9 @@ from typing import Any
 from prefect import flow
 
 from genpipe.dataset import Dataset
-from genpipe.flows.policy import bundle_exists, listening, remembered, step, tell
+from genpipe.flows.policy import listening, remembered, step, tell
 from genpipe.flows.resources import suitable_workers
+from genpipe.flows.there import bundle_exists
 from genpipe.perform import check_for_tables, is_spec, meant
 from genpipe.progress import Progress
 from genpipe.requests import Train
@@ -19,24 +20,30 @@ from genpipe.settings import read_settings
 
 
 def workers_for(dataset: str, asked: int | None) -> int:
-    """The number of workers asked for, if the cluster has them, else what suits the size of the data."""
+    """The number of workers asked for, if the cluster has them, else what suits the size of the data. What
+    this machine has is known without Ray, which takes seconds to start.
+    """
     if asked == 0:
         return 0
     from genpipe.stages.cluster import connect
-    from genpipe.stages.placement import Need, check_workers, nodes
+    from genpipe.stages.placement import Need, check_workers, nodes, of_this_machine
 
-    cluster, device = connect(), read_settings().device
+    settings = read_settings()
     if asked is None:
-        return suitable_workers(Dataset(dataset).rows("train"), cluster, device=device)
-    check_workers(asked, Need(gpus=1 if device == "cuda" else 0), nodes())
+        has = of_this_machine(settings) if settings.ray_address == "local" else connect()
+        return suitable_workers(Dataset(dataset).rows("train"), has, device=settings.device)
+    connect()
+    check_workers(asked, Need(gpus=1 if settings.device == "cuda" else 0), nodes())
     return asked
 
 
 @step("train", hours=72, cached=True)
-def train_step(dataset: str, **request: Any) -> dict[str, Any]:
+def train_step(dataset: str, *, workers: int | None, **request: Any) -> dict[str, Any]:
+    """workers: None for as many as the data is worth, counted only where the step runs."""
     from genpipe.perform import perform
 
-    model = perform(Train.of(dataset=dataset, **request), tell())
+    asked = Train.of(dataset=dataset, workers=workers_for(dataset, workers), **request)
+    model = perform(asked, tell())
     if hasattr(model, "nodes"):
         return _tables(model)
     return asdict(model) | {"metrics": dict(model.metrics)}
@@ -75,5 +82,5 @@ def train(
             return train_tables_step(plain(load_tables(dataset)), workers=asked.workers)
         asked, _ = meant(asked)
         data = Dataset(asked.dataset)
-        chosen = {"workers": workers_for(data.uri, workers), "name": asked.name or data.name}
+        chosen = {"workers": workers, "name": asked.name or data.name}
         return remembered(train_step, bundle_exists, **asked.model_dump() | chosen)

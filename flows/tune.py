@@ -6,10 +6,10 @@ from typing import Any
 
 from prefect import flow
 
-from genpipe import store
 from genpipe.dataset import Dataset
 from genpipe.flows.artifacts import show_table, slug
 from genpipe.flows.policy import listening, remembered, step, tell
+from genpipe.flows.there import study_exists
 from genpipe.perform import meant
 from genpipe.progress import Progress
 from genpipe.requests import Tune
@@ -21,10 +21,6 @@ def tune_step(dataset: str, **request: Any) -> dict[str, Any]:
     from genpipe.perform import perform
 
     return perform(Tune.of(dataset=dataset, **request), tell()).model_dump(mode="json")
-
-
-def study_exists(result: dict[str, Any]) -> bool:
-    return store.exists(store.join(result["uri"], "result.json"))
 
 
 def show_trials(name: str, study: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ _VERBS = {
     "doctor": "genpipe.verbs",
     "explain": "genpipe.stages.explain",
     "relate": "genpipe.related.draft",
-    "run": "genpipe.flows.embedded",
+    "run": "genpipe.flows.run",
     "validate": "genpipe.verbs",
     "Dataset": "genpipe.dataset",
     # names of an earlier version, for `likelihood`, `train` and `generate`
@@ -78,7 +78,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from genpipe.dataset import Dataset
-    from genpipe.flows.embedded import run
+    from genpipe.flows.run import run
     from genpipe.latent_verbs import (
         anomaly,
         classify,

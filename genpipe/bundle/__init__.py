@@ -9,6 +9,18 @@ No pickle and no code: opening a bundle runs only the installed genpipe. No trai
 
 from __future__ import annotations
 
-from genpipe.bundle.generator import Bundle, save_bundle
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from genpipe.bundle.generator import Bundle, save_bundle
 
 __all__ = ["Bundle", "save_bundle"]
+
+
+def __getattr__(name: str) -> Any:
+    """Loaded when first used: the documents of a bundle are read without torch."""
+    if name in __all__:
+        from genpipe.bundle import generator
+
+        return getattr(generator, name)
+    raise AttributeError(f"module 'genpipe.bundle' has no attribute {name!r}")

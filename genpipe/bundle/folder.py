@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import safetensors.torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
-from torch import Tensor
 
 from genpipe import store
 from genpipe.documents import MAX_DOCUMENT, parse_json
 from genpipe.errors import DataError
 from genpipe.plugins import installed_plugins
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT = 1
 AGAIN = "train again, or copy the whole folder"
@@ -89,6 +90,8 @@ class Manifest(BaseModel):
 
 def write_folder(uri: str, documents: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
     """Write documents and weights; equal content changes nothing, other content is a conflict."""
+    import safetensors.torch  # with torch, which reading documents needs not
+
     content = {name: store.canonical(documents[name]) for name in DOCUMENTS}
     # cloned one by one: tied or sliced tensors share storage, which safetensors refuses
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in sorted(weights.items())}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from itertools import zip_longest
 from typing import Any
 
 import safetensors
@@ -64,10 +65,11 @@ def _coming(func: Any, args: Any) -> int:
     shapes = [a.shape for a in args if isinstance(a, Tensor)]
     if len(shapes) < 2 or ITEM * math.prod(map(math.prod, shapes)) < LEAST_BUDGET // 16:
         return 0  # `left` counts what was made
-    try:
-        return ITEM * math.prod(torch.broadcast_shapes(*shapes))
-    except RuntimeError:  # no operation on equal shapes
+    # what `torch.broadcast_shapes` says, which imports sympy first: a second of CPU in each process
+    sizes = [{*dims} - {1} for dims in zip_longest(*(s[::-1] for s in shapes), fillvalue=1)]
+    if any(len(size) > 1 for size in sizes):  # no operation on equal shapes
         return 0
+    return ITEM * math.prod(n for size in sizes for n in size)
 
 
 def read_header(data: bytes, *, where: str) -> Header:

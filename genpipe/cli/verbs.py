@@ -149,23 +149,31 @@ def run(spec: str, **given: Any) -> None:
     genpipe run examples/people.yaml
     genpipe run examples/tables/shop.yaml
     """
+    from genpipe.flows.closing import show
+    from genpipe.flows.quiet import unless_quiet
+
+    wanted = asked(Run, {"spec": spec, **given})
+    summary, quiet = unless_quiet(wanted.spec, wanted.tag, lambda: _whole_road(wanted))
+    if quiet:
+        echo(f"genpipe run {summary.name}: nothing changed since the last run; all is there", err=True)
+    show([summary])
+
+
+def _whole_road(wanted: Run) -> Any:
+    """Check the spec, then run it behind a screen."""
     from genpipe.related.spec import TablesSpec
     from genpipe.verbs import validate as check
 
-    wanted = asked(Run, {"spec": spec, **given})
     checked = check(wanted.spec)
 
     def work(progress: Any) -> Any:
-        from genpipe.flows.embedded import run as run_flow
+        from genpipe.flows.run import run_checked
 
-        return run_flow(checked, tag=wanted.tag, progress=progress)
+        return run_checked(checked, tag=wanted.tag, progress=progress)
 
     search = None if isinstance(checked, TablesSpec) else checked.search
     steps = ["start", "ingest", *(["tune"] if search else []), "train", "evaluate", "register"]
-    summary = staged(f"run {checked.name}", work, plan=(*steps, *(["generate"] if checked.generate else [])))
-    from genpipe.flows.closing import show
-
-    show([summary])
+    return staged(f"run {checked.name}", work, plan=(*steps, *(["generate"] if checked.generate else [])))
 
 
 @app.command()

@@ -63,6 +63,16 @@ def evaluate_tables(
         return _assess(sides, evidence, dict(lineage or {}))
 
 
+def fidelity_alone(
+    train: pa.Table, holdout: pa.Table, synthetic: pa.Table, schema: Schema, *, seed: int = 0
+) -> float:
+    """The fidelity of `evaluate_tables` of the same tables, without all else."""
+    _enough(train, holdout, synthetic, MIN_HOLDOUT)
+    with one_thread():
+        judge = JUDGES[schema.kind](subset(holdout, JUDGED, seed), schema, seed=seed)
+        return judge.score_view(judge.view(synthetic))
+
+
 def _assess(sides: Sides, evidence: Evidence, lineage: dict[str, Any]) -> Report:
     seed, schema = sides.seed, sides.schema
     judge = JUDGES[schema.kind](sides.holdout, schema, seed=seed)

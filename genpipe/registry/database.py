@@ -32,10 +32,10 @@ def settle_database(path: Path) -> None:
     One that an earlier MLflow made is upgraded, and a copy of what it was stays beside it. One that a killed
     process left half made is put aside, and made again where it holds nothing. Raises InfrastructureError.
     """
-    if _is_settled(path):
+    if is_settled(path):
         return
     with _alone(path):
-        if _is_settled(path):  # another process made it while this one waited
+        if is_settled(path):  # another process made it while this one waited
             return
         fresh = _make(path)
         if not path.exists() or not path.stat().st_size:
@@ -46,7 +46,8 @@ def settle_database(path: Path) -> None:
         _write(_marker(path), version("mlflow"))
 
 
-def _is_settled(path: Path) -> bool:
+def is_settled(path: Path) -> bool:
+    """Whether the installed MLflow has seen it whole."""
     marker = _marker(path)
     return path.exists() and marker.exists() and marker.read_text() == version("mlflow")
 

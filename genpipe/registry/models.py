@@ -26,23 +26,19 @@ from genpipe.private import close_tree
 from genpipe.registry.package import (
     BUNDLE,
     BUNDLE_CODE,
-    FINGERPRINT,
-    RELATIONS,
     TABLES,
     Package,
     fingerprint_of,
-    holds_tables,
-    name_of_tables,
     pack,
     unpack,
 )
-from genpipe.registry.promotion import Promotion, by_terms
+from genpipe.registry.promotion import CHALLENGER, CHAMPION, Promotion, by_terms
 from genpipe.registry.pyfunc import save_pyfunc
+from genpipe.registry.relations import FINGERPRINT, RELATIONS, holds_tables, name_of_tables
 from genpipe.registry.tracking import client, experiment_id, experiment_of, reaching, track
 from genpipe.settings import read_settings
 
 PRIMARY, MARGIN, CHANGED = "fidelity", 0.002, "other columns"
-CHAMPION, CHALLENGER = "champion", "challenger"
 
 
 @dataclass(frozen=True)

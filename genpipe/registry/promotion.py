@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Terms of a version, as tags: `unchecked` and `despite` say why it is there though nobody could check it, or
 # though it did not pass, with its `verdict`; `allow` says what consumers may do.
+CHAMPION, CHALLENGER = "champion", "challenger"  # aliases
 UNSOUND = ("unchecked", "despite")
 DONE = "genpipe.promotion"  # tag of the registered model: the number of the last finished move
 

@@ -12,32 +12,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from genpipe.codecs.base import LEAST
 from genpipe.constraints import NUMBERS
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError
 from genpipe.fields import AnyField, Integer
 from genpipe.keys import holdout_mask, row_keys
-from genpipe.related.flatten import (
-    Node,
-    Order,
-    Reference,
-    Related,
-    Root,
-    described,
-    handed_fields,
-    joined,
-    naming,
-    picked,
-)
+from genpipe.related.flatten import Related, Root, picked, told_by
 from genpipe.related.foreign_keys import Links, column_of, keys_of, links_of
 from genpipe.related.keys import check_parts, check_roles, identifier, key_of, output
+from genpipe.related.late_rows import with_late
+from genpipe.related.levels import in_levels
 from genpipe.related.match_columns import with_likeness
+from genpipe.related.named import alone_from, referred
+from genpipe.related.nodes import Node, Order, naming
 from genpipe.related.order import ordered
 from genpipe.related.spec import TableSpec, TablesSpec
 from genpipe.schema import Schema
 
 FEWEST = 20
-NEAR = 0.5  # share of references within a family from which on they are refused
 
 
 def relate(
@@ -60,24 +53,31 @@ def relate(
         table, counts = spec.tables[name], dict[str, np.ndarray]()
         for c, t in spec.tables.items():
             if t.parent == name:
-                counts[f"children of {c}"] = np.bincount(links[c].parent, minlength=data[name].rows())
+                counts[f"children of {c}"] = _times(links[c].parent, data[name].rows())
         for c, t in spec.tables.items():
             for column in (k for k, other in t.references.items() if other == name):
-                there = links[c].named[column]
-                counts[naming(c, column)] = np.bincount(there[there >= 0], minlength=data[name].rows())
+                counts[naming(c, column)] = _times(links[c].named[column], data[name].rows())
         if table.entity:
             above = _entities(spec, name, data[name], links[name])
             out[above.node.name] = above
             table = table.model_copy(update={"parent": above.node.name})
         parent = out[table.parent] if table.parent else None
         rows = _sorted(spec, name, data[name], links[name], parent)
-        out[name] = _related(spec, name, data[name], counts, links[name], rows, out, parent)
+        made = _related(spec, name, data[name], counts, links[name], rows, out, parent)
+        out[name] = in_levels(spec, name, made, links[name]) if parent is None else made
         if root := (roots or {}).get(name):
             out[name].held = root.held
             out[name].node = out[name].node.model_copy(update={"untold": root.untold})
+    for name in names:
+        out[name] = with_late(spec, name, links[name], out, data[name].schema)
     for related in out.values():
         related.node = with_likeness(related)
     return list(out.values())
+
+
+def _times(rows: np.ndarray, count: int) -> np.ndarray:
+    """(count,) how often each row is named."""
+    return np.bincount(rows[rows >= 0], minlength=count)
 
 
 def _entities(spec: TablesSpec, name: str, dataset: Dataset, links: Links) -> Related:
@@ -123,11 +123,12 @@ def _sorted(
     spec: TablesSpec, name: str, dataset: Dataset, links: Links, parent: Related | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which of `links.rows` come one after the other, in the order of their parents and among themselves, and
-    the parent of each.
+    the parent of each: of those without one, the last, a number beyond the parents.
     """
     if parent is None:
         return np.arange(len(links.rows)), np.zeros(0, np.int64)
-    table, above = spec.tables[name], parent.place[links.parent]
+    table, none = spec.tables[name], links.parent < 0
+    above = np.where(none, parent.node.rows + np.cumsum(none) - 1, parent.place[links.parent])
     if not table.order_by:
         at = above.argsort(kind="stable")
         return at, above[at]
@@ -167,12 +168,12 @@ def _related(
     check_roles(table, name, schema)
     order, swap = None, dict[str, tuple[AnyField, pa.Array]]()
     data = picked(data, pa.array(at))
-    family = parent.family[above] if parent else np.arange(len(at))
+    none, family = _families(parent, above, len(at), len(others))
     if (name_ := table.order_by) and name_ in data.column_names:
         order, column, learnt = ordered(schema.field(name_), data[name_], above, family)
         data = data.set_column(data.column_names.index(name_), name_, column)
         swap[name_] = learnt
-    roles = (*table.keys, *table.link, *table.references)
+    roles = (*table.keys, *table.link, *table.naming)
     own = [swap.get(f.name, (f, data[f.name])) for f in schema.fields if f.name not in roles]
     own += [(Integer(name=n, minimum=0), pa.array(number[at])) for n, number in counts.items()]
     top = parent.node if parent else None
@@ -180,11 +181,11 @@ def _related(
     check_parts(table, name, data, numbers, above)
     nodes = {n: r.node for n, r in others.items()}
     key = key_of(table, schema, numbers, nodes, top)
-    references, found = _referred(name, table, links, order_of, family, others)
+    references, found = referred(name, table, links, order_of, family, others)
     node = Node(
         name=name,
         parent=top.name if top else None,
-        schema_=output(table, schema, key, nodes, top),
+        schema_=output(table, schema, key, nodes, top, lonely=bool(none.any())),
         key=key,
         link=table.link,
         order=order,
@@ -193,50 +194,39 @@ def _related(
         rows=len(at),
         references=references,
         numbers=numbers,
+        parentless=_parentless(none),
     )
     columns = pa.table({f.name: c for f, c in own})
     if order:
         columns = columns.append_column(order.field.name, data[order.field.name])
     place = np.full(dataset.rows(), -1)
     place[at] = np.arange(len(at))
+    if parent and not none.any():
+        told = told_by(node, parent.handed_down(), above, parent.node.rows)
+        return Related(node, columns, above, parent.held[above], told, place, family, found)
+    keys = keys_of(spec, name, dataset).take(pa.array(at)) if table.key else _whole(data)
     if parent is None:
-        keys = keys_of(spec, name, dataset).take(pa.array(at)) if table.key else _whole(data)
         return _top(spec, node, columns, keys, place, found)
-    told = picked(parent.handed_down(), pa.array(above))
-    return Related(node, columns, above, parent.held[above], told, place, family, found)
+    held = np.where(none, _held(spec, keys), parent.held[np.where(none, 0, above)])
+    told = told_by(node, parent.handed_down(), above, parent.node.rows)
+    return Related(node, columns, above, held, told, place, family, found)
 
 
-def _referred(
-    name: str,
-    table: TableSpec,
-    links: Links,
-    order: np.ndarray,
-    family: np.ndarray,
-    others: dict[str, Related],
-) -> tuple[tuple[Reference, ...], pa.Table]:
-    """The references of a table, and the columns of the rows they name. order: of the rows of `links`."""
-    nodes = {n: r.node for n, r in others.items()}
-    references, columns = list[Reference](), [pa.table({})]
-    for column, other in table.references.items():
-        there, place = links.named[column][order], others[other].place
-        rows = np.where(there >= 0, place[there], -1)
-        _check_apart(name, table, column, rows, family, others)
-        fields = (
-            f.model_copy(update={"name": f"{column}.{f.name}", "reason": "", "nullable": True})
-            for f in handed_fields(nodes, nodes[other])
-        )
-        none = rows < 0
-        reference = Reference(
-            column=column,
-            table=other,
-            nullable=bool(none.any()),
-            fields=tuple(fields),
-            distinct={*table.keys} - {*table.link} == {column},
-            another=table.parent == other and not nodes[other].parent and not (rows == family).any(),
-        )
-        references.append(reference)
-        columns.append(described(reference, others[other].handed_down(), pa.array(rows, mask=none)))
-    return tuple(references), joined(*columns)
+def _families(
+    parent: Related | None, above: np.ndarray, rows: int, table: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) whether a row has no parent, and the family of each: its own without one. table: its number."""
+    none, own = np.zeros(rows, bool), np.arange(rows)
+    if parent is None:
+        return none, own
+    none = above >= parent.node.rows
+    return none, np.where(none, alone_from(table) + own, parent.family[np.where(none, 0, above)])
+
+
+def _parentless(none: np.ndarray) -> int | None:
+    """How many rows have no parent, as far as it may be told: of fewer than `LEAST` it is not."""
+    count = int(none.sum())
+    return (count if count >= LEAST else 0) if count else None
 
 
 def _whole(data: pa.Table) -> pa.Array:
@@ -248,36 +238,6 @@ def _numbers(table: TableSpec, schema: Schema, data: pa.Table) -> dict[str, int]
     """The whole numbers of a key that number the rows of a parent, and where they begin."""
     if not {*table.link} & {*table.keys} or not {*table.link} <= {*table.keys}:
         return {}
-    own = [c for c in table.keys if c not in (*table.link, *table.references)]
+    own = [c for c in table.keys if c not in (*table.link, *table.naming)]
     whole = [c for c in own if schema.field(c).kind == "integer"]
     return {c: pc.min(data[c]).as_py() for c in whole}
-
-
-def _check_apart(
-    name: str,
-    table: TableSpec,
-    column: str,
-    rows: np.ndarray,
-    family: np.ndarray,
-    others: dict[str, Related],
-) -> None:
-    """An error where most references stay within their family: which of its rows are named is not learnt."""
-    other = others[table.references[column]]
-    root = _root(others, other.node.name)
-    if not table.parent or _root(others, table.parent) != root:
-        return
-    there = rows >= 0
-    share = float((other.family[rows[there]] == family[there]).mean())
-    if share >= NEAR:
-        raise DataError(
-            "KIN",
-            where=f"tables.{name}.references.{column}",
-            found=f"{share:.0%} of the values name a row that belongs to the same one of {root!r}",
-            expected=f"less than {NEAR:.0%}: which row of its own family a row names is not learnt",
-            fix="leave the column out of references, or make the table it names the parent",
-        )
-
-
-def _root(others: dict[str, Related], name: str) -> str:
-    above = others[name].node.parent
-    return _root(others, above) if above else name

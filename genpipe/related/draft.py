@@ -1,7 +1,8 @@
 """relate: the keys of a database -> a draft of the spec of related tables (spec.py), to be edited.
 
 A table's parent is the table its rows are a part of: of several foreign keys the one within its primary key,
-or else the first that is never empty. The others are references. What a spec cannot say, a comment does.
+or that is it, or else the first that is never empty. The others are references. What a spec cannot say, a
+comment does.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from genpipe.related.spec import check_tables
 TIMES, BYTES = ("date", "timestamp", "datetime"), ("bytea", "blob", "binary", "varbinary")
 WORDS = ("true", "false", "yes", "no", "on", "off", "null", "y", "n")
 LOOKUP = "`kind: category` in a schema file has the column learnt as a choice"
-ALONE = "a key that is its parent's, so no other table can name these rows"
 HEAD = """# Tables of {place}
 # and how their rows belong together, as the database declares it. Edit, then:
 #   genpipe validate {file}
@@ -87,9 +87,7 @@ def _draft(address: Address, name: str, tables: Mapping[str, Table], small: list
         draft.said["key"] = list(table.key) if len(table.key) > 1 else table.key[0]
     for link in table.links:
         told = f"{', '.join(link.columns)} -> {link.table}"
-        if link.table == name:
-            draft.notes.append(f"{told}: rows that name rows of their own table are not learnt as such")
-        elif link.table in small:
+        if link.table in small:
             draft.notes.append(f"{told}: a table of fewer than {FEWEST} rows; {LOOKUP}")
         elif link.table not in tables:
             draft.notes.append(f"{told}: a table that is not among these")
@@ -111,12 +109,9 @@ def _tie(drafts: Mapping[str, Draft], tables: Mapping[str, Table]) -> list[str]:
     for name, draft in drafts.items():
         table = tables[name]
         links = [k for k in draft.links if k.others == tables[k.table].key and _free(needs, name, k.table)]
-        inside = [k for k in links if {*k.columns} < {*table.key}]
+        inside = [k for k in links if {*k.columns} <= {*table.key}]
         never_empty = [k for k in links if not any(table.columns[c].nullable for c in k.columns)]
         parent = next(iter([*inside, *never_empty]), None)
-        if parent and {*parent.columns} == {*table.key}:
-            draft.notes.append(f"{', '.join(parent.columns)}: {ALONE}")
-            del draft.said["key"]
         if parent:
             needs[name].append(parent.table)
             draft.said |= {"parent": parent.table, "foreign_key": _one(parent.columns)}
@@ -131,8 +126,9 @@ def _tie(drafts: Mapping[str, Draft], tables: Mapping[str, Table]) -> list[str]:
             if why:
                 draft.notes.append(f"{', '.join(link.columns)} -> {link.table}: {why}")
                 continue
-            needs[name].append(link.table)
-            draft.said.setdefault("references", {})[link.columns[0]] = link.table
+            if link.table != name and _free(needs, name, link.table):
+                needs[name].append(link.table)
+            draft.said.setdefault("references", {})[", ".join(link.columns)] = link.table
     return list(TopologicalSorter(needs).static_order())
 
 
@@ -145,18 +141,19 @@ def _not_a_reference(
     name: str,
 ) -> str:
     """Why a foreign key is a column like others; empty where it is none."""
-    key = {*tables[name].key}
+    key, columns = {*tables[name].key}, {*link.columns}
     taken = {draft.said.get("order_by"), *_several(draft.said.get("foreign_key"))}
-    if len(link.columns) > 1:
-        return "a reference is one column; make it the parent, if it is"
+    taken |= {c for label in draft.said.get("references", {}) for c in label.split(", ")}
+    if any("," in column for column in link.columns):
+        return "a name with a comma, which a spec has between the columns of a reference"
     if link.others != tables[link.table].key or "key" not in drafts[link.table].said:
         return "it names no key of that table"
-    if not _free(needs, name, link.table):
-        return "a circle of tables that name each other; make one of them the parent"
-    if link.columns[0] in taken:
-        return "a column of the parent's key"
+    if columns & taken:
+        return "a column of another foreign key, or that orders the rows"
+    if columns & key and (link.table == name or not _free(needs, name, link.table)):
+        return "a part of the key that names a row made later"
     own = key - {*_several(draft.said.get("foreign_key"))}
-    if link.columns[0] in key and own == {link.columns[0]} and not draft.said.get("parent"):
+    if columns & key and own <= columns and (own != columns or not draft.said.get("parent")):
         return "the whole key, which is made anew"
     return ""
 

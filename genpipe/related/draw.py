@@ -4,7 +4,7 @@ Rows without parents are drawn first, then the first, second, .. child of every 
 model is told its parents and the child before, and completes the row. A row that refers to another is drawn
 twice: first as a whole, to know what it refers to, then, when a row like that has been chosen
 (related/match.py), given what that one is. Parents of an earlier round are drawn again, the same, and not
-kept.
+kept. Rows of a table that refers to itself are drawn level by level (grow.py).
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from genpipe.bundle import Bundle
 from genpipe.bundle.complete import complete
 from genpipe.bundle.observed import partial_conditioning
 from genpipe.errors import DataError
-from genpipe.related.flatten import Node, Order, firsts, handed_down, joined, picked
+from genpipe.related.flatten import firsts, handed_down, joined, picked, told_by
+from genpipe.related.grow import Draw, grown
+from genpipe.related.levels import share_of, sizes_of
 from genpipe.related.match import Chooser, choosers_of, chosen
+from genpipe.related.nodes import Node, Order
 from genpipe.related.train import open_tables
 from genpipe.related.write import Made, Rows
 from genpipe.seeds import derive, numpy_rng
@@ -60,6 +63,7 @@ def make_family(
     device: str,
     round_: int = 0,
     referred: Mapping[str, str] | None = None,
+    wanted: int = 0,
 ) -> Made:
     """Rows [start, stop) without parents, and those of their descendants that belong to a round or have
     children that do. referred: table of an earlier round -> the URI of its described rows.
@@ -70,26 +74,62 @@ def make_family(
         bundle = open_bundle(trained.models[node.name], device)
         own_seed = derive(seed, node.name, start)
         choose = choosers_of(node, referred or {}, own_seed, np.arange(start, stop))
+        named = None
         if node.parent is None:
-            block, skip = divmod(start, bundle.block_rows)
-            drawn = _block(bundle.uri, device, derive(seed, root), block).slice(skip, stop - start)
-            parent, told = np.arange(stop - start), pa.table({})
-            rows = _refined(node, bundle, drawn, told, choose, own_seed, parent)
-            own = picked(rows.select([f.name for f in node.own]), _all(rows))
-            own = joined(own, rows.select(list(choose)))
+            if node.tree:
+                sizes = share_of(sizes_of(node.tree.levels, wanted), start, stop)
+                own, named = grown(node, sizes, _drawer(node, bundle, choose), own_seed)
+            else:
+                block, skip = divmod(start, bundle.block_rows)
+                drawn = _block(bundle.uri, device, derive(seed, root), block).slice(skip, stop - start)
+                rows = _refined(node, bundle, drawn, pa.table({}), choose, own_seed, np.arange(stop - start))
+                own = _kept(node, rows, choose)
+            parent, told = np.arange(own.num_rows), pa.table({})
         else:
             above = made[node.parent]
-            counts = above.own[f"children of {node.name}"].to_numpy()
-            rows, parent = children(node, bundle, above.told, counts, seed=own_seed, choosers=choose)
-            own, told = rows, picked(above.told, pa.array(parent))
-        made[node.name] = Rows(own, parent, handed_down(node, told, rows))
+            alone = alone_in(node, trained.node(root), start, stop)
+            told, counts = _parents(node, above, alone)
+            own, parent = children(node, bundle, told, counts, seed=own_seed, choosers=choose)
+            told = picked(told, pa.array(parent))
+        made[node.name] = Rows(own, parent, handed_down(node, told, own), named)
     for name in made.keys() - trained.referred:
         made[name].told = pa.table({})
     return made
 
 
-def _all(table: pa.Table) -> pa.Array:
-    return pa.array(np.arange(table.num_rows))
+def _kept(node: Node, rows: pa.Table, choosers: Mapping[str, Chooser]) -> pa.Table:
+    """What is kept of rows that were drawn: themselves, and the keys of what they refer to."""
+    keys = (name for chooser in choosers.values() for name in chooser.names)
+    return pa.table({name: rows[name] for name in (*(f.name for f in node.drawn), *keys)})
+
+
+def _drawer(node: Node, bundle: Bundle, choosers: Mapping[str, Chooser]) -> Draw:
+    """Draws rows of a table that refers to itself."""
+
+    def draw(given: pa.Table, seed: int, rows: np.ndarray) -> pa.Table:
+        batch = _usual(bundle, given.combine_chunks().to_batches()[0])
+        drawn = pa.Table.from_batches([complete(bundle, batch, seed=seed, fill=False)])
+        return _kept(node, _refined(node, bundle, drawn, given, choosers, seed, rows), choosers)
+
+    return draw
+
+
+def alone_in(node: Node, root: Node, start: int, stop: int) -> int:
+    """How many rows without a parent a job has: for each row at the top as many as in the data."""
+    times, of = node.parentless or 0, root.tree.levels[0] if root.tree else root.rows
+    return stop * times // of - start * times // of
+
+
+def _parents(node: Node, above: Rows, alone: int) -> tuple[pa.Table, np.ndarray]:
+    """(what is told to the rows of each parent, how many these are), beyond the parents of each row that has
+    none.
+    """
+    counts = above.own[f"children of {node.name}"].to_numpy()
+    if node.single:
+        counts = np.minimum(counts, 1)
+    size = len(counts)
+    told = told_by(node, above.told, np.arange(size + alone), size)
+    return told, np.concatenate([counts, np.ones(alone, counts.dtype)])
 
 
 def _refined(
@@ -125,8 +165,9 @@ def children(
 
     told: what the parents hand down; counts: (parents,) how many children each is to have.
     """
-    empty = {f.name: pa.array([], f.arrow()) for f in (*node.own, *node.tells)}
-    empty |= {name: chooser.shelf.keys.slice(0, 0) for name, chooser in choosers.items()}
+    empty = {f.name: pa.array([], f.arrow()) for f in (*node.drawn, *node.tells)}
+    for chooser in choosers.values():
+        empty |= dict(zip(chooser.names, chooser.shelf.keys.slice(0, 0).itercolumns(), strict=True))
     made, parents, far = [pa.table(empty)], [np.zeros(0, np.int64)], [np.zeros(0)]
     rows, position = np.flatnonzero(counts > 0), 0
     before = pa.table({n: pa.nulls(len(rows), f.arrow()) for n, f in node.previous.items()})
@@ -138,7 +179,7 @@ def children(
         batch = complete(bundle, _usual(bundle, given), seed=derive(seed, position), fill=False)
         drawn, given = pa.Table.from_batches([batch]), pa.Table.from_batches([given])
         drawn = _refined(node, bundle, drawn, given, choosers, derive(seed, position), rows)
-        own = pa.table({name: drawn[name] for name in (*(f.name for f in node.own), *choosers)})
+        own = _kept(node, drawn, choosers)
         if node.order:
             gap = own[node.order.gap].to_numpy()
             if position > 1:  # now and then a network draws how long a parent's first row was in coming

@@ -89,7 +89,8 @@ def _at(report: Report, folder: str) -> Report:
 
 def _rows(trained: TrainedTables, data: Mapping[str, Dataset]) -> int:
     roots = [n for n in trained.nodes if n.parent is None]
-    held = max(data[n.name].rows("holdout") for n in roots)
+    # of a table that refers to itself all rows hang on those at its top: there have to be some
+    held = max(n.rows if n.tree else data[n.name].rows("holdout") for n in roots)
     each = max(n.rows / r.rows for r in roots for n in trained.family(r.name))
     return min(max(held, MIN_FAMILIES), max(50, int(MAX_ROWS / each)))
 

@@ -3,8 +3,10 @@
 | columns of a flat row, in this order | of |
 |---|---|
 | `customers.city`, .. | the row's parents, the topmost first |
+| `customers is missing` | whether the row has a parent, where some have none |
 | `position` | the row among its parent's: 1, 2, .. |
 | `previous amount`, .. | the row before it of the same parent; missing for the first |
+| `level by boss`, `boss.salary`, .. | the row of its own table that it names, see levels.py |
 | `product is missing` | whether a reference to another table is, where some are |
 | `product.products.price`, .. | the row that is referred to and its parents, as a child of it would be told |
 | `amount`, .. | the row itself; in place of `order_by` the difference to the row before, or to the least |
@@ -24,123 +26,18 @@ row before added.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from genpipe.constraints import SCALARS
 from genpipe.errors import UsageError
-from genpipe.fields import AnyField, Boolean, Identifier, Integer, Number
+from genpipe.fields import AnyField, Boolean, Identifier, Integer
+from genpipe.related.nodes import Node, Reference, lacks
 from genpipe.schema import Schema
 
 FAMILY = "family of rows"  # whom the rows are about, so that a parent's values count once for all children
 FILLER = "nothing varies"  # a column for flat tables without any other: a network needs something to learn
-
-
-class Order(BaseModel):
-    """The column that orders a parent's rows. low, high: of the data, in units of storage. gap: the column of
-    differences learnt in its place. widest: the greatest of them that is no parent's first."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    field: AnyField
-    gap: str
-    low: float | int
-    high: float | int
-    widest: float | int = 0
-
-    def ticks(self, column: pa.Array | pa.ChunkedArray) -> np.ndarray:
-        """Values as whole numbers of the storage unit, or as floats; missing ones as `low`."""
-        if self.field.kind == "number":
-            return column.fill_null(self.low).to_numpy()
-        whole = column.cast(pa.int32()) if self.field.kind == "date" else column
-        return whole.cast(pa.int64()).fill_null(self.low).to_numpy()
-
-    def rounded(self, ticks: np.ndarray) -> np.ndarray:
-        decimals = getattr(self.field, "decimals", None)
-        return ticks if decimals is None else ticks.round(decimals)
-
-    def values(self, ticks: np.ndarray) -> pa.Array:
-        """The column again, within the limits of the data; what rises stays in order."""
-        ticks = np.clip(ticks, self.low, self.high)
-        if isinstance(self.field, Number):
-            return pa.array(self.rounded(ticks))
-        whole = pa.array(ticks.astype(np.int64))
-        return (whole.cast(pa.int32()) if self.field.kind == "date" else whole).cast(self.field.arrow())
-
-
-class Reference(BaseModel):
-    """A column that names rows of another table. fields: what is learnt of these, under their flat names.
-    likeness: those by which a row is found that is like a description, the most telling first, each with how
-    much of it the rest of the row decides, from 0 to 1. distinct: no two rows of a parent name the same.
-    another: no row names its own parent.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    column: str
-    table: str
-    nullable: bool
-    fields: tuple[AnyField, ...]
-    likeness: tuple[tuple[str, float], ...] = ()
-    distinct: bool = False
-    another: bool = False
-
-    @property
-    def absent(self) -> str:
-        """The flat column that says whether there is none."""
-        return f"{self.column} is missing"
-
-    @property
-    def flat(self) -> tuple[AnyField, ...]:
-        """The columns of a flat row that describe it."""
-        return (*((Boolean(name=self.absent),) if self.nullable else ()), *self.fields)
-
-
-class Node(BaseModel):
-    """A table among its kin: everything generation must know of it but the model.
-
-    schema_: of the output; None for entities that have no table. key: its columns; those that are not in
-    `link`, the columns of the parent's key, are made. numbers: of these the columns that number the rows of a
-    parent, and where they begin. own: fields of a row, as they are learnt. rows: of the data. untold: fields
-    of which the next row and a row's children are told nothing.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str
-    parent: str | None
-    schema_: Schema | None
-    key: tuple[Identifier, ...]
-    link: tuple[str, ...]
-    order: Order | None
-    own: tuple[AnyField, ...]
-    children: tuple[str, ...]
-    rows: int = Field(ge=0, lt=2**53)
-    references: tuple[Reference, ...] = ()
-    numbers: dict[str, int] = Field(default_factory=dict)
-    untold: Annotated[tuple[str, ...], Field(exclude_if=lambda names: not names)] = ()
-
-    @field_validator("key", "link", mode="before")
-    @classmethod
-    def _several(cls, value: Any) -> Any:
-        """Models trained before keys had several columns have one or none."""
-        return value if isinstance(value, list | tuple) else () if value is None else (value,)
-
-    @property
-    def learnt(self) -> tuple[AnyField, ...]:
-        """The own fields a network learns; identifiers and free text are made up."""
-        return tuple(f for f in self.own if f.kind in SCALARS)
-
-    @property
-    def tells(self) -> tuple[AnyField, ...]:
-        """What the next row, and a row's children, are told of it."""
-        known = (f for f in self.learnt if f.name not in self.untold)
-        return (*((self.order.field,) if self.order else ()), *known)
-
-    @property
-    def previous(self) -> dict[str, AnyField]:
-        """Flat column -> what it holds of the row before."""
-        return {f"previous {f.name}": f for f in self.tells} if self.link else {}
 
 
 @dataclass(frozen=True)
@@ -185,14 +82,18 @@ def joined(*tables: pa.Table) -> pa.Table:
     return pa.table({name: table[name] for table in tables for name in table.column_names})
 
 
+def told_by(node: Node, handed: pa.Table, above: np.ndarray, parents: int) -> pa.Table:
+    """What rows are told of their parents. handed: what each of so many hands down; above: (N,) the parent of
+    each row, a number beyond them for none.
+    """
+    none = above >= parents
+    told = picked(handed, pa.array(above, mask=none))
+    return told if node.parentless is None else joined(told, pa.table({lacks(str(node.parent)): none}))
+
+
 def picked(table: pa.Table, rows: pa.Array) -> pa.Table:
     """Rows by number, also of a table without columns."""
     return pa.table({name: table[name].take(rows) for name in table.column_names})
-
-
-def naming(table: str, column: str) -> str:
-    """The column that counts how often a row is referred to from there."""
-    return f"named by {table}.{column}"
 
 
 def gaps(ticks: np.ndarray, first: np.ndarray, low: float) -> np.ndarray:
@@ -208,7 +109,11 @@ def firsts(parent: np.ndarray) -> np.ndarray:
 
 def told_fields(nodes: dict[str, Node], node: Node) -> tuple[AnyField, ...]:
     """The fields of all parents in a flat row, the topmost first."""
-    return handed_fields(nodes, nodes[node.parent]) if node.parent else ()
+    handed = handed_fields(nodes, nodes[node.parent]) if node.parent else ()
+    if node.parentless is None:
+        return handed
+    told = (f.model_copy(update={"nullable": True}) for f in handed)
+    return (*told, Boolean(name=lacks(str(node.parent))))
 
 
 def handed_fields(nodes: dict[str, Node], node: Node) -> tuple[AnyField, ...]:

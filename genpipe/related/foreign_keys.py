@@ -15,8 +15,8 @@ from genpipe.related.spec import TableSpec, TablesSpec
 
 @dataclass
 class Links:
-    """rows: those that are kept; parent: the parent of each. names: of the entities, where no table has
-    them. named: column of a reference -> the row each kept row names, -1 where it names none.
+    """rows: those that are kept; parent: the parent of each, -1 without one. names: of the entities, where no
+    table has them. named: reference -> the row each kept row names, -1 where it names none.
     """
 
     rows: np.ndarray
@@ -65,9 +65,17 @@ def _text(values: pa.ChunkedArray) -> pa.Array:
     return values.cast(pa.string()).combine_chunks()
 
 
-def _together(spec: TablesSpec, name: str, dataset: Dataset, role: str, columns: tuple[str, ...]) -> pa.Array:
-    """The columns of a key as one text, different where one of them is."""
-    parts = [_text(column_of(spec, name, dataset, role, column)) for column in columns]
+def _together(
+    spec: TablesSpec,
+    name: str,
+    dataset: Dataset,
+    role: str,
+    columns: tuple[str, ...],
+    *,
+    missing: bool = False,
+) -> pa.Array:
+    """The columns of a key as one text, different where one of them is, missing where one of them is."""
+    parts = [_text(column_of(spec, name, dataset, role, column, missing=missing)) for column in columns]
     if len(parts) == 1:
         return parts[0]
     mark = "\x1f"
@@ -111,22 +119,20 @@ def links_of(
     found: dict[str, np.ndarray] = {}
     kept = np.ones(count, bool)
     if table.parent:
-        values = _together(spec, name, dataset, "foreign_key", table.link)
+        values = _together(spec, name, dataset, "foreign_key", table.link, missing=True)
+        _some(values, f"tables.{name}.foreign_key", table.parent, "leave parent and foreign_key out")
         found[""] = _found(spec, name, values, table.link, table.parent, keys[table.parent])
-        kept &= (found[""] >= 0) & _there(others[table.parent], found[""], len(keys[table.parent]))
-    for column, other in table.references.items():
-        values = _text(column_of(spec, name, dataset, "references", column, missing=True))
-        if values.null_count == len(values):
-            raise DataError(
-                "REFERENCE",
-                where=f"tables.{name}.references.{column}",
-                found="no value in any row",
-                expected=f"keys of {other!r}",
-                fix="leave the column out of references",
-            )
-        found[column] = _found(spec, name, values, (column,), other, keys[other])
         none = values.is_null().to_numpy(zero_copy_only=False)
-        kept &= none | ((found[column] >= 0) & _there(others[other], found[column], len(keys[other])))
+        kept &= none | ((found[""] >= 0) & _there(others[table.parent], found[""], len(keys[table.parent])))
+    for label, other in table.references.items():
+        values = _together(spec, name, dataset, "references", table.named[label], missing=True)
+        where = f"tables.{name}.references.{label}"
+        _some(values, where, other, "leave the column out of references")
+        found[label] = _found(spec, name, values, table.named[label], other, keys[other])
+        if other in others:  # those that are chosen late name nothing where that is dropped
+            none = values.is_null().to_numpy(zero_copy_only=False)
+            there = (found[label] >= 0) & _there(others[other], found[label], len(keys[other]))
+            kept &= none | there
     rows = np.flatnonzero(kept)
     if not len(rows):
         raise DataError(
@@ -142,6 +148,12 @@ def links_of(
         names = values.take(pa.array(rows)).unique()
         parent = pc.index_in(values, names).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     return Links(rows, parent[rows], names, {c: named[rows] for c, named in found.items()})
+
+
+def _some(values: pa.Array, where: str, other: str, fix: str) -> None:
+    if values.null_count == len(values):
+        found = "no value in any row"
+        raise DataError("REFERENCE", where=where, found=found, expected=f"keys of {other!r}", fix=fix)
 
 
 def _there(links: Links, rows: np.ndarray, count: int) -> np.ndarray:

@@ -29,9 +29,12 @@ from genpipe.delivery import claim
 from genpipe.errors import InfrastructureError, unknown
 from genpipe.progress import Event, Progress, silent
 from genpipe.related.draw import make_family
-from genpipe.related.flatten import Node
-from genpipe.related.train import PART_ROWS, TrainedTables, find_tables
-from genpipe.related.write import Writer
+from genpipe.related.late import finished
+from genpipe.related.levels import sizes_of
+from genpipe.related.nodes import Node
+from genpipe.related.rows import PART_ROWS
+from genpipe.related.train import TrainedTables, find_tables
+from genpipe.related.write import Parts, Writer
 from genpipe.requests import Generate
 from genpipe.settings import read_settings
 from genpipe.stages.checked import check_of, loud
@@ -91,11 +94,11 @@ def generate_tables(asked: Generate, *, progress: Progress = silent) -> Generate
         return GeneratedTables(output, {n: Dataset(store.join(output, n)) for n in names})
     lineage = {"stage": "generate-tables", "model": resolved.reference, "seed": str(seed), **_told(check)}
     lineage |= {"model_fingerprint": trained.fingerprint, "code": __version__}
-    datasets, referred, number = dict[str, Dataset](), dict[str, str](), 0
+    datasets, referred, late, number = dict[str, Dataset](), dict[str, str](), dict[str, str](), 0
     rounds = sorted(set(trained.rounds.values()))
     for round_ in rounds:
         jobs = [
-            (trained.uri, root.name, start, stop, seed, device, round_, referred)
+            (trained.uri, root.name, start, stop, seed, device, round_, referred, wanted[root.name])
             for root in trained.nodes
             if root.parent is None and trained.needed(root.name, round_)
             for start, stop in _ranges(trained, root, wanted[root.name], device)
@@ -109,13 +112,35 @@ def generate_tables(asked: Generate, *, progress: Progress = silent) -> Generate
             which = f", round {round_ + 1} of {len(rounds)}" if len(rounds) > 1 else ""
             note = f"{loud(check)}{'; ' if check else ''}{number} rows{which}"
             progress(Event("generate-tables", done, len(jobs), "jobs", note=note))
-        written, described = writer.close()
-        datasets, referred = datasets | written, referred | described
+        written, described, aside = writer.close()
+        datasets, referred, late = datasets | written, referred | described, late | aside
+    limit = asked.rows_per_part or PART_ROWS
+    for name in late:
+        datasets[name] = _finish(trained, name, late[name], referred, output, seed, lineage, limit)
     datasets = {name: datasets[name] for name in names}
     about = {n.name: _about(n, datasets[n.name], names) for n in trained.nodes if n.schema_}
     store.create(store.join(output, "tables.json"), store.canonical({"request": request, "tables": about}))
     _clear(near, far)
     return GeneratedTables(output, datasets)
+
+
+def _finish(
+    trained: TrainedTables,
+    name: str,
+    aside: str,
+    referred: Mapping[str, str],
+    output: str,
+    seed: int,
+    lineage: dict[str, str],
+    limit: int,
+) -> Dataset:
+    """A table of which some references were not chosen yet."""
+    node, uri, word = trained.node(name), store.join(output, name), lineage | {"table": name}
+    assert node.schema_ is not None
+    parts = Parts(uri, f"{trained.name}-{name}", node.schema_, word, limit)
+    for rows in finished(node, aside, referred, seed):
+        parts.add(rows)
+    return parts.close(lineage)
 
 
 def need_of(trained: TrainedTables, device: str) -> Need:
@@ -170,7 +195,7 @@ def rows_of(trained: TrainedTables, rows: int | Mapping[str, int] | None) -> dic
         if name not in roots:
             raise unknown("table without parents", name, roots, where="rows")
     family = {n.name: root for root in roots for n in trained.family(root)}
-    pairs = [(family[n.name], family[r.table]) for n in trained.nodes for r in n.references]
+    pairs = [(family[n.name], family[r.table]) for n in trained.nodes for r in n.matched]
     kept = {to for own, to in pairs if own != to}
     kept = kept if kept != roots.keys() else set()
     return {
@@ -181,6 +206,8 @@ def rows_of(trained: TrainedTables, rows: int | Mapping[str, int] | None) -> dic
 
 def _ranges(trained: TrainedTables, root: Node, rows: int, device: str) -> Iterator[tuple[int, int]]:
     size = job_rows(trained, root, open_bundle(trained.models[root.name], device))
+    if root.tree:  # a range is of the rows that name none
+        rows, size = sizes_of(root.tree.levels, rows)[0], max(1, size * root.tree.levels[0] // root.rows)
     return ((start, min(start + size, rows)) for start in range(0, rows, size))
 
 

@@ -7,7 +7,8 @@ import pyarrow as pa
 
 from genpipe.errors import DataError, UsageError, unknown
 from genpipe.fields import AnyField, Identifier
-from genpipe.related.flatten import Node, firsts
+from genpipe.related.flatten import firsts
+from genpipe.related.nodes import Node
 from genpipe.related.spec import TableSpec
 from genpipe.schema import Schema
 
@@ -33,7 +34,7 @@ def key_of(
     of a parent where the parent's key is all in this one. least: such columns, and where they begin.
     """
     above = dict(zip(table.link, parent.key if parent else (), strict=False))
-    above |= {column: nodes[other].key[0] for column, other in table.references.items()}
+    above |= like_named(table, nodes)
     return tuple(
         identifier(c, above[c], made=False)
         if c in above
@@ -49,7 +50,7 @@ def check_parts(
     the rows of a parent or be different in every row. data: rows in the order of `above`, (N,) their parents.
     """
     for column in table.keys if len(table.keys) > 1 else ():
-        if column in (*table.link, *table.references):
+        if column in (*table.link, *table.naming):
             continue
         values = data[column]
         if column in least:
@@ -71,18 +72,37 @@ def check_parts(
             )
 
 
+def like_named(table: TableSpec, nodes: dict[str, Node]) -> dict[str, Identifier]:
+    """Column of a reference -> the column of the key it holds, of the tables that are known."""
+    return {
+        column: like
+        for label, other in table.references.items()
+        if other in nodes
+        for column, like in zip(table.named[label], nodes[other].key, strict=True)
+    }
+
+
 def output(
-    table: TableSpec, schema: Schema, key: tuple[Identifier, ...], nodes: dict[str, Node], parent: Node | None
+    table: TableSpec,
+    schema: Schema,
+    key: tuple[Identifier, ...],
+    nodes: dict[str, Node],
+    parent: Node | None,
+    *,
+    lonely: bool = False,
 ) -> Schema:
-    """The schema of the source with keys that are made. nodes: the tables that are referred to."""
-    made: dict[str, AnyField] = {}
-    for column, other in table.references.items():
-        nullable = schema.field(column).nullable
-        made[column] = identifier(column, nodes[other].key[0], made=False).model_copy(
-            update={"nullable": nullable}
+    """The schema of the source with keys that are made. nodes: the tables that are referred to. lonely: some
+    rows have no parent.
+    """
+    made: dict[str, AnyField] = {
+        column: identifier(column, like, made=False).model_copy(
+            update={"nullable": schema.field(column).nullable}
         )
+        for column, like in like_named(table, nodes).items()
+    }
     above = zip(table.link, parent.key if parent else (), strict=True)
-    made |= {column: identifier(column, like, made=False) for column, like in above}
+    none = {"nullable": True} if lonely else {}
+    made |= {column: identifier(column, like, made=False).model_copy(update=none) for column, like in above}
     made |= {field.name: field for field in key}
     fields = tuple(made.get(f.name, f) for f in schema.fields)
     return schema.model_copy(update={"fields": fields, "key": ()})
@@ -92,7 +112,7 @@ def check_roles(table: TableSpec, name: str, schema: Schema) -> None:
     """Columns that keys, parents and order need cannot play another part."""
     roles = [("key", column) for column in table.keys]
     roles += [("entity" if table.entity else "foreign_key", column) for column in table.link]
-    roles += [("references", column) for column in table.references]
+    roles += [("references", column) for column in table.naming]
     roles += [("order_by", table.order_by)] if table.order_by else []
     for role, column in roles:
         if column not in schema.names:

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 
 from genpipe.constraints import CHOICES
 from genpipe.fields import AnyField
-from genpipe.related.flatten import Node, Reference, Related, flat_rows
+from genpipe.related.flatten import Related, flat_rows
+from genpipe.related.nodes import Node, Reference
 from genpipe.seeds import numpy_rng
 
 ROWS, COLUMNS = 20_000, 8  # looked at; kept
@@ -26,15 +27,18 @@ LEAST = 0.005  # share of a column's entropy that something must explain
 def with_likeness(related: Related) -> Node:
     """The node with the columns by which its references are matched."""
     node = related.node
-    if not node.references:
+    if not (node.matched or node.late):
         return node
     flat = flat_rows(related)
     learnt = np.flatnonzero(~related.held) if (~related.held).any() else np.arange(flat.num_rows)
     some = numpy_rng(0, "likeness", node.name).permutation(learnt)[:ROWS]
     flat = flat.take(pa.array(np.sort(some)))
-    own = {f.name for f in node.own}
+    own = [f.name for f in node.own]
     given = [n for n in flat.column_names if n not in own]
-    references = (_matched(r, flat, given) for r in node.references)
+    # a late one is chosen by what the row is, too: it is not drawn again when that is known
+    references = (
+        r if r.levels else _matched(r, flat, [*given, *own] if r.late else given) for r in node.references
+    )
     return node.model_copy(update={"references": tuple(references)})
 
 
@@ -43,9 +47,9 @@ def _matched(reference: Reference, flat: pa.Table, given: list[str]) -> Referenc
     mine = {f.name for f in reference.flat}
     if reference.nullable:
         flat = flat.filter(pc.invert(flat[reference.absent]))
-    others = [_binned(flat[name]) for name in given if name not in mine]
+    others = [binned(flat[name]) for name in given if name not in mine]
     rng = numpy_rng(0, "likeness", reference.column)
-    left = {f.name: _binned(flat[f.name], f) for f in reference.fields}
+    left = {f.name: binned(flat[f.name], f) for f in reference.fields}
     cells, found = np.zeros(flat.num_rows, np.int64), list[tuple[str, float]]()
     while left and len(found) < COLUMNS:
         scores = {name: _explained(codes, cells, others, rng) for name, codes in left.items()}
@@ -54,10 +58,11 @@ def _matched(reference: Reference, flat: pa.Table, given: list[str]) -> Referenc
             break
         found.append((best, scores[best]))
         cells = _mixed(cells, left.pop(best))
-    return reference.model_copy(update={"likeness": tuple(found)})
+    more = (pair for pair in reference.likeness if pair[0] not in dict(found))
+    return reference.model_copy(update={"likeness": (*found, *more)})
 
 
-def _binned(column: pa.ChunkedArray, field: AnyField | None = None) -> np.ndarray:
+def binned(column: pa.ChunkedArray, field: AnyField | None = None) -> np.ndarray:
     """(N,) a column as few whole numbers, 0 for the missing: the most frequent choices, or bins of rank."""
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_boolean(kind) or (field and field.kind in CHOICES):

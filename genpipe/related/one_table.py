@@ -14,7 +14,7 @@ from genpipe.codecs.tabular.base import ColumnCodec
 from genpipe.dataset import Dataset
 from genpipe.progress import Progress
 from genpipe.recipe import DECAY, Recipe, fewness, fitted_to, penalised, slower
-from genpipe.related.flatten import Node
+from genpipe.related.nodes import Node
 from genpipe.requests import Train
 from genpipe.stages.prepare import prepare
 from genpipe.stages.train.process import TrainedModel
@@ -33,13 +33,14 @@ def given_first(recipe: Recipe, flat: Dataset, node: Node) -> Recipe:
     among = tuple(f.name for f in node.own) if recipe.codec.dependencies else False
     codec_as = {"dependencies": among, "calendar": False}  # what is given is given as it is
     recipe = recipe.model_copy(update={"codec": recipe.codec.model_copy(update=codec_as)})
-    if not node.link or not hasattr(recipe.family, "given"):
+    if not (node.link or node.tree) or not hasattr(recipe.family, "given"):
         return recipe
     codec = prepare(flat, recipe.codec)
     assert isinstance(codec, ColumnCodec)
-    own = {f.name for f in node.own} | {f.name for r in node.references for f in r.flat}
+    own = {f.name for f in node.own} | {f.name for r in (*node.matched, *node.late) for f in r.flat}
     given = _before(codec, own)
-    shared = {"shared": _before(codec, {"position"})} if hasattr(recipe.family, "shared") else {}
+    by_family = node.link and hasattr(recipe.family, "shared")
+    shared = {"shared": _before(codec, {"position"})} if by_family else {}
     return recipe.model_copy(update={"family": recipe.family.model_copy(update={"given": given, **shared})})
 
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 from genpipe.codecs.base import LEAST
 from genpipe.codecs.holders import Crowd
 from genpipe.fields import AnyField, Integer, Number
-from genpipe.related.flatten import Order, firsts, gaps
+from genpipe.related.flatten import firsts, gaps
+from genpipe.related.nodes import Order
 
 FINE = 32  # to how many parts of it the greatest difference is told
 

@@ -24,8 +24,9 @@ from pydantic import BaseModel, ConfigDict
 
 from genpipe.codecs.tabular.lookups import Lookup
 from genpipe.fields import AnyField
-from genpipe.related.flatten import Order, firsts
+from genpipe.related.flatten import firsts
 from genpipe.related.judge.tables import RelatedTable, Tables, learnable
+from genpipe.related.nodes import Order
 from genpipe.schema import Schema
 
 ENTITY, ROWS = "entity", "rows"  # what the two tables are called

@@ -16,7 +16,8 @@ from genpipe.dataset import Dataset
 from genpipe.fields import AnyField, Boolean, Identifier, Integer, Number
 from genpipe.keys import column_keys, entity_keys
 from genpipe.related.build import FEWEST
-from genpipe.related.flatten import Order, Root, firsts, picked
+from genpipe.related.flatten import Root, firsts, picked
+from genpipe.related.nodes import Order
 from genpipe.related.order import limited
 from genpipe.related.panel import ABSENT, KEY, Panel, copy_of, first_of, usual_of
 from genpipe.schema import Schema

@@ -26,7 +26,8 @@ from genpipe.registry import Resolved
 from genpipe.related.draw import make_family, roots_for
 from genpipe.related.generate import GeneratedTables, generate_tables, job_rows, need_of
 from genpipe.related.panel import ENTITY, ROWS, Panel
-from genpipe.related.train import PART_ROWS, TrainedTables, find_tables
+from genpipe.related.rows import PART_ROWS
+from genpipe.related.train import TrainedTables, find_tables
 from genpipe.related.write import Made, Parts, with_keys
 from genpipe.requests import Generate
 from genpipe.seeds import derive

@@ -26,8 +26,9 @@ from genpipe.registry.tracking import portable
 from genpipe.related.build import relate
 from genpipe.related.panel import ENTITY, ROWS
 from genpipe.related.panel_apart import apart, several_rows
+from genpipe.related.rows import PART_ROWS
 from genpipe.related.spec import TablesSpec, load_tables
-from genpipe.related.train import PART_ROWS, REVISION, TrainedTables, learn, open_tables
+from genpipe.related.train import REVISION, TrainedTables, learn, open_tables
 from genpipe.requests import Train
 from genpipe.schema import Schema
 from genpipe.settings import read_settings

@@ -12,8 +12,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from genpipe import store
@@ -23,32 +21,28 @@ from genpipe.dataset import (
     MIN_HOLDOUT,
     MOST_FOLDED,
     Dataset,
-    Part,
-    commit,
-    new_attempt,
-    write_part,
 )
 from genpipe.errors import DataError
 from genpipe.progress import Event, Progress, silent
 from genpipe.recipe import Recipe
 from genpipe.registry import Resolved, holds_tables, resolve
-from genpipe.registry.package import relations
+from genpipe.registry.relations import relations
 from genpipe.registry.tracking import placed
 from genpipe.related.build import relate
-from genpipe.related.flatten import Node, Related, filled, flat_rows, flat_schema
+from genpipe.related.flatten import Related
+from genpipe.related.nodes import Node
 from genpipe.related.one_table import best_of, given_first
 from genpipe.related.panel import Panel
+from genpipe.related.rows import as_it_is, flat_of
 from genpipe.related.spec import TablesSpec, load_tables
-from genpipe.requests import Ingest, Train
+from genpipe.requests import Train
 from genpipe.settings import read_settings
 from genpipe.stages.checked import NOTHING
-from genpipe.stages.ingest.verb import ingest
 from genpipe.stages.train.process import TrainedModel
 from genpipe.stages.train.verb import train_as
 from genpipe.version import __version__
 
 REVISION = 6  # of flat rows and of how they are learnt; part of every request id
-PART_ROWS = 2**20
 ENTITIES = 2.0  # times the penalty where what is usual of rows tells of each entity, too
 
 
@@ -75,7 +69,7 @@ class TrainedTables(BaseModel):
             raise ValueError("no table")
         before = dict[str, Node]()
         for node in self.nodes:
-            above = {*([node.parent] if node.parent else []), *(r.table for r in node.references)}
+            above = {*([node.parent] if node.parent else []), *(r.table for r in node.matched)}
             if node.name in before or not above <= before.keys() or node.name not in self.models:
                 raise ValueError(f"table {node.name[:80]!r} twice, without its model, or before its parents")
             if not node.parent and node.rows < 1:
@@ -87,7 +81,7 @@ class TrainedTables(BaseModel):
             made = {
                 *node.link,
                 *(f.name for f in (*node.key, *node.own)),
-                *(r.column for r in node.references),
+                *(name for r in node.references for name in r.names),
             }
             made |= {node.order.field.name} if node.order else set()
             if node.schema_ and not {*node.schema_.names} <= made:
@@ -104,7 +98,10 @@ class TrainedTables(BaseModel):
     @cached_property
     def note(self) -> str:
         """What is to be said where too few entities are held out to judge by; else empty."""
-        root = next(n.name for n in self.nodes if n.parent is None)
+        named = {r.table for n in self.nodes for r in n.references}
+        roots = [n for n in self.nodes if n.parent is None]
+        lookup = [n.name in named and not n.children and not n.references for n in roots]
+        root = next((n.name for n, one in zip(roots, lookup, strict=True) if not one), roots[0].name)
         data = Dataset(placed(str(read_document(self.models[root], "origin")["dataset_uri"])))
         held = data.rows("holdout")
         if held >= MIN_HOLDOUT:
@@ -128,8 +125,11 @@ class TrainedTables(BaseModel):
 
     @property
     def referred(self) -> set[str]:
-        """Tables that others refer to beside their parents."""
-        return {r.table for n in self.nodes for r in n.references}
+        """Tables whose rows are looked for by what they are like."""
+        return {r.table for n in self.nodes for r in (*n.matched, *n.late)}
+
+    def node(self, name: str) -> Node:
+        return next(n for n in self.nodes if n.name == name)
 
     @cached_property
     def rounds(self) -> dict[str, int]:
@@ -141,7 +141,7 @@ class TrainedTables(BaseModel):
             first[n.name] = max([0, *_after(n, first)])
         latest = dict.fromkeys(first, max(first.values()))
         for n in reversed(self.nodes):
-            for other, sooner in ((n.parent, 0), *((r.table, 1) for r in n.references)):
+            for other, sooner in ((n.parent, 0), *((r.table, 1) for r in n.matched)):
                 if other:
                     latest[other] = min(latest[other], latest[n.name] - sooner)
         for n in self.nodes:
@@ -160,7 +160,7 @@ class TrainedTables(BaseModel):
 def _after(node: Node, rounds: Mapping[str, int]) -> list[int]:
     """The least rounds that the parent and the references of a table allow."""
     above = [rounds[node.parent]] if node.parent else []
-    return above + [rounds[r.table] + 1 for r in node.references]
+    return above + [rounds[r.table] + 1 for r in node.matched]
 
 
 @lru_cache(maxsize=8)
@@ -203,7 +203,7 @@ def train_tables(
     """
     spec = load_tables(spec)
     terms = {"seed": spec.seed, "workers": workers, "minutes": spec.minutes}
-    data = {name: _raw(spec, name, progress) for name in spec.tables}
+    data = {name: as_it_is(spec, name, progress) for name in spec.tables}
     recipes = {name: spec.recipe_of(name) for name in spec.tables}
     asked = {
         "data": {name: d.fingerprint for name, d in data.items()},
@@ -233,7 +233,7 @@ def learn(
     terms: of each training, see `train`. again: by recipes of bundles, in which nothing is left to the data.
     """
     nodes = {r.node.name: r.node for r in related}
-    flat = {r.node.name: _flat(spec, r, nodes, store.digest([uri, "flat"])) for r in related}
+    flat = {r.node.name: flat_of(spec, r, nodes, store.digest([uri, "flat"])) for r in related}
     made: dict[str, TrainedModel] = {}
     for done, (name, node) in enumerate(nodes.items()):
         progress(Event("train-tables", done, len(nodes), "tables", note=name))
@@ -256,45 +256,3 @@ def learn(
     )
     store.create(store.join(uri, "tables.json"), result.model_dump_json(indent=1).encode())
     return result
-
-
-def _raw(spec: TablesSpec, name: str, progress: Progress) -> Dataset:
-    """A table as it is, all of its rows in their order."""
-    table = spec.tables[name]
-    asked = Ingest.of(
-        source=table.source,
-        name=store.plain_name(f"{spec.name}-{name}-rows"),
-        kind="tabular",
-        entity="none: keys of the spec say whom rows are about",
-        schema_file=table.schema_file,
-        holdout=0,
-        min_rows=1,
-        # what is found might speak of keys
-        options={"relations": False, **(table.options or {})},
-    )
-    return ingest(asked, progress=progress)
-
-
-def _flat(spec: TablesSpec, related: Related, nodes: dict[str, Node], request: str) -> Dataset:
-    """The flat rows of a table as a dataset: families in train, others in holdout."""
-    name = store.plain_name(f"{spec.name}-{related.node.name}")
-    uri = store.join(read_settings().store, "datasets", name, request)
-    rows, schema = filled(flat_rows(related), flat_schema(nodes, related.node))
-    rows = rows.select(schema.names).cast(schema.arrow())
-    attempt, parts = new_attempt(), list[Part]()
-    for split, mask in (("train", ~related.held), ("holdout", related.held)):
-        if not mask.any():
-            raise DataError(
-                "SPLIT",
-                where=related.node.name,
-                found=f"none of {len(mask)} rows falls into {split}",
-                expected="rows of several families in both",
-                fix="add data, or change holdout",
-            )
-        mine = rows.filter(pa.array(mask))
-        for start in range(0, mine.num_rows, PART_ROWS):
-            piece = mine.slice(start, PART_ROWS)
-            part = f"{split}-{start // PART_ROWS:05d}"
-            parts.append(write_part(uri, piece, split=split, name=part, attempt=attempt))
-    origin = {"stage": "train-tables", "table": related.node.name, "rows": int(np.size(related.held))}
-    return commit(uri, name=name, schema=schema, parts=parts, origin=origin)

@@ -18,7 +18,7 @@ from genpipe.evaluation.report import REFUSED, Report
 from genpipe.keys import entity_keys
 from genpipe.progress import Event, Progress
 from genpipe.registry import Resolved, holds_tables
-from genpipe.registry.package import name_of_tables
+from genpipe.registry.relations import name_of_tables
 from genpipe.requests import Evaluate
 from genpipe.stages.train.process import TrainedModel
 

@@ -10,11 +10,12 @@ Only what genpipe writes is known here, by its form, and only what nobody can st
     .<name>.<32 digits>                     a file that a killed process was writing
     .referred-<id>/, referred/<id>/         rows kept aside for tables that are made, or not for so long
 
-and in $GENPIPE_HOME logs, folders of Ray and copies of databases that are older than `days`, and in the
-temporary folder those of embedded servers whose process is gone. The folder of an output (of a dataset, run
-or generation) in which anything was written within `hours` is left alone: somebody may be at work there. What
-a manifest names, the registry, its champions and results are never touched. A writer that was stopped for
-longer than `hours` between its data and its manifest would find the data gone: it is to be made again.
+and in $GENPIPE_HOME logs, notes of runs (flows/quiet.py), folders of Ray and copies of databases that are
+older than `days`, and in the temporary folder those of embedded servers whose process is gone. The folder of
+an output (of a dataset, run or generation) in which anything was written within `hours` is left alone:
+somebody may be at work there. What a manifest names, the registry, its champions and results are never
+touched. A writer that was stopped for longer than `hours` between its data and its manifest would find the
+data gone: it is to be made again.
 """
 
 from __future__ import annotations
@@ -215,6 +216,8 @@ def _home(settings: Settings, *, days: float) -> Iterator[Leftover]:
     old = time.time() - 86_400 * days
     for log in sorted(settings.logs.glob("*.log")):
         yield from _older(log, old, f"a log older than {days:g} days")
+    for note in sorted((settings.home / "nights").glob("*.json")):
+        yield from _older(note, old, f"a note of a run that was not asked for in {days:g} days")
     for pattern in COPIES:
         for copy in sorted(settings.home.glob(pattern)):
             yield from _older(copy, old, f"a copy of a database, older than {days:g} days")

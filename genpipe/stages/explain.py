@@ -14,7 +14,7 @@ from genpipe.dataset import Dataset
 from genpipe.documents import parse_json
 from genpipe.errors import DataError
 from genpipe.parts import DELIVERED
-from genpipe.registry import holds_tables
+from genpipe.registry.relations import holds_tables
 
 PREFIX = b"genpipe."
 

@@ -138,7 +138,7 @@ def _absolute(source: Source) -> str | list[str]:
 def dataset_name(word: str) -> str:
     """The name in the store that a word without a slash says, as it is now or was given before; or none."""
     for name in dict.fromkeys((word, plain_name(word), earlier_name(word))):
-        if name and is_name(name) and any(_manifests(name)):
+        if name and is_name(name) and (_noted(name) or _manifests(name)):
             return name
     return ""
 
@@ -152,11 +152,15 @@ def _manifests(name: str) -> list[tuple[float, str]]:
 
 
 def _last_of(name: str) -> str:
+    return _noted(name) or _manifests(name)[-1][1]
+
+
+def _noted(name: str) -> str:
+    """The URI of the dataset that the note of a name speaks of, if it is there; no other is looked at."""
     if request := _latest(name).get("request"):
         uri = store.join(_datasets(), name, str(request))
-        if Dataset.exists(uri):
-            return uri
-    return _manifests(name)[-1][1]
+        return uri if Dataset.exists(uri) else ""
+    return ""
 
 
 def from_source(word: str) -> str:

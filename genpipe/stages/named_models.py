@@ -16,9 +16,9 @@ from genpipe.dataset import Dataset
 from genpipe.documents import parse_json
 from genpipe.errors import DataError, UsageError, unknown
 from genpipe.names import earlier_name, plain_name
-from genpipe.registry import holds_tables
-from genpipe.registry.models import CHAMPION
-from genpipe.registry.tracking import client
+from genpipe.registry.glance import glance
+from genpipe.registry.promotion import CHAMPION
+from genpipe.registry.relations import holds_tables
 from genpipe.settings import read_settings
 from genpipe.stages.named_data import MOST, Meant, dataset_name, from_source, name_of_source
 
@@ -47,13 +47,17 @@ def model_meant(word: str, *, newest: bool = False) -> Meant:
     return Meant(word)
 
 
-def models_in_store() -> dict[str, list[str]]:
-    """Name -> the URIs of finished runs and of related tables, the one that ended last first."""
+def models_in_store(*names: str) -> dict[str, list[str]]:
+    """Name -> the URIs of finished runs and of related tables, the one that ended last first. names: of no
+    others, whose runs are then not looked at.
+    """
     root, found = read_settings().store, dict[str, list[tuple[float, str]]]()
     for folder, end in (("runs", "result.json"), ("tables", "tables.json")):
         for child in store.names_in(store.join(root, folder)):
             uri = store.join(root, folder, child)
             match = RUN.fullmatch(child)
+            if names and (not match or match["name"] not in names):
+                continue
             if match and (when := store.written(store.join(uri, end))) is not None:
                 found.setdefault(match["name"], []).append((when, uri))
     return {name: [uri for _, uri in sorted(some, reverse=True)] for name, some in sorted(found.items())}
@@ -61,17 +65,17 @@ def models_in_store() -> dict[str, list[str]]:
 
 def registered() -> dict[str, dict[str, str]]:
     """Registered name -> its aliases and their versions. Nothing is made where there is no registry yet."""
-    settings = read_settings()
-    own = settings.home / "mlflow.db"
-    if settings.tracking_uri == f"sqlite:///{own}" and not own.exists():
-        return {}
+    if (seen := glance()) is not None:
+        return {name: {a: str(v) for a, v in each.aliases.items()} for name, each in seen.items()}
+    from genpipe.registry.tracking import client
+
     return {m.name: dict(m.aliases) for m in client().search_registered_models(max_results=1000)}
 
 
 def _by_name(word: str, newest: bool) -> Meant | None:
     """A registered champion or a finished run of a name; a file's name means the data's."""
     names = dict.fromkeys((word, plain_name(word), name_of_source(word), earlier_name(word)))
-    runs, entered = models_in_store(), registered()
+    runs, entered = models_in_store(*names), registered()
     for name in names:
         run = [Meant(_bundle(uri), f"the run {uri}, the last of {name}") for uri in runs.get(name, [])[:1]]
         champion = list[Meant]()

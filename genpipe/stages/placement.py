@@ -68,6 +68,16 @@ def need_to_sample(weights: int, device: str) -> Need:
     return Need(gpus=gpus, memory=WORKER_BYTES + 2 * FLOAT_BYTES * weights)
 
 
+def of_this_machine(settings: Settings) -> dict[str, float]:
+    """What an embedded Ray would have, without one: CPUs by GENPIPE_CPUS, and the GPUs that torch sees."""
+    gpus = 0
+    if settings.device != "cpu":
+        import torch
+
+        gpus = torch.cuda.device_count()
+    return {"CPU": settings.cpus, "GPU": gpus}
+
+
 def nodes() -> list[dict[str, float]]:
     """The resources of each node that is alive; Ray must be connected."""
     import ray

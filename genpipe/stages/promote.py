@@ -5,8 +5,7 @@ from __future__ import annotations
 from genpipe.errors import DataError, UsageError, unknown
 from genpipe.progress import Event, Progress, silent
 from genpipe.registry import Registered
-from genpipe.registry.models import CHAMPION
-from genpipe.registry.promotion import UNSOUND, Promotion
+from genpipe.registry.promotion import CHAMPION, UNSOUND, Promotion
 from genpipe.registry.tracking import client, reaching
 from genpipe.requests import Promote
 

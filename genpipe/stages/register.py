@@ -18,7 +18,7 @@ from genpipe.registry.models import CHANGED
 from genpipe.registry.tracking import placed
 from genpipe.requests import Evaluate, Register
 from genpipe.stages.checked import unless_unchecked
-from genpipe.stages.evaluate.verb import evaluate
+from genpipe.stages.evaluate.verb import evaluate, fidelity
 
 
 def register(asked: Register, *, report: Report | None = None, progress: Progress = silent) -> Registered:
@@ -49,7 +49,7 @@ def register(asked: Register, *, report: Report | None = None, progress: Progres
             return None
         try:
             again = Evaluate.of(model=found.uri, dataset=dataset.uri, rows=report.rows, seed=report.seed)
-            return evaluate(again).metrics()["fidelity"]
+            return fidelity(again)
         except (DataError, PrivacyError) as error:
             if error.code == "FEWHOLDOUT":  # too few rows: not comparable
                 return None

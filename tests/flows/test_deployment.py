@@ -34,6 +34,9 @@ def test_the_deployments_run(table_bundle: str, parts: PrefectParts, tmp_path: P
         "generate-tables/on-demand",
         "train/on-demand",
         "promote/on-demand",
+        "generate/on-demand",
+        "encode/on-demand",
+        "interpolate/on-demand",
     ):
         assert name in listed
 

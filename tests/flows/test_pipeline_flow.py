@@ -81,7 +81,7 @@ def test_a_spec_is_checked_once(
     from genpipe.cli import execute
     from genpipe.flows.pipeline import pipeline
 
-    monkeypatch.setattr("genpipe.flows.embedded.prefect_api", lambda: nullcontext({}))
+    monkeypatch.setattr("genpipe.flows.run.prefect_api", lambda: nullcontext({}))
     wanted = spec("folk", people, generate={"rows": 200, "workers": 0})
     file = tmp_path / "folk.yaml"
     file.write_text(json.dumps(wanted))

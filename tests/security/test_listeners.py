@@ -66,7 +66,7 @@ tune(sys.argv[1], recipes=["tabular_vae"], trials=4, workers=WORKERS, progress=f
 FLOW = """
 import sys
 from pathlib import Path
-from genpipe.flows.embedded import run
+from genpipe.flows.run import run
 def follow(event):
     if event.stage == "train":
         Path(sys.argv[2]).write_text(str(int(event.done)))

@@ -24,7 +24,8 @@ from genpipe.errors import DataError, PrivacyError
 from genpipe.fields import Category, Date, Identifier, Integer, Number, Series, Text
 from genpipe.recipe import Recipe
 from genpipe.recipes import RECIPES
-from genpipe.related.flatten import FAMILY, Node, flat_schema
+from genpipe.related.flatten import FAMILY, flat_schema
+from genpipe.related.nodes import Node
 from genpipe.schema import Schema
 
 KEEP = CodecConfig(rare="keep")

@@ -256,7 +256,7 @@ def test_a_tracking_server_that_does_not_answer(home: Path, table_bundle: str) -
 def test_what_libraries_say_is_redacted_in_the_error_and_its_log(
     home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], people: str
 ) -> None:
-    import genpipe.stages.ingest.verb as stage
+    import genpipe.stages.ingest.wanted as stage
 
     def fails(*_: Any, **__: Any) -> Any:
         print(f"a library prints https://me:{PASSWORD}@host")

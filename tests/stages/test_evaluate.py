@@ -18,6 +18,7 @@ from genpipe.errors import DataError, PrivacyError, UsageError
 from genpipe.evaluation import Report
 from genpipe.fields import Number
 from genpipe.progress import Event
+from genpipe.requests import Evaluate
 from genpipe.schema import Schema
 from genpipe.stages.evaluate import verb as stage
 from genpipe.stages.train.process import TrainedModel
@@ -234,3 +235,12 @@ def test_of_many_training_rows_all_are_looked_through_for_copies_and_near_copies
         assert report.score("privacy").floor > 0.9
     assert found.score("privacy").value > 0.9 > 0.75 > fair.score("privacy").value
     assert found.verdict == "copies" != fair.verdict
+
+
+def test_fidelity_alone_is_that_of_the_report_and_writes_nothing(model: TrainedModel) -> None:
+    """By which a champion is measured again where its rival is registered."""
+    asked = Evaluate.of(model=model.uri, seed=7)
+    before = set(Path(model.uri).parent.rglob("*"))
+    alone = stage.fidelity(asked)
+    assert set(Path(model.uri).parent.rglob("*")) == before
+    assert alone == evaluate(model, seed=7).metrics()["fidelity"]

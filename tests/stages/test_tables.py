@@ -19,8 +19,8 @@ from genpipe.dataset import Dataset
 from genpipe.errors import ConflictError, DataError, SpecError, UsageError
 from genpipe.fields import Integer, Number, Timestamp
 from genpipe.related.draw import _squeezed, children
-from genpipe.related.flatten import Order
 from genpipe.related.generate import GeneratedTables
+from genpipe.related.nodes import Order
 from genpipe.related.spec import load_tables
 from genpipe.related.train import open_tables
 
@@ -310,9 +310,9 @@ def broken(name: str, **columns: object) -> dict[str, pd.DataFrame]:
             r"customers.csv:row \d+:id: key 'c0001' for [23] rows, and 1 such keys",
         ),
         (
-            broken("orders", customer={7: None}),
-            {},
-            r"orders.csv:row 9:customer: a missing foreign_key",
+            broken("visits", customer={7: None}),
+            {"visits": {"entity": "customer"}},
+            r"visits.csv:row 9:customer: a missing entity",
         ),
         (broken("orders", date={2: None}), {}, r"orders.csv:row 4:date: a missing order_by"),
         (

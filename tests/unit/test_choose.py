@@ -8,9 +8,11 @@ import pytest
 
 from genpipe.errors import UsageError
 from genpipe.fields import Category, Integer, Number
-from genpipe.related.flatten import Node, Reference, Related, described
-from genpipe.related.match import Chooser, Shelf
+from genpipe.related.flatten import Related, described
+from genpipe.related.match import Chooser
 from genpipe.related.match_columns import with_likeness
+from genpipe.related.nodes import Node, Reference
+from genpipe.related.shelf import Shelf
 
 POPULAR = "goods.named by items.good"
 
@@ -31,7 +33,7 @@ def shelf(
     options = {"nullable": False} | more
     named = tuple((f"good.{name}", score) for name, score in likeness)
     reference = Reference(column="good", table="goods", fields=fields, likeness=named, **options)
-    return Shelf(pa.chunked_array([np.arange(len(kinds))]), handed, reference, POPULAR)
+    return Shelf(pa.table({"key": np.arange(len(kinds))}), handed, reference, POPULAR)
 
 
 def wanted(kinds: list[str | None], prices: np.ndarray | None = None) -> pa.Table:

@@ -23,8 +23,8 @@ from genpipe.related.judge.tables import (
     beside,
     children_of,
     counts,
+    family,
     flat,
-    lines,
 )
 
 BINS = 24
@@ -45,31 +45,23 @@ def write_tables_report(report: Report, uri: str, *, holdout: Tables, synthetic:
                     made.columns,
                     report.seed,
                     False,
-                    _family(holdout, name),
+                    family(holdout, name),
                 ),
             )
             for name, kin in holdout.items()
             for made in [synthetic[name]]
-            if kin.fields
+            if kin.fields and name in report.tables
         ],
     }
     store.write_bytes(uri, fill(report, show, title=title).encode())
     return uri
 
 
-def _family(tables: Tables, name: str) -> np.ndarray:
-    """(N,) the row without a parent that each row descends from: the entity of all in its family."""
-    top = np.arange(tables[name].rows)
-    for _, rows in lines(tables, name):
-        top = np.where(rows >= 0, rows, -1)
-    return top
-
-
 def _children(holdout: Tables, synthetic: Tables, child: str) -> tuple[str, float, str, Any]:
     """(title, similarity, what stands below, chart) of the number of children."""
     real, made = (counts(tables, child).astype(np.float64) for tables in (holdout, synthetic))
     parent = str(holdout[child].parent)
-    who = _family(holdout, parent)
+    who = family(holdout, parent)
     low, high = (int(v) for v in ends(real, who, (0, 0.995)) or (0, float(made.max(initial=1))))
     low = max(0, low)
     step = max(1, -(-(high - low + 1) // BINS))

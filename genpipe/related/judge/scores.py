@@ -33,6 +33,7 @@ from genpipe.evaluation.base import kolmogorov_smirnov, one_thread
 from genpipe.evaluation.privacy.attacks import Evidence
 from genpipe.evaluation.report import Report, Score, Verdict
 from genpipe.evaluation.verdict import GRADES
+from genpipe.related.judge import trends as measured
 from genpipe.related.judge.tables import (
     RelatedTable,
     Tables,
@@ -43,8 +44,9 @@ from genpipe.related.judge.tables import (
     families,
     flat,
     in_order,
+    is_lookup,
 )
-from genpipe.related.judge.trends import Ends, Sides, popularity, references, trends
+from genpipe.related.judge.trends import Ends, Sides, trends
 from genpipe.seeds import numpy_rng
 
 ENDS = ("value", "ceiling", "floor")
@@ -90,24 +92,28 @@ def evaluate_related(
 
     evidence: of the generator of each table, see attacks.py.
     Raises PrivacyError where a table has fewer than `fewest` held-out rows (a fold of several may have fewer
-    than 50).
+    than 50), unless it is one that rows of others name and nothing belongs to: that is not judged by itself.
     """
+    small = [name for name, kin in holdout.items() if kin.rows < fewest and is_lookup(holdout, name)]
     for name, kin in holdout.items():
-        _enough(name, train[name], kin, synthetic[name], fewest)
+        if name not in small:
+            _enough(name, train[name], kin, synthetic[name], fewest)
     most = max(kin.rows for kin in synthetic.values() if kin.parent is None)
     kept = families(train, most, numpy_rng(seed, "evaluation", "families"))
     parts, sides = Parts(), Sides(train, holdout, synthetic, kept, common_values(holdout), seed, fewest)
     with one_thread():
         for name, kin in holdout.items():
-            if kin.fields:
+            if kin.fields and name not in small:
                 _table(parts, sides, name, (evidence or {}).get(name))
             if kin.parent is not None:
                 _cardinality(parts, sides, name, kin.parent)
                 _dependence(parts, sides, name)
             if children_of(holdout, name):
                 _families(parts, sides, name)
-            _referred(parts, sides, name)
-    return _report(parts, sides, dict(lineage or {}))
+            _referred(parts, sides, name, named=name not in small)
+            for column, ends in measured.levels(sides, name):
+                parts.add("cardinality", f"{name} above each by {column}", ends)
+    return _report(parts, sides, dict(lineage or {}), measured.unjudged(sides, small))
 
 
 def _enough(
@@ -147,6 +153,8 @@ def _cardinality(parts: Parts, sides: Sides, child: str, parent: str) -> None:
     parts.add("cardinality", f"number of {child}", alike)
     none = {end: 1.0 - abs(float((real == 0).mean() - (many == 0).mean())) for end, many in found.items()}
     parts.add("childless", f"share of {parent} without {child}", none)
+    if ends := measured.parentless(sides, child):
+        parts.add("childless", f"share of {child} without {parent}", ends)
 
 
 def _dependence(parts: Parts, sides: Sides, child: str) -> None:
@@ -163,14 +171,14 @@ def _dependence(parts: Parts, sides: Sides, child: str) -> None:
             parts.add(group, what, trends(real, made.columns, ceiling, others, sides.seed))
 
 
-def _referred(parts: Parts, sides: Sides, name: str) -> None:
-    """What a table owes to rows of other tables it names, and how often others name its rows."""
+def _referred(parts: Parts, sides: Sides, name: str, *, named: bool) -> None:
+    """What a table owes to rows of other tables it names, and, if `named`, how often others name its rows."""
     for column in sides.holdout[name].refers:
-        if ends := references(sides, name, column):
+        if ends := measured.references(sides, name, column):
             parts.add("between", f"{name} by the {column} they name", ends)
-    for child, column in sides.holdout[name].named:
-        what = f"{name} named by {child}.{column}"
-        parts.add("cardinality", what, popularity(sides, name, child, column))
+    for child, column in sides.holdout[name].named if named else ():
+        ends = measured.popularity(sides, name, child, column)
+        parts.add("cardinality", f"{name} named by {child}.{column}", ends)
 
 
 def _families(parts: Parts, sides: Sides, name: str) -> None:
@@ -187,15 +195,7 @@ def _families(parts: Parts, sides: Sides, name: str) -> None:
         parts.add("between", f"{', '.join(real.own)} by {name}", ends)
 
 
-def _integrity(tables: Tables) -> dict[str, float]:
-    """What rows would lack -> the share that do not lack it: a parent, or the row a reference names."""
-    found = {f"{n} have no parent": k.parents >= 0 for n, k in tables.items() if k.parent is not None}
-    for name, kin in tables.items():
-        found |= {f"{name} name no {c} that is there": ~r.lost for c, r in kin.refers.items()}
-    return {what: float(there.mean()) for what, there in found.items()}
-
-
-def _report(parts: Parts, sides: Sides, lineage: dict[str, Any]) -> Report:
+def _report(parts: Parts, sides: Sides, lineage: dict[str, Any], unjudged: tuple[str, ...]) -> Report:
     groups = [group for group in TITLES if group in parts.groups]
     ends = {end: float(np.mean([parts.mean(group, end) for group in groups])) for end in ENDS}
     meaning = "mean of the groups below; 1 cannot be told from real families"
@@ -204,7 +204,7 @@ def _report(parts: Parts, sides: Sides, lineage: dict[str, Any]) -> Report:
         title, words = TITLES[group]
         scores.append(_score(group, title, words, {end: parts.mean(group, end) for end in ENDS}))
     scores += _attacks(parts.reports)
-    integrity = _integrity(sides.synthetic)
+    integrity = measured.integrity(sides.synthetic)
     least = min(integrity.values(), default=1.0)
     words = "share of foreign keys that are the key of exactly one row; below 1 is refused"
     scores.append(
@@ -220,8 +220,9 @@ def _report(parts: Parts, sides: Sides, lineage: dict[str, Any]) -> Report:
         seed=sides.seed,
         scores=tuple(scores),
         parts={what: e for group in parts.groups.values() for what, e in group.items()},
-        warnings=tuple(
-            f"{n}: {w}" for n in sides.holdout if n in parts.reports for w in parts.reports[n].warnings
+        warnings=(
+            *unjudged,
+            *(f"{n}: {w}" for n in sides.holdout if n in parts.reports for w in parts.reports[n].warnings),
         ),
         verdict=verdict,
         headline=headline,

@@ -43,8 +43,10 @@ class RelatedTable:
     """A table among its kin, its rows in the order of their parents and then of each other.
 
     rows: how many there are, also of a table without columns. above: (N,) the row of the parent, -1 where
-    there is none. order: the column that never falls among the rows of a parent. refers: what is named in a
-    column. named: (rows,) how many rows of a table name each in a column, by both.
+    there is none, as there needs to be none for rows of `alone`. order: the column that never falls among the
+    rows of a parent. refers: what is named in a column. named: (rows,) how many rows of a table name each in
+    a column, by both. levels: of a column that names rows of this table, (N,) how many are above each, -1 in
+    a circle, where there is to be none.
     """
 
     rows: int
@@ -56,6 +58,8 @@ class RelatedTable:
     target: str | None = None
     refers: Mapping[str, Refers] = by(default_factory=dict)
     named: dict[tuple[str, str], np.ndarray] = by(default_factory=dict)
+    alone: np.ndarray | None = None
+    levels: dict[str, np.ndarray] = by(default_factory=dict)
 
     @property
     def schema(self) -> Schema:
@@ -75,6 +79,12 @@ def children_of(tables: Tables, name: str) -> list[str]:
     return [child for child, kin in tables.items() if kin.parent == name]
 
 
+def is_lookup(tables: Tables, name: str) -> bool:
+    """Whether rows of other tables name its rows, and nothing else belongs to them."""
+    kin = tables[name]
+    return kin.parent is None and bool(kin.named) and not kin.refers and not children_of(tables, name)
+
+
 def counts(tables: Tables, child: str) -> np.ndarray:
     """(rows of the parent,) how many children each has."""
     kin = tables[child]
@@ -82,12 +92,14 @@ def counts(tables: Tables, child: str) -> np.ndarray:
 
 
 def firsts(above: np.ndarray) -> np.ndarray:
-    """(N,) whether a row is its parent's first."""
-    return np.concatenate([np.ones(min(1, len(above)), bool), above[1:] != above[:-1]])
+    """(N,) whether a row is its parent's first, or has none."""
+    return np.concatenate([np.ones(min(1, len(above)), bool), above[1:] != above[:-1]]) | (above < 0)
 
 
 def families(tables: Tables, rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Which rows of each table descend from `rows` of those without parents, or are one of them."""
+    """Which rows of each table descend from `rows` of those at the top, or are one of them; of rows that
+    could have parents and have none, as great a share.
+    """
     kept: dict[str, np.ndarray] = {}
     for name, kin in tables.items():
         if kin.parent is None:
@@ -96,7 +108,16 @@ def families(tables: Tables, rows: int, rng: np.random.Generator) -> dict[str, n
             kept[name] = mask
         else:
             kept[name] = (kin.parents >= 0) & kept[kin.parent][kin.parents]
+            alone = np.flatnonzero(kin.parents < 0)
+            share = min(1.0, rows / max(1, tables[top_of(tables, name)].rows))
+            kept[name][alone[rng.random(len(alone)) < share] if len(alone) else alone] = True
     return kept
+
+
+def top_of(tables: Tables, name: str) -> str:
+    """The table at the top of a table's parents."""
+    above = tables[name].parent
+    return top_of(tables, above) if above else name
 
 
 def lines(tables: Tables, name: str) -> Iterator[tuple[str, np.ndarray]]:
@@ -109,10 +130,17 @@ def lines(tables: Tables, name: str) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def family(tables: Tables, name: str) -> np.ndarray:
-    """(rows,) the row without a parent that each row of a table descends from, or is."""
-    found = np.arange(tables[name].rows)
-    for _, rows in lines(tables, name):
-        found = rows
+    """(rows,) the family each row of a table is of: the row at the top it descends from, or is. Of those that
+    descend from a row without a parent, a number that no other has.
+    """
+    above = list(lines(tables, name))
+    if not above:
+        return np.arange(tables[name].rows)
+    first = tables[above[-1][0]].rows
+    found, first = first + np.arange(tables[name].rows), first + tables[name].rows
+    for table, rows in above:
+        begin, first = (0, first) if table == above[-1][0] else (first, first + tables[table].rows)
+        found = np.where(rows >= 0, begin + rows, found)
     return found
 
 

@@ -8,6 +8,7 @@ by one, as the other would have in these proportions.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +20,7 @@ from genpipe.evaluation.base import View, kept_rows, kolmogorov_smirnov, subset
 from genpipe.evaluation.privacy.attacks import Evidence
 from genpipe.evaluation.report import Report
 from genpipe.evaluation.tabular import MAX_PAIRS, TabularJudge, associations
-from genpipe.related.judge.tables import Flat, Tables, Values, beside, family
+from genpipe.related.judge.tables import Flat, RelatedTable, Tables, Values, beside, family
 from genpipe.schema import Schema
 from genpipe.seeds import numpy_rng
 
@@ -102,6 +103,49 @@ def popularity(sides: Sides, name: str, child: str, column: str) -> Ends:
     found = {"value": some(sides.synthetic[name].named[what], 1 / more)}
     found |= {"ceiling": some(ceiling, more), "floor": some(dealt, more)}
     return {end: 1.0 - kolmogorov_smirnov(wanted, many) for end, many in found.items()}
+
+
+def parentless(sides: Sides, child: str) -> Ends | None:
+    """How many rows have no parent, where some need none."""
+    if sides.holdout[child].alone is None and sides.synthetic[child].alone is None:
+        return None
+    real, made = (_lone(tables[child]).mean() for tables in (sides.holdout, sides.synthetic))
+    known = _lone(sides.train[child])[sides.kept[child]]
+    found = {"value": float(made), "ceiling": float(known.mean()) if len(known) else 0.0, "floor": 0.0}
+    return {end: 1.0 - abs(float(real) - share) for end, share in found.items()}
+
+
+def _lone(kin: RelatedTable) -> np.ndarray:
+    return np.zeros(kin.rows, bool) if kin.alone is None else kin.alone
+
+
+def levels(sides: Sides, name: str) -> Iterator[tuple[str, Ends]]:
+    """(column, how many rows are above each) of a table that refers to itself; at the floor none are."""
+    for column, real in sides.holdout[name].levels.items():
+        made, known = (tables[name].levels[column] for tables in (sides.synthetic, sides.train))
+        found = {"value": made, "ceiling": known[sides.kept[name]], "floor": np.zeros(1)}
+        yield column, {end: 1.0 - kolmogorov_smirnov(real, some) for end, some in found.items()}
+
+
+def integrity(tables: Tables) -> dict[str, float]:
+    """What rows would lack -> the share that do not lack it: a parent, or the row a reference names."""
+    found = {
+        f"{n} have no parent": (k.parents >= 0) | (False if k.alone is None else k.alone)
+        for n, k in tables.items()
+        if k.parent is not None
+    }
+    for name, kin in tables.items():
+        found |= {f"{name} name no {c} that is there": ~r.lost for c, r in kin.refers.items()}
+        found |= {f"{name} are in a circle by {c}, or above one": r >= 0 for c, r in kin.levels.items()}
+    return {what: float(there.mean()) for what, there in found.items()}
+
+
+def unjudged(sides: Sides, small: list[str]) -> tuple[str, ...]:
+    """What is to be said of tables of too few held-out rows."""
+    few = {name: f"{sides.holdout[name].rows} held-out rows (it takes {sides.fewest})" for name in small}
+    return tuple(
+        f"{n}: not judged by itself, for {text}; what others owe to it is" for n, text in few.items()
+    )
 
 
 def _times(sides: Sides, name: str) -> float:

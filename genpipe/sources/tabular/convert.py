@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,11 @@ from genpipe.sources.decimals import repaired
 from genpipe.sources.limits import shown
 from genpipe.written import MISSING, find, read_words, reader_of, settle
 
-_MISSING = pa.array(MISSING)
+
+@cache
+def _missing() -> pa.Array:
+    """Made when first asked for: to make an array of a list, pyarrow imports pandas."""
+    return pa.array(MISSING)
 
 
 def convert(batch: pa.RecordBatch, schema: Schema, place: Place) -> pa.RecordBatch:
@@ -74,7 +79,7 @@ def without_dust(values: pa.Array, field: AnyField) -> pa.Array:
 
 def without_words(values: pa.Array) -> pa.Array:
     """Texts with missing values where a word says so."""
-    words = pc.is_in(values, _MISSING)
+    words = pc.is_in(values, _missing())
     return pc.if_else(words, None, values) if pc.any(words).as_py() else values
 
 

@@ -7,7 +7,6 @@ report to the bit wherever it is done.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,29 +18,22 @@ from genpipe import store
 from genpipe.bundle import Bundle
 from genpipe.codecs.tabular.protect import hidden_words
 from genpipe.dataset import MIN_HOLDOUT, Dataset
-from genpipe.errors import DataError, PrivacyError, UsageError
-from genpipe.evaluation.assess import evaluate_tables
+from genpipe.evaluation.assess import evaluate_tables, fidelity_alone
 from genpipe.evaluation.page.page import withheld, write_report
 from genpipe.evaluation.page.pictures import sample_grid
 from genpipe.evaluation.privacy.attacks import Evidence
 from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
-from genpipe.registry import resolve
-from genpipe.registry.tracking import placed
 from genpipe.requests import Evaluate
-from genpipe.schema import Schema
-from genpipe.settings import read_settings
-from genpipe.stages.evaluate.crossfit import cross_fitted, folds_for
+from genpipe.stages.evaluate.crossfit import cross_fitted
 from genpipe.stages.evaluate.latent import latent_view
+from genpipe.stages.evaluate.wanted import MAX_ROWS, wanted_by
 from genpipe.stages.rows.likelihoods import evidence
 from genpipe.version import __version__
 
-MIN_ROWS, MAX_ROWS = 500, 10_000
 SIDE_ROWS, SIDE_VALUES = 50_000, 2**27  # of training rows, and of held-out rows, held in memory
 PIECE_VALUES = 2**24  # of all training rows, which privacy goes through in pieces
-# part of the request: raise it when scores change meaning, so that old reports are not taken for new
-FORMAT = 4
-STEPS = 5
+STEPS, REPORT = 5, "report.json"
 
 
 def evaluate(asked: Evaluate, *, progress: Progress = silent) -> Report:
@@ -56,26 +48,17 @@ def evaluate(asked: Evaluate, *, progress: Progress = silent) -> Report:
     all entities, and each is judged by those (crossfit.py); by default where that is cheap.
     Raises PrivacyError where the holdout is too small or is not the one set aside in training.
     """
-    resolved = resolve(asked.model)
-    bundle = Bundle.open(resolved.uri)
-    found, foreign = _dataset(bundle, asked.dataset)
-    rows, seed = asked.rows or _rows(found), asked.seed
-    run = resolved.uri.rstrip("/").rsplit("/", 1)[0]
-    folds = folds_for(found, asked.folds, run, foreign=bool(foreign))
-    request = {"format": FORMAT, "code": __version__, "model": bundle.fingerprint}
-    request |= {"dataset": found.fingerprint, **asked.identity(), "rows": rows, "folds": folds}
-    if not folds:
-        del request["folds"]
-    folder = store.join(run, "evaluation", store.digest(request))
-    made = store.join(folder, "report.json")
-    if store.exists(made):
+    wanted = wanted_by(asked)
+    bundle, found, rows, seed = wanted.bundle, wanted.dataset, wanted.rows, asked.seed
+    folder, run, folds, foreign = wanted.folder, wanted.run, wanted.folds, wanted.foreign
+    if (done := _done(folder)) is not None:
         progress(Event("evaluate", done=STEPS, total=STEPS, unit="steps", note="already evaluated"))
-        return _at(Report.model_validate_json(store.read_bytes(made)), folder)
+        return done
 
     step = _Steps(progress)
     step(0, "reading the dataset")
     found.verify()
-    lineage = _lineage(bundle, found, resolved.name)
+    lineage = _lineage(bundle, found, wanted.name)
     if folds:
         report, holdout, synthetic = cross_fitted(
             bundle, found, rows, seed, lineage, folds, judged, step, run
@@ -92,12 +75,31 @@ def evaluate(asked: Evaluate, *, progress: Progress = silent) -> Report:
         bundle,
         holdout,
         synthetic,
-        title=resolved.name,
+        title=wanted.name,
         real_examples=asked.real_examples,
     )
-    store.create(made, report.model_dump_json(indent=1).encode())
+    store.create(store.join(folder, REPORT), report.model_dump_json(indent=1).encode())
     step(STEPS, report.headline, report.metrics())
     return _at(report, folder)
+
+
+def fidelity(asked: Evaluate) -> float:
+    """The fidelity that `evaluate` gives, and no more: nothing else is measured, drawn or written. Where it
+    is cross-fitted, all is. Raises what `evaluate` raises.
+    """
+    wanted = wanted_by(asked)
+    if wanted.folds or _done(wanted.folder) is not None:
+        return evaluate(asked).metrics()["fidelity"]
+    wanted.dataset.verify()
+    bundle = wanted.bundle
+    train, holdout, _ = _sides(wanted.dataset, int(np.prod(bundle.spec.shape)), wanted.rows, asked.seed)
+    synthetic = bundle.sample(wanted.rows, seed=asked.seed)
+    return fidelity_alone(train, holdout, synthetic, bundle.schema, seed=asked.seed)
+
+
+def _done(folder: str) -> Report | None:
+    made = store.join(folder, REPORT)
+    return _at(Report.model_validate_json(store.read_bytes(made)), folder) if store.exists(made) else None
 
 
 class _Steps:
@@ -135,13 +137,8 @@ def judged(
 
 def _at(report: Report, folder: str) -> Report:
     """The report with its places, which are left out of the file so that it may be moved."""
-    places = {"uri": "report.json", "page": "report.html", "picture": "samples.png"}
+    places = {"uri": REPORT, "page": "report.html", "picture": "samples.png"}
     return report.model_copy(update={key: store.join(folder, name) for key, name in places.items()})
-
-
-def _rows(dataset: Dataset) -> int:
-    # never more than there are training rows: the ceiling needs as many real ones
-    return max(2, min(max(dataset.rows("holdout"), MIN_ROWS), MAX_ROWS, dataset.rows("train")))
 
 
 def _sides(
@@ -156,68 +153,6 @@ def _sides(
         return train, holdout, None
     pieces = dataset.batches("train", rows=min(65_536, max(1, PIECE_VALUES // values)))
     return train, holdout, (pa.Table.from_batches([batch]) for batch in pieces)
-
-
-def _dataset(bundle: Bundle, given: str | None) -> tuple[Dataset, str]:
-    """The dataset to judge against, and a warning if it is another than the one trained on."""
-    trained_on = str(bundle.origin.get("dataset_fingerprint", ""))
-    where = given or bundle.origin.get("dataset_uri")
-    if not where:
-        raise UsageError(
-            "NODATASET", where=bundle.uri, found="a model that does not name its dataset", fix="pass dataset="
-        )
-    dataset = Dataset(given if given else _at_home(bundle, placed(str(where))))
-    if dataset.fingerprint == trained_on:
-        return dataset, ""
-    if given is None:
-        raise PrivacyError(
-            "HOLDOUT",
-            where=dataset.uri,
-            found=f"fingerprint {dataset.fingerprint}, so its holdout may hold rows the model was trained on",
-            expected=f"the dataset trained on, {trained_on or 'unknown'}",
-            fix="restore it, or pass the dataset to judge against",
-        )
-    _compatible(bundle.schema, dataset)
-    return dataset, (
-        f"judged against {dataset.fingerprint}, not the dataset trained on ({trained_on or 'unknown'}): "
-        "rows seen in training may be in the holdout, and the privacy signal says little"
-    )
-
-
-def _at_home(bundle: Bundle, where: str) -> str:
-    """The place of a dataset that a bundle names, if it was trained here or the place is in the store: a
-    stranger may have named any file of this machine, or any server.
-    """
-    home, model, data = (
-        uri if "://" in uri else os.path.abspath(uri) for uri in (read_settings().store, bundle.uri, where)
-    )
-    if model.startswith(f"{home}/runs/") or data.startswith(f"{home}/"):
-        return where
-    raise UsageError(
-        "NODATASET",
-        where=bundle.uri,
-        found=f"a model from elsewhere that names a dataset outside this store, {where}",
-        expected="one in the store",
-        fix="pass dataset= (--dataset) to say that you mean it",
-    )
-
-
-def _compatible(schema: Schema, dataset: Dataset) -> None:
-    def shape(s: Schema) -> list[Any]:
-        return [s.kind, s.target, *((f.name, f.kind, str(f.arrow())) for f in s.fields)]
-
-    ours, theirs = shape(schema), shape(dataset.schema)
-    if ours != theirs:
-        differ = next(
-            (f"{b} instead of {a}" for a, b in zip(ours, theirs, strict=False) if a != b),
-            f"{len(theirs) - 2} fields",
-        )
-        raise DataError(
-            "SCHEMA",
-            where=dataset.uri,
-            found=f"another schema: {differ}",
-            expected="the columns the model makes",
-        )
 
 
 def _lineage(bundle: Bundle, dataset: Dataset, name: str) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from pydantic import ValidationError
 
 from genpipe import store
 from genpipe.constraints import NUMBERS, Inequality, Sum
-from genpipe.databases import is_database, place_of
 from genpipe.dataset import (
     FEWEST_FOLDED,
     MIN_HOLDOUT,
@@ -34,20 +33,18 @@ from genpipe.errors import DataError, UsageError
 from genpipe.progress import Event, Progress, silent, throttled
 from genpipe.requests import Ingest
 from genpipe.schema import Schema
-from genpipe.settings import read_settings
-from genpipe.sources import Source, open_source
+from genpipe.sources import Source
 from genpipe.sources.base import Reject
 from genpipe.sources.files import bad_files
 from genpipe.sources.relations import Relation
-from genpipe.sources.schema_file import schema_from_yaml
 from genpipe.stages.cluster import in_order
-from genpipe.stages.ingest.entity import check_sampled, name_entity, sampled_by
+from genpipe.stages.ingest.entity import check_sampled, name_entity
 from genpipe.stages.ingest.relations import Kept, settle
+from genpipe.stages.ingest.wanted import wanted_by
 from genpipe.stages.ingest.writer import Split, Written, count_unit, damaged_in, observe_unit, write_unit
-from genpipe.stages.named_data import name_of_source, note_ingested, taken
+from genpipe.stages.named_data import note_ingested
 from genpipe.version import __version__
 
-REVISION = 4  # of the bytes ingest writes; part of every request id
 PARALLEL_BYTES = 128 * 2**20
 # the holdout of a small table is so near to the share asked for, or the nearest of so many draws; of a larger
 # one chance makes it nearer
@@ -62,26 +59,11 @@ def ingest(
 
     The options are those of the kind of data (genpipe/sources/<kind>.py). Of a series the entity is one.
     """
-    source = asked.source if isinstance(asked.source, str) else list(asked.source)
-    if isinstance(source, str) and is_database(source):
-        source = place_of(source, asked.options or {})
-    name = store.check_name(asked.name or name_of_source(source))
-    if asked.name is None:
-        taken(name, source)
-    options, entity, holdout, min_rows = asked.options or {}, asked.entity, asked.holdout, asked.min_rows
-    on_bad_file, max_bad = asked.on_bad_file, asked.max_bad
-    if asked.kind == "series" or {"time", "window", "stride"} & set(options):
-        options, entity = options | ({"entity": entity} if entity else {}), None
-    options = sampled_by(options, entity)
-    opened = open_source(source if frame is None else frame, kind=asked.kind, options=options)
-    given = schema_from_yaml(asked.schema_file) if asked.schema_file else schema
-    roles: dict[str, Any] = {"target": asked.target, "key": asked.key or ()}
-    about_whom = {"entity": entity} if entity is not None else {}
-    settings = {"holdout": holdout, "min_rows": min_rows, "bad": [on_bad_file, max_bad]}
-    request = _request(opened, given, roles | settings | about_whom)
-    uri = store.join(read_settings().store, "datasets", name, request)
+    wanted = wanted_by(asked, schema=schema, frame=frame)
+    opened, uri, source, given = wanted.opened, wanted.uri, wanted.source, wanted.schema
+    holdout, on_bad_file, max_bad = asked.holdout, asked.on_bad_file, asked.max_bad
     if Dataset.exists(uri):
-        note_ingested(name, request, source)
+        note_ingested(wanted.name, wanted.request, source)
         return Dataset(uri)
     job = _Job(opened, uri, holdout, _runner(opened, asked.workers), throttled(progress))
     rejects, notices, found, inferred = list[Reject](), list[str](), None, given is None
@@ -89,13 +71,13 @@ def ingest(
     if given is None or on_bad_file == "skip":
         stats = reduce(lambda a, b: a.merge(b), job.observe())
         rejects = job.judge(stats.rejects, on_bad_file, max_bad)
-        found = None if given else check_sampled(opened.entity(stats), entity, options)
+        found = None if given else check_sampled(opened.entity(stats), wanted.entity, wanted.options)
         if given is None:
-            given = _whole(lambda: opened.schema(stats, **roles))
+            given = _whole(lambda: opened.schema(stats, **wanted.roles))
             relations = opened.relations(stats, given)
         notices = opened.notices(stats)
-    dumped = given.model_dump() | {k: v for k, v in roles.items() if v}
-    given, about = name_entity(_whole(lambda: Schema.model_validate(dumped)), entity, found)
+    dumped = given.model_dump() | {k: v for k, v in wanted.roles.items() if v}
+    given, about = name_entity(_whole(lambda: Schema.model_validate(dumped)), wanted.entity, found)
     notices += opened.unused(given, inferred=inferred)
     relations = [r for r in relations if {f.kind for f in map(given.field, r.constraint.names)} <= {*NUMBERS}]
     written = job.split(given, frozenset(r.file for r in rejects), [r.constraint for r in relations])
@@ -105,12 +87,12 @@ def ingest(
     notices = [*_ignored(opened), *notices, *(text.format(n=n) for text, n in sorted(lost.items()))]
     opened.check_unchanged()
     _enough(parts, opened, asked)
-    origin = {"source": source, "request": request, **settings}
+    origin = {"source": source, "request": wanted.request, **wanted.settings}
     given, said, offered = settle(given, relations, reduce(add, (w.kept for w in written), Kept()))
     notices += [*said, *_small(given, parts)]
     origin |= _origin(opened, notices, rejects, about) | ({"offered": offered} if offered else {})
-    made = commit(uri, name=name, schema=given, parts=parts, origin=origin)
-    note_ingested(name, request, source)
+    made = commit(uri, name=wanted.name, schema=given, parts=parts, origin=origin)
+    note_ingested(wanted.name, wanted.request, source)
     return made
 
 
@@ -120,12 +102,6 @@ def _whole(make: Callable[[], Schema]) -> Schema:
         return make()
     except ValidationError as error:
         raise UsageError("COLUMN", found=error.errors()[0]["msg"].removeprefix("Value error, ")) from None
-
-
-def _request(source: Source, schema: Schema | None, settings: dict[str, Any]) -> str:
-    """The id of a request: everything the bytes of the dataset depend on."""
-    listed = [source.kind, source.identity, source.options.model_dump(), schema and schema.model_dump()]
-    return store.digest([__version__, REVISION, listed, settings])
 
 
 def _origin(
