@@ -167,16 +167,18 @@ def attack_letters(folder: Path, seed: int) -> Iterator[Line]:
     for number, (_, letter) in enumerate(written):
         (place / f"{number:03d}.txt").write_text(letter)
     dataset = genpipe.ingest(str(place), name=place.name, kind="text", holdout=0.5)
-    model = genpipe.train(dataset, recipe="text_lstm", seed=seed)
     texts = {split: " ".join(dataset.table(split)["text"].to_pylist()) for split in ("train", "holdout")}
-    made = " ".join(Bundle.open(model.uri).sample(1_000, seed=seed)["text"].to_pylist())
-    for split, before in (("train", "9 of 70"), ("holdout", "0 of 102")):
-        names = [name for name, _ in written if name in texts[split]]
-        found = f"{sum(name in made for name in names)} of {len(names)}"
-        yield f"letters: names of {split} that come out", before, "as many as of others", found
-    report = genpipe.evaluate(model, seed=seed)
-    yield "letters: AUC", ".87", "-", scores(report)["membership"][0]
-    yield "letters: verdict", "refused", "-", report.verdict
+    for recipe, mark in (("text_lstm", ""), ("text_gpt", " (gpt)")):
+        model = genpipe.train(dataset, recipe=recipe, seed=seed)
+        made = " ".join(Bundle.open(model.uri).sample(1_000, seed=seed)["text"].to_pylist())
+        for split, before in (("train", "9 of 70"), ("holdout", "0 of 102")):
+            names = [name for name, _ in written if name in texts[split]]
+            found = f"{sum(name in made for name in names)} of {len(names)}"
+            what = f"letters{mark}: names of {split} that come out"
+            yield what, before if not mark else "-", "as many as of others", found
+        report = genpipe.evaluate(model, seed=seed)
+        yield f"letters{mark}: AUC", ".87" if not mark else "-", "-", scores(report)["membership"][0]
+        yield f"letters{mark}: verdict", "refused" if not mark else "-", "-", report.verdict
 
 
 def attack_adult(folder: Path, seed: int) -> Iterator[Line]:
