@@ -2,14 +2,14 @@
 
 | type | holds for a row where |
 |---|---|
-| inequality | `low` <= `high` (`strict`: <), or one of the two is missing |
+| inequality | `low` <= `high` (`strict`: <; a date and a time: their days), or one of the two is missing |
 | sum | `total` is the sum of `parts` (of one: it), rounded to the total's decimals, or one is missing |
 | combinations | training showed the values of `columns` together |
 | one_to_one | each value of either column has one partner in the other |
 | determines | the values of `columns` decide the value of `target` |
 
-In the last three a missing value is a value like any other. Limits of one column are `minimum` and
-`maximum` of its field. Each constraint but `combinations` makes one column from others: see `derivations`.
+In the last three a missing value is a value like any other. Limits of one column are `minimum` and `maximum` of
+its field. Each constraint but `combinations` makes one column from others: see `derivations`.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class Inequality(_Constraint):
     low: str
     high: str
     strict: bool = False
+    days: bool = Field(default=False, exclude_if=lambda days: not days)  # learnt as days, and a time of day
 
     def __str__(self) -> str:
         return f"{self.low} {'<' if self.strict else '<='} {self.high}"
@@ -214,7 +215,8 @@ def _check_columns(
     where: str, c: AnyConstraint, fields: Mapping[str, AnyField], conditions: tuple[str, ...]
 ) -> None:
     """Every column known, named once, and of a kind the constraint can compare."""
-    allowed = {"inequality": NUMBERS, "sum": ("number", "integer")}.get(c.type, SCALARS)
+    ordered = {"inequality": TIMES if getattr(c, "days", False) else NUMBERS, "sum": ("number", "integer")}
+    allowed = ordered.get(c.type, SCALARS)
     for key, name in c.columns_by_key:
         if name not in fields:
             hint = closest(name, fields) or "fields are " + few(fields)
@@ -231,7 +233,8 @@ def _check_columns(
         if name in conditions and name in tied(c):
             raise ValueError(_given(f"{where}.{key}", name))
     kinds = {n: "number" if fields[n].kind in NUMBERS[:2] else str(fields[n].arrow()) for n in c.names}
-    if isinstance(c, Inequality | Sum) and len(set(kinds.values())) > 1:
+    days = {fields[n].kind for n in c.names} == set(TIMES)
+    if isinstance(c, Inequality | Sum) and len(set(kinds.values())) > 1 and not days:
         shown = ", ".join(f"{n!r} is {kind}" for n, kind in kinds.items())
         raise ValueError(f"{where}: {shown}; give both the same kind (of times also the same unit and zone)")
 
@@ -240,10 +243,8 @@ def _ways(c: AnyConstraint, fields: Mapping[str, AnyField]) -> list[tuple[str, t
     """(column to make, from which), the better way first."""
     if isinstance(c, Inequality):
         return [(c.high, (c.low,))]
-    if isinstance(c, Sum):
-        return [(c.total, c.parts)]
-    if isinstance(c, Determines):
-        return [(c.target, c.columns)]
+    if isinstance(c, Sum | Determines):
+        return [(c.total, c.parts) if isinstance(c, Sum) else (c.target, c.columns)]
     if isinstance(c, OneToOne):
         a, b = c.columns
         ways: list[tuple[str, tuple[str, ...]]] = [(b, (a,)), (a, (b,))]

@@ -5,7 +5,7 @@
 
 | constraint | learnt instead | made again |
 |---|---|---|
-| inequality | `high` minus `low` | `low` plus the difference, within what training and the schema allow |
+| inequality | `high` minus `low`, or days (days.py) | `low` plus it, within training and the schema |
 | sum | nothing, or whether `total` is missing | the sum of the parts |
 | combinations | one column of the values together | its parts |
 | none, of dates and times | week, weekday and time of day (moments.py) | of these |
@@ -30,6 +30,7 @@ from genpipe.codecs.holders import Holders
 from genpipe.codecs.sketch import to_numpy
 from genpipe.codecs.stored import RelationsForm
 from genpipe.codecs.tabular.choice import Counted
+from genpipe.codecs.tabular.days import offset
 from genpipe.codecs.tabular.dependencies import choose_dependencies, held_pairs, observe_dependencies
 from genpipe.codecs.tabular.lookups import Columns, Lookup, Pairs, Tied, agreeing, fit_lookup
 from genpipe.codecs.tabular.moments import Moment, taken_apart
@@ -64,7 +65,7 @@ class Relations:
         self.derived = derivations(schema.constraints, schema.fields, schema.conditions)
         self._fields = limits({f.name: f for f in schema.fields}, self.derived)
         self.offsets = tuple(
-            Offset(self._label(c), c, self._fields[n], self._of(sources), self.extremes.get(n))
+            offset(self._label(c), c, self._fields[n], self._of(sources), self.extremes.get(n))
             for n, (c, sources) in self.derived.items()
             if isinstance(c, Inequality | Sum)
         )
@@ -264,8 +265,7 @@ class Relations:
             exact = all(out[s.name] == 0 for s in k.sources)
             out[k.field.name] = 0.0 if exact else float("inf")
         for o in self.offsets:
-            offset, alone = (out[f.name] for f in o.fields)
-            out[o.field.name] = max(offset + sum(out[s.name] for s in o.sources), alone)
+            out[o.field.name] = o.tolerance(out)
         return {name: out[name] for name in self.schema.names if name in out}
 
     def to_json(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import ValidationError
 
-from genpipe.codecs.tabular.offsets import Offset
+from genpipe.codecs.tabular.days import offset
 from genpipe.constraints import Inequality, Sum
 from genpipe.errors import few
 from genpipe.schema import Schema
@@ -27,10 +27,10 @@ def count(constraints: Iterable[Inequality | Sum], schema: Schema, batch: pa.Rec
     columns, out = dict(zip(batch.schema.names, batch.columns, strict=True)), Kept()
     for c in constraints:
         made, *sources = (c.high, c.low) if isinstance(c, Inequality) else (c.total, *c.parts)
-        offset = Offset(str(c), c, schema.field(made), tuple(schema.field(s) for s in sources))
-        there = [columns[name].is_valid().to_numpy(zero_copy_only=False) for name in offset.needs]
+        made_of = offset(str(c), c, schema.field(made), tuple(schema.field(s) for s in sources))
+        there = [columns[name].is_valid().to_numpy(zero_copy_only=False) for name in made_of.needs]
         out[str(c), "rows"] = int(np.all(there, axis=0).sum())
-        out[str(c), "broken"] = int((~offset.holds(columns)).sum())
+        out[str(c), "broken"] = int((~made_of.holds(columns)).sum())
     return out
 
 
