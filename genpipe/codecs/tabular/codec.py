@@ -29,6 +29,7 @@ from genpipe.codecs.tabular.choice import Choice
 from genpipe.codecs.tabular.numeric import Scale, observe_number
 from genpipe.codecs.tabular.relations import Relations
 from genpipe.codecs.tabular.stats import TabularStats, count_values, find_holders, make_column
+from genpipe.codecs.tabular.writing import ladders
 from genpipe.constraints import CHOICES, NUMBERS
 from genpipe.documents import first_line
 from genpipe.errors import DataError, UsageError
@@ -108,8 +109,10 @@ class TabularCodec(ColumnCodec):
         tied = {t.field.name for t in relations.tied}
         # a label is no combination: rare ones are drawn as others
         several = config.model_copy(update={"rare_label": None})
+        ladder = ladders(relations.fields, stats.numbers, stats.sample)
         made = {
-            f.name: make_column(f, stats, several if f.name in tied else config) for f in relations.observed
+            f.name: make_column(f, stats, several if f.name in tied else config, ladder.get(f.name, ()))
+            for f in relations.observed
         }
         columns = [made[f.name] for f in relations.fields]
         if config.dependencies and not any(isinstance(c, Learnt) for c in columns):

@@ -86,12 +86,14 @@ def count_values(column: pa.Array) -> dict[Any, int]:
     return dict(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True))
 
 
-def make_column(field: AnyField, stats: TabularStats, config: CodecConfig) -> Column:
-    """The codec of one column, from the statistics of the whole training split."""
+def make_column(
+    field: AnyField, stats: TabularStats, config: CodecConfig, ladder: tuple[int, ...] = ()
+) -> Column:
+    """The codec of one column, from the statistics of the whole training split. ladder: see writing.py."""
     if field.kind in CHOICES:
         return make_choice(field, stats.choices[field.name], config, stats.counted(field))
     if field.kind in NUMBERS:
-        return _scale(field, stats, config)
+        return _scale(field, stats, config, ladder)
     if field.kind in ("identifier", "text"):
         absent = stats.missing[field.name] if stats.may_miss(field, config.rare_below) else 0
         absent, rows = coarse([absent, max(1, stats.rows.rows)], config.rare_below)
@@ -104,7 +106,7 @@ def make_column(field: AnyField, stats: TabularStats, config: CodecConfig) -> Co
     )
 
 
-def _scale(field: AnyField, stats: TabularStats, config: CodecConfig) -> Column:
+def _scale(field: AnyField, stats: TabularStats, config: CodecConfig, ladder: tuple[int, ...]) -> Column:
     number, k = stats.numbers[field.name], config.rare_below
     if number.low is None or number.high is None:
         return Fixed(field, None)
@@ -118,7 +120,7 @@ def _scale(field: AnyField, stats: TabularStats, config: CodecConfig) -> Column:
         raise DataError("FEW", where=field.name, found=f"values of fewer than {k} entities", fix=DROP)
     return make_scale(
         field, values, counts, step=number.step, low=number.low, high=number.high,
-        missing=float(absent / (valid + absent)), bins=config.bins, crowd=crowd,
+        missing=float(absent / (valid + absent)), bins=config.bins, crowd=crowd, ladder=ladder,
     )  # fmt: skip
 
 
