@@ -8,8 +8,8 @@
 | one_to_one | each value of either column has one partner in the other |
 | determines | the values of `columns` decide the value of `target` |
 
-In the last three a missing value is a value like any other. Limits of one column are `minimum` and `maximum` of
-its field. Each constraint but `combinations` makes one column from others: see `derivations`.
+In the last three a missing value is a value like any other. Limits of one column are `minimum` and
+`maximum` of its field. Each constraint but `combinations` makes one column from others: see `derivations`.
 """
 
 from __future__ import annotations
@@ -130,8 +130,7 @@ def derivations(
     for i, c in sorted(numbered, key=lambda ic: isinstance(ic[1], OneToOne)):
         ways = _ways(c, by_name)
         free = [w for w in ways if w[0] not in {*conditions, *made}]
-        if len(ways) > 1:
-            free = [w for w in free if w[0] not in _ancestors(w[1], derived)]
+        free = [w for w in free if len(ways) == 1 or w[0] not in _ancestors(w[1], derived)]
         if free:
             name, sources = free[0]
             derived[name], made[name] = (c, sources), i
