@@ -208,6 +208,7 @@ class RelationsForm(Form):
     extremes: dict[str, Annotated[list[Whole | Real], Field(min_length=2, max_length=2)]]
     broken: dict[str, Annotated[int, Field(ge=0, lt=2**63)]]
     apart: list[str] = []
+    nested: list[LookupForm] = []
 
 
 class AudioForm(Form):

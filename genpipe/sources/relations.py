@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genpipe.constraints import TIMES, Inequality, Sum
+from genpipe.constraints import TIMES, Inequality, Sum, Within
 from genpipe.fields import AnyField, Integer, Number
 from genpipe.sources.sample import Sample
 
@@ -38,7 +38,7 @@ HEAD = 64  # rows that refute most pairs cheaply
 class Relation:
     """A constraint that `share` of the sampled rows that say something of it keep."""
 
-    constraint: Inequality | Sum
+    constraint: Inequality | Sum | Within
     share: float
     rule: bool = True  # to be kept by construction where all rows do
 

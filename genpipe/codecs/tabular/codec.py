@@ -114,6 +114,9 @@ class TabularCodec(ColumnCodec):
             f.name: make_column(f, stats, several if f.name in tied else config, ladder.get(f.name, ()))
             for f in relations.observed
         }
+        made |= {
+            n.name: n.column(stats.relations.pairs[n.field.name], config.rare_below) for n in relations.nested
+        }
         columns = [made[f.name] for f in relations.fields]
         if config.dependencies and not any(isinstance(c, Learnt) for c in columns):
             return cls.build(schema, stats, config.model_copy(update={"dependencies": False}))
@@ -214,8 +217,10 @@ class TabularCodec(ColumnCodec):
             for column in self.learnt:
                 if column.field.name == tied.field.name:
                     held.append(column.legal(tied.reduce(columns)[column.field.name]))
-        found: np.ndarray = np.all(held, axis=0)
-        return found
+        for nested in self.relations.nested:
+            found = nested.reduce(columns)[nested.name].is_valid()
+            held.append(found.to_numpy(zero_copy_only=False))
+        return np.asarray(np.all(held, axis=0))
 
     def observed(self, batch: pa.RecordBatch, *, fill: bool) -> np.ndarray:
         """(B, T) tokens that follow from the columns a batch has; UNOBSERVED where there is none.

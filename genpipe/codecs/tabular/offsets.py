@@ -19,8 +19,9 @@ import pyarrow.compute as pc
 
 from genpipe.codecs.sketch import to_numpy
 from genpipe.codecs.tabular.lookups import Columns, from_plain
-from genpipe.constraints import Inequality, Sum, greatest
+from genpipe.constraints import Inequality, Sum
 from genpipe.fields import AnyField, Integer, Number
+from genpipe.limits import greatest
 
 
 @dataclass(frozen=True)

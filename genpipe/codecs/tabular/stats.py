@@ -16,7 +16,7 @@ from genpipe.codecs.holders import WHO, Crowd, Holders, coarse, merge_holders
 from genpipe.codecs.sketch import EXACT_DISTINCT, Sample, add_counts, combine, hash_column, to_numpy
 from genpipe.codecs.tabular.choice import MOST_CATEGORIES, Counted, make_choice
 from genpipe.codecs.tabular.lookups import plain
-from genpipe.codecs.tabular.numeric import NumberStats, make_scale
+from genpipe.codecs.tabular.numeric import NumberStats, Scale, make_scale
 from genpipe.codecs.tabular.relation_stats import RelationStats
 from genpipe.constraints import CHOICES, NUMBERS, SCALARS
 from genpipe.errors import DataError, UsageError
@@ -143,3 +143,11 @@ def _values(
         both = np.array([number.low, number.high], dtype=values.dtype)  # a sample may lack them
         values, counts = np.concatenate([values, both]), np.concatenate([counts, [1, 1]])
     return *combine(values, counts), who
+
+
+def extremes_of(column: Column) -> tuple[Any, Any] | None:
+    """The smallest and largest value that a column of numbers or times makes, in storage units."""
+    if isinstance(column, Scale):
+        ends, _ = to_numpy(column.axis.arrow(np.array([column.axis.low, column.axis.high]), None))
+        return ends[0].item(), ends[1].item()
+    return (column.value, column.value) if isinstance(column, Fixed) and column.value is not None else None
