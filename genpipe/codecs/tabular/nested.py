@@ -7,7 +7,7 @@ some dozens apart and not thousands, and whatever it says is a code that belongs
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,7 @@ from genpipe.codecs.holders import coarse
 from genpipe.codecs.stored import LookupForm, check_legal
 from genpipe.codecs.tabular.choice import Choice
 from genpipe.codecs.tabular.lookups import MOST_KEYS, Columns, Pairs, from_plain, plain, together
+from genpipe.constraints import Within
 from genpipe.errors import DataError
 from genpipe.fields import AnyField, Category
 
@@ -176,6 +177,20 @@ def fit_nested(
         )
     kept.sort(key=lambda pair: (str(pair[0]), _order(pair[1], field)))
     return Nested(label, sources, field, tuple(kept), given)
+
+
+def read_nested(
+    forms: Iterable[LookupForm],
+    fields: Mapping[str, AnyField],
+    given: frozenset[str],
+    constraints: Iterable[Any],
+) -> list[Nested]:
+    """From codec.json; a ValueError unless there is one of each constraint."""
+    made = [Nested.read(form, fields, given) for form in forms]
+    wanted = sorted((c.column, *c.of) for c in constraints if isinstance(c, Within))
+    if sorted(n.needs for n in made) != wanted:
+        raise ValueError(f"codes within others that are not those of the schema: {wanted[:3]}")
+    return made
 
 
 def _order(code: Any, field: AnyField) -> tuple[bool, Any]:

@@ -34,7 +34,7 @@ from genpipe.codecs.tabular.days import offset
 from genpipe.codecs.tabular.dependencies import choose_dependencies, held_pairs, observe_dependencies
 from genpipe.codecs.tabular.lookups import Columns, Lookup, Pairs, Tied, agreeing, fit_lookup
 from genpipe.codecs.tabular.moments import Moment, taken_apart
-from genpipe.codecs.tabular.nested import Nested, fit_nested
+from genpipe.codecs.tabular.nested import Nested, fit_nested, read_nested
 from genpipe.codecs.tabular.offsets import Offset
 from genpipe.codecs.tabular.relation_stats import RelationStats, check_broken, observe_pairs
 from genpipe.codecs.tabular.stats import extremes_of
@@ -289,7 +289,7 @@ class Relations:
             if low > high or not (field.name in real or (isinstance(low, int) and isinstance(high, int))):
                 raise ValueError(f"extremes {low} to {high} of {field.name!r}")
         given = frozenset({*schema.conditions, *(s.name for t in bare.tied for s in t.sources)})
-        nested = [Nested.read(each, bare._fields, given) for each in form.nested]
+        nested = read_nested(form.nested, bare._fields, given, schema.constraints)
         return cls(schema, lookups, extremes, form.broken, apart=form.apart, nested=nested)
 
 

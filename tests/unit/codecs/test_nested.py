@@ -94,6 +94,16 @@ def test_nothing_is_left_without_a_pair() -> None:
         fitted(schema(), rare_below=400)
 
 
+@pytest.mark.parametrize("wrong", [[], [1, 1], [0]])
+def test_others_than_those_of_the_schema_are_refused(wrong: list[int]) -> None:
+    codec, _ = fitted(schema())
+    content = json.loads(json.dumps(codec.to_json()))
+    known = content["relations"]["nested"]
+    content["relations"]["nested"] = [known[i] for i in wrong]
+    with pytest.raises(ValueError, match="codes within others"):
+        TabularCodec.from_json(codec.schema, content)
+
+
 def test_found_where_rows_of_a_code_agree() -> None:
     batch = addresses()
     found = [r.constraint for r in find_codes(look(batch), schema().fields, ("n",))]
