@@ -33,7 +33,7 @@ _STRUCTURE = """
 version kind columns conditions relations type values shares rare missing label axis step decimals low high
 cells atoms edges pieces endings often grains ladder written modes score knots scores value names lookups
 made pairs snaps extremes broken channels gaps points context unknown peak frames range_db choice scale fixed
-placeholder tabular image series text audio apart ties nested over others"""
+placeholder tabular image series text audio apart ties nested over others pace"""
 _ORIGIN = """stage name dataset_fingerprint seed minutes tag code codec run_id dataset_uri rows protected step
 plugins incidents"""
 STRUCTURE, ORIGIN = frozenset(_STRUCTURE.split()), frozenset(_ORIGIN.split())

@@ -211,10 +211,20 @@ class RelationsForm(Form):
     nested: list[LookupForm] = []
 
 
+Steps = Annotated[int, Field(ge=1, le=2**22)]
+
+
 class AudioForm(Form):
     peak: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
     range_db: Annotated[float, Field(ge=10, le=200, allow_inf_nan=False)]
     frames: Annotated[int, Field(ge=1, le=2**22)]
+    pace: Annotated[list[Steps], Field(min_length=3, max_length=3)] | None
+
+    @model_validator(mode="after")
+    def _check(self) -> AudioForm:
+        if self.pace and not (self.pace[0] < self.pace[1] and self.pace[2] % 8 == 0):
+            raise ValueError(f"a pace of {self.pace}: expected low < high and a multiple of eight steps")
+        return self
 
 
 class TextForm(Form):
