@@ -86,11 +86,11 @@ class MixturePrior(nn.Module):
         return torch.logsumexp(self.weight[cell].clamp_min(1e-12).log() + each, 1)
 
     @torch.no_grad()
-    def fit(self, z: Tensor, condition: Tensor, seed: int) -> None:
+    def fit(self, z: Tensor, condition: Tensor, seed: int, *, clusters: bool = False) -> None:
         """To codes z (N, Z) of training rows: the form that makes rows it was not fitted to likeliest.
 
-        Forms: N(0, I); one Gaussian; one a cell; several a cell, of covariances that are much alike, as where
-        few rows are of several voices; several with covariances of their own.
+        Forms: N(0, I); one Gaussian; one a cell; several with covariances of their own; with `clusters`,
+        several of few rows and of covariances that are much alike. A cluster may be one person's rows.
 
         A covariance of many numbers and few rows says less of others than N(0, I) does.
         """
@@ -102,7 +102,7 @@ class MixturePrior(nn.Module):
         home, best, chosen = self.mean.device, -math.inf, ""
         self.cpu()
         with threadpool_limits(1):  # sums of several threads depend on their number
-            for form in FORMS:
+            for form in FORMS if clusters else (form for form in FORMS if form != "clusters"):
                 self._take(_Fit(codes[~held], self).parts(cell[~held], form, seed))
                 if (found := float(self.log_density(there, asked).mean())) > best:
                     best, chosen = found, form

@@ -229,7 +229,7 @@ def audio_gan() -> Recipe:
 def audio_vae() -> Recipe:
     """A VAE of dense layers on mel spectrograms: stretched to one length, they need no convolutions."""
     half = MLPConfig(width=512, residual=False, norm_all=True)
-    family = VAEConfig(encoder=half, decoder=half)
+    family = VAEConfig(encoder=half, decoder=half, prior="clusters")
     training = {"steps": 2000, "batch_size": 64, "weight_decay": 0.5, "evaluate_every": 1000}
     return derived(image_vae(), "audio_vae", kind="audio", family=family, training=training)
 
