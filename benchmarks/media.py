@@ -53,7 +53,7 @@ GOALS = {
     ("fashion-mnist", "image_vq"): "FID <= 4 in 240 s",
     ("fashion-mnist", "image_flow"): "FID <= 3 in 240 s",
     ("mnist", "image_vae"): "FID <= .8, label >= .985 in 200 s",
-    ("fsdd", "audio_gan"): "FAD <= 1.5, coverage >= .50, label >= .96 in 120 s",
+    ("fsdd", "audio_vae"): "FAD <= 1.5, coverage >= .50, label >= .96 in 120 s",
 }
 FIGURES = ("frechet", "coverage", "label", "cas")
 SAMPLES = {"image": 10_000, "audio": 2_000}

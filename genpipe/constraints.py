@@ -2,19 +2,19 @@
 
 | type | holds for a row where |
 |---|---|
-| inequality | `low` <= `high` (`strict`: <), or one of the two is missing |
+| inequality | `low` <= `high` (`strict`: <; a date and a time: their days), or one of the two is missing |
 | sum | `total` is the sum of `parts` (of one: it), rounded to the total's decimals, or one is missing |
 | combinations | training showed the values of `columns` together |
 | one_to_one | each value of either column has one partner in the other |
 | determines | the values of `columns` decide the value of `target` |
+| within | training showed the value of `column` together with those of `of` |
 
-In the last three a missing value is a value like any other. Limits of one column are `minimum` and
+In the last four a missing value is a value like any other. Limits of one column are `minimum` and
 `maximum` of its field. Each constraint but `combinations` makes one column from others: see `derivations`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Literal
@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from genpipe.errors import closest, few
 from genpipe.fields import AnyField
+from genpipe.limits import limits
 
 TIMES = ("timestamp", "date")
 NUMBERS = ("number", "integer", *TIMES)
@@ -61,6 +62,7 @@ class Inequality(_Constraint):
     low: str
     high: str
     strict: bool = False
+    days: bool = Field(default=False, exclude_if=lambda days: not days)  # learnt as days, and a time of day
 
     def __str__(self) -> str:
         return f"{self.low} {'<' if self.strict else '<='} {self.high}"
@@ -100,10 +102,19 @@ class Determines(_Constraint):
         return f"{', '.join(self.columns)} -> {self.target}"
 
 
+class Within(_Constraint):
+    type: Literal["within"] = "within"
+    column: str
+    of: tuple[str, ...] = Field(min_length=1, max_length=100)
+
+    def __str__(self) -> str:
+        return f"{self.column} within {', '.join(self.of)}"
+
+
 AnyConstraint = Annotated[
-    Inequality | Sum | Combinations | OneToOne | Determines, Field(discriminator="type")
+    Inequality | Sum | Combinations | OneToOne | Determines | Within, Field(discriminator="type")
 ]
-TYPES = ("inequality", "sum", "combinations", "one_to_one", "determines")
+TYPES = ("inequality", "sum", "combinations", "one_to_one", "determines", "within")
 Derivations = dict[str, tuple[Any, tuple[str, ...]]]
 
 
@@ -129,8 +140,7 @@ def derivations(
     for i, c in sorted(numbered, key=lambda ic: isinstance(ic[1], OneToOne)):
         ways = _ways(c, by_name)
         free = [w for w in ways if w[0] not in {*conditions, *made}]
-        if len(ways) > 1:
-            free = [w for w in free if w[0] not in _ancestors(w[1], derived)]
+        free = [w for w in free if len(ways) == 1 or w[0] not in _ancestors(w[1], derived)]
         if free:
             name, sources = free[0]
             derived[name], made[name] = (c, sources), i
@@ -152,69 +162,12 @@ def tied(constraint: AnyConstraint) -> tuple[str, ...]:
     return constraint.columns if isinstance(constraint, Determines) and len(constraint.columns) > 1 else ()
 
 
-def limits(
-    fields: Mapping[str, AnyField], derived: Derivations, numbered: Iterable[tuple[int, Any]] = ()
-) -> dict[str, Any]:
-    """The fields with the limits that constraints add: a low side stays below the high side's maximum."""
-    out: dict[str, Any] = dict(fields)
-    for c, _ in reversed(derived.values()):
-        if isinstance(c, Inequality) and (top := greatest(out[c.high])) is not None:
-            out[c.low] = _capped(out[c.low], top, c.strict)
-    for i, c in numbered:
-        for name in c.names:
-            low, high = getattr(out[name], "minimum", None), getattr(out[name], "maximum", None)
-            if low is not None and high is not None and low > high:
-                raise ValueError(
-                    f"constraints[{i}]: {c} leaves no value for {name!r}: from {low} to {high}; "
-                    "raise a maximum, lower a minimum, or remove the constraint"
-                )
-        for end in ("minimum", "maximum") if isinstance(c, Sum) else ():
-            _check_total(i, c, end, out)
-    return out
-
-
-def greatest(field: Any) -> float | None:
-    """The greatest value a field allows, in whole units of its decimals; None = no limit."""
-    top, decimals = getattr(field, "maximum", None), getattr(field, "decimals", None)
-    if top is None or decimals is None:
-        return top
-    unit = 10.0**decimals
-    nearest = round(top * unit)
-    return (nearest - (nearest / unit > top)) / unit
-
-
-def _capped(field: Any, top: float, strict: bool) -> Any:
-    """The field with no value above `top`, or, if strict, none that reaches it."""
-    if field.kind == "integer":
-        most: float = math.ceil(top) - 1 if strict else math.floor(top)
-    elif field.decimals is None or not strict:
-        most = math.nextafter(top, -math.inf) if strict else top
-    else:
-        unit = 10.0**field.decimals
-        most = (math.ceil(round(top * unit, 6)) - 1) / unit
-    return field.model_copy(update={"maximum": most if field.maximum is None else min(most, field.maximum)})
-
-
-def _check_total(i: int, c: Sum, end: str, fields: Mapping[str, Any]) -> None:
-    """A limit of a total must follow from its parts: there is no fair way to shorten some of them."""
-    limit, ends = getattr(fields[c.total], end), [getattr(fields[p], end) for p in c.parts]
-    if limit is None:
-        return
-    if None not in ends:
-        reached = round(math.fsum(ends), getattr(fields[c.total], "decimals", 0) or 9)
-        if reached >= limit if end == "minimum" else reached <= limit:
-            return
-    raise ValueError(
-        f"constraints[{i}].total: {c.total!r} has the {end} {limit}, which its parts may break; give every "
-        f"part a {end} that adds up to {limit}, or remove the {end} of {c.total!r} and whatever limits it"
-    )
-
-
 def _check_columns(
     where: str, c: AnyConstraint, fields: Mapping[str, AnyField], conditions: tuple[str, ...]
 ) -> None:
     """Every column known, named once, and of a kind the constraint can compare."""
-    allowed = {"inequality": NUMBERS, "sum": ("number", "integer")}.get(c.type, SCALARS)
+    ordered = {"inequality": TIMES if getattr(c, "days", False) else NUMBERS, "sum": ("number", "integer")}
+    allowed = ordered.get(c.type, SCALARS)
     for key, name in c.columns_by_key:
         if name not in fields:
             hint = closest(name, fields) or "fields are " + few(fields)
@@ -231,7 +184,8 @@ def _check_columns(
         if name in conditions and name in tied(c):
             raise ValueError(_given(f"{where}.{key}", name))
     kinds = {n: "number" if fields[n].kind in NUMBERS[:2] else str(fields[n].arrow()) for n in c.names}
-    if isinstance(c, Inequality | Sum) and len(set(kinds.values())) > 1:
+    days = {fields[n].kind for n in c.names} == set(TIMES)
+    if isinstance(c, Inequality | Sum) and len(set(kinds.values())) > 1 and not days:
         shown = ", ".join(f"{n!r} is {kind}" for n, kind in kinds.items())
         raise ValueError(f"{where}: {shown}; give both the same kind (of times also the same unit and zone)")
 
@@ -240,10 +194,10 @@ def _ways(c: AnyConstraint, fields: Mapping[str, AnyField]) -> list[tuple[str, t
     """(column to make, from which), the better way first."""
     if isinstance(c, Inequality):
         return [(c.high, (c.low,))]
-    if isinstance(c, Sum):
-        return [(c.total, c.parts)]
-    if isinstance(c, Determines):
-        return [(c.target, c.columns)]
+    if isinstance(c, Within):
+        return [(c.column, c.of)]
+    if isinstance(c, Sum | Determines):
+        return [(c.total, c.parts) if isinstance(c, Sum) else (c.target, c.columns)]
     if isinstance(c, OneToOne):
         a, b = c.columns
         ways: list[tuple[str, tuple[str, ...]]] = [(b, (a,)), (a, (b,))]

@@ -184,6 +184,13 @@ def penalised(recipe: Recipe, rows: int, spec: TensorSpec) -> Recipe:
     return recipe.model_copy(update={"training": training.model_copy(update={"l2": l2})})
 
 
+def of_people(recipe: Recipe, schema: Schema) -> Recipe:
+    """The recipe for rows of whom the schema tells: a cluster of codes could be one person's rows."""
+    if not schema.entity or getattr(recipe.family, "prior", None) != "clusters":
+        return recipe
+    return recipe.model_copy(update={"family": recipe.family.model_copy(update={"prior": "mixture"})})
+
+
 def plugins_of(recipe: Recipe) -> dict[str, dict[str, str]]:
     """The plug-ins that a recipe's parts come from, as a bundle's origin.json names them."""
     return needed_by(entries_of(recipe))

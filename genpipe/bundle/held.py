@@ -31,9 +31,9 @@ from genpipe.errors import PrivacyError
 # words of codec.json itself, and what a training run writes into origin.json
 _STRUCTURE = """
 version kind columns conditions relations type values shares rare missing label axis step decimals low high
-cells atoms edges pieces endings often grains modes score knots scores value names lookups made pairs snaps
-extremes broken channels gaps points context unknown peak frames range_db choice scale fixed placeholder
-tabular image series text audio apart ties over others"""
+cells atoms edges pieces endings often grains ladder written modes score knots scores value names lookups
+made pairs snaps extremes broken channels gaps points context unknown peak frames range_db choice scale fixed
+placeholder tabular image series text audio apart ties nested over others pace"""
 _ORIGIN = """stage name dataset_fingerprint seed minutes tag code codec run_id dataset_uri rows protected step
 plugins incidents"""
 STRUCTURE, ORIGIN = frozenset(_STRUCTURE.split()), frozenset(_ORIGIN.split())
@@ -185,7 +185,7 @@ def _texts(document: Any) -> Iterator[str]:
 
 
 def _pairs(codec: Codec, k: int) -> Iterator[_Pairs]:
-    for lookup in codec.relations.lookups if isinstance(codec, ColumnCodec) else ():
+    for lookup in codec.relations.looked_up if isinstance(codec, ColumnCodec) else ():
         keys, partners = zip(*lookup.pairs, strict=True)
         one = len(lookup.sources) == 1
         key = plain(from_plain(list(keys), lookup.sources[0])) if one else pa.array(keys, pa.string())

@@ -182,7 +182,9 @@ def generate(
     begun: dict[str, Any] = {} if prompt is None else {"prompt": prompt}
     if history is not None:
         begun["history"] = _steps(history)
-    made = perform(request.model_copy(update={"conditions": {**(request.conditions or {}), **begun}}))
+    if begun:
+        request = request.model_copy(update={"conditions": {**(request.conditions or {}), **begun}})
+    made = perform(request)
     if hasattr(made, "datasets"):
         say(tables=made.uri, **{name: f"{data.rows()} rows" for name, data in made.items()})
         made = next(iter(made.values()))

@@ -89,6 +89,11 @@ class Learnt(Column):
         table.flat[: self.vocabulary] = self.shares
         return rounded(table.sum(1)), rounded(table.sum(0))
 
+    @property
+    def usual(self) -> int:
+        """The most frequent code."""
+        return int(np.argmax(self.shares))
+
     def split(self, codes: np.ndarray) -> np.ndarray:
         """(B,) codes -> (B, positions) tokens."""
         return codes[:, None] if len(self.digits) == 1 else np.stack(np.divmod(codes, self.digits[1]), 1)

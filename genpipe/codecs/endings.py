@@ -4,13 +4,18 @@ A quantile bin says how large a number is and not how it is written: prices end 
 before 60, most latitudes have four decimals. So values that enough rows of a bin share are drawn as often as
 these have them, and of the others so many are multiples of 10, 50, 100 .. as in the data.
 
-    N bins · C values that are kept · L grains
+Where how a value is written follows from the rest of its row (all shares of one year have two decimals),
+it is a token of its own beside the bin: which step of a ladder (1, 10, 100 ..) is the last to divide it
+(writing.py).
+
+    N bins · G steps of the ladder, 1 where there is none · C values that are kept · L grains
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,18 +35,21 @@ FEW = 1e-9
 class Endings:
     """points: (C,) values kept, ascending. bins: (C,) of each. often: (C,) its share of the bin's rows.
     grains: (N, L) the shares of a bin's other rows that are drawn from the multiples of each of GRAINS; L = 0
-    where values are real numbers.
+    where values are real numbers. ladder: each step divides the next. With one, what is said here of a bin is
+    said of the rows of a bin and a step: number bin * G + step of N * G, and L = 0.
     """
 
     points: np.ndarray
     bins: np.ndarray
     often: np.ndarray
     grains: np.ndarray
+    ladder: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         shares = [[round(s, 6) for s in row] for row in self.grains.tolist()] if self.grains.size else []
         often = [round(s, 9) for s in self.often.tolist()]
-        return {"points": self.points.tolist(), "often": often, "grains": shares}
+        steps = {"ladder": list(self.ladder)} if self.ladder else {}
+        return {"points": self.points.tolist(), "often": often, "grains": shares, **steps}
 
     @cached_property
     def kept(self) -> np.ndarray:
@@ -49,10 +57,11 @@ class Endings:
         return np.minimum(np.bincount(self.bins, self.often, minlength=len(self.grains)), 1.0)
 
     @cached_property
-    def _upto(self) -> tuple[np.ndarray, np.ndarray]:
-        """(C + 1,) sums of `often` before each value, and (N,) those before each bin's first."""
-        sums = np.concatenate([[0.0], np.cumsum(self.often)])
-        return sums, sums[np.searchsorted(self.bins, np.arange(len(self.grains)))]
+    def _upto(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(C,) the values by bins, (C + 1,) sums of `often` before each, (N,) those before a bin's first."""
+        order = np.argsort(self.bins, kind="stable")
+        sums = np.concatenate([[0.0], np.cumsum(self.often[order])])
+        return order, sums, sums[np.searchsorted(self.bins[order], np.arange(len(self.grains)))]
 
     def draw(
         self, which: np.ndarray, points: np.ndarray, ends: np.ndarray, rng: np.random.Generator
@@ -67,12 +76,14 @@ class Endings:
             grain = GRAINS[np.minimum(nth, len(GRAINS) - 1)]
             nearest = (points + grain // 2) // grain * grain
             points = np.where((nearest >= ends[:, 0]) & (nearest <= ends[:, 1]), nearest, points)
+        if self.ladder:
+            points = on_step(points, which % len(self.ladder), self.ladder, ends, rng)
         if not len(self.points):
             return points
-        sums, first = self._upto
+        order, sums, first = self._upto
         uniform = rng.random(len(which))
         at = np.searchsorted(sums, first[which] + uniform, side="right") - 1
-        at = np.clip(at, 0, len(self.points) - 1)
+        at = order[np.clip(at, 0, len(self.points) - 1)]
         taken = (uniform < self.kept[which]) & (self.bins[at] == which)
         return np.where(taken, self.points[at], points)
 
@@ -82,6 +93,9 @@ class Endings:
         if self.grains.shape[1]:
             divides = points[:, None] % GRAINS == 0
             even = even * (self.grains[which] * GRAINS * divides).sum(1)
+        if self.ladder:
+            upto = 1.0 / np.array([*self.ladder, np.inf])
+            even = even / (upto[:-1] - upto[1:])[which % len(self.ladder)]
         density = even * (1.0 - self.kept[which])
         if len(self.points):
             near = np.minimum(np.searchsorted(self.points, points), len(self.points) - 1)
@@ -99,11 +113,14 @@ def fit_endings(
     *,
     k: int,
     whole: bool,
+    ladder: tuple[int, ...] = (),
 ) -> Endings:
     """Of distinct points in bins, ascending, with their counts.
 
     held: whether enough entities have each. k: shares are made of counts rounded to it. whole: on a lattice.
     """
+    if ladder:
+        which, bins = which * len(ladder) + steps(points, ladder), bins * len(ladder)
     kept = held & (counts >= max(LEAST, k))
     if kept.sum() > MOST:
         kept &= counts >= np.sort(counts[kept])[-MOST]
@@ -111,11 +128,36 @@ def fit_endings(
     often = coarse(counts[kept], k) / np.maximum(rows[which[kept]], 1)
     over = np.bincount(which[kept], often, minlength=bins)
     often = often / np.where(over >= 1.0 - FOLDED, over, 1.0)[which[kept]]
-    if not whole:
-        return Endings(points[kept], which[kept], often, np.zeros((bins, 0)))
+    if not whole or ladder:
+        return Endings(points[kept], which[kept], often, np.zeros((bins, 0)), ladder)
     largest = np.zeros((bins, len(GRAINS)))
     np.add.at(largest, (which[~kept], _largest(points[~kept])), counts[~kept])
     return Endings(points[kept], which[kept], often, _grains(largest, k))
+
+
+def steps(points: np.ndarray, ladder: tuple[int, ...]) -> np.ndarray:
+    """(P,) the last step of the ladder that divides each point."""
+    found = np.zeros(len(points), dtype=np.int64)
+    for nth, step in enumerate(ladder):
+        found[points % step == 0] = nth
+    return found
+
+
+def on_step(
+    points: np.ndarray, nth: np.ndarray, ladder: tuple[int, ...], ends: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """The points (B,) moved to near ones that the step `nth` (B,) is the last to divide, where `ends` (B, 2)
+    have room for one.
+    """
+    step = np.array(ladder)[nth]
+    times = np.array([b // a for a, b in pairwise(ladder)] + [0])[nth]  # of the step in the next; 0: the last
+    near = (points + step // 2) // step * step
+    aside = rng.integers(1, np.maximum(times, 2)) * step
+    next_too = (times > 0) & (near // step % np.maximum(times, 1) == 0)
+    for there in (near + np.where(next_too, aside, 0), near - np.where(next_too, aside, step), near + step):
+        fits = (there >= ends[:, 0]) & (there <= ends[:, 1]) & (steps(there, ladder) == nth)
+        points = np.where(fits & (steps(points, ladder) != nth), there, points)
+    return points
 
 
 def _largest(points: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from genpipe.codecs.endings import Endings
+from genpipe.codecs.endings import Endings, steps
 from genpipe.errors import DataError
 from genpipe.fields import AnyField
 
@@ -151,8 +151,14 @@ class Cells:
             codes = np.where(self.atoms[near] == points, of_atom[near], codes)
         return codes
 
-    def decode(self, codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Any integer codes -> points: atoms exactly, bins by a draw inside them."""
+    @property
+    def ladder(self) -> tuple[int, ...]:
+        return self.endings.ladder if self.endings is not None else ()
+
+    def decode(
+        self, codes: np.ndarray, rng: np.random.Generator, steps: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Any codes -> points: atoms exactly, bins by a draw inside them. steps: (B,) on the ladder."""
         _, _, is_atom, index = self.order
         codes = np.clip(codes, 0, self.size - 1)
         uniform = rng.random(len(codes))
@@ -164,7 +170,8 @@ class Cells:
         left, right = self.edges[which, piece], self.edges[which, piece + 1]
         points = self.point(left + inside * (right - left))
         if self.endings is not None:
-            written = self.endings.draw(which, points, self.ends[which], rng)
+            row = which if steps is None else which * len(self.ladder) + steps
+            written = self.endings.draw(row, points, self.ends[which], rng)
             points = np.where(np.isin(written, self.atoms), points, written)
         if len(self.atoms):
             points = np.where(is_atom[codes], self.atoms[np.where(is_atom[codes], index[codes], 0)], points)
@@ -172,6 +179,25 @@ class Cells:
 
     def widest(self) -> float:
         return float((self.edges[:, -1] - self.edges[:, 0]).max()) if len(self.edges) else 0.0
+
+
+def log_density(cells: Cells, points: np.ndarray) -> np.ndarray:
+    """Log of the density, per point of a lattice or per unit, with which `cells.decode` draws points given
+    their codes.
+    """
+    out, (_, _, is_atom, index) = np.zeros(len(points)), cells.order
+    codes = cells.encode(points)
+    inside = np.flatnonzero(~is_atom[codes])
+    which, where = index[codes[inside]], cells.coordinate(points[inside])
+    edges, levels = cells.edges[which], bin_levels(len(cells.edges), cells.pieces)[which]
+    piece = (edges[:, 1:-1] <= where[:, None]).sum(1)
+    mass, width = (np.diff(each, axis=1)[np.arange(len(inside)), piece] for each in (levels, edges))
+    out[inside] = np.log(mass / np.maximum(width, 1.0 if cells.whole else np.finfo(float).tiny))
+    if cells.endings is not None:
+        if cells.ladder:
+            which = which * len(cells.ladder) + steps(points[inside], cells.ladder)
+        out[inside] = cells.endings.log_density(which, points[inside], out[inside])
+    return out
 
 
 def nearest(atoms: np.ndarray, points: np.ndarray) -> np.ndarray:

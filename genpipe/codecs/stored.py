@@ -4,6 +4,7 @@ finite and in range and whose lengths agree, before anything is made of it; and 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from genpipe.codecs.endings import GRAINS, MOST, Endings
+from genpipe.codecs.endings import GRAINS, MOST, Endings, steps
 from genpipe.codecs.scale import Axis, Score
 from genpipe.fields import AnyField
 
@@ -66,9 +67,15 @@ class EndingsForm(Form):
     points: Annotated[list[Whole | Real], Field(max_length=MOST)]
     often: list[Share]
     grains: list[list[Share]]
+    ladder: Annotated[list[Annotated[int, Field(ge=1, le=10**12)]], Field(max_length=32)] = []
 
     def read(self, points: np.ndarray, bins: np.ndarray, number: int) -> Endings:
         """points: those kept, and the bin of each, of so many."""
+        ladder = tuple(self.ladder)
+        if ladder and (self.grains or ladder[0] != 1 or any(b <= a or b % a for a, b in pairwise(ladder))):
+            raise ValueError("a ladder whose steps do not divide each other")
+        if ladder:
+            bins, number = bins * len(ladder) + steps(points, ladder), number * len(ladder)
         often, grains = np.asarray(self.often, np.float64), np.zeros((number, 0))
         if len(often) != len(points) or len(self.grains) not in (0, number):
             raise ValueError("endings of other lengths than their values and bins")
@@ -80,7 +87,7 @@ class EndingsForm(Form):
             grains = np.asarray(self.grains, np.float64)
             if (np.abs(grains.sum(1) - 1) > SHARES_OFF).any():
                 raise ValueError("grains of a bin that do not add up to 1")
-        return Endings(points, bins, often, grains)
+        return Endings(points, bins, often, grains, ladder)
 
 
 class CellsForm(Form):
@@ -122,11 +129,14 @@ class ScaleForm(Form):
     score: ScoreForm | None
     shares: list[Share]
     missing: bool
+    written: list[Share] = []
 
     @model_validator(mode="after")
     def _check(self) -> ScaleForm:
         size = len(self.cells.atoms) + len(self.cells.edges)
         check_shares(self.shares, size + self.missing)
+        if self.written:
+            check_shares(self.written, len(self.written))
         if not size or not (self.score or self.modes):
             raise ValueError("a scale without values")
         return self
@@ -198,12 +208,23 @@ class RelationsForm(Form):
     extremes: dict[str, Annotated[list[Whole | Real], Field(min_length=2, max_length=2)]]
     broken: dict[str, Annotated[int, Field(ge=0, lt=2**63)]]
     apart: list[str] = []
+    nested: list[LookupForm] = []
+
+
+Steps = Annotated[int, Field(ge=1, le=2**22)]
 
 
 class AudioForm(Form):
     peak: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
     range_db: Annotated[float, Field(ge=10, le=200, allow_inf_nan=False)]
     frames: Annotated[int, Field(ge=1, le=2**22)]
+    pace: Annotated[list[Steps], Field(min_length=3, max_length=3)] | None
+
+    @model_validator(mode="after")
+    def _check(self) -> AudioForm:
+        if self.pace and not (self.pace[0] < self.pace[1] and self.pace[2] % 8 == 0):
+            raise ValueError(f"a pace of {self.pace}: expected low < high and a multiple of eight steps")
+        return self
 
 
 class TextForm(Form):

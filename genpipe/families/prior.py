@@ -25,7 +25,8 @@ PER_COMPONENT = 200  # rows, so that no component is a few people's
 WIDEST = 64  # numbers of a code whose covariances are kept; of wider ones the variances alone
 STRENGTH = 20.0  # rows that what all rows say counts for in a cell
 RIDGE = 1e-3  # added to every variance
-FORMS = ("normal", "gaussian", "classes", "mixture")  # N(0, I), one Gaussian, one a cell, several a cell
+CLUSTER, SMALLEST = 25, 10  # rows of a cluster, on average and at least
+FORMS = ("normal", "gaussian", "classes", "clusters", "mixture")
 HELD = 5  # every so manieth row chooses between them
 
 Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -85,8 +86,11 @@ class MixturePrior(nn.Module):
         return torch.logsumexp(self.weight[cell].clamp_min(1e-12).log() + each, 1)
 
     @torch.no_grad()
-    def fit(self, z: Tensor, condition: Tensor, seed: int) -> None:
-        """To codes z (N, Z) of training rows: the richest form that makes rows it was not fitted to likelier.
+    def fit(self, z: Tensor, condition: Tensor, seed: int, *, clusters: bool = False) -> None:
+        """To codes z (N, Z) of training rows: the form that makes rows it was not fitted to likeliest.
+
+        Forms: N(0, I); one Gaussian; one a cell; several with covariances of their own; with `clusters`,
+        several of few rows and of covariances that are much alike. A cluster may be one person's rows.
 
         A covariance of many numbers and few rows says less of others than N(0, I) does.
         """
@@ -98,7 +102,7 @@ class MixturePrior(nn.Module):
         home, best, chosen = self.mean.device, -math.inf, ""
         self.cpu()
         with threadpool_limits(1):  # sums of several threads depend on their number
-            for form in FORMS:
+            for form in FORMS if clusters else (form for form in FORMS if form != "clusters"):
                 self._take(_Fit(codes[~held], self).parts(cell[~held], form, seed))
                 if (found := float(self.log_density(there, asked).mean())) > best:
                     best, chosen = found, form
@@ -131,6 +135,8 @@ class _Fit:
             return [(np.ones(1), np.zeros((1, self.size)), np.eye(self.size)[None])] * self.cells
         if form == "gaussian":
             return [(np.ones(1), self.center[None], self.wide[None])] * self.cells
+        if form == "clusters":
+            return self._clusters(cell, seed)
         most = 1 if form == "classes" else self.most
         return [self._cell(self.codes[cell == k], most, seed) for k in range(self.cells)]
 
@@ -147,6 +153,27 @@ class _Fit:
         count = rows * found.weights_[:, None, None]
         return found.weights_, found.means_, (count * own + self.size * pooled) / (count + self.size)
 
+    def _clusters(self, cell: np.ndarray, seed: int) -> list[Parts]:
+        """Clusters of a cell's rows, each with its own mean; what they say of covariances together counts in
+        each for as many rows as a code has numbers.
+        """
+        groups = [_grouped(self.codes[cell == k], self.most, seed) for k in range(self.cells)]
+        off = np.concatenate([part - part.mean(0) for group in groups for part in group])
+        within = self._toward(off, self.wide)
+        made = []
+        for group, alone in zip(groups, self.parts(cell, "classes", seed), strict=True):
+            if len(group) < 2:
+                made.append(alone)
+                continue
+            count = np.array([len(part) for part in group])
+            own = np.stack([np.atleast_2d(np.cov(part, rowvar=False, bias=True)) for part in group])
+            rows = count[:, None, None]
+            covariance = (rows * own + self.size * within) / (rows + self.size)
+            if self.diagonal:
+                covariance = covariance * np.eye(self.size)
+            made.append((count / count.sum(), np.stack([part.mean(0) for part in group]), covariance))
+        return made
+
     def _toward(self, codes: np.ndarray, target: np.ndarray) -> np.ndarray:
         """The covariance of codes, drawn to another one that counts as so many rows as a code has numbers."""
         rows, own = len(codes), STRENGTH + self.size
@@ -154,6 +181,22 @@ class _Fit:
             found = np.atleast_2d(np.cov(codes, rowvar=False, bias=True)) + RIDGE * np.eye(self.size)
             target = (rows * found + own * target) / (rows + own)
         return np.diag(np.diag(target)) if self.diagonal else target
+
+
+def _grouped(codes: np.ndarray, most: int, seed: int) -> list[np.ndarray]:
+    """Rows by the nearest of up to `most` centers; groups of few rows are dealt to the others."""
+    from sklearn.cluster import KMeans
+
+    count = min(most, len(codes) // CLUSTER)
+    if count < 2:
+        return [codes] if len(codes) else []
+    centers = KMeans(count, n_init=3, random_state=seed % 2**32).fit(codes).cluster_centers_
+    while True:
+        home = np.square(codes[:, None] - centers).sum(2).argmin(1)
+        sizes = np.bincount(home, minlength=len(centers))
+        if sizes.min() >= SMALLEST:
+            return [codes[home == k] for k in range(len(centers))]
+        centers = np.delete(centers, sizes.argmin(), 0)
 
 
 def _mixture(codes: np.ndarray, parts: int, seed: int, *, full: bool) -> Any:

@@ -39,8 +39,9 @@ class VAEConfig(FamilyConfig):
     squares of a code. likelihood: of values; bernoulli is for images between black and white.
 
     prior: of codes. mixture: after training, Gaussians are fitted to the codes of training rows, class by
-    class (prior.py); normal: N(0, I), as in the papers. width_rate: factor of the learning rate of the
-    logarithm of the width of values. One number moves far slower than a network does.
+    class (prior.py); clusters: also of ten rows each, as few rows of several voices need; it is mixture where
+    people have several rows each; normal: N(0, I), as in the papers. width_rate: factor of the learning rate
+    of the logarithm of the width of values. One number moves far slower than a network does.
     """
 
     family: Literal["vae"] = "vae"
@@ -51,7 +52,7 @@ class VAEConfig(FamilyConfig):
         default=1.0, gt=0, le=1e6, json_schema_extra={"search": {"low": 0.2, "high": 2.0, "log": True}}
     )
     likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
-    prior: Literal["mixture", "normal"] = "mixture"
+    prior: Literal["mixture", "clusters", "normal"] = "mixture"
     width_rate: float = Field(default=8.0, gt=0, le=1000)
     latent: int = Field(default=32, ge=1, le=16_384, json_schema_extra={"search": {"choices": [16, 32, 64]}})
     encoder: AnyNetwork = MLPConfig()
@@ -187,14 +188,15 @@ class VAE:
     @torch.no_grad()
     def finish(self, nets: Nets, batch: Batch, rng: Draws) -> None:
         """The prior to the codes of training rows, then a table's choices in the shares of these."""
-        if self.config.prior == "mixture":
+        if self.config.prior != "normal":
             prior, codes = cast(MixturePrior, nets["prior"]), []
             c = one_hot(batch.condition, self.spec.conditions)
             for x, classes in zip(batch.x.split(CHUNK), c.split(CHUNK), strict=True):
                 codes.append(self._posterior(nets, x, classes))
             mean, log_variance = (torch.cat(parts) for parts in zip(*codes, strict=True))
             drawn = mean if self.plain else _drawn(mean, log_variance, rng.normal(self.latent))
-            prior.fit(drawn, batch.condition, int(rng.shared() * 2**31))
+            clusters = self.config.prior == "clusters"
+            prior.fit(drawn, batch.condition, int(rng.shared() * 2**31), clusters=clusters)
         if self.head.groups:
             decoder = nets["decoder"]
             z = self.prior(nets, batch.condition, rng)

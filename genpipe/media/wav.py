@@ -24,10 +24,13 @@ def write_wav(samples: np.ndarray, rate: int) -> bytes:
     return sink.getvalue()
 
 
-def write_clip(samples: np.ndarray, field: Audio) -> bytes:
-    """(N,) floats in [-1, 1] -> a WAV file of the field's frames: cut, or followed by silence."""
-    whole = np.zeros(field.frames, dtype=np.int16)
-    whole[: len(samples)] = np.clip(np.rint(samples[: field.frames] * 32768.0), -32768, 32767)
+def write_clip(samples: np.ndarray, field: Audio, length: int | None = None) -> bytes:
+    """(N,) floats in [-1, 1] -> a WAV file of `length` frames, by default the field's: cut, or followed by
+    silence.
+    """
+    frames = field.frames if length is None else length
+    whole = np.zeros(frames, dtype=np.int16)
+    whole[: len(samples)] = np.clip(np.rint(samples[:frames] * 32768.0), -32768, 32767)
     return write_wav(whole, field.rate)
 
 

@@ -21,7 +21,7 @@ from genpipe.spec import TensorSpec
 
 class MLPConfig(NetworkConfig):
     """width: hidden units of each of `depth` layers. norm: LayerNorm before each activation of a generator or
-    decoder.
+    decoder. norm_all: of an encoder or a critic, too.
     """
 
     network: Literal["mlp"] = "mlp"
@@ -30,6 +30,7 @@ class MLPConfig(NetworkConfig):
     )
     depth: int = Field(default=2, ge=1, le=64, json_schema_extra={"search": {"low": 1, "high": 3}})
     norm: bool = True
+    norm_all: bool = Field(default=False, exclude_if=lambda norm_all: not norm_all)
     residual: bool = True
 
     def held(self, spec: TensorSpec, rows: int) -> int:
@@ -88,7 +89,7 @@ class Reader(nn.Module):
     def __init__(self, spec: TensorSpec, config: MLPConfig, fan_out: int) -> None:
         super().__init__()
         fan_in = math.prod(spec.shape) + sum(spec.conditions)
-        self.net = Perceptron(fan_in, max(fan_out, 1), config, norm=False, residual=False)
+        self.net = Perceptron(fan_in, max(fan_out, 1), config, norm=config.norm_all, residual=False)
         self.scalar = fan_out == 0
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:

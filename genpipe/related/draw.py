@@ -230,7 +230,7 @@ def _usual(bundle: Bundle, given: pa.RecordBatch) -> pa.RecordBatch:
     for column, _, _ in partial_conditioning(bundle.family, bundle.codec)[1].positions:
         at = given.schema.get_field_index(column.field.name)
         if at >= 0 and not column.missing and given.column(at).null_count:
-            code = np.array([int(np.argmax(column.shares))])
+            code = np.array([column.usual])
             value = column.decode(code, numpy_rng(0, "usual"))[0]
             given = given.set_column(at, given.schema.field(at), given.column(at).fill_null(value))
     return given

@@ -10,13 +10,15 @@ are not zero), and only where the same columns shuffled do not show it as well.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from genpipe.constraints import TIMES, Inequality, Sum
+from genpipe.constraints import TIMES, Inequality, Sum, Within
 from genpipe.fields import AnyField, Integer, Number
 from genpipe.sources.sample import Sample
 
@@ -36,7 +38,7 @@ HEAD = 64  # rows that refute most pairs cheaply
 class Relation:
     """A constraint that `share` of the sampled rows that say something of it keep."""
 
-    constraint: Inequality | Sum
+    constraint: Inequality | Sum | Within
     share: float
     rule: bool = True  # to be kept by construction where all rows do
 
@@ -62,7 +64,47 @@ def find(sample: Sample, fields: Iterable[AnyField]) -> list[Relation]:
         # the larger of two numbers would be learnt as a difference, and lose how it is written
         orders = _orders({n: sample.columns[n] for n in names if n not in copies}, rule=kind != "number")
         found += [r for r in orders if not any(set(r.constraint.names) <= other for other in known)]
+    found = _by_days(
+        found,
+        {f.name: _days(sample.columns[f.name], f) for f in by_name.values() if f.kind in TIMES},
+        by_name,
+    )
     return found[:TOLD]
+
+
+def _by_days(
+    found: list[Relation], days: Mapping[str, np.ndarray], fields: Mapping[str, AnyField]
+) -> list[Relation]:
+    """With the orders of a date and a time, where these lie closer together than what was found of the later
+    one; and of two times mostly a day apart or more their days in place of their distance.
+    """
+    out = [r for r in found if r.constraint.names[0] not in days]
+    orders = {r.constraint.high: r for r in found if isinstance(r.constraint, Inequality) and r not in out}
+
+    def gap(relation: Relation) -> float:
+        low, high = relation.constraint.names
+        return float(np.nanmedian(days[high] - days[low]))
+
+    for high, relation in orders.items():
+        if fields[high].kind == "timestamp" and gap(relation) >= 1:
+            orders[high] = replace(relation, constraint=relation.constraint.model_copy(update={"days": True}))
+    for r in _orders(days, rule=True, apart=np.array([fields[name].kind == "date" for name in days])):
+        low, high = r.constraint.names
+        known = orders.get(high)
+        turned = low in orders and orders[low].constraint.names[0] == high
+        if not turned and (known is None or gap(r) < gap(known)):
+            orders[high] = r
+    return [*out, *orders.values()]
+
+
+def _days(microseconds: np.ndarray, field: AnyField) -> np.ndarray:
+    """(R,) the day of each by the clock of the field's zone."""
+    there = np.isfinite(microseconds)
+    zone = getattr(field, "timezone", None)
+    moments = pa.array(np.where(there, microseconds, 0).astype(np.int64)).cast(pa.timestamp("us", zone))
+    if zone:
+        moments = pc.local_timestamp(moments)
+    return np.where(there, moments.cast(pa.int64()).to_numpy() // 86_400_000_000, np.nan)
 
 
 def _proven(kept: np.ndarray, shuffled: float, alternatives: float) -> bool:
@@ -218,8 +260,11 @@ def _alike(head: np.ndarray) -> Iterator[tuple[int, int]]:
         yield from ((i, i + 1 + int(j)) for j in np.flatnonzero(agree >= 0.8))
 
 
-def _orders(columns: Mapping[str, np.ndarray], *, rule: bool) -> Iterator[Relation]:
-    """Of each column that another is never, or seldom, larger than, the closest such."""
+def _orders(
+    columns: Mapping[str, np.ndarray], *, rule: bool, apart: np.ndarray | None = None
+) -> Iterator[Relation]:
+    """Of each column that another is never, or seldom, larger than, the closest such. apart: (C,) of two
+    sorts, only columns of different ones are compared."""
     if len(columns) < 2:
         return
     names, x = list(columns), np.array(list(columns.values()))
@@ -230,11 +275,13 @@ def _orders(columns: Mapping[str, np.ndarray], *, rule: bool) -> Iterator[Relati
         top = np.where(np.isnan(x[high]), np.inf, x[high])[some]
         kept, chance = ((low <= top).mean(1) for low in (head, shuffled))
         likely = (kept >= OFTEN - 0.05) & (chance <= BY_CHANCE + 0.1) & (np.arange(len(names)) != high)
+        if apart is not None:
+            likely &= apart != apart[high]
         nearest = sorted(np.flatnonzero(likely).tolist(), key=lambda low: (-kept[low], chance[low]))
         for low in nearest[:LOOKED_AT]:
             there = np.isfinite(x[low] - x[high])
             a, b = x[low][there], x[high][there]
             by_chance = float((rng.permutation(a) <= b).mean()) if len(a) else 1.0
-            if _proven(a <= b, by_chance, len(names) ** 2.0) and (a < b).any():
+            if _proven(a <= b, by_chance, len(names) ** 2.0) and ((a < b).any() or apart is not None):
                 yield Relation(Inequality(low=names[low], high=name), float((a <= b).mean()), rule)
                 break

@@ -46,9 +46,10 @@ HEAD = """\
 #   storage: integer: minimum; pii: the personal data that is made up instead, or none).
 # entity: the columns that name whom rows are about, where one has several rows (a patient's visits).
 # constraints between columns, kept in every generated row, such as
-#   - {type: inequality, low: start, high: end, strict: false}
+#   - {type: inequality, low: start, high: end, strict: false} (days: true for times that lie days apart)
 #   - {type: sum, total: total, parts: [a, b]}
 #   - {type: combinations, columns: [city, state]}
+#   - {type: within, column: postal_code, of: [state, city]}
 #   - {type: one_to_one, columns: [code, name]}
 #   - {type: determines, columns: [city], target: state}
 # A value that breaks a field stops the ingest with its file and row. Leave a column out to drop it.

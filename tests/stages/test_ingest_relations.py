@@ -101,3 +101,23 @@ def test_nothing_is_kept_that_was_not_asked_for(how: str, tmp_path: Path) -> Non
         dataset = taken(frame, tmp_path, entity="rider_id")
         assert len(dataset.manifest.origin["offered"]) == 5
     assert dataset.schema.constraints == ()
+
+
+def test_codes_within_other_columns_are_found_with_their_reason(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    state, nth = rng.integers(0, 9, 4_000), rng.integers(0, 20, 4_000)
+    frame = pd.DataFrame(
+        {"state": state, "postal": 10_000 + 313 * state + 7 * nth, "n": rng.integers(0, 50, 4_000)}
+    )
+    frame["state"] = "S" + frame["state"].astype(str)
+    dataset = taken(frame, tmp_path)
+    assert shown(dataset) == ["postal within state"] and "codes" in dataset.schema.constraints[0].reason
+    assert any("postal within state" in note for note in dataset.manifest.origin["notices"])
+    assert schema_from_yaml(_saved(dataset, tmp_path)) == dataset.schema
+    (tmp_path / "without").mkdir()
+    assert not shown(taken(frame, tmp_path / "without", relations=False))
+
+
+def _saved(dataset: Dataset, path: Path) -> str:
+    (path / "schema.yaml").write_text(schema_to_yaml(dataset.schema))
+    return str(path / "schema.yaml")

@@ -29,6 +29,7 @@ from genpipe.codecs.tabular.choice import Choice
 from genpipe.codecs.tabular.numeric import Scale, observe_number
 from genpipe.codecs.tabular.relations import Relations
 from genpipe.codecs.tabular.stats import TabularStats, count_values, find_holders, make_column
+from genpipe.codecs.tabular.writing import ladders
 from genpipe.constraints import CHOICES, NUMBERS
 from genpipe.documents import first_line
 from genpipe.errors import DataError, UsageError
@@ -108,8 +109,13 @@ class TabularCodec(ColumnCodec):
         tied = {t.field.name for t in relations.tied}
         # a label is no combination: rare ones are drawn as others
         several = config.model_copy(update={"rare_label": None})
+        ladder = ladders(relations.fields, stats.numbers, stats.sample)
         made = {
-            f.name: make_column(f, stats, several if f.name in tied else config) for f in relations.observed
+            f.name: make_column(f, stats, several if f.name in tied else config, ladder.get(f.name, ()))
+            for f in relations.observed
+        }
+        made |= {
+            n.name: n.column(stats.relations.pairs[n.field.name], config.rare_below) for n in relations.nested
         }
         columns = [made[f.name] for f in relations.fields]
         if config.dependencies and not any(isinstance(c, Learnt) for c in columns):
@@ -211,8 +217,10 @@ class TabularCodec(ColumnCodec):
             for column in self.learnt:
                 if column.field.name == tied.field.name:
                     held.append(column.legal(tied.reduce(columns)[column.field.name]))
-        found: np.ndarray = np.all(held, axis=0)
-        return found
+        for nested in self.relations.nested:
+            found = nested.reduce(columns)[nested.name].is_valid()
+            held.append(found.to_numpy(zero_copy_only=False))
+        return np.asarray(np.all(held, axis=0))
 
     def observed(self, batch: pa.RecordBatch, *, fill: bool) -> np.ndarray:
         """(B, T) tokens that follow from the columns a batch has; UNOBSERVED where there is none.

@@ -53,39 +53,36 @@ class Moment:
         return 1 if self.field.kind == "date" else 86_400 * SECONDS[self.field.unit]
 
     def reduce(self, columns: Columns) -> Columns:
-        column = columns[self.field.name]
-        if getattr(self.field, "timezone", None):
-            column = pc.local_timestamp(column)  # shops open by the clock on the wall
-        values, valid = to_numpy(column)
+        values, valid = to_numpy(local(columns[self.field.name], self.field))
         days, clock = np.divmod(np.where(valid, values, 0), self.day)
         parts = zip(self.names, (*np.divmod(days + MONDAY, 7), clock), strict=False)
         return {name: pa.array(part, mask=~valid) for name, part in parts}
 
     def restore(self, columns: Columns) -> Columns:
         week, valid = to_numpy(columns[self.names[0]])
-        weekday, *clock = (_filled(*to_numpy(columns[name])) for name in self.names[1:])
+        weekday, *clock = (filled(*to_numpy(columns[name])) for name in self.names[1:])
         days = 7 * week + weekday - MONDAY
         if self.extremes is not None:  # the first and the last week were not whole ones
-            first, last = self._ends
+            first, last = self.ends
             days = np.where(days > last, days - 7, np.where(days < first, days + 7, days))
             days = np.clip(days, first, last)
-        values = days * self.day + (clock[0] if clock else 0)
-        made = from_plain(pa.array(values, mask=~valid), _local(self.field))
+        return {self.field.name: self.place(days * self.day + (clock[0] if clock else 0), valid)}
+
+    def place(self, values: np.ndarray, valid: np.ndarray) -> pa.Array:
+        """The column of values by the local clock, within the extremes."""
+        made = from_plain(pa.array(values, mask=~valid), _unzoned(self.field))
         if getattr(self.field, "timezone", None):
             made = pc.assume_timezone(made, self.field.timezone, ambiguous="earliest", nonexistent="earliest")
         if self.extremes is not None:
             inside = np.clip(to_numpy(made)[0], *self.extremes)
             made = from_plain(pa.array(inside, mask=~valid), self.field)
-        return {self.field.name: made}
+        return made
 
     @property
-    def _ends(self) -> tuple[int, int]:
+    def ends(self) -> tuple[int, int]:
         """The first and the last day."""
         assert self.extremes is not None
-        ends = from_plain(list(self.extremes), self.field)
-        if getattr(self.field, "timezone", None):
-            ends = pc.local_timestamp(ends)
-        first, last = to_numpy(ends)[0] // self.day
+        first, last = to_numpy(local(from_plain(list(self.extremes), self.field), self.field))[0] // self.day
         return int(first), int(last)
 
     def tells(self, sample: Sample) -> bool:
@@ -129,11 +126,16 @@ def taken_apart(
     return tuple(m for m in found if names.isdisjoint(m.names))
 
 
-def _filled(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
+def local(column: pa.Array, field: Any) -> pa.Array:
+    """By the clock on the wall, which shops open by."""
+    return pc.local_timestamp(column) if getattr(field, "timezone", None) else column
+
+
+def filled(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Codes may say that a part alone is missing: then it is another row's."""
     found = values[valid] if valid.any() else np.zeros(1, dtype=values.dtype)
     return np.where(valid, values, np.resize(found, len(values)))
 
 
-def _local(field: Any) -> Any:
+def _unzoned(field: Any) -> Any:
     return field.model_copy(update={"timezone": None}) if field.kind == "timestamp" else field

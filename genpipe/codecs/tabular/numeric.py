@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from genpipe.codecs.columns import Fixed, Learnt, hottest, one_hot, rounded
-from genpipe.codecs.endings import fit_endings
+from genpipe.codecs.columns import WIDEST_HEAD, Fixed, Learnt, hottest, one_hot, rounded
+from genpipe.codecs.endings import fit_endings, steps
 from genpipe.codecs.fitting import fit_score, make_cells, within
 from genpipe.codecs.holders import Crowd, coarse
-from genpipe.codecs.scale import Axis, Cells, Score, bin_levels, make_axis, nearest
+from genpipe.codecs.scale import Axis, Cells, Score, log_density, make_axis, nearest
 from genpipe.codecs.sketch import Tally, to_numpy
 from genpipe.codecs.stored import ScaleForm, check_legal, read_axis, read_score
 from genpipe.errors import DataError
@@ -70,7 +70,8 @@ def observe_number(field: AnyField, column: pa.Array) -> tuple[NumberStats, np.n
 class Scale(Learnt):
     """cells for tokens; for vectors the atoms `modes` are choices of their own beside `score`.
 
-    score None: the modes are all there is. middle: the token an unexpected missing value becomes.
+    score None: the modes are all there is. written: of each step of the ladder (endings.py), the share of
+    rows. With a ladder a code is cell * G + step, two tokens; shares are those of cells.
     """
 
     type: ClassVar[str] = "scale"
@@ -82,10 +83,27 @@ class Scale(Learnt):
     score: Score | None
     shares: tuple[float, ...]
     missing: bool = False
+    written: tuple[float, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        return max(1, len(self.written))
 
     @property
     def vocabulary(self) -> int:
-        return self.cells.size + self.missing
+        return (self.cells.size + self.missing) * self.steps
+
+    @property
+    def digits(self) -> tuple[int, ...]:
+        return (self.vocabulary // self.steps, self.steps) if self.written else super().digits
+
+    @property
+    def digit_shares(self) -> tuple[tuple[float, ...], ...]:
+        return (self.shares, self.written) if self.written else super().digit_shares
+
+    @property
+    def usual(self) -> int:
+        return int(np.argmax(self.shares)) * self.steps + int(np.argmax(self.written or (1.0,)))
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -105,12 +123,17 @@ class Scale(Learnt):
         values, valid = to_numpy(column)
         points = self.axis.points(values)
         codes = self.cells.encode(points)
-        absent = self.vocabulary - 1 if self.missing else self.cells.size // 2
+        absent = self.cells.size if self.missing else self.cells.size // 2
+        if self.written:
+            codes, absent = codes * self.steps + steps(points, self.cells.ladder), absent * self.steps
         return np.where(valid, codes, absent).astype(np.int32)
 
     def decode(self, codes: np.ndarray, rng: np.random.Generator) -> pa.Array:
+        written = None
+        if self.written:
+            codes, written = np.divmod(codes, self.steps)
         missing = codes >= self.cells.size if self.missing else None
-        return self.axis.arrow(self.cells.decode(codes, rng), missing)
+        return self.axis.arrow(self.cells.decode(codes, rng, written), missing)
 
     def legal(self, column: pa.Array) -> np.ndarray:
         values, valid = to_numpy(column)
@@ -197,6 +220,7 @@ class Scale(Learnt):
             "score": score,
             "shares": list(self.shares),
             "missing": self.missing,
+            **({"written": list(self.written)} if self.written else {}),
         }
 
     @classmethod
@@ -209,26 +233,11 @@ class Scale(Learnt):
         if cells.endings is not None:
             kept = form.axis.points(cells.endings.points, "endings")
             made = replace(made, endings=cells.endings.read(kept, made.bins(kept), len(made.edges)))
+        if len(form.written) != len(made.ladder):
+            raise ValueError("shares of other steps than those of the ladder")
         check_legal(field, pa.nulls(int(form.missing), field.arrow()))
         score = read_score(form.score, form.axis)
-        return cls(field, axis, made, modes, score, tuple(form.shares), form.missing)
-
-
-def log_density(cells: Cells, points: np.ndarray) -> np.ndarray:
-    """Log of the density, per point of a lattice or per unit, with which `cells.decode` draws points given
-    their codes.
-    """
-    out, (_, _, is_atom, index) = np.zeros(len(points)), cells.order
-    codes = cells.encode(points)
-    inside = np.flatnonzero(~is_atom[codes])
-    which, where = index[codes[inside]], cells.coordinate(points[inside])
-    edges, levels = cells.edges[which], bin_levels(len(cells.edges), cells.pieces)[which]
-    piece = (edges[:, 1:-1] <= where[:, None]).sum(1)
-    mass, width = (np.diff(each, axis=1)[np.arange(len(inside)), piece] for each in (levels, edges))
-    out[inside] = np.log(mass / np.maximum(width, 1.0 if cells.whole else np.finfo(float).tiny))
-    if cells.endings is not None:
-        out[inside] = cells.endings.log_density(which, points[inside], out[inside])
-    return out
+        return cls(field, axis, made, modes, score, tuple(form.shares), form.missing, tuple(form.written))
 
 
 def make_scale(
@@ -242,11 +251,12 @@ def make_scale(
     missing: float,
     bins: int,
     crowd: Crowd | None = None,
+    ladder: tuple[int, ...] = (),
 ) -> Scale | Fixed:
     """values, counts: distinct values ascending, of all rows or a sample. Fixed: only one value is left.
 
     missing: share of the training rows without a value. crowd: whose the values are, see holders.py; None =
-    all of them are kept.
+    all of them are kept. ladder: see writing.py.
     """
     axis = make_axis(field, step=step, low=low, high=high)
     if crowd is not None:
@@ -272,7 +282,13 @@ def make_scale(
         rest = ~np.isin(points, cells.atoms)
         inside = points[rest], weights[rest], cells.bins(points[rest]), held[rest]
         numbers = axis.whole and field.kind in ("integer", "number")
-        cells = replace(cells, endings=fit_endings(*inside, len(cells.edges), k=k, whole=numbers))
+        ladder = ladder if numbers and cells.size < WIDEST_HEAD else ()
+        made = fit_endings(*inside, len(cells.edges), k=k, whole=numbers, ladder=ladder)
+        cells = replace(cells, endings=made)
     seen = coarse(np.bincount(cells.encode(points), weights=weights, minlength=cells.size), k)
     shares = rounded([*(seen / seen.sum() * (1 - missing)), *([missing] if missing else [])])
-    return Scale(field, axis, cells, points[own], score, shares, missing > 0)
+    written: tuple[float, ...] = ()
+    if cells.ladder:
+        seen = coarse(np.bincount(steps(points, cells.ladder), weights, len(cells.ladder)), k)
+        written = rounded(seen / seen.sum() * (1 - missing) + missing * (np.arange(len(seen)) == 0))
+    return Scale(field, axis, cells, points[own], score, shares, missing > 0, written)

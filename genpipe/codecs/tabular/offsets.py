@@ -19,8 +19,9 @@ import pyarrow.compute as pc
 
 from genpipe.codecs.sketch import to_numpy
 from genpipe.codecs.tabular.lookups import Columns, from_plain
-from genpipe.constraints import Inequality, Sum, greatest
+from genpipe.constraints import Inequality, Sum
 from genpipe.fields import AnyField, Integer, Number
+from genpipe.limits import greatest
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Offset:
     extremes: tuple[Any, Any] | None = None
 
     @property
-    def names(self) -> tuple[str, str]:
+    def names(self) -> tuple[str, ...]:
         """(the offset, the column where the base is missing)."""
         of = ", ".join(s.name for s in self.sources)
         return f"{self.field.name} beyond {of}", f"{self.field.name} without {of}"
@@ -149,6 +150,11 @@ class Offset:
         if self.real and self.field.kind == "integer":
             values = np.clip(values, -(2.0**62), 2.0**62).astype(np.int64)
         return from_plain(pa.array(values, mask=~has), self.field)
+
+    def tolerance(self, learnt: dict[str, float]) -> float:
+        """Of the column, from those of its parts and its base."""
+        beyond, alone = (learnt[name] for name in self.names)
+        return max(beyond + sum(learnt[s.name] for s in self.sources), alone)
 
     def holds(self, columns: Columns) -> np.ndarray:
         (values, has), (base, there) = self._values(columns[self.field.name]), self._base(columns)

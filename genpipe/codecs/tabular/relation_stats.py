@@ -12,6 +12,7 @@ from genpipe.codecs.holders import Holders, merge_holders
 from genpipe.codecs.sketch import add_counts, hash_rows
 from genpipe.codecs.tabular.dependencies import Found, merge_dependencies
 from genpipe.codecs.tabular.lookups import Pairs, coded, count_pairs, from_plain, plain, together
+from genpipe.errors import DataError
 from genpipe.fields import AnyField
 
 
@@ -53,3 +54,16 @@ def observe_pairs(
     if who is None:
         return pairs, None
     return pairs, Holders.of(hash_rows([key, plain(partners)], len(who)), who, least=k)
+
+
+def check_broken(broken: dict[str, int], rows: int) -> None:
+    """A constraint that most of the training rows break is an error."""
+    for label, bad in broken.items():
+        if 2 * bad > rows:
+            raise DataError(
+                "CONSTRAINT",
+                where=label,
+                found=f"{bad} of {rows} training rows break it",
+                expected="at most half of them",
+                fix="correct or remove the constraint in the schema file, or correct the data",
+            )

@@ -5,10 +5,11 @@
 
 | constraint | learnt instead | made again |
 |---|---|---|
-| inequality | `high` minus `low` | `low` plus the difference, within what training and the schema allow |
+| inequality | `high` minus `low`, or days (days.py) | `low` plus it, within training and the schema |
 | sum | nothing, or whether `total` is missing | the sum of the parts |
 | combinations | one column of the values together | its parts |
 | none, of dates and times | week, weekday and time of day (moments.py) | of these |
+| within | which of the codes that go with the others (nested.py) | that code |
 | one_to_one, determines, dependencies found | nothing | looked up: the commonest partner in training |
 
 A training row that breaks a constraint is learnt as `restore` would make it: what is made follows from the
@@ -25,29 +26,31 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genpipe.codecs.base import CodecConfig
-from genpipe.codecs.columns import Column, Fixed, Placeholder
+from genpipe.codecs.columns import Column, Placeholder
 from genpipe.codecs.holders import Holders
-from genpipe.codecs.sketch import to_numpy
 from genpipe.codecs.stored import RelationsForm
 from genpipe.codecs.tabular.choice import Counted
+from genpipe.codecs.tabular.days import offset
 from genpipe.codecs.tabular.dependencies import choose_dependencies, held_pairs, observe_dependencies
 from genpipe.codecs.tabular.lookups import Columns, Lookup, Pairs, Tied, agreeing, fit_lookup
 from genpipe.codecs.tabular.moments import Moment, taken_apart
-from genpipe.codecs.tabular.numeric import Scale
+from genpipe.codecs.tabular.nested import Nested, fit_nested, read_nested
 from genpipe.codecs.tabular.offsets import Offset
-from genpipe.codecs.tabular.relation_stats import RelationStats, observe_pairs
-from genpipe.constraints import SCALARS, Inequality, OneToOne, Sum, derivations, limits, tied
+from genpipe.codecs.tabular.relation_stats import RelationStats, check_broken, observe_pairs
+from genpipe.codecs.tabular.stats import extremes_of
+from genpipe.constraints import SCALARS, Inequality, OneToOne, Sum, Within, derivations, tied
 from genpipe.errors import DataError, UsageError
 from genpipe.fields import AnyField
+from genpipe.limits import limits
 from genpipe.schema import Schema
 
 
 class Relations:
     """The constraints of a schema, and the dependencies found beside them.
 
-    lookups: those fitted so far, in the order of making. extremes: of each column that is reckoned, in
-    training. broken: constraint -> how many training rows break it. apart: dates and times that are taken
-    apart; None: all that can be.
+    lookups, nested: those fitted so far, in the order of making. extremes: of each column that is reckoned.
+    broken: constraint -> how many training rows break it. apart: dates and times that are taken apart; None:
+    all that can be.
     """
 
     def __init__(
@@ -58,13 +61,14 @@ class Relations:
         broken: Mapping[str, int] | None = None,
         *,
         apart: Collection[str] | None = (),
+        nested: Iterable[Nested] = (),
     ) -> None:
         self.schema, self.lookups, self.extremes = schema, tuple(lookups), dict(extremes or {})
-        self.broken, self.apart = dict(broken or {}), apart
+        self.broken, self.apart, self.nested = dict(broken or {}), apart, tuple(nested)
         self.derived = derivations(schema.constraints, schema.fields, schema.conditions)
         self._fields = limits({f.name: f for f in schema.fields}, self.derived)
         self.offsets = tuple(
-            Offset(self._label(c), c, self._fields[n], self._of(sources), self.extremes.get(n))
+            offset(self._label(c), c, self._fields[n], self._of(sources), self.extremes.get(n))
             for n, (c, sources) in self.derived.items()
             if isinstance(c, Inequality | Sum)
         )
@@ -73,10 +77,11 @@ class Relations:
         made |= {s.name for t in self.tied for s in t.sources}
         moments = taken_apart(self._fields.values(), made, self.extremes)
         self.moments = tuple(m for m in moments if apart is None or m.field.name in apart)
-        self.reduced: tuple[Offset | Tied | Moment, ...] = (*self.moments, *self.offsets, *self.tied)
-        instead = [name for o in self.offsets for name in o.names]
-        instead += [name for m in self.moments for name in m.names]
-        instead += [t.field.name for t in self.tied]
+        self.reduced: tuple[Offset | Tied | Moment | Nested, ...] = (
+            *self.moments, *self.offsets, *self.tied, *self.nested,
+        )  # fmt: skip
+        instead = [n for o in self.offsets for n in o.names] + [n for m in self.moments for n in m.names]
+        instead += [*(t.field.name for t in self.tied), *(n.name for n in self.nested)]
         for name in instead:
             if name in schema.names or instead.count(name) > 1:
                 raise UsageError(
@@ -98,6 +103,10 @@ class Relations:
         return f"constraints[{self.schema.constraints.index(constraint)}] ({constraint})"
 
     @property
+    def looked_up(self) -> tuple[Lookup | Nested, ...]:
+        return (*self.lookups, *self.nested)
+
+    @property
     def declared(self) -> list[str]:
         """Columns that the schema says are looked up, sources before what is made of them."""
         reckoned = {o.field.name for o in self.offsets}
@@ -105,7 +114,8 @@ class Relations:
 
     @property
     def fields(self) -> tuple[AnyField, ...]:
-        """What is learnt, in the order of the columns it stands for; the conditions are not among it."""
+        """What is learnt, in the order of the columns it stands for, codes within others last; the conditions
+        are not among it."""
         instead: dict[str, tuple[AnyField, ...]] = {o.field.name: o.fields for o in self.offsets}
         instead |= {m.field.name: m.fields for m in self.moments}
         instead |= dict.fromkeys([*self.declared, *(k.field.name for k in self.lookups)], ())
@@ -113,12 +123,13 @@ class Relations:
             instead |= dict.fromkeys((s.name for s in t.sources), ())
             instead[t.sources[0].name] = (t.field,)
         own = [f for f in self.schema.fields if f.name not in self.schema.conditions]
-        return tuple(g for f in own for g in instead.get(f.name, (self._fields[f.name],)))
+        learnt = (g for f in own for g in instead.get(f.name, (self._fields[f.name],)))
+        return (*learnt, *(n.learnt for n in self.nested))
 
     @property
     def observed(self) -> tuple[AnyField, ...]:
         """What statistics are needed of: what is learnt, and the extremes of what is reckoned."""
-        return (*self.fields, *self._with_extremes)
+        return (*(f for f in self.fields if f not in [n.learnt for n in self.nested]), *self._with_extremes)
 
     @property
     def _with_extremes(self) -> tuple[Any, ...]:
@@ -162,7 +173,7 @@ class Relations:
     def restore(self, columns: Columns) -> Columns:
         # twice: a lookup may put its source right after another has looked there
         lookups = (*self.lookups, *self.lookups)
-        relations: tuple[Any, ...] = (*self.moments, *self.tied, *lookups, *self.offsets)
+        relations: tuple[Any, ...] = (*self.moments, *self.tied, *self.nested, *lookups, *self.offsets)
         for relation in relations:
             columns = columns | relation.restore(columns)
         return columns
@@ -188,40 +199,32 @@ class Relations:
     def _searched(self, among: bool | tuple[str, ...]) -> list[str]:
         """Columns among which dependencies are sought; what is reckoned takes no part."""
         reckoned = {n for o in self.offsets for n in o.constraint.names}
+        reckoned |= {c.column for c in self.schema.constraints if isinstance(c, Within)}
         names = [f.name for f in self.schema.fields if f.kind in SCALARS and f.name not in reckoned]
         return [n for n in names if among is True or (among and n in among)]
 
     def fit(
-        self,
-        stats: RelationStats,
-        counted: Mapping[str, Counted],
-        *,
-        rows: int,
-        config: CodecConfig,
+        self, stats: RelationStats, counted: Mapping[str, Counted], *, rows: int, config: CodecConfig
     ) -> Relations:
         """With the partners of training looked up, and the dependencies that were found. counted: who has the
         values of each column; none where every row is an entity."""
-        lookups, broken, rare = [], dict(stats.broken), config.rare_below
+        lookups, nested, broken, rare = [], list[Nested](), dict(stats.broken), config.rare_below
         conditions = self.schema.conditions
         given = {*conditions, *(s.name for t in self.tied for s in t.sources)}
         for name in self.declared:
             c, sources = self.derived[name]
+            about = self._label(c), self._of(sources), self._fields[name]
+            held = stats.held(name, *about[1:])
+            if isinstance(c, Within):
+                nested.append(fit_nested(*about, held, rare=rare, given=frozenset(given)))
+                continue
             lookup, bad = fit_lookup(
-                self._label(c), self._of(sources), self._fields[name], stats.pairs[name],
-                stats.held(name, self._of(sources), self._fields[name]),
+                *about, stats.pairs[name], held,
                 one_to_one=isinstance(c, OneToOne), rare=rare, given=sources[0] in given,
             )  # fmt: skip
             lookups.append(lookup)
             broken[lookup.label] = bad
-        for label, bad in broken.items():
-            if 2 * bad > rows:
-                raise DataError(
-                    "CONSTRAINT",
-                    where=label,
-                    found=f"{bad} of {rows} training rows break it",
-                    expected="at most half of them",
-                    fix="correct or remove the constraint in the schema file, or correct the data",
-                )
+        check_broken(broken, rows)
         used = {n for c in self.schema.constraints for n in c.names}
         free = {f.name for f in self.schema.fields} - used - {*conditions, self.schema.target}
         pairs = stats.found if config.dependencies else {}
@@ -236,7 +239,7 @@ class Relations:
             )  # fmt: skip
         broken = {label: bad for label, bad in broken.items() if bad}
         made = agreeing(lookups, given)
-        return Relations(self.schema, made, self.extremes, broken, apart=self.apart)
+        return Relations(self.schema, made, self.extremes, broken, apart=self.apart, nested=nested)
 
     def with_extremes(self, columns: Mapping[str, Column]) -> Relations:
         """With the extremes of training; columns: the codecs of all that is `observed`."""
@@ -248,9 +251,9 @@ class Relations:
                     found="no combination of so many rows as codec.rare_below asks for",
                     fix="lower codec.rare_below, or remove the constraint from the schema file",
                 )
-        ends = {f.name: _extremes(columns[f.name]) for f in self._with_extremes}
+        ends = {f.name: extremes_of(columns[f.name]) for f in self._with_extremes}
         known = {name: pair for name, pair in ends.items() if pair}
-        return Relations(self.schema, self.lookups, known, self.broken, apart=self.apart)
+        return Relations(self.schema, self.lookups, known, self.broken, apart=self.apart, nested=self.nested)
 
     def tolerance(self, learnt: dict[str, float]) -> dict[str, float]:
         """Of the columns that are made, from those of the columns learnt; see Codec.tolerance."""
@@ -260,18 +263,19 @@ class Relations:
         for t in self.tied:
             exact = out[t.field.name] == 0
             out |= {s.name: 0.0 if exact else float("inf") for s in t.sources}
+        out |= dict.fromkeys((n.field.name for n in self.nested), float("inf"))
         for k in self.lookups:
             exact = all(out[s.name] == 0 for s in k.sources)
             out[k.field.name] = 0.0 if exact else float("inf")
         for o in self.offsets:
-            offset, alone = (out[f.name] for f in o.fields)
-            out[o.field.name] = max(offset + sum(out[s.name] for s in o.sources), alone)
+            out[o.field.name] = o.tolerance(out)
         return {name: out[name] for name in self.schema.names if name in out}
 
     def to_json(self) -> dict[str, Any]:
         extremes = {name: list(ends) for name, ends in sorted(self.extremes.items())}
         told = {"lookups": [k.to_json() for k in self.lookups], "extremes": extremes, "broken": self.broken}
-        return told | ({"apart": [m.field.name for m in self.moments]} if self.moments else {})
+        told |= {"apart": [m.field.name for m in self.moments]} if self.moments else {}
+        return told | ({"nested": [n.to_json() for n in self.nested]} if self.nested else {})
 
     @classmethod
     def from_json(cls, schema: Schema, data: dict[str, Any]) -> Relations:
@@ -284,17 +288,11 @@ class Relations:
             low, high = extremes.get(field.name, (0, 0))
             if low > high or not (field.name in real or (isinstance(low, int) and isinstance(high, int))):
                 raise ValueError(f"extremes {low} to {high} of {field.name!r}")
-        return cls(schema, lookups, extremes, form.broken, apart=form.apart)
+        given = frozenset({*schema.conditions, *(s.name for t in bare.tied for s in t.sources)})
+        nested = read_nested(form.nested, bare._fields, given, schema.constraints)
+        return cls(schema, lookups, extremes, form.broken, apart=form.apart, nested=nested)
 
 
 def _there(column: pa.Array) -> np.ndarray:
     found: np.ndarray = column.is_valid().to_numpy(zero_copy_only=False)
     return found
-
-
-def _extremes(column: Column) -> tuple[Any, Any] | None:
-    """The smallest and largest value that a column of numbers or times makes, in storage units."""
-    if isinstance(column, Scale):
-        ends, _ = to_numpy(column.axis.arrow(np.array([column.axis.low, column.axis.high]), None))
-        return ends[0].item(), ends[1].item()
-    return (column.value, column.value) if isinstance(column, Fixed) and column.value is not None else None

@@ -16,7 +16,7 @@ from genpipe.codecs.holders import WHO, Crowd, Holders, coarse, merge_holders
 from genpipe.codecs.sketch import EXACT_DISTINCT, Sample, add_counts, combine, hash_column, to_numpy
 from genpipe.codecs.tabular.choice import MOST_CATEGORIES, Counted, make_choice
 from genpipe.codecs.tabular.lookups import plain
-from genpipe.codecs.tabular.numeric import NumberStats, make_scale
+from genpipe.codecs.tabular.numeric import NumberStats, Scale, make_scale
 from genpipe.codecs.tabular.relation_stats import RelationStats
 from genpipe.constraints import CHOICES, NUMBERS, SCALARS
 from genpipe.errors import DataError, UsageError
@@ -86,12 +86,14 @@ def count_values(column: pa.Array) -> dict[Any, int]:
     return dict(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True))
 
 
-def make_column(field: AnyField, stats: TabularStats, config: CodecConfig) -> Column:
-    """The codec of one column, from the statistics of the whole training split."""
+def make_column(
+    field: AnyField, stats: TabularStats, config: CodecConfig, ladder: tuple[int, ...] = ()
+) -> Column:
+    """The codec of one column, from the statistics of the whole training split. ladder: see writing.py."""
     if field.kind in CHOICES:
         return make_choice(field, stats.choices[field.name], config, stats.counted(field))
     if field.kind in NUMBERS:
-        return _scale(field, stats, config)
+        return _scale(field, stats, config, ladder)
     if field.kind in ("identifier", "text"):
         absent = stats.missing[field.name] if stats.may_miss(field, config.rare_below) else 0
         absent, rows = coarse([absent, max(1, stats.rows.rows)], config.rare_below)
@@ -104,7 +106,7 @@ def make_column(field: AnyField, stats: TabularStats, config: CodecConfig) -> Co
     )
 
 
-def _scale(field: AnyField, stats: TabularStats, config: CodecConfig) -> Column:
+def _scale(field: AnyField, stats: TabularStats, config: CodecConfig, ladder: tuple[int, ...]) -> Column:
     number, k = stats.numbers[field.name], config.rare_below
     if number.low is None or number.high is None:
         return Fixed(field, None)
@@ -118,7 +120,7 @@ def _scale(field: AnyField, stats: TabularStats, config: CodecConfig) -> Column:
         raise DataError("FEW", where=field.name, found=f"values of fewer than {k} entities", fix=DROP)
     return make_scale(
         field, values, counts, step=number.step, low=number.low, high=number.high,
-        missing=float(absent / (valid + absent)), bins=config.bins, crowd=crowd,
+        missing=float(absent / (valid + absent)), bins=config.bins, crowd=crowd, ladder=ladder,
     )  # fmt: skip
 
 
@@ -141,3 +143,11 @@ def _values(
         both = np.array([number.low, number.high], dtype=values.dtype)  # a sample may lack them
         values, counts = np.concatenate([values, both]), np.concatenate([counts, [1, 1]])
     return *combine(values, counts), who
+
+
+def extremes_of(column: Column) -> tuple[Any, Any] | None:
+    """The smallest and largest value that a column of numbers or times makes, in storage units."""
+    if isinstance(column, Scale):
+        ends, _ = to_numpy(column.axis.arrow(np.array([column.axis.low, column.axis.high]), None))
+        return ends[0].item(), ends[1].item()
+    return (column.value, column.value) if isinstance(column, Fixed) and column.value is not None else None

@@ -12,13 +12,11 @@ from genpipe.sources.tabular import pii
 from genpipe.sources.tabular.look import PLAIN, WHOLE
 from genpipe.written import clocks, dates, numbers, settle
 
+LONG = 60  # characters of a free text, on average
 FEWEST = 5  # values that a form is found from: it is published, and says what they have in common
 STRAY = 0.1  # a column with a smaller share of odd values is a faulty column of its main type
-FEW, SOME, REPEATED = (
-    20,
-    1000,
-    5,
-)  # a category has at most FEW values, or SOME of REPEATED rows each, on average
+# a category has at most FEW values, or SOME of REPEATED rows each, on average, or MANY of OFTEN rows each
+FEW, SOME, REPEATED, MANY, OFTEN = 20, 1000, 5, 20_000, 10
 
 
 def infer_field(column: Column, *, target: bool = False) -> AnyField | None:
@@ -166,12 +164,13 @@ def _choice(column: Column, common: dict[str, Any], missing: str, target: bool) 
     if (
         _few(column)
         or (distinct <= SOME and distinct * REPEATED <= column.valid)
+        or (distinct <= MANY and distinct * OFTEN <= column.valid and column.chars <= LONG * max(odd, 1))
         or (target and distinct * 2 <= column.valid)
     ):
         return Category(**common, reason=why)
     kind = (
         "free text"
-        if column.chars > 60 * max(odd, 1)
+        if column.chars > LONG * max(odd, 1)
         else "nearly all differ"
         if distinct * 2 > column.valid
         else "too many for a category"

@@ -15,6 +15,7 @@ from genpipe.errors import DataError, UsageError, closest, few
 from genpipe.schema import Schema
 from genpipe.sources import entities, repeats
 from genpipe.sources.base import Piece, Reject, Rows, Source, attempt, ordered, unset
+from genpipe.sources.codes import find_codes
 from genpipe.sources.columns import Place
 from genpipe.sources.entities import Entity
 from genpipe.sources.files import File, suffix_of
@@ -135,7 +136,11 @@ class TableSource(Source):
         return entities.find(stats.repeats, stats.columns)
 
     def relations(self, stats: TableStats, schema: Schema) -> list[Relation]:
-        return find(stats.sample, schema.fields) if self.options.relations else []
+        if not self.options.relations:
+            return []
+        found = find(stats.sample, schema.fields)
+        taken = {schema.target, *schema.key, *(n for r in found for n in r.constraint.names)}
+        return found + find_codes(stats.repeats, schema.fields, taken)
 
     def notices(self, stats: TableStats) -> list[str]:
         said = {name: "is empty and was dropped" for name, c in stats.columns.items() if c.valid == 0}

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import ValidationError
 
-from genpipe.codecs.tabular.offsets import Offset
-from genpipe.constraints import Inequality, Sum
+from genpipe.codecs.tabular.days import offset
+from genpipe.constraints import Inequality, Sum, Within
 from genpipe.errors import few
 from genpipe.schema import Schema
 from genpipe.sources.relations import OFTEN, Relation
@@ -19,6 +19,7 @@ from genpipe.sources.schema_file import often
 
 Kept = Counter[tuple[str, str]]  # (constraint, "rows" that have all of its columns, or "broken" among them)
 SHOWN = 5
+ALL, CODES = "all {} rows that have these columns keep it", "codes that go with few values of these columns"
 WAY_OUT = "remove it from the schema file (--save-schema) if it is chance, or ingest with -o relations=false"
 
 
@@ -27,10 +28,10 @@ def count(constraints: Iterable[Inequality | Sum], schema: Schema, batch: pa.Rec
     columns, out = dict(zip(batch.schema.names, batch.columns, strict=True)), Kept()
     for c in constraints:
         made, *sources = (c.high, c.low) if isinstance(c, Inequality) else (c.total, *c.parts)
-        offset = Offset(str(c), c, schema.field(made), tuple(schema.field(s) for s in sources))
-        there = [columns[name].is_valid().to_numpy(zero_copy_only=False) for name in offset.needs]
+        made_of = offset(str(c), c, schema.field(made), tuple(schema.field(s) for s in sources))
+        there = [columns[name].is_valid().to_numpy(zero_copy_only=False) for name in made_of.needs]
         out[str(c), "rows"] = int(np.all(there, axis=0).sum())
-        out[str(c), "broken"] = int((~offset.holds(columns)).sum())
+        out[str(c), "broken"] = int((~made_of.holds(columns)).sum())
     return out
 
 
@@ -44,10 +45,20 @@ def settle(
     said, offered, shown = list[str](), list[dict[str, Any]](), list[str]()
     for relation in relations:
         c = relation.constraint
+        if isinstance(c, Within):
+            if not schema.entity and (more := _with(schema, c, CODES)):
+                schema = more
+                said.append(f"{c}: {CODES}, so no other pair is generated; {WAY_OUT}")
+            continue
         rows, broken = kept[str(c), "rows"], kept[str(c), "broken"]
         if not rows or broken > (1 - OFTEN) * rows:
             continue
-        if relation.rule and not broken and not schema.entity and (more := _with(schema, c, rows)):
+        if (
+            relation.rule
+            and not broken
+            and not schema.entity
+            and (more := _with(schema, c, ALL.format(rows)))
+        ):
             schema = more
             said.append(f"{c} in all {rows} rows, so every generated row keeps it; {WAY_OUT}")
         else:
@@ -58,11 +69,9 @@ def settle(
     return schema, said, offered
 
 
-def _with(schema: Schema, constraint: Inequality | Sum, rows: int) -> Schema | None:
+def _with(schema: Schema, constraint: Inequality | Sum | Within, reason: str) -> Schema | None:
     """None: it contradicts those there are, or asks of the target what cannot be."""
-    found = constraint.model_copy(
-        update={"reason": f"found: all {rows} rows that have these columns keep it"}
-    )
+    found = constraint.model_copy(update={"reason": f"found: {reason}"})
     try:
         return Schema.model_validate(schema.model_dump() | {"constraints": (*schema.constraints, found)})
     except ValidationError:

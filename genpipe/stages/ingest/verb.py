@@ -79,8 +79,9 @@ def ingest(
     dumped = given.model_dump() | {k: v for k, v in wanted.roles.items() if v}
     given, about = name_entity(_whole(lambda: Schema.model_validate(dumped)), wanted.entity, found)
     notices += opened.unused(given, inferred=inferred)
-    relations = [r for r in relations if {f.kind for f in map(given.field, r.constraint.names)} <= {*NUMBERS}]
-    written = job.split(given, frozenset(r.file for r in rejects), [r.constraint for r in relations])
+    counted = [r.constraint for r in relations if isinstance(r.constraint, Inequality | Sum)]
+    counted = [c for c in counted if {f.kind for f in map(given.field, c.names)} <= {*NUMBERS}]
+    written = job.split(given, frozenset(r.file for r in rejects), counted)
     rejects = _judge(rejects + [r for w in written for r in w.rejects], opened, on_bad_file, max_bad)
     parts = [p for w in written for p in w.parts]
     lost = reduce(lambda a, b: a + b, (w.lost for w in written), Counter[str]())

@@ -75,7 +75,7 @@ def execute(
     """
     import torch
 
-    from genpipe.recipe import make_family
+    from genpipe.recipe import make_family, of_people
     from genpipe.training.checkpoint import Checkpoints
     from genpipe.training.data import open_source
     from genpipe.training.device import useful_threads
@@ -84,7 +84,8 @@ def execute(
     from genpipe.training.loop import Evaluate, fit
     from genpipe.training.score import Scorer
 
-    dataset, recipe = Dataset(job.dataset), Recipe.model_validate(job.recipe)
+    dataset = Dataset(job.dataset)
+    recipe = of_people(Recipe.model_validate(job.recipe), dataset.schema)
     codec = CODECS[recipe.kind].from_json(dataset.schema, job.codec)
     spec, ranks = codec.spec(recipe.layout), Ranks.current(job.device)
     clock = _Clock(job.minutes)

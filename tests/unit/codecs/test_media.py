@@ -226,6 +226,50 @@ def test_of_long_clips_ten_seconds_are_learnt() -> None:
     assert codec.notice.startswith("clips of 12 s are learnt up to 10 s")
 
 
+def lengths(batch: pa.RecordBatch) -> list[int]:
+    clips = batch.column("a").to_pylist()
+    return [wave.open(io.BytesIO(clip["bytes"])).getnframes() for clip in clips]
+
+
+def paced() -> tuple[Audio, pa.RecordBatch, list[int]]:
+    """Tones of 500 Hz of 10 to 29 steps of 128 samples."""
+    field = Audio(name="a", rate=8_000, frames=32 * 128)
+    ends = [128 * (10 + k % 20) for k in range(40)]
+    clips = [write_clip(tone(field, 500)[:end], field) for end in ends]
+    return field, batch_of("audio", (field, blobs(*clips))), ends
+
+
+@pytest.mark.parametrize("layout", ["grid", "sequence"])
+def test_clips_of_several_lengths_are_stretched_to_one_and_come_back_as_long(layout: str) -> None:
+    field, batch, ends = paced()
+    codec = codec_of(batch)
+    assert isinstance(codec, AudioCodec) and codec.pace is not None and codec.steps == 24
+    arrays = codec.encode(batch, layout)
+    x = arrays["x"][:, 0] if layout == "grid" else arrays["x"].transpose(0, 2, 1)
+    assert x[:, :-1].max(1).min() > 0  # none ends in silence
+    assert np.ptp(x[0, -1]) == 0 and x[0, -1, 0] < -0.4 and x[19, -1, 0] > 0.4
+    back = codec.decode(arrays, layout, np.random.default_rng(0))
+    assert lengths(back) == ends
+    now = read_clips(back.column("a"), field)
+    for clip, end in zip(now, ends, strict=True):
+        loudest = np.abs(np.fft.rfft(clip[:end])).argmax() * field.rate / end
+        assert abs(loudest - 500) < 60  # the pitch is as it was
+
+
+def test_the_pace_is_read_again_and_clips_of_one_length_have_none() -> None:
+    field, batch, _ = paced()
+    codec = codec_of(batch)
+    content = codec.to_json()
+    again = AudioCodec.from_json(codec.schema, content)
+    assert again.to_json() == content and content["pace"] == [10, 28, 24]
+    one = codec_of(batch_of("audio", (field, blobs(*[write_clip(tone(field, 500), field)] * 3))))
+    assert "pace" not in one.to_json()
+    back = one.decode(one.encode(batch, "grid"), "grid", np.random.default_rng(0))
+    assert lengths(back) == [field.frames] * len(back)
+    with pytest.raises(ValueError, match="expected low < high"):
+        AudioCodec.from_json(codec.schema, content | {"pace": [28, 28, 24]})
+
+
 def test_an_audio_codec_of_before_hears_sixty_decibels() -> None:
     """A tone 75 dB below the loudest is silence to it, and something to one of today."""
     field = Audio(name="a", rate=8_000, frames=2_048)

@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from genpipe.draws import Draws
-from genpipe.families.prior import WIDEST, MixturePrior
+from genpipe.families.prior import SMALLEST, WIDEST, MixturePrior
 from genpipe.families.vae import VAE, VAEConfig
+from genpipe.fields import Audio, Category
 from genpipe.objectives.elbo import gaussian_kl, sampled_kl
-from genpipe.recipe import as_meant
+from genpipe.recipe import as_meant, of_people
+from genpipe.recipes import RECIPES
+from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
 
 
@@ -73,9 +76,36 @@ def test_few_rows_of_a_class_lean_on_all() -> None:
     assert one.mean(0).norm() < 8 and one.std(0).min() > 1
 
 
-def test_no_component_is_a_few_rows() -> None:
+def test_no_component_is_a_few_rows_nor_a_cluster_one_persons() -> None:
     prior = fitted(700)  # 350 of each class
     assert [(row > 0).sum().item() for row in prior.weight] == [1, 1]
+    recipe = RECIPES["audio_vae"]()
+    clip = Audio(name="a", rate=8_000, frames=64)
+    schema = Schema(kind="audio", fields=(clip, Category(name="who")))
+    assert of_people(recipe, schema) == recipe and recipe.family.prior == "clusters"
+    family = of_people(recipe, schema.model_copy(update={"entity": ("who",)})).family
+    assert isinstance(family, VAEConfig) and family.prior == "mixture"
+
+
+def test_no_cluster_is_a_few_rows() -> None:
+    """350 rows of each class: heaps are told apart, and three rows far off are no heap."""
+    z, condition = codes(700)
+    z[:6:2] = torch.tensor([0.0, 40.0]) + 0.01 * z[:6:2]
+    prior = MixturePrior((2,), 2)
+    prior.fit(z, condition, seed=0, clusters=True)
+    assert (prior.weight[prior.weight > 0] * 350).min() >= SMALLEST - 0.01
+    assert (prior.mean[0][prior.weight[0] > 0][:, 0] < -2.5).any()
+
+
+def test_of_few_rows_voices_are_told_apart() -> None:
+    """Thirty rows of each of six voices in 16 numbers: unseen rows are nearly as likely as they can be."""
+    g = torch.Generator().manual_seed(0)
+    voices = 4 * torch.randn(6, 16, generator=g)
+    z, unseen = (voices[torch.arange(n) % 6] + torch.randn(n, 16, generator=g) for n in (180, 600))
+    prior, none = MixturePrior((), 16), torch.zeros(600, 0).long()
+    prior.fit(z, none[:180], seed=0, clusters=True)
+    truth = -0.5 * 16 * (math.log(2 * math.pi) + 1) - math.log(6)
+    assert prior.log_density(unseen, none).mean().item() > truth - 2.5
 
 
 def test_wide_codes_keep_variances_alone_and_many_classes_share_a_prior() -> None:
