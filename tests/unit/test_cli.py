@@ -57,25 +57,32 @@ def child(code: str, **extra: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("code", "heavy"),
+    ("code", "heavy", "times", "bare"),
     [
-        ("import genpipe", HEAVY_BY_ITSELF),
-        ("from genpipe.cli import execute; execute(['--help'])", HEAVY),
+        ("import genpipe", HEAVY_BY_ITSELF, 2.5, "pass"),
+        ("from genpipe.cli import execute; execute(['--help'])", HEAVY, 4, "import typer, pydantic"),
     ],
 )
-def test_a_start_is_quick_and_imports_nothing_heavy(code: str, heavy: list[str]) -> None:
-    child(code)  # bytecode may have to be written once
+def test_a_start_is_quick_and_imports_nothing_heavy(
+    code: str, heavy: list[str], times: float, bare: str
+) -> None:
+    """So many times what is needed for any such program; here 1.2 and 2.3."""
+    found = f"import sys, json; print(json.dumps([m for m in {heavy!r} if m in sys.modules]))"
+    done = child(f"{code}\n{found}")  # bytecode may have to be written once
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+    assert cpu_seconds(code) < times * cpu_seconds(bare)
+
+
+def cpu_seconds(code: str) -> float:
+    """The least of some, as a busy machine takes longer."""
     spent = []
-    for _ in range(4):  # seconds of processor, and the least of some: a busy machine must not fail this
+    for _ in range(4):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = child(
-            f"{code}\nimport sys, json; print(json.dumps([m for m in {heavy!r} if m in sys.modules]))"
-        )
+        child(code)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout.splitlines()[-1]) == []
         spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(spent) < 0.3, f"{min(spent):.2f} CPU seconds"
+    return min(spent)
 
 
 @pytest.mark.parametrize("verb", VERBS)
