@@ -30,6 +30,7 @@ from genpipe.recipes.tabular import (
     tabular_trees,
     tabular_vae,
 )
+from genpipe.recipes.text import text_gpt, text_gru, text_lstm
 
 
 def image_gan() -> Recipe:
@@ -108,51 +109,6 @@ def image_flow() -> Recipe:
             "ema": 0.999,
             "monitor": "loss",
             "evaluate_every": 1300,
-        },
-    )
-
-
-def text_lstm() -> Recipe:
-    """Recurrent language model over the codec's tokens."""
-    return Recipe(
-        name="text_lstm",
-        kind="text",
-        layout="tokens",
-        family=SequenceConfig(model=RecurrentConfig(cell="lstm", width=192)),
-        training=Training(
-            steps=4000,
-            epochs=8,  # of a hundred letters far fewer steps: 14 recite names (lab notes)
-            batch_size=16,  # 2,000 characters an update; four times as many learn a third less for their time
-            learning_rate=4e-3,
-            schedule="cosine",
-            warmup=20,
-            clip=1.0,
-            monitor="loss",
-            evaluate_every=500,
-        ),
-    )
-
-
-def text_gru() -> Recipe:
-    return derived(
-        text_lstm(), "text_gru", family=SequenceConfig(model=RecurrentConfig(cell="gru", width=192))
-    )
-
-
-def text_gpt() -> Recipe:
-    """A small causal transformer."""
-    family = SequenceConfig(model=TransformerConfig(positions="rotary"))
-    return derived(
-        text_lstm(),
-        "text_gpt",
-        family=family,
-        training={
-            "optimizer": "muon",
-            "warmup": 100,
-            "batch_size": 8,
-            "steps": 1000,
-            "epochs": 3,  # of a hundred letters; of 4 some names come out, of 8 a fifth of them
-            "evaluate_every": 100,
         },
     )
 
