@@ -43,13 +43,33 @@ class Comparison:
                 where=where,
                 found=f"{text!r}: no sign between a column and a value",
                 expected=f"COLUMN, one of {' '.join(SIGNS)}, VALUE",
-                fix=f"quote it, as the shell takes < and > for itself: '{text.strip() or 'age'}>=30'",
+                fix=f"quote it, as the shell takes < and > for itself: '{_first_word(text)}>=30'",
             )
         column, sign, value = found.groups()
         return cls(column, "=" if sign == "==" else sign, value)
 
     def __str__(self) -> str:
         return f"{self.column} {self.sign} {self.value}"
+
+
+def _first_word(text: str) -> str:
+    found = re.match(r"\s*(\w+)", text)
+    return found[1] if found and not found[1].isdigit() else "age"
+
+
+def in_words(kind: pa.DataType) -> str:
+    """What a value of a column's type is, as people say it."""
+    import pyarrow.types as types
+
+    words = {
+        "a whole number": types.is_integer,
+        "a number": types.is_floating,
+        "true or false": types.is_boolean,
+        "a date, such as 2026-01-31": types.is_date,
+        "a time, such as 2026-01-31 14:05": types.is_timestamp,
+        "a text": types.is_string,
+    }
+    return next((word for word, is_one in words.items() if is_one(kind)), f"a value of type {kind}")
 
 
 def holds(sign: str, column: pa.Array, value: pa.Scalar) -> pa.Array:

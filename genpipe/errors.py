@@ -16,6 +16,7 @@ holds no secret and no control character, and says the length of what is too lon
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 from genpipe.redaction import holds_secret, shown
@@ -129,6 +130,16 @@ def unknown(what: str, word: str, allowed: Iterable[str], *, where: str = "") ->
         expected="one of " + few(names),
         fix=closest(word, names),
     )
+
+
+def rule_of(message: str) -> str:
+    """What pydantic says a value should be, in our words: `a whole number`, `a list`."""
+    rule = message.removeprefix("Value error, ").removeprefix("Input should be ")
+    rule = re.sub(r", unable to .*|, got a number with a fractional part", "", rule)
+    words = {"dictionary": "mapping", "integer": "whole number", "string": "text", "tuple": "list"}
+    for theirs, ours in words.items():
+        rule = rule.replace(f"a valid {theirs}", f"a {ours}")
+    return rule.replace("a valid ", "a ")
 
 
 def refuse_keys(uri: str, *, where: str = "") -> None:

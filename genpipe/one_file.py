@@ -26,7 +26,11 @@ from genpipe.sheet_file import check_installed, write_sheet
 from genpipe.structs import nested
 
 ONE_FILE = (".csv", ".jsonl", ".parquet", ".arrow", ".feather", ".xlsx")
-OTHERS = (".json", ".tsv", ".xls", ".ods", ".txt", ".gz", ".zip", ".ndjson")
+# formats that people ask for, and that are not written
+OTHERS = (
+    *(".json", ".ndjson", ".tsv", ".txt", ".gz", ".zip", ".tar", ".xls", ".ods", ".docx", ".doc", ".pdf"),
+    *(".html", ".sql", ".orc", ".avro", ".pkl", ".npy", ".npz", ".png", ".wav"),
+)
 NESTED = (".jsonl", ".parquet", ".arrow", ".feather")  # formats that have structs
 VALUES = (".parquet", ".arrow", ".feather", ".xlsx")  # formats that have numbers and dates, others have texts
 
@@ -42,7 +46,8 @@ def one_file(output: str | None) -> bool:
         return False
     if end in OTHERS:
         expected = f"a folder, or a file that ends with {', '.join(ONE_FILE)}"
-        raise UsageError("OUTPUT", where=output, found=f"a file of {end}", expected=expected)
+        fix = f"a folder of this name is {output}/"
+        raise UsageError("OUTPUT", where=output, found=f"a file of {end}", expected=expected, fix=fix)
     if end == ".xlsx":
         check_installed()
     return end in ONE_FILE

@@ -132,8 +132,23 @@ def meant(asked: Request) -> tuple[Any, list[str]]:
         from genpipe.stages.named_models import model_meant  # with the registry and torch
 
         found["model"] = model_meant(asked.model, newest=isinstance(asked, Evaluate | Register))
+        if isinstance(asked, OfOne):
+            found["model"] = _own_run(asked, found["model"])
     uris = {name: each.uri for name, each in found.items()}
     return asked.model_copy(update=uris), [each.said for each in found.values() if each.said]
+
+
+def _own_run(asked: Any, found: Any) -> Any:
+    """The run of a name whose champion is published for generating alone, if there is one."""
+    from genpipe.registry import resolve
+    from genpipe.stages.named_models import model_meant
+    from genpipe.stages.rows.blocks import allows
+
+    by_name = found.uri.startswith("models:/") and not set("@:/") & set(asked.model)
+    if not by_name or allows(resolve(found.uri), type(asked).__name__.lower()):
+        return found
+    run = model_meant(asked.model, newest=True)
+    return found if run.uri.startswith("models:/") else run
 
 
 def of_tables(model: str) -> bool:

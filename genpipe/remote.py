@@ -14,9 +14,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from genpipe.errors import InfrastructureError, UsageError
+from genpipe.errors import GenpipeError, InfrastructureError, UsageError
 
 SECONDS, BYTES_A_SECOND, BLOCK = 120.0, 2**20, 8 * 2**20
 MAX_ATTEMPTS = 7  # with growing pauses: a server may be away for some 25 seconds
@@ -41,13 +42,22 @@ def deadline(size: int = 0) -> float:
 def unreachable(uri: str, error: Exception) -> InfrastructureError:
     late = isinstance(error, TimeoutError) and not str(error)
     said = f"no answer within {deadline():g} s (GENPIPE_STORE_SECONDS)" if late else str(error).split("\n")[0]
-    return InfrastructureError(
-        "STORE",
-        where=uri,
-        found=f"{type(error).__name__}: {said or 'no answer'}",
-        expected="a store that answers, exists and may be written",
-        fix="check the path or bucket, AWS_ENDPOINT_URL and the keys, then run the same command again",
-    )
+    found = f"{type(error).__name__}: {said or 'no answer'}"
+    expected = "a store that answers, exists and may be written"
+    fix = "check the bucket, AWS_ENDPOINT_URL and the keys, then run the same command again"
+    if "://" not in uri:  # of this machine, where nobody has keys
+        found, expected = getattr(error, "strerror", None) or found, "a folder that can be made and written"
+        fix = "check the path, its rights and the disk, or choose another place"
+    return InfrastructureError("STORE", where=uri, found=found, expected=expected, fix=fix)
+
+
+def no_folder(folder: Path, error: OSError) -> GenpipeError:
+    """The error of a folder that cannot be made: there is a file in its way, or the system refuses."""
+    file = next((p for p in (folder, *folder.parents) if p.is_file()), None)
+    if file is None:
+        return unreachable(str(folder), error)
+    expected, fix = "a folder, or nothing", "choose another place"
+    return UsageError("FOLDER", where=str(file), found="a file", expected=expected, fix=fix)
 
 
 @contextmanager

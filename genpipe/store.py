@@ -21,7 +21,7 @@ import fsspec
 
 from genpipe import names
 from genpipe.errors import ConflictError, DataError, InfrastructureError, UsageError, refuse_keys
-from genpipe.remote import answering, s3, unreachable
+from genpipe.remote import answering, no_folder, s3
 from genpipe.settings import make_folder
 
 SCHEMES = ("file", "s3")
@@ -161,7 +161,7 @@ def make_folder_for(folder: Path) -> None:
     try:
         make_folder(folder)
     except OSError as error:  # FileExistsError too: a file where a folder should be
-        raise unreachable(str(folder), error) from error
+        raise no_folder(folder, error) from error
 
 
 def create(uri: str, data: bytes) -> bool:

@@ -62,6 +62,13 @@ def parse_beginning(codec: Codec, conditions: dict[str, Any], takes_observed: st
     return Beginning(codec, steps=steps)
 
 
+def no_beginning(name: str, kind: str) -> UsageError:
+    """The error of a prompt for what is no text, or of a history for what is no series."""
+    of = "text" if name == PROMPT else "series"
+    found, fix = f"a generator of {kind} data, which has no {name}", f"{name} is for generators of {of} data"
+    return UsageError("CONDITION", where=name, found=found, expected="columns and their values", fix=fix)
+
+
 def _steps(asked: Any, codec: SeriesCodec) -> dict[str, np.ndarray]:
     """Channel -> (n,) float64, NaN where a step is missing."""
     names = [c.field.name for c in codec.channels]

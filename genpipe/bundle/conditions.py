@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genpipe.bundle.beginning import Beginning, parse_beginning
+from genpipe.bundle.beginning import HISTORY, PROMPT, Beginning, no_beginning, parse_beginning
 from genpipe.bundle.mix import Mix, mix_of, scalar_of
 from genpipe.codecs.base import Codec
 from genpipe.codecs.tabular.base import ColumnCodec
@@ -105,6 +105,8 @@ def parse_conditions(codec: Codec, conditions: Mapping[str, Any] | None, takes_o
     for name, value in conditions.items():
         where = f"conditions: {name}"
         if name not in schema.names:
+            if name in (PROMPT, HISTORY):
+                raise no_beginning(name, schema.kind)
             raise unknown("column", name, schema.names, where="conditions")
         field = schema.field(name)
         if name not in schema.conditions and field.kind not in SCALARS:
@@ -156,7 +158,14 @@ def _compared(field: AnyField, asked: Mapping[str, Any], where: str) -> dict[str
             raise UsageError("CONDITION", where=where, found=found, expected=expected)
         if sign in ORDER and asked[sign] is None:
             raise UsageError("CONDITION", where=where, found=f"{sign} nothing", expected="a number or date")
-    return {sign: scalar_of(v, field.arrow(), where=where) for sign, v in asked.items()}
+    values = {sign: scalar_of(v, field.arrow(), where=where) for sign, v in asked.items()}
+    low, high = (
+        next((values[sign] for sign in pair if sign in values), None) for pair in ((">=", ">"), ("<=", "<"))
+    )
+    if low is not None and high is not None and pc.greater(low, high).as_py():
+        found = " and ".join(f"{field.name} {sign} {_shown(value)}" for sign, value in values.items())
+        raise UsageError("CONDITION", where=where, found=f"{found}, which nothing is", expected="a range")
+    return values
 
 
 def _check_legal(codec: Codec, name: str, mix: Mix, where: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from genpipe.codecs.conditions import spread_draws
+from genpipe.comparison import in_words
 from genpipe.errors import UsageError
 
 
@@ -44,6 +45,4 @@ def scalar_of(value: Any, kind: pa.DataType, *, where: str) -> pa.Scalar:
             value = str(value)
         return pa.scalar(value).cast(kind) if value is not None else pa.scalar(None, kind)
     except (pa.ArrowException, ValueError, TypeError):
-        raise UsageError(
-            "CONDITION", where=where, found=repr(value), expected=f"a value of type {kind}"
-        ) from None
+        raise UsageError("CONDITION", where=where, found=repr(value), expected=in_words(kind)) from None

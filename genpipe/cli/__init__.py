@@ -33,20 +33,24 @@ def execute(arguments: list[str]) -> int:
     try:
         from genpipe.cli.verbs import app
 
+        if arguments[:1] == ["help"]:  # as of git
+            arguments = [*arguments[1:2], "--help"]
         code = app(args=arguments, prog_name="genpipe", standalone_mode=False)
         # Typer answers Ctrl-C with this code
         return _interrupted() if code == 130 else int(code or 0)
     except GenpipeError as error:
-        return _fail(f"[E-{error.code}] {error}", error.exit_code)
+        from genpipe.cli.mistyped import as_typed
+
+        told = as_typed(error, arguments[0] if arguments else "")
+        return _fail(f"[E-{told.code}] {told}", told.exit_code)
     except TyperException as error:
-        context = getattr(error, "ctx", None)
         if type(error).__name__ == "NoArgsIsHelpError":
             typer.echo(error.format_message())
             return 0
-        where = f"{context.command_path}: " if context else ""
-        command = context.command_path if context else "genpipe"
-        found = shown(error.format_message().rstrip("."), LONGEST_PART)
-        return _fail(f"[E-USAGE] {where}{found}; see {command} --help", 2)
+        from genpipe.cli.mistyped import usage_error
+
+        wrong = usage_error(error, arguments)
+        return _fail(f"[E-{wrong.code}] {wrong}", wrong.exit_code)
     except (KeyboardInterrupt, Abort):
         return _interrupted()
     except Terminated:

@@ -11,7 +11,6 @@ from genpipe.version import __version__
 app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     help="""Learn from data you may not share, deliver data you may.
@@ -32,6 +31,7 @@ app = typer.Typer(
     \b
     Every command reuses what is already done and resumes what was interrupted. All of it is kept in
     $GENPIPE_HOME, by default .genpipe in this folder or one above it; `genpipe list` shows what is there.
+    `genpipe --install-completion` has your shell complete verbs, options, datasets, models and recipes.
     Exit codes: 0 done, 2 usage, 3 bad data, 4 infrastructure, 5 privacy, 6 conflict, 7 quality,
     130 interrupted.
     """,

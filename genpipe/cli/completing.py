@@ -18,7 +18,7 @@ def impute(model: str, source: str, **given: Any) -> None:
 
     \b
     genpipe train people --recipe tabular_any_order --name people
-    genpipe impute <model> people-with-gaps.csv
+    genpipe impute people people-with-gaps.csv
     """
     made = perform(asked(Impute, {"model": model, "source": source, **given}))
     delivered(made, given["output"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from genpipe.cli.app import app
 from genpipe.cli.options import asked, options
 from genpipe.cli.output import echo, recipe_of, say, scores, staged, warn
-from genpipe.errors import DataError
+from genpipe.errors import DataError, closest
 from genpipe.requests import Evaluate, Generate, Promote, Register, Request, Train, Tune
 
 
@@ -97,8 +98,8 @@ def evaluate(model: str, **given: Any) -> None:
     """Score a generator, or one of related tables, against held-out real data, and write an HTML report.
 
     \b
-    genpipe evaluate models:/people@champion
-    genpipe evaluate models:/shop@champion --rows 1000
+    genpipe evaluate people
+    genpipe evaluate shop --rows 1000
     """
     report = perform(asked(Evaluate, {"model": model, **given}))
     scores(report)
@@ -120,8 +121,8 @@ def register(model: str, **given: Any) -> None:
     One that copies, leaks, or that nobody can judge is refused (exit code 5), unless a reason is given.
 
     \b
-    genpipe register .genpipe/store/runs/people-1a2b/bundle --name people
-    genpipe register <model> --name people --allow likelihood,impute
+    genpipe register people
+    genpipe register people --allow likelihood,impute
     """
     made = perform(asked(Register, {"model": model, **given}))
     say(model=made.uri, alias=made.alias, reason=getattr(made, "reason", ""))
@@ -146,6 +147,13 @@ def _steps(path: str) -> dict[str, list[Any]]:
     import pyarrow as pa
     from pyarrow import csv, parquet
 
+    path = os.path.expanduser(path)
+    if not os.path.isfile(path):
+        found = "a folder" if os.path.isdir(path) else "no such file"
+        fix = closest(path, os.listdir(os.path.dirname(path) or ".") if not os.path.dirname(path) else ())
+        raise DataError(
+            "HISTORY", where=path, found=found, expected="a CSV or Parquet file of steps", fix=fix
+        )
     try:
         table = parquet.read_table(path) if path.endswith((".parquet", ".pq")) else csv.read_csv(path)
     except (OSError, pa.ArrowException) as error:

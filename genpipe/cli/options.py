@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -16,6 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
+from genpipe.cli.tab import OFFERED
 from genpipe.comparison import Comparison
 from genpipe.errors import UsageError
 from genpipe.requests import Request
@@ -31,6 +33,15 @@ FLAGS = {
     "schema_file": ("--schema",),
 }
 ARGUMENTS = ("source", "model", "dataset", "spec", "name", "version")  # where they must be said
+
+
+def every_request(of: type[Request] = Request) -> dict[str, type[Request]]:
+    """Name of a verb -> what it is asked; also names of parts that several verbs share."""
+    found = {each.__name__.lower(): each for each in of.__subclasses__()}
+    return found | {k: v for each in of.__subclasses__() for k, v in every_request(each).items()}
+
+
+REQUESTS = every_request()
 SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
@@ -49,7 +60,7 @@ def asked(request: type[R], given: Mapping[str, Any]) -> R:
     said, parameters = dict[str, Any](), dict[str, Any]()
     for name, value in given.items():
         field = request.model_fields[name]
-        if value is None or value == []:
+        if value is None or value in ([], ()):
             continue
         kinds = _kinds(field)
         if name == "options":
@@ -61,8 +72,22 @@ def asked(request: type[R], given: Mapping[str, Any]) -> R:
             value = [word.strip() for text in value for word in text.split(",") if word.strip()]
         elif name == "source" and isinstance(value, list) and len(value) == 1:
             value = value[0]
+        elif isinstance(value, str) and {int, float} & kinds and dict not in kinds:
+            value = number(
+                value, whole=int in kinds, share={*limits(field.annotation, field.metadata)} & {"le", "lt"}
+            )
         said[name] = value
     return request.of(**said | parameters)
+
+
+def number(text: str, *, whole: bool, share: object = False) -> Any:
+    """A number as it is typed, of a share also 20%; any other text stays, for the request to complain of."""
+    plain = text.strip()
+    if whole:
+        return int(plain) if re.fullmatch("[+-]?[0-9]{1,30}", plain) else plain
+    with contextlib.suppress(ValueError):
+        return float(plain[:-1]) / 100 if share and plain.endswith("%") else float(plain)
+    return text
 
 
 def wanted(items: list[str]) -> dict[str, Any]:
@@ -127,15 +152,18 @@ def _spelt(request: type[Request], name: str, field: FieldInfo) -> inspect.Param
     bounds = limits(field.annotation, field.metadata) if not several else {}
     shown = ", ".join(f"{SIGNS[key]}{bound}" for key, bound in bounds.items())
     text = f"{field.description}" + (f"  [{shown}]" if shown else "")
+    default: Any = inspect.Parameter.empty if field.is_required() else None if several else field.default
+    metavar = "KEY=VALUE" if mapping and int not in kinds else None
+    if kind in (int, float):  # read by the request, which has our words for what is none
+        text += f"  [default: {default}]" if isinstance(default, int | float) else ""
+        kind, default, metavar = str, None if not field.is_required() else default, f"<{kind.__name__}>"
     # typer lists a flag's opposite unless its name is given
     names = FLAGS.get(name, (flag(name),) if kind is bool else ())
     if field.is_required() and name in ARGUMENTS:
-        info: Any = typer.Argument(help=text)
+        info: Any = typer.Argument(help=text, autocompletion=OFFERED.get(name))
     else:
-        info = typer.Option(*names, help=text, metavar="KEY=VALUE" if mapping and int not in kinds else None)
-    default: Any = inspect.Parameter.empty
+        info = typer.Option(*names, help=text, metavar=metavar, autocompletion=OFFERED.get(name))
     if not field.is_required():
-        default = None if several else field.default
         kind = kind | None if default is None else kind
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
@@ -172,7 +200,10 @@ def pairs(items: list[str] | None) -> dict[str, Any]:
     for item in items or []:
         key, mark, value = item.partition("=")
         if not mark or not key:
-            raise UsageError("USAGE", where=item, found="no '='", expected="KEY=VALUE")
+            fix = f"quote what has < or > in it, which the shell takes: -o where='{item or 'age'}>=18'"
+            raise UsageError("USAGE", where=item, found="no '='", expected="KEY=VALUE", fix=fix)
+        if not value and key == "where":
+            _check_quoted(item)
         if key in found and key != "where":
             raise UsageError("USAGE", where=item, found=f"{key} twice", expected="each once")
         before = found.get(key, [])

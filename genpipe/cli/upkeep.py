@@ -87,7 +87,7 @@ def env() -> None:
 
 @app.command("list")
 def list_all() -> None:
-    """List the datasets, models and registered versions of this home, the newest first.
+    """List the datasets, models and registered versions of this home; of a name the newest model first.
 
     \b
     genpipe list

@@ -67,10 +67,24 @@ def ingest(
 
     \b
     genpipe ingest people.csv --target income
-    genpipe ingest photos/ --kind image -o size=32
+    genpipe ingest photos/ -o size=32
+    genpipe ingest prices.csv --kind series --entity shop -o time=day -o window=24
+    genpipe ingest plays/ --kind text -o record=lines
+    genpipe ingest sounds/ -o rate=16000
     genpipe ingest 's3://lake/events/*.parquet' --name events --key user_id
     genpipe ingest people.csv -o where='age>=18' -o sample=10%
     zcat people.csv.gz | genpipe ingest - --name people
+
+    What -o NAME=VALUE takes; docs/sources.md says what each does:
+
+    \b
+    tables    columns drop where sample sample_by names header skip comment delimiter
+              decimal encoding nulls sheet relations; of a database table query
+    series    time window stride step, and those of tables
+    pictures  size height width fit channels levels max_pixels
+    texts     record length field label encoding max_characters
+    sounds    rate segment frames label max_seconds
+    all       memory
     """
     if save_schema:
         _check_place(Path(save_schema))

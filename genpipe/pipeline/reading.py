@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -44,6 +45,10 @@ def read_spec(path: Path) -> tuple[dict[str, Any], Lines, str]:
         )
     data, lines = read_yaml(raw, where)
     if not isinstance(data, dict):
+        if path.suffix.lower() not in (".yaml", ".yml", ".json"):
+            found, expected = "no spec", "a YAML file of keys and values"
+            fix = f"of data say genpipe ingest {shlex.quote(where)}"
+            raise UsageError("SPEC", where=where, found=found, expected=expected, fix=fix)
         raise SpecError(where, [f"found {kind_of(data)}; expected a mapping of keys and values"])
     return data, lines, where
 

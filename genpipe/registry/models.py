@@ -32,7 +32,7 @@ from genpipe.registry.package import (
     pack,
     unpack,
 )
-from genpipe.registry.promotion import CHALLENGER, CHAMPION, Promotion, by_terms
+from genpipe.registry.promotion import CHALLENGER, CHAMPION, Promotion, by_terms, no_model
 from genpipe.registry.pyfunc import save_pyfunc
 from genpipe.registry.relations import FINGERPRINT, RELATIONS, holds_tables, name_of_tables
 from genpipe.registry.tracking import client, experiment_id, experiment_of, reaching, track
@@ -274,8 +274,7 @@ def _lookup(to: Any, model: str) -> Any:
         cause = error.__cause__
         unknown = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
         if isinstance(cause, MlflowException) and cause.error_code in unknown:
-            found, fix = str(cause).splitlines()[0], "register a model under this name first"
-            raise DataError("NOMODEL", where=model, found=found, fix=fix) from None
+            raise no_model(to, model, name) from None
         raise
 
 

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from genpipe import store
-from genpipe.errors import ConflictError
+from genpipe.errors import ConflictError, DataError, few, unknown
 from genpipe.settings import read_settings
 
 if TYPE_CHECKING:
@@ -44,6 +44,20 @@ def by_terms(
     if theirs.get("bundle_fingerprint") == fingerprint:
         return True, f"the generator of version {champion}, published on other terms"
     return None
+
+
+def no_model(to: MlflowClient, model: str, name: str) -> DataError:
+    """The error of a reference to nothing: which versions and aliases a name has, or which names exist."""
+    known = {each.name: each for each in to.search_registered_models(max_results=1000)}
+    if name not in known:
+        told = unknown("model", name, known or {"(none registered yet)"})
+        fix = told.fix or "register one under this name: genpipe register NAME"
+        return DataError("NOMODEL", where=model, found=told.found, expected=told.expected, fix=fix)
+    versions = sorted(int(v.version) for v in to.search_model_versions(f"name='{name}'", max_results=1000))
+    names = [f"{name}@{each}" for each in [*known[name].aliases, *versions[-20:]]]
+    return DataError(
+        "NOMODEL", where=model, found="no such version or alias", expected=f"one of {few(names)}"
+    )
 
 
 class Promotion:

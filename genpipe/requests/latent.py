@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field as About
 
-from genpipe.requests.models import DATASET, OUTPUT, SEED, Request
+from genpipe.requests.models import DATASET, NAMED, OUTPUT, SEED, Request
 from genpipe.requests.types import (
     Clusters,
     Column,
@@ -25,7 +25,7 @@ from genpipe.requests.types import (
     Ways,
 )
 
-CODES_MODEL = About(description="models:/name@champion, models:/name/3, or a bundle's URI.")
+CODES_MODEL = About(description=f"{NAMED}.")
 NAME = About(default=None, description="What to call it; by default after its model.")
 STRIP = About(
     default=None, description="Also draw the first rows here: PNG of pictures and series, WAV of sounds."

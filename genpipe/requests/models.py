@@ -80,9 +80,10 @@ class Request(Part):
 
 SEED = About(default=0, description="Root of all randomness: same seed, same result.")
 OUTPUT = About(default=None, description="Folder, file, s3:// prefix or database; by default in the store.")
-MODEL = About(description="models:/name@champion, models:/name/3, or a bundle's URI; also of related tables.")
-DATASET = About(description="A dataset's URI, or the name of one in the store.")
-TABLE_MODEL = About(description="models:/name@champion, models:/name/3, or a bundle's URI.")
+NAMED = "A name (its champion, else its last run), name@3, models:/name@champion or a run's folder"
+MODEL = About(description=f"{NAMED}; also of related tables.")
+DATASET = About(description="A dataset's name, the file it was ingested from, or its folder.")
+TABLE_MODEL = About(description=f"{NAMED}.")
 TABLE_ROWS = About(description="A table: file, folder, glob, s3:// or database.")
 OPTIONS = About(default=None, description="Options of this kind of source: delimiter, size, window, ...")
 
@@ -97,7 +98,10 @@ class IngestOf(Request):
 class Reading(Request):
     """How raw data is read."""
 
-    kind: DataKind | None = About(default=None, description="What it is; inferred if not given.")
+    kind: DataKind | None = About(
+        default=None,
+        description="tabular, image, series (or say -o time=), text or audio; by default by the files.",
+    )
     target: Column | None = About(default=None, description="The label column.")
     key: ColumnsOrNone = About(
         default=None, description="Columns whose rows stay in one split; by default the entity, or the row."
@@ -142,7 +146,7 @@ class TrainOf(Request):
     """What is learnt, and how."""
 
     dataset: str = About(
-        description="A dataset's URI, the name of one in the store, or the spec of related tables (YAML)."
+        description="A dataset's name, the file it is from, its folder, or a spec of related tables."
     )
     recipe: RecipeOrNone = About(
         default=None,

@@ -8,7 +8,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from genpipe.errors import UsageError, closest
+from genpipe.errors import UsageError, closest, rule_of
 from genpipe.yaml_file import MOST_PROBLEMS, Path_, dotted
 
 NUMBERS = ("int", "float", "greater", "less", "finite", "bool")  # how pydantic's types of errors begin
@@ -112,13 +112,7 @@ def in_our_words(item: Any, path: Path_, model: type[BaseModel]) -> str:
         return f"found {kind_of(value)}; expected one of {', '.join(names)}" + hint(str(value), names)
     if kind == "complaint":
         return f"found {message}"
-    rule = (
-        message.removeprefix("Input should be ")
-        .replace("a valid dictionary", "a mapping")
-        .replace("a valid integer", "a whole number")
-        .replace("a valid ", "a ")
-    )
-    return f"found {kind_of(value)}; expected {rule}"
+    return f"found {kind_of(value)}; expected {rule_of(message)}"
 
 
 def _is_branch(part: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from genpipe.databases import is_database
-from genpipe.errors import UsageError, unknown
+from genpipe.errors import UsageError, rule_of, unknown
 from genpipe.plugins import Registry
 from genpipe.sources.audio import SUFFIXES as WAVES
 from genpipe.sources.audio import AudioOptions, AudioSource
@@ -110,16 +111,25 @@ def parse_options(model: type[Options], options: Mapping[str, Any], what: str) -
     for name in options:
         if name not in model.model_fields:
             raise unknown("option", name, model.model_fields, where=f"ingest of {what}")
-    values = {
-        k: tuple(v) if isinstance(v, list) else parse_bytes(v) if k == "memory" else v
-        for k, v in options.items()
-    }
+    values = {k: _plain(k, v, model) for k, v in options.items()}
     try:
         return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        name, allowed = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
-        raise UsageError("OPTION", where=name, found=shown(first["input"]), expected=allowed) from None
+        name = ".".join(map(str, first["loc"]))
+        raise UsageError(
+            "OPTION", where=name, found=shown(first["input"]), expected=rule_of(first["msg"])
+        ) from None
+
+
+def _plain(name: str, value: Any, model: type[Options]) -> Any:
+    """An option's value as its model takes it: of one text alone -9 and true are texts."""
+    if name == "memory":
+        return parse_bytes(value)
+    if isinstance(value, list):
+        return tuple(value)
+    several = "tuple[str" in str(model.model_fields[name].annotation)
+    return json.dumps(value) if several and isinstance(value, bool | int | float) else value
 
 
 def parse_bytes(value: Any) -> int:

@@ -17,6 +17,7 @@ from genpipe.parts import DELIVERED
 from genpipe.registry.relations import holds_tables
 
 PREFIX = b"genpipe."
+PLAIN = (".csv", ".jsonl", ".xlsx", ".json", ".txt")
 
 
 def explain(path: object) -> dict[str, Any]:
@@ -49,6 +50,10 @@ def explain(path: object) -> dict[str, Any]:
     if store.exists(result):
         told = store.read_json(result)
         return {"what": "run", "model": told["uri"], **_bundle(told["uri"])}
+    if uri.lower().endswith(PLAIN):
+        found = f"a {uri.rpartition('.')[2]} file, which cannot hold where it is from"
+        fix = "explain the dataset that `genpipe generate` names beside it, or deliver .parquet"
+        raise DataError("EXPLAIN", where=uri, found=found, expected="a .parquet file or a folder", fix=fix)
     expected = "a .parquet file, or the folder of a dataset, a model or a run that genpipe wrote"
     raise DataError("EXPLAIN", where=uri, found="nothing that genpipe wrote", expected=expected)
 

@@ -10,6 +10,7 @@ source: a store that holds none is of an earlier version, and there the newest d
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shlex
@@ -23,7 +24,7 @@ from genpipe import store
 from genpipe.databases import Address, is_database
 from genpipe.dataset import Dataset
 from genpipe.documents import parse_json
-from genpipe.errors import ConflictError, DataError, GenpipeError, unknown
+from genpipe.errors import ConflictError, DataError, GenpipeError, UsageError, unknown
 from genpipe.names import earlier_name, is_name, plain_name
 from genpipe.redaction import shown
 from genpipe.settings import read_settings
@@ -103,7 +104,8 @@ def dataset_meant(word: str) -> Meant:
 
 
 def datasets_in_store() -> list[str]:
-    return [name for name in store.names_in(_datasets()) if is_name(name)]
+    """Names of which there is a dataset: a refused ingest leaves a folder without one."""
+    return [name for name in store.names_in(_datasets()) if is_name(name) and dataset_name(name) == name]
 
 
 def latest_of(name: str) -> tuple[Dataset, float]:
@@ -168,7 +170,9 @@ def from_source(word: str) -> str:
     name = name_of_source(word)
     there = bool(store.scheme_of(word) == "file" and os.path.exists(word))
     for each in dict.fromkeys((name, earlier_name(name), *(datasets_in_store() if there else ()))):
-        if each and _latest(each).get("source") in (_absolute(word), [_absolute(word)]):
+        if not each or dataset_name(each) != each:
+            continue
+        if _latest(each).get("source") in (_absolute(word), [_absolute(word)]):
             return _last_of(each)
     if there:
         raise DataError(
@@ -182,8 +186,14 @@ def from_source(word: str) -> str:
         raise DataError(
             "NODATASET", where=word, found="nothing there", expected="a folder `genpipe ingest` made"
         )
-    names = datasets_in_store() or ["(none ingested yet)"]
-    raise unknown("dataset", word, names, where=_place())
+    if names := datasets_in_store():
+        raise unknown("dataset", word, names, where=_place())
+    files = [
+        each.name for each in Path().glob(f"{glob.escape(word)}.*") if each.suffix not in (".yaml", ".yml")
+    ]
+    fix = f"genpipe ingest {shlex.quote(files[0]) if files else 'FILE'} first"
+    found, expected = f"unknown dataset {shown(word, 200)!r}", "one that was ingested, and none was yet"
+    raise UsageError("UNKNOWN", where=_place(), found=found, expected=expected, fix=fix)
 
 
 def _place() -> str:

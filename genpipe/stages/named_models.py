@@ -121,4 +121,13 @@ def _unknown_model(word: str) -> UsageError:
             expected="a model",
             fix=f"genpipe train {name}",
         )
-    return unknown("model", word, names or {"(none trained yet)"}, where=str(read_settings().home))
+    home = str(read_settings().home)
+    if names:
+        return unknown("model", word, names, where=home)
+    return UsageError(
+        "UNKNOWN",
+        where=home,
+        found=f"unknown model {word[:200]!r}",
+        expected="one that was trained, and none was yet",
+        fix="genpipe ingest FILE, then genpipe train NAME",
+    )

@@ -11,16 +11,14 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from genpipe.cli.options import asked
+from genpipe.cli.options import REQUESTS, asked
 from genpipe.cli.verbs import app
-from genpipe.requests import Request
 
 ROOT = Path(__file__).parents[2]
 VERBS = get_command(app).commands  # type: ignore[attr-defined]
 OPTIONS = {name for verb in VERBS.values() for p in verb.params for name in (*p.opts, *p.secondary_opts)}
-REQUESTS = {kind.__name__.lower(): kind for kind in Request.__subclasses__()}
 # options of the tools that a fix names beside ours
-OTHERS = {"--pool", "--type", "--env-manager", "--shm-size"}
+OTHERS = {"--help", "--pool", "--type", "--env-manager", "--shm-size"}
 WORDS = {"that"}  # "the genpipe that .."
 
 

@@ -112,10 +112,26 @@ def test_help_names_every_verb_and_exit_code(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trian", "x"], r"\[E-USAGE\] .*No such command 'trian'. Did you mean 'train'"),
+        (["trian", "x"], r"\[E-USAGE\] .*no command 'trian'; did you mean 'train'"),
+        (
+            ["people", "train", "--seed", "3"],
+            r"\[E-USAGE\] .*the verb comes first: genpipe train people --seed 3",
+        ),
+        (
+            ["train", "x", "--steps", "9"],
+            r"\[E-USAGE\] .*no option --steps; it is said in a recipe: .*--recipe FILE",
+        ),
+        (["ingest", "x", "-o", "age"], r"\[E-USAGE\] age: no '='; .*quote .*-o where='age>=18'"),
+        (
+            ["ingest", "x", "--holdout", "150%"],
+            r"\[E-VALUE\] holdout: 1.5; expected a number from 0 to below 1",
+        ),
         (["train"], r"\[E-USAGE\] genpipe train: Missing argument 'dataset'"),
-        (["train", "x", "--workers", "two"], r"\[E-USAGE\] genpipe train: .*integer"),
-        (["train", "x", "--worker", "2"], r"\[E-USAGE\] genpipe train: No such option.*--workers"),
+        (["train", "x", "--workers", "two"], r"\[E-VALUE\] workers: 'two'; expected a whole number from 0"),
+        (
+            ["train", "x", "--worker", "2"],
+            r"\[E-USAGE\] genpipe train: no option --worker; did you mean '--workers'",
+        ),
         (["generate", "m", "--rows", "0"], r"\[E-VALUE\] rows: 0; expected a whole number from 1"),
         (
             ["train", "x", "--seed", "-1"],

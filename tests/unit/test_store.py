@@ -99,7 +99,7 @@ def test_a_server_that_does_not_answer_is_given_up(s3_address: dict, monkeypatch
 def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for call in (store.create, store.write_bytes):
-        with pytest.raises(InfrastructureError, match=r"file: FileExistsError"):
+        with pytest.raises(UsageError, match=r"file: a file; expected a folder"):
             call(str(tmp_path / "file" / "x"), b"1")
     assert (tmp_path / "file").read_text() == "x"
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BeforeValidator, Field, field_validator
 
-from genpipe.comparison import ORDER, Comparison, holds
+from genpipe.comparison import ORDER, Comparison, holds, in_words
 from genpipe.errors import UsageError, unknown
 from genpipe.keys import entity_keys, holdout_mask, mix
 from genpipe.sources.base import Options, Piece, unset
@@ -131,9 +131,7 @@ def _value(asked: Comparison, kind: pa.DataType) -> pa.Scalar:
             return pa.scalar(asked.value).cast(pa.timestamp("ns", kind.tz)).cast(kind, safe=False)
         return pa.scalar(asked.value).cast(kind)
     except (pa.ArrowException, ValueError):
-        raise UsageError(
-            "OPTION", where="where", found=str(asked), expected=f"a value of the column's type, {kind}"
-        ) from None
+        raise UsageError("OPTION", where="where", found=str(asked), expected=in_words(kind)) from None
 
 
 def _no_order(asked: Comparison) -> UsageError:

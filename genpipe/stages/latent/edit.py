@@ -15,6 +15,7 @@ import pyarrow as pa
 from genpipe.bundle import Bundle
 from genpipe.bundle.latent import as_tensor, decode, encode, records, tensors
 from genpipe.codecs.tabular.base import ColumnCodec
+from genpipe.comparison import in_words
 from genpipe.dataset import Dataset
 from genpipe.errors import UsageError, unknown
 from genpipe.evaluation.base import one_thread
@@ -109,13 +110,13 @@ def _text(value: Any, field: AnyField) -> str:
         word = str(value).lower() if isinstance(value, bool) else str(value)
         return str(pa.scalar(word).cast(field.arrow()).cast(pa.string()).as_py())
     except (pa.ArrowException, ValueError):
-        found, expected = repr(value), f"a value of type {field.arrow()}"
+        found, expected = repr(value), in_words(field.arrow())
         raise UsageError("TOWARD", where=field.name, found=found, expected=expected) from None
 
 
 def _learnt(opened: Opened, asked: Edit, name: str, text: str) -> tuple[Move, Any]:
     """What to do to codes, and `judge(batch)`, how many of these rows have the value."""
-    table = opened.some(opened.splits[0], MOST_FIT, asked.seed)
+    table = opened.some(opened.splits[0], MOST_FIT, asked.seed, whole=True)
     there = labels(table.column(name).combine_chunks())
     with_it, values = there == text, sorted(set(there.tolist()))
     if text not in values:

@@ -87,9 +87,10 @@ class Opened:
                 yield Block(split, start, batch)
                 start += batch.num_rows
 
-    def some(self, split: str, most: int, seed: int) -> pa.Table:
-        """At most so many rows of a split, drawn at random, in memory."""
-        places = drawn(numpy_rng(seed, "latent", split), self.count(split), most)
+    def some(self, split: str, most: int, seed: int, *, whole: bool = False) -> pa.Table:
+        """At most so many rows of a split, drawn at random, in memory. whole: beyond the rows asked for."""
+        number = self.data.rows(split) if whole else self.count(split)
+        places = drawn(numpy_rng(seed, "latent", split), number, most)
         return self.data.rows_at(split, places)
 
     def codes(self, table: pa.Table, *, blind: bool) -> np.ndarray:

@@ -34,9 +34,18 @@ class Written:
     rows: int
 
 
+def allows(resolved: Resolved, verb: str) -> bool:
+    """Whether a registered version is published for a verb, of which all of codes are `latent`."""
+    return (verb if verb in ("impute", "likelihood") else "latent") in _allowed(resolved)
+
+
+def _allowed(resolved: Resolved) -> list[str]:
+    return resolved.tags.get("allow", "").replace("score", "likelihood").split(",")  # its earlier name
+
+
 def check_allowed(resolved: Resolved, verb: str) -> None:
     """Raise PrivacyError where a registered version is not for this: its publisher says what it is for."""
-    allowed = resolved.tags.get("allow", "").replace("score", "likelihood").split(",")  # its earlier name
+    allowed = _allowed(resolved)
     if resolved.reference.startswith("models:/") and verb not in allowed:
         said = "for generating alone" if allowed == [""] else f"for generating and {', '.join(allowed)}"
         raise PrivacyError(
@@ -44,7 +53,7 @@ def check_allowed(resolved: Resolved, verb: str) -> None:
             where=resolved.reference,
             found=f"a generator published {said}; `{verb}` tells more of the people it learnt from",
             expected=f"one whose publisher allows {verb}",
-            fix=f"who has the model can: genpipe register <model> --name {resolved.name} --allow {verb}",
+            fix=f"who has the model can: genpipe register {resolved.name} --allow {verb}",
         )
 
 
