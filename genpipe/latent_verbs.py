@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from genpipe.perform import perform
+from genpipe.perform import perform, request
 from genpipe.progress import Progress, silent
 from genpipe.requests import (
     Anomaly,
@@ -22,7 +22,6 @@ from genpipe.requests import (
     Reconstruct,
 )
 from genpipe.requests.signature import documented
-from genpipe.verbs import request
 
 if TYPE_CHECKING:
     from genpipe.dataset import Dataset

@@ -6,8 +6,11 @@ goes to genpipe/related/, all else to genpipe/stages/. What does it is loaded wh
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from genpipe.databases import is_database
 from genpipe.errors import UsageError
@@ -37,6 +40,7 @@ from genpipe.requests import (
     Tune,
 )
 
+R = TypeVar("R", bound=Request)
 # where each request is done: of one generator, and of related tables
 STAGES: dict[type[Request], tuple[str, str]] = {
     Ingest: ("genpipe.stages.ingest.verb", "ingest"),
@@ -69,6 +73,33 @@ NOT_FOR_TABLES: dict[type[Request], tuple[str, ...]] = {
     Evaluate: ("real_examples",),
     Generate: ("conditions", "temperature"),
 }
+
+
+def request(kind: type[R], given: Mapping[str, Any]) -> R:
+    """The request that a verb's parameters in Python are: paths are texts, what stands for data or a model is
+    named by its URI, and a recipe's file is read.
+    """
+    keys = {name: field.alias or name for name, field in kind.model_fields.items()}
+    taken = {name: _text_of(given[key]) for name, key in keys.items() if key in given}
+    for name in {"dataset", "model", "source"} & taken.keys():
+        if hasattr(taken[name], "__arrow_c_stream__") or hasattr(taken[name], "__dataframe__"):
+            found, expected = "a data frame", "the name of data, or what genpipe.ingest(frame) returns"
+            if name == "source":
+                expected = "a file: frame.to_parquet(FILE) writes one"
+            raise UsageError("FRAME", where=name, found=found, expected=expected)
+    for name in {"dataset", "model"} & taken.keys():
+        taken[name] = None if taken[name] is None else str(taken[name])
+    if isinstance(recipe := taken.get("recipe"), str) and is_spec(recipe):
+        from genpipe.pipeline.reading import read_spec
+
+        taken["recipe"] = read_spec(Path(recipe).expanduser())[0]
+    return kind.of(**taken)
+
+
+def _text_of(value: Any) -> Any:
+    if isinstance(value, list | tuple) and any(isinstance(each, os.PathLike) for each in value):
+        return [_text_of(each) for each in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 OfOne = Impute | Likelihood | OnRows | Interpolate  # asked of a generator of single rows alone

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from genpipe.perform import perform
+from genpipe.perform import perform, request
 from genpipe.progress import Progress, silent
 from genpipe.requests import (
     Clean,
@@ -22,7 +22,6 @@ from genpipe.requests import (
     Likelihood,
     Promote,
     Register,
-    Request,
     Train,
     Tune,
 )
@@ -43,12 +42,10 @@ if TYPE_CHECKING:
     from genpipe.stages.train.process import TrainedModel
     from genpipe.stages.tune.study import TuneResult
 
-R = TypeVar("R", bound=Request)
-
 
 @documented(Ingest)
 def ingest(
-    source: str | Sequence[str] | Any,
+    source: str | Path | Sequence[str] | Any,
     *,
     name: str | None = None,
     kind: str | None = None,
@@ -56,7 +53,7 @@ def ingest(
     key: str | Sequence[str] | None = None,
     entity: str | Sequence[str] | None = None,
     holdout: float = 0.2,
-    schema: str | Schema | None = None,
+    schema: str | Path | Schema | None = None,
     workers: int | None = None,
     on_bad_file: str = "fail",
     max_bad: float = 0.01,
@@ -74,7 +71,7 @@ def ingest(
 
     if is_frame(source):
         given, more["frame"] = given | {"source": "frame"}, source
-    if schema is not None and not isinstance(schema, str):
+    if schema is not None and not isinstance(schema, str | Path):
         given, more["schema"] = given | {"schema": None}, schema
     return perform(request(Ingest, given), progress, **more)
 
@@ -83,7 +80,7 @@ def ingest(
 def train(
     dataset: str | Path | Dataset | Mapping[str, Any] | TablesSpec,
     *,
-    recipe: str | Mapping[str, Any] | Recipe | None = None,
+    recipe: str | Path | Mapping[str, Any] | Recipe | None = None,
     workers: int = 0,
     seed: int = 0,
     minutes: float | None = None,
@@ -172,7 +169,7 @@ def generate(
     model: object,
     *,
     rows: int | Mapping[str, int] | None = None,
-    output: str | None = None,
+    output: str | Path | None = None,
     conditions: Mapping[str, Any] | None = None,
     temperature: float | None = None,
     seed: int = 0,
@@ -192,9 +189,9 @@ def generate(
 @documented(Impute)
 def impute(
     model: object,
-    source: str,
+    source: str | Path,
     *,
-    output: str | None = None,
+    output: str | Path | None = None,
     seed: int = 0,
     name: str | None = None,
     progress: Progress = silent,
@@ -210,9 +207,9 @@ def impute(
 @documented(Likelihood)
 def likelihood(
     model: object,
-    source: str,
+    source: str | Path,
     *,
-    output: str | None = None,
+    output: str | Path | None = None,
     name: str | None = None,
     progress: Progress = silent,
     **options: Any,
@@ -279,7 +276,7 @@ def generate_tables(
     model: object,
     *,
     rows: int | Mapping[str, int] | None = None,
-    output: str | None = None,
+    output: str | Path | None = None,
     seed: int = 0,
     workers: int | None = None,
     progress: Progress = silent,
@@ -288,12 +285,3 @@ def generate_tables(
     from genpipe.related.panel_generate import generate
 
     return generate(request(Generate, locals()), progress=progress)
-
-
-def request(kind: type[R], given: Mapping[str, Any]) -> R:
-    """The request that a verb's parameters are. What stands for data or a model is named by its URI."""
-    keys = {name: field.alias or name for name, field in kind.model_fields.items()}
-    taken = {name: given[key] for name, key in keys.items() if key in given}
-    for name in {"dataset", "model"} & taken.keys():
-        taken[name] = None if taken[name] is None else str(taken[name])
-    return kind.of(**taken)

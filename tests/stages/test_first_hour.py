@@ -75,7 +75,7 @@ def test_the_first_hour(play: Path, capfd: pytest.CaptureFixture[str]) -> None:
     differs = typed([*QUICK, *THEN], capfd)
     assert not differs, "\n".join([f"{len(differs)} of {len(QUICK) + len(THEN)} lines differ", *differs])
     assert len(pd.read_excel("made.xlsx", engine="calamine")) == 100
-    assert len(pd.read_sql("select * from people", "sqlite:///made.db")) == 100
+    assert len(pd.read_sql("select * from people", "sqlite:///made2.db")) == 100
     assert set(pd.read_csv("rich.csv").income) == {">50K"}
 
 
