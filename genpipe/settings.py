@@ -114,7 +114,17 @@ def make_folder(folder: Path) -> Path:
     """Make a folder and those above it; the home, where it is one of them, for this user alone."""
     home = _home()
     if home in (folder, *folder.parents):
-        make_home(home)
+        try:
+            make_home(home)
+            why = "" if home.is_dir() else "a file"
+        except OSError as error:
+            why = error.strerror or str(error)
+        if why:
+            fix, expected = (
+                "set GENPIPE_HOME to another, or unset it",
+                "a folder that can be made and written",
+            )
+            raise UsageError("HOME", where=str(home), found=why, expected=expected, fix=fix)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -90,6 +92,12 @@ def ingest(
         _check_place(Path(save_schema))
     from genpipe.cli.standard_input import standard_input
 
+    whole = " ".join(source)
+    if len(source) > 1 and os.path.exists(whole) and not all(map(os.path.exists, source)):
+        fix = f"genpipe ingest {shlex.quote(whole)}"
+        raise UsageError(
+            "QUOTE", where=whole, found="a name with spaces, unquoted", expected="quotes", fix=fix
+        )
     with standard_input(source, given.get("name"), given.get("kind")) as found:
         dataset = perform(asked(Ingest, {"source": found, **given}))
     say(
@@ -192,7 +200,10 @@ def _whole_road(wanted: Run) -> Any:
 
 @app.command()
 def explain(
-    path: Annotated[str, typer.Argument(help="A generated Parquet file, or a dataset's folder.")],
+    path: Annotated[
+        str,
+        typer.Argument(help="A generated file, a folder of ours, or a name."),
+    ],
 ) -> None:
     """Where a file comes from: model version, dataset, seed, block of rows, code version.
 

@@ -77,10 +77,11 @@ def write_traceback(log: Path, error: BaseException) -> None:
 
 def log_file(title: str) -> Path:
     """A log file of this command's own, in $GENPIPE_HOME/logs."""
-    from genpipe.settings import read_settings
+    from genpipe.settings import make_folder, read_settings
 
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    return read_settings().logs / f"{title.split()[0]}-{stamp}-{os.getpid()}.log"
+    logs = make_folder(read_settings().logs)
+    return logs / f"{title.split()[0]}-{stamp}-{os.getpid()}.log"
 
 
 def last_log(*, since: float, error: BaseException) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ from genpipe import store
 from genpipe.bundle.folder import read_document
 from genpipe.dataset import Dataset
 from genpipe.documents import parse_json
-from genpipe.errors import DataError
+from genpipe.errors import DataError, UsageError
 from genpipe.parts import DELIVERED
 from genpipe.registry.relations import holds_tables
 
@@ -50,12 +51,28 @@ def explain(path: object) -> dict[str, Any]:
     if store.exists(result):
         told = store.read_json(result)
         return {"what": "run", "model": told["uri"], **_bundle(told["uri"])}
+    if found := _by_name(uri):
+        return explain(found)
     if uri.lower().endswith(PLAIN):
         found = f"a {uri.rpartition('.')[2]} file, which cannot hold where it is from"
         fix = "explain the dataset that `genpipe generate` names beside it, or deliver .parquet"
         raise DataError("EXPLAIN", where=uri, found=found, expected="a .parquet file or a folder", fix=fix)
     expected = "a .parquet file, or the folder of a dataset, a model or a run that genpipe wrote"
     raise DataError("EXPLAIN", where=uri, found="nothing that genpipe wrote", expected=expected)
+
+
+def _by_name(word: str) -> str:
+    """What a name means: a model, else the dataset; empty where it is none."""
+    from genpipe.stages.named_data import dataset_meant
+    from genpipe.stages.named_models import model_meant
+
+    if set("/.") & set(word):
+        return ""
+    for meant in (model_meant, dataset_meant):
+        with suppress(DataError, UsageError):
+            if (found := meant(word).uri) != word:
+                return found
+    return ""
 
 
 def _file(uri: str) -> dict[str, Any]:
