@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
+from genpipe import requests
 from genpipe.cli.tab import OFFERED
 from genpipe.comparison import Comparison
 from genpipe.errors import UsageError
@@ -33,15 +34,12 @@ FLAGS = {
     "schema_file": ("--schema",),
 }
 ARGUMENTS = ("source", "model", "dataset", "spec", "name", "version")  # where they must be said
-
-
-def every_request(of: type[Request] = Request) -> dict[str, type[Request]]:
-    """Name of a verb -> what it is asked; also names of parts that several verbs share."""
-    found = {each.__name__.lower(): each for each in of.__subclasses__()}
-    return found | {k: v for each in of.__subclasses__() for k, v in every_request(each).items()}
-
-
-REQUESTS = every_request()
+# name of a verb -> what it is asked
+REQUESTS = {
+    name.lower(): each
+    for name, each in vars(requests).items()
+    if isinstance(each, type) and issubclass(each, Request)
+}
 SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 

@@ -98,10 +98,7 @@ class IngestOf(Request):
 class Reading(Request):
     """How raw data is read."""
 
-    kind: DataKind | None = About(
-        default=None,
-        description="tabular, image, series (or say -o time=), text or audio; by default by the files.",
-    )
+    kind: DataKind | None = About(default=None, description="tabular, image, series, text, audio; inferred.")
     target: Column | None = About(default=None, description="The label column.")
     key: ColumnsOrNone = About(
         default=None, description="Columns whose rows stay in one split; by default the entity, or the row."
@@ -145,9 +142,7 @@ class Ingest(Reading, IngestOf):
 class TrainOf(Request):
     """What is learnt, and how."""
 
-    dataset: str = About(
-        description="A dataset's name, the file it is from, its folder, or a spec of related tables."
-    )
+    dataset: str = About(description="A dataset's name, the file it is from, or a spec of related tables.")
     recipe: RecipeOrNone = About(
         default=None,
         description="A recipe's name, or a YAML file of changes to one; by default the kind's.",
