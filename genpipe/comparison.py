@@ -22,6 +22,7 @@ SIGNS: Mapping[str, str] = {
     "<": "less",
 }
 ORDER = (">=", ">", "<=", "<")
+ZONE = r":\d{2}(\.\d+)?\s*(Z|[+-]\d{2}(:?\d{2})?)$"
 _WRITTEN = re.compile(r"\s*(.+?)\s*(>=|<=|!=|==|=|<|>)\s*(.*?)\s*", re.DOTALL)
 
 
@@ -70,6 +71,22 @@ def in_words(kind: pa.DataType) -> str:
         "a text": types.is_string,
     }
     return next((word for word, is_one in words.items() if is_one(kind)), f"a value of type {kind}")
+
+
+def moment(text: str, kind: pa.TimestampType) -> pa.Scalar:
+    """A time of ISO 8601 as the column's type; one without a zone is by the clock of the column's.
+    Raises ArrowInvalid for another text.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    unit = "ns" if kind.unit == "ns" else "us"  # of 9999 there are no nanoseconds
+    if kind.tz and not re.search(ZONE, text.strip()):
+        value = pa.scalar(text).cast(pa.timestamp(unit))
+        value = pc.assume_timezone(value, kind.tz, ambiguous="earliest", nonexistent="earliest")
+    else:
+        value = pa.scalar(text).cast(pa.timestamp(unit, kind.tz))
+    return value.cast(kind, safe=False)
 
 
 def holds(sign: str, column: pa.Array, value: pa.Scalar) -> pa.Array:

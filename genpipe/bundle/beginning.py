@@ -12,6 +12,7 @@ import pyarrow as pa
 from genpipe.bundle.mix import Mix, mix_of
 from genpipe.codecs.base import Codec
 from genpipe.codecs.series import SeriesCodec
+from genpipe.codecs.tabular.numeric import LARGEST
 from genpipe.codecs.text import TextCodec
 from genpipe.errors import UsageError
 
@@ -54,6 +55,10 @@ def parse_beginning(codec: Codec, conditions: dict[str, Any], takes_observed: st
         raise UsageError("CONDITION", where=name, found=found, expected=f"one such as {fix}")
     if isinstance(codec, TextCodec):
         prompts = mix_of(asked, pa.string(), where=name)
+        if prompts.values.null_count:
+            raise UsageError(
+                "PROMPT", where=name, found="nothing", expected="a text, or texts and their shares"
+            )
         codec.beginning(prompts.values)
         return Beginning(codec, prompts=prompts)
     assert isinstance(codec, SeriesCodec)
@@ -79,10 +84,14 @@ def _steps(asked: Any, codec: SeriesCodec) -> dict[str, np.ndarray]:
         )
     try:
         steps = {n: np.array([np.nan if v is None else v for v in asked[n]], np.float64) for n in names}
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UsageError(
             "CONDITION", where=HISTORY, found="values that are no numbers", expected="numbers"
         ) from None
+    known = np.concatenate([*steps.values()])
+    if len(far := known[np.abs(known) > LARGEST]):
+        expected = f"at most {LARGEST:g}, or missing steps"
+        raise UsageError("CONDITION", where=HISTORY, found=f"the number {far[0]}", expected=expected)
     lengths = {len(v) for v in steps.values()}
     if len(lengths) > 1 or not 0 < min(lengths) < codec.length:
         found = f"{' and '.join(map(str, sorted(lengths)))} steps"

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from genpipe.codecs.conditions import spread_draws
-from genpipe.comparison import in_words
+from genpipe.comparison import in_words, moment
 from genpipe.errors import UsageError
 
 
@@ -43,6 +43,10 @@ def scalar_of(value: Any, kind: pa.DataType, *, where: str) -> pa.Scalar:
     try:
         if (value is not None and not isinstance(value, int | float)) or isinstance(value, bool):
             value = str(value)
+        if isinstance(value, str) and pa.types.is_timestamp(kind):
+            return moment(value, kind)
+        if isinstance(value, int) and pa.types.is_floating(kind):
+            value = float(value)
         return pa.scalar(value).cast(kind) if value is not None else pa.scalar(None, kind)
-    except (pa.ArrowException, ValueError, TypeError):
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
         raise UsageError("CONDITION", where=where, found=repr(value), expected=in_words(kind)) from None

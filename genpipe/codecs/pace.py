@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from genpipe.codecs.base import LEAST
+
 
 def whole(steps: int) -> int:
     """The next multiple of eight, as convolutions halve it three times."""
@@ -26,8 +28,8 @@ def lengths_of(waves: np.ndarray, hop: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Pace:
-    """low, high: steps that 5 and 95 of 100 clips do not exceed, so no clip's own length is told. steps: that
-    all are stretched to.
+    """low, high: steps that 5 and 95 of 100 clips do not exceed; `LEAST` or more are as short, or as long.
+    steps: that all are stretched to.
     """
 
     low: int
@@ -36,10 +38,15 @@ class Pace:
 
     @classmethod
     def of(cls, lengths: Counter[int]) -> Pace | None:
-        """None where clips are of one length. Three of four clips lose no step."""
+        """None where clips are of one length, or too few. Three of four clips lose no step."""
         ordered = np.sort(np.fromiter(lengths.keys(), np.int64))
         seen = np.cumsum([lengths[length] for length in ordered.tolist()])
-        low, most, high = ordered[np.searchsorted(seen, seen[-1] * np.array([0.05, 0.75, 0.95]))].tolist()
+        clips = seen[-1]
+        if clips < 2 * LEAST:
+            return None
+        nth = np.array([0.05, 0.75, 0.95]) * clips
+        nth = nth.clip(LEAST, clips - LEAST + 1)  # those beyond are fewer than may leave a trace
+        low, most, high = ordered[np.searchsorted(seen, nth)].tolist()
         return cls(low, high, whole(most)) if low < high else None
 
     @property

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genpipe.codecs.base import LEAST
+from genpipe.codecs.holders import coarse
 from genpipe.constraints import NUMBERS
 from genpipe.related.crowded import crowded
 from genpipe.related.flatten import Related, described, handed_fields, joined, picked
@@ -141,8 +142,9 @@ def _inherited(
         here = (level >= depth) if depth == levels - 1 else (level == depth)
         counted = pc.value_counts(values.filter(pa.array(here)).drop_null()).to_pylist()
         enough = {str(c["values"]): c["counts"] for c in counted if c["counts"] >= LEAST}
-        total = sum(enough.values())
-        out.append(tuple((value, round(count / total, 3)) for value, count in sorted(enough.items())))
+        counts = coarse([enough[value] for value in sorted(enough)], LEAST)
+        shares = (counts / max(1.0, counts.sum())).round(3).tolist()
+        out.append(tuple(zip(sorted(enough), shares, strict=True)))
     return best, tuple(out)
 
 

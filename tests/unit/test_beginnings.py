@@ -81,6 +81,12 @@ def test_prompts_that_cannot_be_are_refused(
         texts(make_untrained, tmp_path).check_conditions({"prompt": prompt})
 
 
+@pytest.mark.parametrize("prompt", [None, {None: 1.0}])
+def test_nothing_is_no_prompt(prompt: Any, make_untrained: Callable[..., str], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="prompt: nothing; expected a text"):
+        texts(make_untrained, tmp_path).check_conditions({"prompt": prompt})
+
+
 @pytest.mark.parametrize("gaps", [False, True])
 @pytest.mark.parametrize("recipe", ["series_recurrent"])
 def test_series_go_on_from_a_history(
@@ -111,6 +117,9 @@ def test_a_history_reaches_the_steps_after_it(make_untrained: Callable[..., str]
         ({"low": [], "high": []}, "0 steps; expected 1 to 11"),
         ({"low": [1.0], "high": [2.0, 3.0]}, "1 and 2 steps"),
         ({"low": ["x"], "high": [2.0]}, "values that are no numbers"),
+        ({"low": [float("inf")], "high": [2.0]}, "the number inf; expected at most"),
+        ({"low": [1e300], "high": [2.0]}, r"the number 1e\+300; expected at most"),
+        ({"low": [10**400], "high": [2.0]}, "values that are no numbers"),
         ({"low": [None, 1.0], "high": [2.0, 2.0]}, "a missing step of low"),
     ],
 )

@@ -12,6 +12,7 @@ import torch
 
 from genpipe import store
 from genpipe.bundle import Bundle, save_bundle
+from genpipe.bundle.mix import scalar_of
 from genpipe.bundle.weights import read_weights
 from genpipe.documents import parse_json
 from genpipe.errors import ConflictError, DataError, QualityError, UsageError
@@ -99,6 +100,7 @@ def test_told_and_tested_conditions_hold_for_every_row(table_bundle: str) -> Non
         ({"citty": "Ulm"}, "unknown column 'citty'.*did you mean 'city'"),
         ({"sex": "x"}, "sex: 'x'; expected one of f, m"),
         ({"age": "old"}, "age: 'old'; expected a whole number"),
+        ({"age": 10**20}, "age: 10+; expected a whole number"),
         ({"age": 30.5}, "age: 30.5; expected a whole number"),
         ({"age": {">=": "old"}}, "age: 'old'; expected a whole number"),
         ({"age": {">=": None}}, ">= nothing; expected a number or date"),
@@ -108,6 +110,17 @@ def test_told_and_tested_conditions_hold_for_every_row(table_bundle: str) -> Non
 def test_wrong_conditions_are_refused(table_bundle: str, conditions: dict, match: str) -> None:
     with pytest.raises(UsageError, match=match):
         Bundle.open(table_bundle).sample(5, conditions=conditions)
+
+
+def test_a_time_without_a_zone_is_by_the_clock_of_its_column() -> None:
+    berlin = pa.timestamp("s", "Europe/Berlin")
+    for text, seconds in (
+        ("1970-01-01", -3600),
+        ("1970-01-01T00:00Z", 0),
+        ("1970-01-01 00:00:00+02:00", -7200),
+    ):
+        assert scalar_of(text, berlin, where="day").value == seconds
+    assert scalar_of(10**20, pa.float64(), where="x").as_py() == 1e20
 
 
 def test_a_condition_too_rare_says_how_rare(table_bundle: str) -> None:

@@ -10,7 +10,7 @@ from genpipe.fields import Category, Number
 from genpipe.related.crowded import crowded
 from genpipe.related.flatten import Related
 from genpipe.related.grow import spread
-from genpipe.related.levels import levels_of, share_of, sizes_of
+from genpipe.related.levels import _inherited, levels_of, share_of, sizes_of
 from genpipe.related.match import Chooser
 from genpipe.related.nodes import Node, Reference
 from genpipe.related.shelf import KIN, Shelf
@@ -95,3 +95,13 @@ def test_only_rows_of_the_family_and_before() -> None:
     any_ = Chooser(shelf(kin=False), 0).choose(drawn, np.arange(200), own)
     chosen = any_.fill_null(-1).to_numpy(zero_copy_only=False)
     assert (chosen < own).all() and (chosen[own > 0] >= 0).all() and not (chosen % 10 == 9)[own > 0].any()
+
+
+def test_shares_of_what_is_handed_on_are_rounded_to_fives() -> None:
+    """Of a level 22 rows name one of the law and 38 one of the war: as if it were 20 and 40."""
+    heads = np.full(20, -1)
+    named = np.r_[heads, np.repeat([0, 1], 11), np.repeat([10, 11], 19)]
+    unit = ["law"] * 10 + ["war"] * 10 + ["law"] * 22 + ["war"] * 38
+    related = people(np.ones(len(named)), unit)
+    told = _inherited(related, crowded(related, named), named, levels_of(named), 2)
+    assert told == ("unit", ((("law", 0.333), ("war", 0.667)),))

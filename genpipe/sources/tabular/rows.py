@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated
 
@@ -12,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BeforeValidator, Field, field_validator
 
-from genpipe.comparison import ORDER, Comparison, holds, in_words
+from genpipe.comparison import ORDER, Comparison, holds, in_words, moment
 from genpipe.errors import UsageError, unknown
 from genpipe.keys import entity_keys, holdout_mask, mix
 from genpipe.sources.base import Options, Piece, unset
-from genpipe.sources.columns import NUMERIC, TEMPORAL, Place
+from genpipe.sources.columns import EXACT_FLOAT, NUMERIC, TEMPORAL, Place
 from genpipe.sources.files import suffix_of
 from genpipe.sources.tabular.csv import Names
 from genpipe.sources.tabular.stats import JSON
@@ -91,7 +92,7 @@ def _told(batch: pa.RecordBatch, asked: Comparison, place: Place) -> np.ndarray:
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         found = _texts(pc.utf8_trim_whitespace(column.cast(pa.string())), asked)
     else:
-        found = holds(asked.sign, column, _value(asked, column.type))
+        found = _typed(column, asked)
     return np.asarray(found.to_numpy(zero_copy_only=False), bool)
 
 
@@ -113,6 +114,8 @@ def _texts(column: pa.Array, asked: Comparison) -> pa.Array:
         if asked.sign in ORDER:
             return found
         words = holds(asked.sign, column, pa.scalar(asked.value))
+        if abs(float(asked.value)) >= EXACT_FLOAT:  # several whole numbers are one float
+            return words
         return pc.if_else(pc.fill_null(is_number, False), found, words)
     if asked.sign in ORDER:
         if not pc.match_substring_regex(pa.scalar(asked.value), TEMPORAL).as_py():
@@ -121,14 +124,25 @@ def _texts(column: pa.Array, asked: Comparison) -> pa.Array:
     return holds(asked.sign, column, pa.scalar(asked.value))
 
 
+def _typed(column: pa.Array, asked: Comparison) -> pa.Array:
+    if pa.types.is_null(column.type):  # as of a block of JSON in which none has it
+        return pc.is_valid(column)
+    value = _value(asked, column.type)
+    if value.type != column.type:  # 2.5 lies between whole numbers
+        column = column.cast(value.type, safe=False)
+    return holds(asked.sign, column, value)
+
+
 def _value(asked: Comparison, kind: pa.DataType) -> pa.Scalar:
     try:
-        if pa.types.is_integer(kind):  # 2.5 lies between whole numbers
+        if pa.types.is_integer(kind):
+            with suppress(pa.ArrowException, ValueError, OverflowError):
+                return pa.scalar(int(asked.value), kind)
             return pa.scalar(float(asked.value))
         if pa.types.is_boolean(kind) and asked.sign in ORDER:
             raise _no_order(asked)
         if pa.types.is_timestamp(kind):
-            return pa.scalar(asked.value).cast(pa.timestamp("ns", kind.tz)).cast(kind, safe=False)
+            return moment(asked.value, kind)
         return pa.scalar(asked.value).cast(kind)
     except (pa.ArrowException, ValueError):
         raise UsageError("OPTION", where="where", found=str(asked), expected=in_words(kind)) from None

@@ -6,6 +6,7 @@ import io
 import struct
 import wave
 import zlib
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from PIL import Image as Pillow
 from genpipe.codecs import CODECS
 from genpipe.codecs.audio import AudioCodec
 from genpipe.codecs.base import Codec, CodecConfig, fit
+from genpipe.codecs.pace import Pace
 from genpipe.errors import DataError, UsageError
 from genpipe.fields import AnyField, Audio, Category, Image, Integer, Series, Text
 from genpipe.kinds import DataKind
@@ -261,13 +263,21 @@ def test_the_pace_is_read_again_and_clips_of_one_length_have_none() -> None:
     codec = codec_of(batch)
     content = codec.to_json()
     again = AudioCodec.from_json(codec.schema, content)
-    assert again.to_json() == content and content["pace"] == [10, 28, 24]
+    assert again.to_json() == content and content["pace"] == [12, 27, 24]
     one = codec_of(batch_of("audio", (field, blobs(*[write_clip(tone(field, 500), field)] * 3))))
     assert "pace" not in one.to_json()
     back = one.decode(one.encode(batch, "grid"), "grid", np.random.default_rng(0))
     assert lengths(back) == [field.frames] * len(back)
     with pytest.raises(ValueError, match="expected low < high"):
         AudioCodec.from_json(codec.schema, content | {"pace": [28, 28, 24]})
+
+
+def test_the_length_of_few_clips_is_told_of_none() -> None:
+    """Of twenty clips five are as short as the shortest length that a bundle tells."""
+    lengths = Counter(range(100, 120))
+    pace = Pace.of(lengths)
+    assert pace is not None and (pace.low, pace.high) == (104, 115)
+    assert Pace.of(Counter(range(100, 109))) is None and Pace.of(Counter({10: 30, 90: 4})) is None
 
 
 def test_an_audio_codec_of_before_hears_sixty_decibels() -> None:

@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError, UsageError
+from genpipe.sources import open_source
 from genpipe.sources.tabular.rows import LEFT
 from genpipe.verbs import ingest
 
@@ -84,6 +87,38 @@ def test_a_column_may_decide_and_be_left_out(home: Path, tmp_path: Path) -> None
 def test_what_cannot_be_compared_is_told(where: str, match: str, home: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=match):
         ingest(written("csv", tmp_path), name="t", where=where)
+
+
+BERLIN = pa.timestamp("us", "Europe/Berlin")
+HALF = 30 * 60 * 10**6
+
+
+@pytest.mark.parametrize(
+    ("column", "where", "wanted"),
+    [
+        ([2**53, 2**53 + 1, 7, None], f"x={2**53 + 1}", [1]),
+        ([2**53, 2**53 + 1, 7, None], "x>6.5", [0, 1, 2]),
+        ([2**53, 2**53 + 1, 7, None], "x<1e3", [2]),
+        ([2**53, 2**53 + 1, 7, None], f"x<{10**30}", [0, 1, 2]),
+        (pa.nulls(4), "x!=1", []),
+        (pa.array([-3 * HALF, -HALF, HALF, None], BERLIN), "x>=1970-01-01", [1, 2]),
+        (pa.array([-3 * HALF, -HALF, HALF, None], BERLIN), "x>=1970-01-01T00:00Z", [2]),
+        (pa.array([0, 1, 2, None], pa.timestamp("us")), "x<9999-12-31", [0, 1, 2]),
+    ],
+)
+def test_of_typed_columns(column: Any, where: str, wanted: list[int], tmp_path: Path) -> None:
+    """Whole numbers beyond 2^53, nothing at all, and the clock of the column's zone."""
+    pq.write_table(pa.table({"n": range(4), "x": column}), tmp_path / "x.parquet")
+    source = open_source(str(tmp_path / "x.parquet"), options={"where": where})
+    (piece,) = source.pieces(source.files[0])  # type: ignore[attr-defined]
+    assert piece()[0]["n"].to_pylist() == wanted
+
+
+def test_long_numbers_of_a_text_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text(f"n,x\n0,{2**53}\n1,{2**53 + 1}\n")
+    source = open_source(str(tmp_path / "x.csv"), options={"where": f"x={2**53 + 1}"})
+    (piece,) = source.pieces(source.files[0])  # type: ignore[attr-defined]
+    assert piece()[0]["n"].to_pylist() == ["1"]
 
 
 def test_that_no_row_is_so_is_told(home: Path, tmp_path: Path) -> None:
