@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media_files import png
+from media_files import png, wav
 
 import genpipe
 from genpipe import store
@@ -40,8 +40,20 @@ def test_examples_of_the_help_work(
     example: str, tmp_path: Path, home: Path, s3_store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "people.csv").write_text(people())
+    (tmp_path / "people.csv").write_text(people(600))
     pictures(tmp_path / "photos", side=40)
+    days = [
+        f"{shop},{datetime(2026, 1, 1) + timedelta(d):%Y-%m-%d},{d % 7}"
+        for shop in "abcdef"
+        for d in range(200)
+    ]
+    (tmp_path / "prices.csv").write_text("\n".join(["shop,day,price", *days]))
+    (tmp_path / "plays").mkdir()
+    (tmp_path / "plays" / "one.txt").write_text("".join(f"And so he said {i}, my lord.\n" for i in range(99)))
+    (tmp_path / "sounds").mkdir()
+    for i in range(40):
+        tone = 0.5 * np.sin(np.arange(4000) * (i + 9) / 50)
+        (tmp_path / "sounds" / f"{i}.wav").write_bytes(wav(tone, rate=16000))
     pq = genpipe.ingest(str(tmp_path / "people.csv"), name="stored")
     part = pq.manifest.parts[0]
     store.write_bytes(f"{s3_store}/events/a.parquet", store.read_bytes(store.join(pq.uri, part.path)))
