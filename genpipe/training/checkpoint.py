@@ -25,7 +25,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from genpipe import store
-from genpipe.errors import DataError, InfrastructureError
+from genpipe.errors import DataError, InfrastructureError, UsageError
 
 KEEP = 2
 GRACE_SECONDS = 3600.0
@@ -145,7 +145,7 @@ class Checkpoints:
                     store.write_bytes(store.join(self.uri, file), data)
                     store.create(store.join(self.uri, name), manifest)
                     break
-                except InfrastructureError as error:
+                except (InfrastructureError, UsageError) as error:  # of either, the place may come back
                     if pause is None:
                         raise
                     log.warning("checkpoint %s not written, trying again in %g s: %s", name, pause, error)

@@ -208,7 +208,7 @@ def test_a_name_is_resolved_once_and_recorded(table_bundle: str) -> None:
 @pytest.mark.parametrize(
     ("model", "error", "match"),
     [
-        ("models:/absent@champion", DataError, "models:/absent@champion: .*not found"),
+        ("models:/absent@champion", DataError, "models:/absent@champion: unknown model 'absent'"),
         ("models:/resolved@nobody", DataError, "nobody"),
         ("models:/resolved/99", DataError, "99"),
         ("models:/resolved", UsageError, "expected models:/name@alias or models:/name/3"),

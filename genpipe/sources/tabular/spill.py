@@ -17,6 +17,7 @@ from typing import IO
 
 import pyarrow as pa
 
+from genpipe.errors import UsageError
 from genpipe.settings import make_folder, read_settings
 from genpipe.sources.base import Piece
 from genpipe.sources.columns import Place
@@ -58,7 +59,7 @@ class Spill:
             return None
         try:
             start, size = self._write(batch)
-        except OSError:  # a full or read-only disk costs time and nothing else
+        except (OSError, UsageError):  # a full or read-only disk costs time and nothing else
             return None
         return partial(self._read, start, size, place)
 

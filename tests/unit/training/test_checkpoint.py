@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from genpipe import store
-from genpipe.errors import InfrastructureError
+from genpipe.errors import GenpipeError, InfrastructureError
 from genpipe.training import checkpoint
 from genpipe.training.checkpoint import Checkpoints
 
@@ -124,7 +124,7 @@ def test_a_store_that_fails_is_tried_again_and_then_told(
     folder.rename(tmp_path / "aside")
     folder.write_text("a file where the folder was")
     sink.save(20, *state(20))
-    with pytest.raises(InfrastructureError, match="checkpoints"):
+    with pytest.raises(GenpipeError, match="checkpoints: a file"):
         sink.wait()
     assert caplog.text.count("trying again") == 2
     folder.unlink()
