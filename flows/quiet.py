@@ -99,15 +99,16 @@ def _unchanged(note: Path, data: Mapping[str, Any]) -> Summary | None:
 
 
 def _source_as_it_was(spec: PipelineSpec, summary: Summary) -> bool:
-    from genpipe.stages.ingest.verb import ingest
-    from genpipe.stages.ingest.wanted import found
+    from genpipe.dataset import Dataset
+    from genpipe.stages.ingest.wanted import wanted_by
+    from genpipe.stages.named_data import note_ingested
 
     asked = Ingest.of(source=spec.source.path, name=spec.name, **spec.source.model_dump(exclude={"path"}))
-    dataset = found(asked)
-    if dataset is None or describe(dataset) != summary.dataset:
+    wanted = wanted_by(asked)  # lists a folder, and reads a table of a database, once
+    if not Dataset.exists(wanted.uri) or describe(Dataset(wanted.uri)) != summary.dataset:
         return False
-    # reads nothing, since it is there; what the last ingest of this name gave is noted, as on any night
-    return describe(ingest(asked)) == summary.dataset
+    note_ingested(wanted.name, wanted.request, wanted.source)  # as on any night
+    return True
 
 
 def _write(note: Path, summary: Summary) -> None:

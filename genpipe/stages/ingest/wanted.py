@@ -7,7 +7,6 @@ from typing import Any
 
 from genpipe import store
 from genpipe.databases import is_database, place_of
-from genpipe.dataset import Dataset
 from genpipe.requests import Ingest
 from genpipe.schema import Schema
 from genpipe.settings import read_settings
@@ -59,12 +58,6 @@ def wanted_by(asked: Ingest, *, schema: Schema | None = None, frame: Any = None)
     request = _request(opened, given, roles | settings | about_whom)
     uri = store.join(read_settings().store, "datasets", name, request)
     return Wanted(opened, name, source, uri, request, given, entity, options, roles, settings)
-
-
-def found(asked: Ingest) -> Dataset | None:
-    """The dataset of an ingest that was done before, of a source that has not changed since."""
-    uri = wanted_by(asked).uri
-    return Dataset(uri) if Dataset.exists(uri) else None
 
 
 def _request(source: Source, schema: Schema | None, settings: dict[str, Any]) -> str:
