@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import functools
 import gzip
-import hashlib
 import importlib.util
 import io
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from genpipe.fields import BLOB, Category, Identifier, Image, Integer, Number
 from genpipe.schema import Schema
 from genpipe.sources.base import Observed, Options, Reject, Rows, Source
 from genpipe.sources.pictures import to_png
+from genpipe.sources.tabular.fingerprint import Fingerprint
 
 Loaded = tuple[Schema, pa.RecordBatch, list[str]]
 
@@ -49,10 +49,9 @@ class BuiltinSource(Source):
     @property
     def identity(self) -> list[Any]:
         _, batch, _ = load(self.name)
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, batch.schema) as writer:
-            writer.write_batch(batch)
-        return [self.name, hashlib.sha256(sink.getvalue()).hexdigest()]
+        fingerprint = Fingerprint()
+        fingerprint.add(batch)
+        return [self.name, fingerprint.hexdigest()]
 
     def observe(self, unit: int) -> BuiltinStats:
         return BuiltinStats()

@@ -6,8 +6,6 @@ database says of its columns decides where values alone would not: keys, and wha
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -28,6 +26,7 @@ from genpipe.sources.columns import Place
 from genpipe.sources.files import File
 from genpipe.sources.limits import check_growth, check_names
 from genpipe.sources.tabular.csv import Names
+from genpipe.sources.tabular.fingerprint import Fingerprint
 from genpipe.sources.tabular.flat import check_taken, is_taken, within
 from genpipe.sources.tabular.rows import RowOptions
 from genpipe.sources.tabular.source import TableSource
@@ -70,7 +69,7 @@ class DatabaseSource(TableSource):
     @cached_property
     def read_once(self) -> tuple[str, list[Piece]]:
         """(a hash of all rows, the rows), which lie in memory and in a file without a name."""
-        digest, pieces, grown, row = hashlib.sha256(), list[Piece](), 0, 1
+        digest, pieces, grown, row = Fingerprint(), list[Piece](), 0, 1
         spill, uri = Spill(self.options.memory // 8), str(self.address)
         with open_database(self.address, memory=self.options.memory) as database:
             size = 0 if self.address.scheme == "postgresql" else _size(self.address.place)
@@ -78,8 +77,7 @@ class DatabaseSource(TableSource):
                 grown += max(batch.nbytes, batch.num_rows)
                 if size:  # a view of a stranger's file may give rows without end
                     check_growth(f"{uri}:row {row}", size, grown, self.options.memory)
-                with pa.ipc.new_stream(_Hashed(digest), batch.schema) as writer:
-                    writer.write_batch(batch)
+                digest.add(batch)
                 piece = spill.keep(batch, Place(uri, row), disk=True)
                 if piece is None:
                     fix = "free some space, or read fewer columns with columns= or query="
@@ -160,20 +158,6 @@ class DatabaseSource(TableSource):
 def _size(path: str) -> int:
     """Bytes of a file of a database, with what was written beside it and not yet into it."""
     return sum(os.path.getsize(path + end) for end in ("", "-wal", ".wal") if os.path.exists(path + end))
-
-
-class _Hashed(io.RawIOBase):
-    """A file whose bytes go into a hash and nowhere else."""
-
-    def __init__(self, digest: Any) -> None:
-        self.digest = digest
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.digest.update(data)
-        return len(data)
 
 
 def open_table(place: str, options: DatabaseOptions, kind: str | None) -> DatabaseSource:

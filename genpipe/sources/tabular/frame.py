@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -15,6 +14,7 @@ from genpipe.sources.base import Piece
 from genpipe.sources.columns import Place
 from genpipe.sources.files import File
 from genpipe.sources.limits import check_names
+from genpipe.sources.tabular.fingerprint import Fingerprint
 from genpipe.sources.tabular.source import TableOptions, TableSource
 
 NAME, ROWS = "frame", 65_536
@@ -87,13 +87,10 @@ def _spelt(values: Any) -> Any:
 
 def content(table: pa.Table) -> str:
     """A hash of the columns' names, types and values, however they are chunked."""
-    digest = hashlib.sha256()
+    fingerprint = Fingerprint()
     for batch in table.combine_chunks().to_batches(max_chunksize=ROWS):
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, batch.schema) as writer:
-            writer.write_batch(batch)
-        digest.update(sink.getvalue())
-    return digest.hexdigest()
+        fingerprint.add(batch)
+    return fingerprint.hexdigest()
 
 
 def open_frame(frame: Any, options: TableOptions, kind: str | None) -> FrameSource:
