@@ -131,15 +131,17 @@ class SearchSpace:
         return _changed(self.recipes[name], {k: v for k, v in choices.items() if k != "recipe"})
 
     def describe(self) -> dict[str, dict[str, str]]:
-        """recipe -> parameter -> its range, for people and for the identity of a study."""
+        """recipe -> parameter -> its range, for a study's identity; a recipe of one's own is in it whole."""
+        known = recipes_for(self.kind)
         return {
             name: {p.name: str(among) for p in _parameters(recipe, {}) if (among := self._range(p))}
+            | ({} if name in known else {"given": recipe.model_dump_json()})
             for name, recipe in self.recipes.items()
         }
 
 
 def _changed(recipe: Recipe, choices: Mapping[str, Any]) -> Recipe:
-    changes: dict[str, Any] = {"base": recipe.name}
+    changes: dict[str, Any] = {"base": recipe}
     for path, value in choices.items():
         *parents, leaf = path.split(".")
         reduce(lambda part, parent: part.setdefault(parent, {}), parents, changes)[leaf] = value
@@ -148,27 +150,17 @@ def _changed(recipe: Recipe, choices: Mapping[str, Any]) -> Recipe:
 
 def space(
     kind: str,
-    recipes: Sequence[str] | None = None,
+    recipes: Sequence[str | Mapping[str, Any]] | None = None,
     vary: Mapping[str, Any] | Sequence[str] | None = None,
 ) -> SearchSpace:
     """The search space of one kind of data.
 
-    recipes: names of starting recipes, None = all of the kind. vary: parameter -> list of values or {low,
-    high, log}, or a list of parameters with their declared ranges; None = every declared range. A parameter
-    is named by its dotted path or an unambiguous end of it (``adversarial``). Raises UsageError ``SPACE`` or
-    ``UNKNOWN``.
+    recipes: names of starting recipes, or mappings of changes to one; None = all of the kind. vary:
+    parameter -> list of values or {low, high, log}, or a list of parameters with their declared ranges; None
+    = every declared range. A parameter is named by its dotted path or an unambiguous end of it
+    (``adversarial``). Raises UsageError ``SPACE`` or ``UNKNOWN``.
     """
-    known = recipes_for(kind)
-    names = tuple(known) if recipes is None else tuple(recipes)
-    if not names or len(set(names)) != len(names):
-        found = "no recipe" if not names else f"a recipe twice in {list(names)}"
-        raise UsageError(
-            "SPACE", where="recipes", found=found, expected="different names of " + ", ".join(known)
-        )
-    for name in names:
-        if name not in known:
-            raise unknown(f"{kind} recipe", name, known, where="recipes")
-    chosen = {name: known[name] for name in names}
+    chosen = recipes_for(kind) if recipes is None else _chosen(kind, recipes)
     if vary is None:
         return SearchSpace(kind, chosen)
     ranges: dict[str, Range] = {}
@@ -183,6 +175,46 @@ def space(
         _check_values(parameter.name, among, chosen)
         ranges[parameter.name] = among
     return SearchSpace(kind, chosen, ranges)
+
+
+def _chosen(kind: str, recipes: Sequence[str | Mapping[str, Any]]) -> dict[str, Recipe]:
+    """The recipes by what a study calls them: a changed one after its base, from the second on numbered."""
+    known, chosen = recipes_for(kind), dict[str, Recipe]()
+    for given in recipes:
+        if isinstance(given, str) and given not in known:
+            raise unknown(f"{kind} recipe", given, known, where="recipes")
+        recipe = known[given] if isinstance(given, str) else _own(given, kind)
+        if recipe in chosen.values():
+            found = f"a recipe twice, of base {recipe.name!r}"
+            raise UsageError("SPACE", where="recipes", found=found, expected="different recipes")
+        name = recipe.name
+        if recipe != known.get(name):
+            of_base = sum(c.name == recipe.name and c != known.get(name) for c in chosen.values())
+            name += f" changed {of_base + 1}" if of_base else " changed"
+        chosen[name] = recipe
+    if not chosen:
+        expected = "different names of " + ", ".join(known)
+        raise UsageError("SPACE", where="recipes", found="no recipe", expected=expected)
+    return chosen
+
+
+def _own(given: Mapping[str, Any], kind: str) -> Recipe:
+    """A recipe that a search was given itself; what is wrong in it is told as of `recipes`."""
+    try:
+        recipe = parse_recipe(given, kind)
+    except UsageError as error:
+        where = f"recipes.{error.where}".rstrip(".")
+        raise UsageError(
+            error.code,
+            where=where,
+            found=error.found,
+            expected=error.expected,
+            fix=error.fix,
+            lines=error.lines,
+        ) from None
+    if recipe.kind != kind:
+        raise unknown(f"{kind} recipe", recipe.name, recipes_for(kind), where="recipes")
+    return recipe
 
 
 def _every_parameter(recipe: Recipe) -> dict[str, Parameter]:

@@ -66,11 +66,7 @@ def ingest(
     source may be a data frame (pandas, Polars, Arrow), and schema a Schema. Any other keyword is an option of
     the kind of data (genpipe/sources/<kind>.py).
     """
-    given, more = locals(), dict[str, Any]()
-    from genpipe.sources.tabular.frame import is_frame
-
-    if is_frame(source):
-        given, more["frame"] = given | {"source": "frame"}, source
+    given, more = _framed(locals())
     if schema is not None and not isinstance(schema, str | Path):
         given, more["schema"] = given | {"schema": None}, schema
     return perform(request(Ingest, given), progress, **more)
@@ -189,7 +185,7 @@ def generate(
 @documented(Impute)
 def impute(
     model: object,
-    source: str | Path,
+    source: str | Path | Any,
     *,
     output: str | Path | None = None,
     seed: int = 0,
@@ -200,14 +196,16 @@ def impute(
     """Fill the missing values of a table so that they fit the rest of their row; split "generated".
 
     What is there stays as it is; columns that are absent are made, too (genpipe/stages/rows/verb.py).
+    source may be a data frame.
     """
-    return perform(request(Impute, locals()), progress)
+    given, more = _framed(locals())
+    return perform(request(Impute, given), progress, **more)
 
 
 @documented(Likelihood)
 def likelihood(
     model: object,
-    source: str | Path,
+    source: str | Path | Any,
     *,
     output: str | Path | None = None,
     name: str | None = None,
@@ -217,8 +215,10 @@ def likelihood(
     """How likely a table generator finds each row; split "generated".
 
     Adds `log_probability` and `least_likely`, the column that surprises most (genpipe/stages/rows/verb.py).
+    source may be a data frame.
     """
-    return perform(request(Likelihood, locals()), progress)
+    given, more = _framed(locals())
+    return perform(request(Likelihood, given), progress, **more)
 
 
 @documented(Clean)
@@ -241,6 +241,14 @@ def clean(
 def doctor(*, progress: Progress = silent) -> tuple[Finding, ...]:
     """Look at everything genpipe relies on; of each, whether it is well, and else what to do."""
     return perform(request(Doctor, locals()), progress)
+
+
+def _framed(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(what is asked, a data frame that was handed over in place of a source)."""
+    from genpipe.sources.tabular.frame import is_frame
+
+    source = given["source"]
+    return (given | {"source": "frame"}, {"frame": source}) if is_frame(source) else (given, {})
 
 
 def validate(spec: str | Path | Mapping[str, Any] | PipelineSpec | TablesSpec) -> PipelineSpec | TablesSpec:

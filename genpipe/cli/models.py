@@ -80,8 +80,10 @@ def tune(dataset: str, **given: Any) -> None:
     genpipe tune people --trials 20 --minutes 10
     genpipe tune people --recipe tabular_gan --recipe tabular_vae
     genpipe tune people --recipe tabular_gan --vary 'adversarial=["hinge", "wasserstein"]'
+    genpipe tune people --recipe tabular_trees --recipe mine.yaml
     """
-    wanted = asked(Tune, {"dataset": dataset, **given})
+    recipes = [recipe_of(each) for each in given["recipes"] or ()]
+    wanted = asked(Tune, {"dataset": dataset, **given, "recipes": recipes})
     found = perform(wanted)
     say(study=found.uri, winner=found.best.name, trials=len(found.trials), **found.best_metrics)
     echo(found.best.model_dump_json(indent=1))

@@ -200,7 +200,9 @@ def _recipe_problems(data: Mapping[str, Any], kind: str) -> list[tuple[Path_, st
         try:
             space(kind, recipes=search.get("recipes"), vary=search.get("vary"))
         except GenpipeError as error:
-            inside = (error.where,) if error.where in ("", "recipes") else ("vary", error.where)
+            inside = (
+                _split(error.where) if error.where.split(".")[0] in ("", "recipes") else ("vary", error.where)
+            )
             found.append((("search", *filter(None, inside)), _without_place(error)))
         except (TypeError, AttributeError, ValueError):
             pass  # a wrong type, which the schema has reported already

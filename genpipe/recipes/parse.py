@@ -13,8 +13,8 @@ from genpipe.recipes.starting import RECIPES, default_recipe, recipes_for
 
 
 def parse_recipe(value: str | Mapping[str, Any] | Recipe | None, kind: str) -> Recipe:
-    """A recipe from its name, from a mapping of changes to one (`base: name`), or from nothing: the kind's
-    default.
+    """A recipe from its name, from a mapping of changes to one (`base:` is its name, or the recipe), or from
+    nothing: the kind's default.
 
     Raises a UsageError that names the key, what is allowed and the closest match; of several problems, all.
     """
@@ -66,7 +66,7 @@ def _merged(changes: Mapping[str, Any], kind: str) -> dict[str, Any]:
     wanted = changes.get("family")
     family = wanted.get("family") if isinstance(wanted, Mapping) else wanted
     name = changes.pop("base", None)
-    base = _named(name, kind) if name is not None else default_recipe(kind)
+    base = name if isinstance(name, Recipe) else default_recipe(kind) if name is None else _named(name, kind)
     if isinstance(family, str) and family in FAMILIES and base.family.family != family:
         # another family: its own starting recipe knows better values than the base of a different game
         same = (r for r in recipes_for(base.kind).values() if r.family.family == family)

@@ -28,12 +28,12 @@ from genpipe.requests.types import (
     Judged,
     Minutes,
     Name,
-    NamesOrNone,
     Permission,
     Place,
     Places,
     ReasonOrNone,
     RecipeOrNone,
+    RecipesOrNone,
     Rows,
     Seed,
     Share,
@@ -175,7 +175,7 @@ class TuneOf(Request):
 class Budget(Request):
     """What a search may try, and how much."""
 
-    recipes: NamesOrNone = About(default=None, description="Search among these; by default all of the kind.")
+    recipes: RecipesOrNone = About(default=None, description="Search these; by default all of the kind.")
     vary: dict[str, Any] | None = About(
         default=None,
         description='Parameter -> values, ["hinge", "wasserstein"], or range; by default the declared.',

@@ -76,10 +76,10 @@ def _column(text: str) -> str:
     return text
 
 
-def _some_names(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    if names == ():
-        raise complaint("no name", "at least one", "leave it out for all")
-    return names
+def _some_recipes(recipes: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    if recipes == ():
+        raise complaint("no recipe", "at least one", "leave it out for all")
+    return recipes
 
 
 def _reason(text: str) -> str:
@@ -132,10 +132,11 @@ Data = Annotated[str, AfterValidator(_data)]  # a place, or a database
 Places = Data | Annotated[tuple[Data, ...], AfterValidator(_some_places)]
 Column = Annotated[str, AfterValidator(_column)]
 ColumnsOrNone = Annotated[tuple[Column, ...] | None, BeforeValidator(_several)]
-NamesOrNone = Annotated[tuple[str, ...] | None, AfterValidator(_some_names)]
 Reason = Annotated[str, AfterValidator(_reason)]
 ReasonOrNone = Annotated[str, AfterValidator(lambda text: _reason(text) if text else "")]
 RecipeOrNone = Annotated[str | dict[str, Any] | None, BeforeValidator(_plain)]
+OneRecipe = Annotated[str | dict[str, Any], BeforeValidator(_plain)]
+RecipesOrNone = Annotated[tuple[OneRecipe, ...] | None, AfterValidator(_some_recipes)]
 Version = Annotated[
     str, BeforeValidator(lambda v: str(v) if isinstance(v, int) else v), AfterValidator(_version)
 ]

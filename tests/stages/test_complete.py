@@ -163,6 +163,8 @@ def test_imputed_values_fit_and_given_ones_stay(model: str, home: Path, tmp_path
     assert ((filled.plan == "paid") == (filled.vip == "yes"))[lost].mean() > 0.95
     again = genpipe.impute(model, str(tmp_path / "gaps.csv"), seed=1, output=str(tmp_path / "again"))
     assert again.fingerprint == made.fingerprint
+    frame = genpipe.impute(model, pd.read_csv(tmp_path / "gaps.csv"), seed=1, name="of-a-frame")
+    assert frame.pandas().equals(filled)
     other = genpipe.impute(model, str(tmp_path / "gaps.csv"), seed=2)
     assert other.fingerprint != made.fingerprint
 
@@ -187,6 +189,7 @@ def test_unusual_rows_score_low_and_name_the_column(model: str, home: Path, tmp_
     scored = genpipe.likelihood(model, str(tmp_path / "rows.csv")).pandas()
     assert list(scored.columns) == [*rows.columns, "log_probability", "least_likely"]
     assert np.isfinite(scored.log_probability).all()
+    assert genpipe.likelihood(model, rows, name="of-a-frame").pandas().equals(scored)
     assert list(scored.least_likely[:3]) == ["size", "size", "city"]
     assert (scored.log_probability[:3] < scored.log_probability[3:].quantile(0.02)).all()
     # over many rows the model must prefer the truth to rows whose sizes were shuffled

@@ -207,6 +207,8 @@ def test_what_deployments_are_given_is_checked_as_it_was() -> None:
         "train": {"by"},
         "promote": {"rows", "real_examples", "folds", "despite", "allow"},
     }
+    more = {"type": "object", "additionalProperties": True}  # a recipe of one's own beside a name
+    before["tune"]["properties"]["recipes"]["anyOf"][0]["items"] = {"anyOf": [{"type": "string"}, more]}
     assert now.keys() == before.keys()
     for name, flow in now.items():
         found = {k: bare(v) for k, v in flow.parameters.properties.items()}

@@ -106,11 +106,28 @@ def test_networks_may_be_varied() -> None:
         searched.recipe(point)
 
 
+def test_a_recipe_of_ones_own_is_searched_from_where_it_stands() -> None:
+    mine = {"base": "tabular_gan", "family": {"critic": {"width": 48}}, "training": {"steps": 77}}
+    searched = space(
+        "tabular", recipes=["tabular_gan", mine, mine | {"training": {"steps": 78}}], vary=["learning_rate"]
+    )
+    assert list(searched.recipes) == ["tabular_gan", "tabular_gan changed", "tabular_gan changed 2"]
+    for number, (steps, wide) in enumerate([(None, False), (77, True), (78, True)] * 2):
+        recipe = searched.recipe(searched.sample(numpy_rng(number), number=number))
+        assert steps in (None, recipe.training.steps) and (recipe.family.critic.width == 48) == wide
+    other = space("tabular", recipes=[mine | {"training": {"steps": 79}}], vary=["learning_rate"])
+    alone = space("tabular", recipes=[mine], vary=["learning_rate"])
+    assert other.describe() != alone.describe()  # else a study of one would answer for the other
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"recipes": []}, "recipes: no recipe; expected different names of tabular_"),
     ({"recipes": ["tabular_gan", "tabular_gan"]}, "a recipe twice"),
     ({"recipes": ["tabular_ga"]}, r"unknown tabular recipe 'tabular_ga'.*did you mean 'tabular_gan'\?"),
     ({"recipes": ["image_gan"]}, "unknown tabular recipe 'image_gan'"),
+    ({"recipes": [{"base": "image_gan"}]}, "unknown tabular recipe 'image_gan'"),
+    ({"recipes": [{"base": "tabular_gan", "traning": {}}]}, r"recipes.traning: unknown key.*did you mean 'training'"),
+    ({"recipes": ["tabular_gan", {"base": "tabular_gan"}]}, "a recipe twice"),
     ({"vary": {"lerning_rate": [1]}}, r"unknown parameter.*did you mean 'training.learning_rate'\?"),
     ({"vary": {"width": [8]}}, "name of several parameters; expected family.model.width or "),
     ({"vary": {"learning_rate": []}}, "learning_rate: an empty list; expected at least one value"),

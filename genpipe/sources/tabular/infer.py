@@ -142,7 +142,7 @@ def _few(column: Column) -> bool:
 def _choice(column: Column, common: dict[str, Any], missing: str, target: bool) -> AnyField:
     odd = column.types["text"]
     rest = column.valid - odd - column.types["code"]
-    if odd and odd < STRAY * column.valid:
+    if odd and odd < STRAY * column.valid and not _few(column):  # grades 1 to 6 and "7+" are words
         main = max((k for k in column.types if k != "text"), key=lambda k: column.types[k])
         shown = "; ".join(
             f"{value!r} in row {row} of {uri.rsplit('/', 1)[-1]}" for uri, row, value in column.odd

@@ -44,7 +44,7 @@ VERBS = {"imputed": "impute", "likelihoods": "likelihood"}
 LOG_PROBABILITY, LEAST_LIKELY = "log_probability", "least_likely"
 
 
-def impute(asked: Impute, *, progress: Progress = silent) -> Dataset:
+def impute(asked: Impute, *, frame: Any = None, progress: Progress = silent) -> Dataset:
     """Fill the missing values of a table so that they fit the rest of their row; split "generated".
 
     The source has some of the columns the generator learnt. What is there stays as it is;
@@ -52,17 +52,17 @@ def impute(asked: Impute, *, progress: Progress = silent) -> Dataset:
     alone may come out missing. One draw a row: impute several times with other seeds to see how sure it is.
     Rows that break a constraint because what is there cannot be reconciled are counted in the origin, as
     `breaking`. Any column may be missing where the generator learnt any order (recipe 'tabular_any_order');
-    else the target alone, which is classification.
+    else the target alone, which is classification. frame: a data frame, in place of the source.
     """
     seed = asked.seed
-    opened = _opened(asked, "imputed", {"seed": seed})
+    opened = _opened(asked, "imputed", {"seed": seed}, frame)
     bundle = opened.bundle
     numbered = enumerate(blocks(opened.rows, "train", bundle.block_rows))
     filled = opened.run(_filled, ((bundle.uri, bundle.device, seed, n, batch) for n, batch in numbered))
     return _write(opened, filled, bundle.schema, {"stage": "impute", "seed": str(seed)}, progress)
 
 
-def likelihood(asked: Likelihood, *, progress: Progress = silent) -> Dataset:
+def likelihood(asked: Likelihood, *, frame: Any = None, progress: Progress = silent) -> Dataset:
     """How likely the generator finds each row of a table; split "generated".
 
     Adds `log_probability` in nats (of real-valued columns the density per unit): the lower, the more unusual
@@ -70,7 +70,7 @@ def likelihood(asked: Likelihood, *, progress: Progress = silent) -> Dataset:
     one that it never makes is not told from one that it seldom makes. `least_likely` names the column whose
     value is furthest below what is usual there, in standard deviations of the generator's own rows.
     """
-    opened = _opened(asked, "likelihoods", {"floor": 1})
+    opened = _opened(asked, "likelihoods", {"floor": 1}, frame)
     bundle, rows = opened.bundle, opened.rows
     for field in (LOG_PROBABILITY, LEAST_LIKELY):
         if field in rows.schema.names:
@@ -136,14 +136,14 @@ class _Opened(NamedTuple):
     run: Callable[..., Iterator[Any]]
 
 
-def _opened(asked: Impute | Likelihood, what: str, request: dict[str, Any]) -> _Opened:
+def _opened(asked: Impute | Likelihood, what: str, request: dict[str, Any], frame: Any) -> _Opened:
     settings = read_settings()
     resolved = resolve(asked.model)
     check_allowed(resolved, VERBS[what])
     device, remote = where_to_draw(settings, None)
     bundle = open_bundle(resolved.uri, device)
     name = store.check_name(asked.name or f"{resolved.name}-{what}")
-    rows = _rows(bundle, asked.source, name, asked.options or {})
+    rows = _rows(bundle, asked.source, name, asked.options or {}, frame)
     whole = [bundle.fingerprint, rows.fingerprint, bundle.device, __version__, what, request]
     place = store.join(settings.store, "generated", name, store.digest(whole))
     run: Callable[..., Iterator[Any]] = starmap
@@ -152,11 +152,11 @@ def _opened(asked: Impute | Likelihood, what: str, request: dict[str, Any]) -> _
     return _Opened(bundle, rows, (asked.output or place).rstrip("/"), run)
 
 
-def _rows(bundle: Bundle, source: str, name: str, options: dict[str, Any]) -> Dataset:
+def _rows(bundle: Bundle, source: str, name: str, options: dict[str, Any], frame: Any) -> Dataset:
     """All rows of a table with the columns the generator knows; any value may be missing."""
     if bundle.schema.kind != "tabular":
         raise UsageError("KIND", found=f"a generator of {bundle.schema.kind} data", expected="one of tables")
-    opened = open_source(source, kind="tabular", options=options)
+    opened = open_source(source if frame is None else frame, kind="tabular", options=options)
     assert isinstance(opened, TableSource)
     there = opened.names()
     known = tuple(_open(f) for f in bundle.schema.fields if f.name in there)
@@ -177,7 +177,7 @@ def _rows(bundle: Bundle, source: str, name: str, options: dict[str, Any]) -> Da
         min_rows=1,
         options=options,
     )
-    return ingest(asked, schema=schema)
+    return ingest(asked, schema=schema, frame=frame)
 
 
 def _open(field: AnyField) -> AnyField:

@@ -44,6 +44,7 @@ def stats(values: list[str | None], pieces: int = 1) -> Column:
         (MANY, "identifier", "nearly all differ"),
         (["01234", "99"] * 50, "category", "leading zeros"),
         ([str(2**64 + i) for i in range(100)], "identifier", "more than 18 digits"),
+        (["1", "2", "3", "4"] * 30 + ["7+"] * 4, "category", "120 look like numbers"),
         (
             ["yes", "1", "2"] * 40,
             "category",
