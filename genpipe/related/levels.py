@@ -124,7 +124,7 @@ def _inherited(
     related: Related, told: pa.Table, named: np.ndarray, level: np.ndarray, levels: int
 ) -> tuple[str, tuple[Shares, ...]] | None:
     """The choice that rows have most often from the row they name, beyond chance, and its shares among those
-    that the rows of each level name, as far as `LEAST` rows name one. told: of the rows named.
+    that the rows of each level name; of a level with few to name, those of all. told: of the rows named.
     """
     rows, most, best = np.flatnonzero(named >= 0), HANDED_ON, ""
     for field in related.node.learnt:
@@ -137,15 +137,22 @@ def _inherited(
         most, best = max((most, best), (same, field.name))
     if not best:
         return None
-    values, out = told[f"{related.node.name}.{best}"], list[Shares]()
-    for depth in range(1, levels):
-        here = (level >= depth) if depth == levels - 1 else (level == depth)
-        counted = pc.value_counts(values.filter(pa.array(here)).drop_null()).to_pylist()
-        enough = {str(c["values"]): c["counts"] for c in counted if c["counts"] >= LEAST}
-        counts = coarse([enough[value] for value in sorted(enough)], LEAST)
-        shares = (counts / max(1.0, counts.sum())).round(3).tolist()
-        out.append(tuple(zip(sorted(enough), shares, strict=True)))
-    return best, tuple(out)
+    values = told[f"{related.node.name}.{best}"].combine_chunks()
+    pooled = _shares(values, named, level > 0)
+    each = ((level >= depth) if depth == levels - 1 else (level == depth) for depth in range(1, levels))
+    return best, tuple(_shares(values, named, here) or pooled for here in each)
+
+
+def _shares(values: pa.Array, named: np.ndarray, here: np.ndarray) -> Shares:
+    """What rows `here` are told of those they name, and its shares; only what `LEAST` of these have, as many
+    may report to one, whose own value it is.
+    """
+    told = pa.table({"value": values, "of": named}).filter(pa.array(here)).drop_null()
+    counted = told.group_by("value").aggregate([("of", "count_distinct"), ("of", "count")]).to_pylist()
+    enough = {str(c["value"]): c["of_count"] for c in counted if c["of_count_distinct"] >= LEAST}
+    counts = coarse([enough[value] for value in sorted(enough)], LEAST)
+    shares = (counts / max(1.0, counts.sum())).round(3).tolist()
+    return tuple(zip(sorted(enough), shares, strict=True))
 
 
 def _sorted(related: Related, order: np.ndarray) -> Related:

@@ -100,8 +100,24 @@ def test_only_rows_of_the_family_and_before() -> None:
 def test_shares_of_what_is_handed_on_are_rounded_to_fives() -> None:
     """Of a level 22 rows name one of the law and 38 one of the war: as if it were 20 and 40."""
     heads = np.full(20, -1)
-    named = np.r_[heads, np.repeat([0, 1], 11), np.repeat([10, 11], 19)]
+    named = np.r_[heads, np.arange(22) % 5, 10 + np.arange(38) % 6]
     unit = ["law"] * 10 + ["war"] * 10 + ["law"] * 22 + ["war"] * 38
     related = people(np.ones(len(named)), unit)
     told = _inherited(related, crowded(related, named), named, levels_of(named), 2)
     assert told == ("unit", ((("law", 0.333), ("war", 0.667)),))
+
+
+def test_what_few_superiors_have_is_not_told_however_many_report_to_them() -> None:
+    """All of level 1 name the head, whose unit is the head's alone; level 2 names twelve."""
+    named = np.r_[-1, np.zeros(12, int), 1 + np.arange(120) % 12]
+    units = ["law"] * 5 + ["war"] * 7
+    unit = ["war", *units, *(units[i % 12] for i in range(120))]
+    related = people(np.ones(len(named)), unit)
+    told = _inherited(related, crowded(related, named), named, levels_of(named), 3)
+    assert told
+    first, second = (dict(shares) for shares in told[1])
+    assert first.keys() == second.keys() == {"law", "war"}, "not the head's alone, but what all are told"
+    few = np.r_[np.full(4, -1), np.arange(60) % 4]
+    related = people(np.ones(len(few)), ["law", "war", "law", "war"] * 16)
+    told = _inherited(related, crowded(related, few), few, levels_of(few), 2)
+    assert told and told[1] == ((),)
