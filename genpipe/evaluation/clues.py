@@ -19,9 +19,11 @@ from genpipe.evaluation.base import hashed, numbers
 from genpipe.schema import Schema
 
 KEPT, FEWEST = 0.998, 50  # share of the rows that say something, and how many of these, for a rule
-PAIRED, SUMMED = 20, 12  # columns, the first ones, that are compared with each other and summed
+PAIRED = 20  # columns, the first ones, that are compared with each other
+SCREENED = 2_000  # rows on which three columns are tried
 MULTIPLES = (5, 10, 100, 1000)
 DIGITS = range(7)
+ROUNDED = 1e-3  # by which a rate or a logarithm may be off
 OFTEN = 0.05  # share of rows of a sum, for it to be a clue
 REPEATED = 10  # rows of a value on average, for it to determine another
 
@@ -115,13 +117,16 @@ def compared(schema: Schema, columns: Columns) -> Iterator[Clue]:
 
 
 def sums(numeric: Columns) -> Iterator[tuple[str, str, str]]:
-    names = list(numeric)[:SUMMED]
-    for total, a, b in itertools.permutations(names, 3):
-        if a < b:
-            x, y = numeric[a], numeric[b]
-            right = (equal(numeric[total], x + y) == 1) & (x != 0) & (y != 0)
-            if right.mean() > OFTEN:
-                yield total, a, b
+    """(total, a, b) where total = a + b often."""
+    few = {name: values[:SCREENED] for name, values in list(numeric.items())[:PAIRED]}
+    for total, a, b in itertools.permutations(few, 3):
+        if a < b and all(_summed(those, total, a, b) > OFTEN for those in (few, numeric)):
+            yield total, a, b
+
+
+def _summed(numeric: Columns, total: str, a: str, b: str) -> float:
+    x, y = numeric[a], numeric[b]
+    return float(np.mean((equal(numeric[total], x + y) == 1) & (x != 0) & (y != 0)))
 
 
 def determined(
@@ -162,6 +167,69 @@ def fitting(every: Columns, fits: Mapping[tuple[str, str], tuple[np.ndarray, np.
         fit = (those[at] == every[b]).astype(float)
         text = f"{b} is that of {a}"
         yield Clue(text, np.where(values[at] == every[a], fit, np.nan), always=text)
+
+
+def ratios(numeric: Columns) -> Iterator[tuple[str, str, str, float]]:
+    """(rate, part, whole, factor) where rate = factor * part / whole in nearly all rows."""
+    names = [name for name in list(numeric)[:PAIRED] if _varies(numeric, name)]
+    few = {name: numeric[name][:SCREENED] for name in names}
+    for triple in itertools.permutations(names, 3):
+        if _factor(few, *triple) is not None and (factor := _factor(numeric, *triple)) is not None:
+            yield *triple, factor
+
+
+def _factor(numeric: Columns, rate: str, part: str, whole: str) -> float | None:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = numeric[rate] * numeric[whole] / numeric[part]
+    found = found[np.isfinite(found) & (found != 0)]
+    if len(found) < max(FEWEST, OFTEN * len(numeric[rate])):
+        return None
+    usual = float(np.median(found))
+    return usual if np.mean(np.abs(found / usual - 1) < ROUNDED) >= KEPT else None
+
+
+def _varies(numeric: Columns, name: str) -> bool:
+    """Whether a column has enough values for a relation to say something."""
+    return len(np.unique(numeric[name][~np.isnan(numeric[name])])) >= FEWEST
+
+
+def divided(numeric: Columns, found: Iterable[tuple[str, str, str, float]]) -> Iterator[Clue]:
+    """Whether the rates are right."""
+    for rate, part, whole, factor in found:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            off = numeric[rate] * numeric[whole] / numeric[part] / factor - 1
+        text = f"{rate} goes as {part} / {whole}"
+        right = np.where(np.isfinite(off) & (off != -1), np.abs(off) < ROUNDED, np.nan)
+        yield Clue(text, right, always=text)
+
+
+def curves(numeric: Columns) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+    """(a, b, values of a ascending, the b of each) where b only rises, or falls, with a, as logarithms do."""
+    names = [name for name in list(numeric)[:PAIRED] if _varies(numeric, name)]
+    for a, b in itertools.permutations(names, 2):
+        there = ~(np.isnan(numeric[a]) | np.isnan(numeric[b]))
+        x, first = np.unique(numeric[a][there], return_index=True)
+        if there.sum() < FEWEST or len(x) < FEWEST:
+            continue
+        y = numeric[b][there]
+        rises = np.diff(y[first])
+        if np.mean(rises >= 0) >= KEPT or np.mean(rises <= 0) >= KEPT:
+            same = np.abs(y - y[first][np.searchsorted(x, numeric[a][there])])
+            if np.mean(same <= ROUNDED * np.abs(y)) >= KEPT:
+                yield a, b, x, y[first]
+
+
+def followed(numeric: Columns, found: Iterable[tuple[str, str, np.ndarray, np.ndarray]]) -> Iterator[Clue]:
+    """Whether a number lies between those that the next lower and the next higher value it follows have."""
+    for a, b, x, y in found:
+        right = np.clip(np.searchsorted(x, numeric[a]), 0, len(x) - 1)
+        left = np.clip(np.searchsorted(x, numeric[a], "right") - 1, 0, len(x) - 1)
+        inside = (numeric[a] >= x[0]) & (numeric[a] <= x[-1]) & ~np.isnan(numeric[b])
+        ends = np.sort(np.stack([y[left], y[right]]), axis=0)
+        slack = ROUNDED * np.abs(numeric[b])
+        fits = (numeric[b] >= ends[0] - slack) & (numeric[b] <= ends[1] + slack)
+        text = f"{b} follows {a}"
+        yield Clue(text, np.where(inside, fits, np.nan), always=text)
 
 
 def missing(table: pa.Table, schema: Schema) -> Iterator[Clue]:

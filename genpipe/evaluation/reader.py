@@ -25,11 +25,15 @@ from genpipe.evaluation.clues import (
     Clue,
     columns,
     compared,
+    curves,
     determined,
+    divided,
     fitting,
+    followed,
     missing,
     moments,
     moments_as_numbers,
+    ratios,
     summed,
     sums,
     written,
@@ -62,7 +66,11 @@ class Reader:
         self.schema, self.seed = schema, seed
         train = subset(train, RULE_ROWS, seed)
         numeric, self.choices = columns(train, schema)
-        self.sums = list(sums(numeric))
+        self.sums, self.ratios, self.curves = (
+            list(sums(numeric)),
+            list(ratios(numeric)),
+            list(curves(numeric)),
+        )
         self.fits = {(a, b): known for a, b, known in determined(numeric, self.choices)}
         found = self.clues(train)
         self.rules = [rule for clue in found.values() if (rule := _rule(clue)) is not None]
@@ -74,6 +82,8 @@ class Reader:
             found += moments(field.name, table.column(field.name))
         found += compared(self.schema, moments_as_numbers(table, self.schema) | numeric)
         found += summed(numeric, self.sums)
+        found += divided(numeric, self.ratios)
+        found += followed(numeric, self.curves)
         found += fitting(numeric | choices, self.fits)
         found += missing(table, self.schema)
         return {clue.name: clue for clue in found}

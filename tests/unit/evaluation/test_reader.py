@@ -51,7 +51,7 @@ BROKEN = {
     "total = net + tax": {"total": lambda t, r: some(t["total"], t["total"] + 0.01, r, 0.2).round(2)},
     "latitude has 4 decimals": {"latitude": lambda t, r: some(t["latitude"], t["latitude"] + 5e-6, r, 0.2)},
     "day is never on a Sunday": {"day": lambda t, r: t["day"] + r.integers(0, 7, len(t["day"]))},
-    "total is at least net": {"net": lambda t, r: some(t["net"], t["total"] + 1, r, 0.1)},
+    "net is at most total": {"net": lambda t, r: some(t["net"], t["total"] + 1, r, 0.1)},
     "state is that of city": {"state": lambda t, r: r.permutation(t["state"])},
 }  # fmt: skip
 
@@ -83,6 +83,30 @@ def test_a_table_whose_writing_gives_it_away_is_not_called_excellent(rule: str) 
     else:
         assert report.verdict == "excellent", report.headline
         assert not any("break a rule" in warning for warning in report.warnings)
+
+
+def test_rates_and_logarithms_are_found_and_missed() -> None:
+    def counties(count: int, seed: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        people = rng.lognormal(10, 1, count).round()
+        cases = rng.poisson(people / 1000)
+        return {
+            "people": people,
+            "cases": cases,
+            "rate": 1e4 * cases / people,
+            "log": np.log(people).round(6),
+        }
+
+    fields = tuple(Number(name=name) for name in counties(1, 0))
+    reader = Reader(pa.table(counties(3_000, 0)), Schema(kind="tabular", fields=fields))
+    told = {rule.text for rule in reader.rules}
+    assert {"rate goes as cases / people", "log follows people", "people follows log"} <= told
+    assert not any("cases follows" in text or "goes as people" in text for text in told), told
+    right, wrong = counties(1_000, 1), counties(1_000, 2)
+    assert reader.broken(reader.clues(pa.table(right)))[0].mean() < 0.01
+    for name, text in (("rate", "rate goes as cases / people"), ("log", "log follows people")):
+        off = pa.table(right | {name: wrong[name]})
+        assert reader.broken(reader.clues(off))[1][text] > 0.9
 
 
 def test_endings_that_no_rule_says_are_told_by_trees() -> None:
