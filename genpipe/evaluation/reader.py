@@ -46,7 +46,7 @@ from genpipe.seeds import derive, numpy_rng
 
 RULE_ROWS = 50_000  # training rows that rules are sought in
 SELDOM, MOST = 0.01, 150  # share of rows in which a clue is another, and how many clues, for trees to look at
-ROUNDS = 60  # of boosting
+ROUNDS, ROUND = (20, 60), 50  # of boosting, at least and at most; rows of either side that a round takes
 NAMED = 3  # broken rules that are told
 
 
@@ -122,9 +122,10 @@ def read(
         if end != "floor"
     }
     folds = derive(seed, "evaluation", "reader")
+    rounds = int(np.clip(min(t.num_rows for t in thin.values()) // ROUND, *ROUNDS))
     apart = {
-        "value": max(0.5, tell_apart(matrices["ceiling"], matrices["value"], folds, rounds=ROUNDS)),
-        "ceiling": max(0.5, tell_apart(matrices["ceiling"], matrices["real"], folds, rounds=ROUNDS)),
+        "value": max(0.5, tell_apart(matrices["ceiling"], matrices["value"], folds, rounds=rounds)),
+        "ceiling": max(0.5, tell_apart(matrices["ceiling"], matrices["real"], folds, rounds=rounds)),
     }
     return _scores(apart, kept, thin["value"].num_rows, thin["ceiling"].num_rows), said
 
