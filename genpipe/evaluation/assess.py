@@ -19,7 +19,9 @@ from genpipe.evaluation import JUDGES
 from genpipe.evaluation.base import Judge, Points, Usefulness, View, one_thread, subset
 from genpipe.evaluation.privacy.attacks import Evidence, Sides, attacked
 from genpipe.evaluation.privacy.nearest import Hidden, Nearest, Share, coverage, nearest, share_nearer_train
+from genpipe.evaluation.reader import read
 from genpipe.evaluation.report import Distances, Report, Score
+from genpipe.evaluation.tabular import TabularJudge
 from genpipe.evaluation.verdict import MARGIN, collapsed, conclude
 from genpipe.schema import Schema
 from genpipe.seeds import numpy_rng
@@ -90,7 +92,8 @@ def _assess(sides: Sides, evidence: Evidence, lineage: dict[str, Any]) -> Report
     covered = _coverage(spots)
     hidden, findings = attacked(judge, spots, sides, evidence)
     privacy, share, histogram = _privacy(hidden, sides.halves)
-    scores = (fidelity, usefulness, covered, privacy, _copies(hidden), *(f.score for f in findings))
+    read, said = _read(judge, sides)
+    scores = (fidelity, *read, usefulness, covered, privacy, _copies(hidden), *(f.score for f in findings))
     verdict, headline = conclude(scores, share, collapsed(spots, covered, parts), findings)
     return Report(
         kind=schema.kind,
@@ -100,7 +103,7 @@ def _assess(sides: Sides, evidence: Evidence, lineage: dict[str, Any]) -> Report
         seed=seed,
         scores=scores,
         parts=parts,
-        warnings=tuple(_warnings(judge, views, holdout_view, spots)),
+        warnings=(*_warnings(judge, views, holdout_view, spots), *said),
         verdict=verdict,
         headline=headline,
         distances=histogram,
@@ -130,6 +133,13 @@ def _fidelity(judge: Judge, views: dict[str, View]) -> tuple[Score, dict[str, di
         for name, number in found.items():
             parts.setdefault(name, {})[end] = number
     return _score("fidelity", "Fidelity", "max", ends), parts
+
+
+def _read(judge: Judge, sides: Sides) -> tuple[list[Score], list[str]]:
+    """What a careful reader says of a table; nothing of other kinds."""
+    if not isinstance(judge, TabularJudge):
+        return [], []
+    return read(judge, sides.train, sides.real, sides.holdout, sides.synthetic)
 
 
 def _usefulness(judge: Judge, views: dict[str, View], holdout: View) -> Score:

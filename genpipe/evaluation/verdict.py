@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from genpipe.evaluation.base import Points
 from genpipe.evaluation.privacy.findings import Finding
@@ -12,6 +12,9 @@ from genpipe.evaluation.report import Score, Verdict
 MARGIN = 0.1  # a share this far above chance, beyond three standard errors, is copying
 LEAST_DISTINCT, LEAST_SPREAD, LEAST_COVERAGE = 0.2, 0.1, 0.1  # of the real rows' own
 GRADES: dict[Verdict, float] = {"excellent": 0.9, "good": 0.7, "fair": 0.4, "poor": -1.0}
+# what a careful reader of a table may see at most: area under the curve beyond that of real rows, and share
+# of rows that break a rule beyond that of real rows: one of fifty, one of ten, half
+SEEN: dict[Verdict, tuple[float, float]] = {"excellent": (0.1, 0.02), "good": (0.25, 0.1), "fair": (0.4, 0.5)}
 
 
 def conclude(
@@ -39,11 +42,37 @@ def conclude(
     reached = named["fidelity"].position or 0.0
     useful = named["usefulness"].position
     level = reached if useful is None else min(reached, 0.5 * (reached + useful))
-    grade = next(grade for grade, least in GRADES.items() if level >= least)
+    grade, seen = graded(level, named)
     text = f"{grade.capitalize()}: {reached:.0%} of the way from shuffled to real data"
     if useful is not None:
         text += f"; models trained on it keep {useful:.0%} of the skill real rows give"
-    return grade, text + "."
+    return grade, f"{text}{seen}."
+
+
+def graded(level: float, named: Mapping[str, Score]) -> tuple[Verdict, str]:
+    """(the grade of a level, but no better than a careful reader allows; what that one sees, if less)."""
+    grades = list(GRADES)
+    grade = next(grade for grade, least in GRADES.items() if level >= least)
+    reader, rules = (named.get(name) for name in ("reader", "rules"))
+    apart, broken = _beyond(reader), _beyond(rules)
+    allowed = next((g for g, most in SEEN.items() if apart <= most[0] and broken <= most[1]), grades[-1])
+    if grades.index(allowed) <= grades.index(grade):
+        return grade, ""
+    if rules is not None and broken > SEEN[grade][1]:
+        return (
+            allowed,
+            f"; but a reader sees {1 - (rules.value or 0):.1%} of rows break rules that real ones keep",
+        )
+    assert reader is not None
+    return allowed, f"; but a careful reader tells generated rows from real ones (AUC {reader.value:.2f})"
+
+
+def _beyond(score: Score | None) -> float:
+    """How much worse than real rows, less two standard errors."""
+    if score is None or score.value is None or score.ceiling is None:
+        return 0.0
+    sign = 1.0 if score.goal == "min" else -1.0
+    return sign * (score.value - score.ceiling) - 2 * (score.error or 0.0)
 
 
 def collapsed(spots: dict[str, Points], coverage: Score, parts: dict[str, dict[str, float]]) -> str:

@@ -41,7 +41,8 @@ class AutoregressiveConfig(NetworkConfig):
     order: `fixed` learns the columns in their order; `any` also learns random orders, a new one every step,
     so that any columns may be given and the others made to fit them (imputation, conditions). That costs
     some fidelity at equal time.
-    smooth: scale of the rank cosines that ordered embeddings begin with; 0 begins them at random.
+    smooth: scale of the rank cosines that ordered embeddings begin with; 0 begins them at random. tails: how
+    many of these, and of those that curves are made of, tell the rarest ranks apart.
     """
 
     network: Literal["autoregressive"] = "autoregressive"
@@ -49,6 +50,7 @@ class AutoregressiveConfig(NetworkConfig):
     width: int = Field(default=48, ge=1, le=4096, json_schema_extra={"search": {"choices": [32, 48, 64]}})
     order: Literal["fixed", "any"] = "fixed"
     smooth: float = Field(default=2.0, ge=0, le=1000)
+    tails: int = Field(default=0, ge=0, le=8, exclude_if=lambda tails: tails == 0)
 
     def held(self, spec: TensorSpec, rows: int) -> int:
         (embed, width), size = fitted(spec, self), sum(spec.vocabulary)
@@ -171,7 +173,8 @@ class Columns(nn.Module):
         self.steps, self.any_order = spec.shape[0], config.order == "any"
         self.sizes = list(spec.vocabulary)
         self.embed, self.width = fitted(spec, config)
-        self.inlet, self.outlet = Inlet(spec, self.embed, scale=0.1), ColumnOutlet(spec, self.width)
+        self.inlet = Inlet(spec, self.embed, scale=0.1)
+        self.outlet = ColumnOutlet(spec, self.width, tails=config.tails)
         widths = [min(self.embed, size) for size in spec.vocabulary]
         self.ends = [0, *accumulate(widths)]
         kept = [t * self.embed + i for t, width in enumerate(widths) for i in range(width)]
@@ -195,7 +198,7 @@ class Columns(nn.Module):
         conditions = sum(spec.conditions)
         self.condition = nn.Linear(conditions, self.steps * self.width, bias=False) if conditions else None
         if spec.frequencies:
-            self._begin_at(spec, config.smooth)
+            self._begin_at(spec, config)
 
     def _mask(self, order: Tensor) -> Tensor:
         """(T·U, sum of E) ones where a unit's column comes after the embedding's. order (T,): columns as
@@ -205,14 +208,14 @@ class Columns(nn.Module):
         return (place[self.source] < place[self.unit].unsqueeze(1)).float()
 
     @torch.no_grad()
-    def _begin_at(self, spec: TensorSpec, smooth: float) -> None:
+    def _begin_at(self, spec: TensorSpec, config: AutoregressiveConfig) -> None:
         """Heads at the marginals; embeddings of ordered columns at cosines of the rank."""
         at = 0
         for t, shares in enumerate(spec.frequencies):
             share = torch.tensor(shares)
             self.outlet.bias(t).copy_((share + RAREST).log())
-            if is_curve(spec, t) and smooth:
-                cosines = smooth * rank_cosines(shares, self.embed, power=0.5)
+            if is_curve(spec, t) and config.smooth:
+                cosines = config.smooth * rank_cosines(shares, self.embed, power=0.5, tails=config.tails)
                 self.inlet.embed.weight[at : at + len(share)] = cosines  # type: ignore[union-attr, operator, index]
             at += len(share)
 

@@ -22,6 +22,7 @@ from genpipe.spec import TensorSpec
 GROUP = 64  # options a position may be padded by rather than open another group
 MOST_SIZES = 64  # different sizes a group may hold: bounds the search
 WAVES = 24  # cosines a curve over ordered options is made of
+RAREST = 1e-6  # ranks are at least so far from 0 and 1, where their odds have no logarithm
 
 
 class Head(nn.Module):
@@ -172,14 +173,23 @@ def alike(vocabulary: tuple[int, ...]) -> list[list[int]]:
     return groups[::-1]
 
 
-def rank_cosines(shares: Sequence[float], waves: int, *, power: float) -> Tensor:
+def rank_cosines(shares: Sequence[float], waves: int, *, power: float, tails: int = 0) -> Tensor:
     """(V, waves) cosines of each option's rank, wave k over k ** power: functions that are alike for near
     options of an ordered position. shares: (V,) in the training split; a rank is the middle of its share.
+
+    tails: so many of the waves, at most a quarter, are of the rank's log-odds: the last hundredth of the
+    rows has nearly one rank, and to cosines, flat at both ends, it is one option.
     """
     share = torch.tensor(shares)
     rank = share.cumsum(0) - share / 2
-    wave = torch.arange(1, waves + 1)
-    return torch.cos(math.pi * rank[:, None] * wave) / wave**power
+    tails = min(tails, waves // 4)
+    odds = torch.logit(rank.clamp(RAREST, 1 - RAREST))
+    places = ((rank, waves - tails), ((1 + odds / odds.abs().max().clamp_min(1e-9)) / 2, tails))
+    found = []
+    for place, count in places:
+        wave = torch.arange(1, count + 1)
+        found.append(torch.cos(math.pi * place[:, None] * wave) / wave**power)
+    return torch.cat(found, 1)
 
 
 class ColumnOutlet(nn.Module):
@@ -195,8 +205,10 @@ class ColumnOutlet(nn.Module):
 
     order: Tensor
 
-    def __init__(self, spec: TensorSpec, width: int) -> None:
+    def __init__(self, spec: TensorSpec, width: int, *, tails: int = 0) -> None:
+        """tails: waves of curves beside WAVES, see `rank_cosines`."""
         super().__init__()
+        self.tails = tails
         self.vocabulary, self.groups = spec.vocabulary, alike(spec.vocabulary)
         self.place = {t: (k, i) for k, group in enumerate(self.groups) for i, t in enumerate(group)}
         self.register_buffer("order", torch.tensor([t for g in self.groups for t in g]), persistent=False)
@@ -214,12 +226,14 @@ class ColumnOutlet(nn.Module):
     def _add_curves(self, spec: TensorSpec, k: int, weight: Tensor) -> None:
         """The smooth part of group k, where it has ordered positions; their free part begins small."""
         curved = [i for i, t in enumerate(self.groups[k]) if spec.frequencies and is_curve(spec, t)]
-        waves = torch.zeros(len(self.groups[k]), WAVES, weight.shape[-1])
+        number = WAVES + self.tails
+        waves = torch.zeros(len(self.groups[k]), number, weight.shape[-1])
         for i in curved:
-            cosines = rank_cosines(spec.frequencies[self.groups[k][i]], WAVES, power=1.5)
+            shares = spec.frequencies[self.groups[k][i]]
+            cosines = rank_cosines(shares, number, power=1.5, tails=self.tails)
             waves[i, :, : len(cosines)] = cosines.t()
         weight[curved] *= 0.1
-        mixture = torch.randn(len(waves), weight.shape[1], WAVES) * 0.1 / math.sqrt(weight.shape[1])
+        mixture = torch.randn(len(waves), weight.shape[1], number) * 0.1 / math.sqrt(weight.shape[1])
         self.register_parameter(f"curve_{k}", nn.Parameter(mixture) if curved else None)
         self.register_buffer(f"waves_{k}", waves, persistent=False)
 

@@ -17,7 +17,7 @@ def tabular_autoregressive() -> Recipe:
         name="tabular_autoregressive",
         kind="tabular",
         layout="tokens",
-        family=SequenceConfig(model=AutoregressiveConfig()),
+        family=SequenceConfig(model=AutoregressiveConfig(tails=8)),
         training=Training(
             epochs=6,
             steps=1_000_000,
@@ -36,7 +36,7 @@ def tabular_autoregressive() -> Recipe:
 
 def tabular_any_order() -> Recipe:
     """Columns in any order: any of them may be given, the others are made to fit (imputation, conditions)."""
-    model = AutoregressiveConfig(order="any", width=64)
+    model = AutoregressiveConfig(order="any", width=64, tails=8)
     return derived(
         tabular_autoregressive(),
         "tabular_any_order",

@@ -127,6 +127,7 @@ def test_metrics_and_table_hold_every_applicable_score(kind: str) -> None:
     assert all(isinstance(v, float) for v in metrics.values())
     assert [row[0].split(" (")[0] for row in found.table()] == [
         "Fidelity",
+        *(["Careful reader", "Rules kept"] if kind == "tabular" else []),
         "Usefulness",
         "Coverage",
         "Privacy signal",

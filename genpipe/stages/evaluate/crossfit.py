@@ -24,7 +24,7 @@ from genpipe.bundle import Bundle
 from genpipe.dataset import FEWEST_FOLDED, MOST_FOLDED, Dataset, commit, new_attempt, write_part
 from genpipe.evaluation.privacy.membership import LIMIT, Likelihoods, Membership, area, by_entity, membership
 from genpipe.evaluation.report import Report, Score, Verdict
-from genpipe.evaluation.verdict import GRADES, MARGIN
+from genpipe.evaluation.verdict import MARGIN, graded
 from genpipe.keys import entity_keys, mix, row_keys
 from genpipe.progress import Event
 from genpipe.requests import Train
@@ -243,8 +243,8 @@ def _verdict(
     reached = scores["fidelity"].position or 0.0
     useful = scores["usefulness"].position if "usefulness" in scores else None
     level = reached if useful is None else min(reached, 0.5 * (reached + useful))
-    grade = next(grade for grade, least in GRADES.items() if level >= least)
+    grade, seen = graded(level, scores)
     text = f"{grade.capitalize()}, by cross-fitting: {reached:.0%} of the way from shuffled to real data"
     return grade, text + (
-        f"; models trained on it keep {useful:.0%} of the skill." if useful is not None else "."
+        f"; models trained on it keep {useful:.0%} of the skill{seen}." if useful is not None else f"{seen}."
     )

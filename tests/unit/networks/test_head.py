@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from genpipe.networks.head import ColumnOutlet, Head, Inlet, alike, gumbel, make_outlet
+from genpipe.networks.head import ColumnOutlet, Head, Inlet, alike, gumbel, make_outlet, rank_cosines
 from genpipe.spec import Span, TensorSpec
 
 SIZES = [("a", 1), ("b", 3), ("c", 1), ("d", 2), ("e", 9), ("f", 3), ("g", 1), ("h", 1)]
@@ -117,3 +117,32 @@ def test_one_position_alone_gets_what_it_gets_among_all() -> None:
             torch.testing.assert_close(outlet.at(h[:, t], t), each[i][:, : sizes[t]])
     shared = make_outlet(TensorSpec(layout="tokens", shape=(3,), dtype="int32", vocabulary=(7,)), 4)
     torch.testing.assert_close(shared.at(h[:, 1], 1), shared(h)[:, 1])
+
+
+def test_waves_of_log_odds_tell_the_last_hundredth_of_the_rows_apart() -> None:
+    """To cosines of ranks the last options of a tail are one; near options stay near all the same."""
+    shares = [*[0.0098] * 100, *[0.0004] * 50]
+    plain, tails = (rank_cosines(shares, 32, power=0.5, tails=t) for t in (0, 8))
+    assert plain.shape == tails.shape == (150, 32)
+    assert rank_cosines(shares, 32, power=0.5).equal(plain)
+    torch.testing.assert_close(tails[:, :24], plain[:, :24])
+
+    def apart(found: torch.Tensor, a: int, b: int) -> float:
+        return float((found[a] - found[b]).norm())
+
+    assert apart(tails, -1, -10) > 3 * apart(plain, -1, -10)
+    assert apart(tails, -1, -2) < apart(tails, -1, -10) < apart(tails, -1, 50)
+    assert rank_cosines([0.5, 0.5], 2, power=1.0, tails=8).isfinite().all()
+
+
+def test_a_recipe_of_before_has_the_outlet_of_before() -> None:
+    spec = TensorSpec(
+        layout="tokens",
+        shape=(1,),
+        dtype="int32",
+        vocabulary=(50,),
+        frequencies=((0.02,) * 50,),
+        ordered=(True,),
+    )
+    before, now = ColumnOutlet(spec, 8), ColumnOutlet(spec, 8, tails=8)
+    assert before.curve_0.shape == (1, 8, 24) and now.curve_0.shape == (1, 8, 32)
