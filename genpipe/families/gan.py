@@ -27,6 +27,8 @@ from genpipe.networks.mlp import MLPConfig
 from genpipe.objectives import ADVERSARIAL, PENALTIES
 from genpipe.spec import TensorSpec
 
+WRONG = 4  # classes that a row is not of, a field and step
+
 
 class GANConfig(FamilyConfig):
     """temperature: of the Gumbel-softmax of a table's choices; small = nearly one-hot.
@@ -35,6 +37,9 @@ class GANConfig(FamilyConfig):
     critic_rate: factor of the critic's learning rate (two time scales, Heusel et al. 2017).
     pack: rows the critic sees at once, which shows it samples that are all alike (PacGAN, Lin et al. 2018,
     arXiv:1712.04086); each worker's rows of a batch must be a multiple of it.
+    mismatch: weight of a second task of the critic, telling a real row from the same one under another class
+    (GAN-CLS: Reed et al. 2016, "Generative adversarial text to image synthesis", section 4.2). Without it
+    the critic learns of classes only what generated rows get wrong of them, and that comes late.
     """
 
     family: Literal["gan"] = "gan"
@@ -50,6 +55,7 @@ class GANConfig(FamilyConfig):
     latent: int = Field(default=64, ge=1, le=16_384, json_schema_extra={"search": {"choices": [32, 64, 128]}})
     temperature: float = Field(default=0.5, gt=0, le=100)
     pack: int = Field(default=1, ge=1, le=128)
+    mismatch: float = Field(default=0.0, ge=0, le=1000, exclude_if=lambda weight: weight == 0)
     generator: AnyNetwork = MLPConfig()
     critic: AnyNetwork = MLPConfig()
 
@@ -127,10 +133,41 @@ class GAN:
         real, condition = self._packs(batch.x, condition)
         terms = {}
         if phase == "critic":
-            terms["critic"] = self.adversarial.critic(*self._scores(nets, real, fake, condition))
+            terms = self._critic_terms(nets, real, fake, condition, self._wrong(batch.condition, rng))
         if phase == "penalty" or self.config.penalty_every == 1:
             terms |= self._penalty(nets, real, fake, condition, rng)
         return terms
+
+    def _wrong(self, condition: Tensor, rng: Draws) -> Tensor | None:
+        """(B / pack, M, pack * S) conditions of real rows (B, K) in which one field says another class: WRONG
+        drawn for each field, the same chance for each other class. None where there is nothing to mistake.
+        """
+        sizes, made = self.spec.conditions, []
+        for k, size in enumerate(sizes if self.config.mismatch else ()):
+            for shift in rng.integers(size - 1, WRONG).unbind(1) if size > 1 else ():
+                other = condition.clone()
+                other[:, k] = (condition[:, k] + 1 + shift) % size
+                made.append(one_hot(other, sizes))
+        return packed(torch.stack(made, 1), self.config.pack) if made else None
+
+    def _critic_terms(
+        self, nets: Nets, real: Tensor, fake: Tensor, condition: Tensor, wrong: Tensor | None
+    ) -> dict[str, Tensor]:
+        if wrong is None:
+            return {"critic": self.adversarial.critic(*self._scores(nets, real, fake, condition))}
+        count, critic = wrong.shape[1], nets["critic"]
+        if getattr(critic, "compares", False):  # real rows pass it once, whatever they are told
+            told = torch.cat([condition.unsqueeze(1), wrong], 1)
+            scores = critic(torch.cat([real, fake]), torch.cat([told, told]))
+            right, mistaken, made = scores[: len(real), 0], scores[: len(real), 1:], scores[len(real) :, 0]
+        else:
+            right, made = self._scores(nets, real, fake, condition)
+            mistaken = critic(real.repeat_interleave(count, 0), wrong.flatten(0, 1)).view(-1, count)
+        mismatch = self.adversarial.critic(right.unsqueeze(1).expand_as(mistaken), mistaken)
+        return {
+            "critic": self.adversarial.critic(right, made),
+            "mismatch": self.config.mismatch * mismatch,
+        }
 
     def _generator_loss(self, nets: Nets, real: Tensor, condition: Tensor, rng: Draws) -> Tensor:
         fake = nets["critic"](*self._packs(self._fake(nets, condition, rng), condition))

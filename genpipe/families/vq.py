@@ -24,7 +24,7 @@ from genpipe.families.base import FamilyConfig, Nets, Phase
 from genpipe.families.quantise import Codebook, FiniteScalar, Quantiser
 from genpipe.families.vae import Decoder
 from genpipe.networks import AnyNetwork, build_network
-from genpipe.networks.convolutional import Conv2dConfig, channels_and_size, halved
+from genpipe.networks.convolutional import Conv2dConfig, channels_and_size, doublings, halved
 from genpipe.networks.transformer import TransformerConfig
 from genpipe.objectives import ADVERSARIAL, PENALTIES, likelihood
 from genpipe.spec import TensorSpec
@@ -38,7 +38,9 @@ class VQConfig(FamilyConfig):
     """quantiser: fsq rounds the numbers of a code to `levels`, vq takes the nearest of `codes` learnt ones of
     `channels` numbers; see quantise.py. commitment: weight of keeping the encoder near these.
 
-    halvings: of each side, from the data to the map of codes. Fewer keep more and are dearer to learn.
+    halvings: of each side, from the data to the map of codes. Fewer keep more and are dearer to learn. side:
+    of what is larger a side there is a halving more for each doubling beyond it, so that the prior has no
+    more codes to draw.
     share: of the steps that train the autoencoder; the others train the prior over its codes.
     adversarial_weight: of the critic, beside nats a value; 0 trains none, and what is decoded is a mean,
     which blurs. penalty_weight: of the critic's R1 penalty.
@@ -57,6 +59,7 @@ class VQConfig(FamilyConfig):
     channels: int = Field(default=8, ge=1, le=1024)
     commitment: float = Field(default=0.25, gt=0, le=1000)
     halvings: int = Field(default=2, ge=1, le=12, json_schema_extra={"search": {"choices": [2, 3]}})
+    side: int | None = Field(default=None, ge=8, le=16_384, exclude_if=lambda side: side is None)
     share: float = Field(default=0.5, gt=0, lt=1, json_schema_extra={"search": {"low": 0.3, "high": 0.7}})
     adversarial_weight: float = Field(
         default=0.1, ge=0, le=1e6, json_schema_extra={"search": {"choices": [0.0, 0.05, 0.1, 0.2]}}
@@ -77,6 +80,10 @@ class VQConfig(FamilyConfig):
                 f"levels {self.levels} make {math.prod(self.levels)} codes; at most {MOST_CODES}"
             )
         return self
+
+
+def halvings_of(config: VQConfig, spec: TensorSpec) -> int:
+    return config.halvings + doublings(channels_and_size(spec)[1], config.side)
 
 
 class CodeDecoder(Decoder):
@@ -103,12 +110,13 @@ class VQ:
 
     def __init__(self, config: VQConfig, spec: TensorSpec) -> None:
         self.config, self.spec = config, spec
-        self.size = halved(channels_and_size(spec)[1], config.halvings)
+        self.halvings = halvings_of(config, spec)
+        self.size = halved(channels_and_size(spec)[1], self.halvings)
         if math.prod(self.size) < 2:
             raise UsageError(
                 "HALVINGS",
                 where="family.halvings",
-                found=f"{config.halvings}, after which {spec.shape} leaves one position",
+                found=f"{self.halvings}, after which {spec.shape} leaves one position",
                 expected="a map of two codes or more",
                 fix="lower halvings, or learn larger rows",
             )
@@ -127,14 +135,14 @@ class VQ:
     @staticmethod
     def network_specs(config: VQConfig, spec: TensorSpec) -> dict[str, TensorSpec]:
         """The tensors of the networks that do not learn the data's own."""
-        positions = math.prod(halved(channels_and_size(spec)[1], config.halvings))
+        positions = math.prod(halved(channels_and_size(spec)[1], halvings_of(config, spec)))
         codes = math.prod(config.levels) if config.quantiser == "fsq" else config.codes
         told: dict[str, Any] = {"vocabulary": (codes,), "conditions": spec.conditions}
         return {"model": TensorSpec(layout="tokens", shape=(positions,), dtype="int32", **told)}
 
     def build(self) -> dict[str, nn.Module]:
         config, spec = self.config, self.spec
-        more = {"latent": self.width, "halvings": config.halvings}
+        more = {"latent": self.width, "halvings": self.halvings}
         quantiser: Quantiser = FiniteScalar(config.levels)
         if config.quantiser == "vq":
             quantiser = Codebook(config.codes, config.channels, config.commitment)

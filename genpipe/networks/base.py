@@ -8,6 +8,7 @@ Roles and their calls (c is the one-hot condition, (B, S), S may be 0; Z the lat
 | the same, of a vector | net.bias | (D,) the last bias, which a family may shift in place |
 | decoder that says `takes_x = True` | net(z, c, x) in training | the same, each position given x before it |
 | critic | net(x, c) | (B,) scores |
+| critic that says `compares = True` | net(x, c: (B, M, S)) | (B, M) scores of x under M conditions each |
 | encoder | net(x, c) | (B, 2 * Z): mean and log-variance |
 | map_encoder | net(x, c) | (B, Z, *size), size that of x after `halvings`, each rounded up |
 | map_decoder | net(z: (B, Z, *size), c) | as a decoder |

@@ -27,12 +27,18 @@ UP: tuple[Any, ...] = (None, nn.ConvTranspose1d, nn.ConvTranspose2d)
 
 
 class ConvConfig(NetworkConfig):
-    """width: channels at full size; they double with each halving, up to `widest` times."""
+    """width: channels at full size; they double with each halving, up to `widest` times.
+
+    side: of what is larger a side, it is the size of so many positions that has `width` channels, and each
+    doubling beyond has half as many (8 at least): the work then grows with the side and not with the area
+    (as in Karras et al. 2018, "Progressive growing of GANs", table 2). None: full size has them.
+    """
 
     width: int = Field(
         default=32, ge=8, le=2048, multiple_of=8, json_schema_extra={"search": {"choices": [16, 32, 48]}}
     )
     widest: int = Field(default=4, ge=1, le=64)
+    side: int | None = Field(default=None, ge=8, le=16_384, exclude_if=lambda side: side is None)
 
     def held(self, spec: TensorSpec, rows: int) -> int:
         return rows * max(channels * math.prod(size) for channels, size in pyramid(spec, self))
@@ -63,11 +69,23 @@ def pyramid(
     below 8 positions.
     """
     size = channels_and_size(spec)[1]
-    levels = [(config.width, size)]
+    beyond = doublings(size, config.side)
+    levels = [(narrowed(config.width, beyond), size)]
     while min(size) >= 8 if halvings is None else len(levels) <= halvings:
-        size = halved(size)
-        levels.append((config.width * min(2 ** len(levels), config.widest), size))
+        size, done = halved(size), len(levels) - beyond
+        wider = narrowed(config.width, -done) if done < 0 else config.width * min(2**done, config.widest)
+        levels.append((wider, size))
     return levels
+
+
+def doublings(size: tuple[int, ...], side: int | None) -> int:
+    """How many halvings bring the shorter side of a size to `side` or below."""
+    return 0 if side is None else max(0, math.ceil(math.log2(min(size) / side)))
+
+
+def narrowed(width: int, times: int) -> int:
+    """Half of the channels so many times, in eights and never fewer than 8."""
+    return max(8, width // 2**times // 8 * 8)
 
 
 def arranged(x: Tensor) -> Tensor:
@@ -156,7 +174,11 @@ class Trunk(nn.Module):
 
 
 class Critic(nn.Module):
-    """score = w·φ(x) + (V c)·φ(x), φ the last hidden layer: the projection discriminator."""
+    """score = w·φ(x) + (V c)·φ(x), φ the last hidden layer: the projection discriminator. Of c (B, M, S), M
+    conditions of each row, it makes (B, M) scores from one pass over x.
+    """
+
+    compares = True
 
     def __init__(self, spec: TensorSpec, config: ConvConfig) -> None:
         super().__init__()
@@ -169,7 +191,9 @@ class Critic(nn.Module):
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         h = leaky_relu(self.hidden(self.trunk(x)), 0.2)
         score = self.score(h).squeeze(1)
-        return score if self.project is None else score + (self.project(c) * h).sum(1)
+        if c.dim() == 3:
+            score, h = score.unsqueeze(1).expand(c.shape[:2]), h.unsqueeze(1)
+        return score if self.project is None else score + (self.project(c) * h).sum(-1)
 
 
 class Encoder(nn.Module):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad, silu
 
 from genpipe.networks.base import NetworkConfig
-from genpipe.networks.convolutional import CONV, arranged, channels_and_size
+from genpipe.networks.convolutional import CONV, arranged, channels_and_size, doublings
 from genpipe.spec import TensorSpec
 
 EMBEDDING = 128
@@ -30,8 +30,9 @@ FREQUENCIES, SLOWEST, FASTEST = 32, 0.1, 10.0  # of the time, turns from 0 to 1
 
 class UNetConfig(NetworkConfig):
     """width: channels at the largest size; they double with each halving, up to `widest` times. patch:
-    positions a side that enter as one; 1 for what is smaller than 16 a side. blocks: at each size, down and
-    up; `middle` at the smallest.
+    positions a side that enter as one; 1 for what is smaller than 16 a side. side: of what is larger a side
+    patches are twice as large for each doubling beyond it, and the work stays what it was. blocks: at each
+    size, down and up; `middle` at the smallest.
     """
 
     network: Literal["unet"] = "unet"
@@ -40,6 +41,7 @@ class UNetConfig(NetworkConfig):
     )
     widest: int = Field(default=2, ge=1, le=64)
     patch: Literal[1, 2, 4, 8] = 2
+    side: int | None = Field(default=None, ge=8, le=16_384, exclude_if=lambda side: side is None)
     blocks: int = Field(default=2, ge=1, le=64, json_schema_extra={"search": {"low": 1, "high": 2}})
     middle: int = Field(default=3, ge=1, le=64, json_schema_extra={"search": {"low": 2, "high": 4}})
 
@@ -49,7 +51,7 @@ class UNetConfig(NetworkConfig):
 
 
 def patch_of(size: tuple[int, ...], config: UNetConfig) -> int:
-    return config.patch if min(size) >= 16 else 1
+    return config.patch * 2 ** doublings(size, config.side) if min(size) >= 16 else 1
 
 
 def widths(size: tuple[int, ...], config: UNetConfig) -> list[int]:

@@ -32,26 +32,28 @@ from genpipe.recipes.tabular import (
 )
 from genpipe.recipes.text import text_gpt, text_gru, text_lstm
 
+SIDE = 32  # pixels up to which a picture costs what it costs; beyond, networks narrow
+
 
 def image_gan() -> Recipe:
     """Class-conditional convolutional GAN with R1, every class on demand."""
+    net = Conv2dConfig(side=SIDE)
     return Recipe(
         name="image_gan",
         kind="image",
         layout="grid",
-        family=GANConfig(
-            generator=Conv2dConfig(), critic=Conv2dConfig(), penalty_weight=1.0, penalty_every=4
-        ),
+        family=GANConfig(generator=net, critic=net, penalty_weight=1.0, penalty_every=4),
         training=Training(steps=800, batch_size=64, learning_rate=2e-3, betas=(0.0, 0.99), ema=0.995),
     )
 
 
 def image_vae() -> Recipe:
     """Class-conditional convolutional VAE: smoother, never unstable."""
+    net = Conv2dConfig(side=SIDE)
     return derived(
         image_gan(),
         "image_vae",
-        family=VAEConfig(encoder=Conv2dConfig(), decoder=Conv2dConfig(), latent=16),
+        family=VAEConfig(encoder=net, decoder=net, latent=16),
         training={
             "batch_size": 128,
             "learning_rate": 1e-3,
@@ -65,19 +67,20 @@ def image_vae() -> Recipe:
 
 def image_autoencoder() -> Recipe:
     """The same without noise (RAE): its codes are drawn from a mixture fitted to those of training rows."""
-    family = VAEConfig(posterior="deterministic", encoder=Conv2dConfig(), decoder=Conv2dConfig(), latent=16)
+    net = Conv2dConfig(side=SIDE)
+    family = VAEConfig(posterior="deterministic", encoder=net, decoder=net, latent=16)
     return derived(image_vae(), "image_autoencoder", family=family, training={"l2": 1e-6})
 
 
 def image_vq() -> Recipe:
     """Pictures of 28 x 28 pixels as 7 x 7 tokens, and a small GPT over them: sharp, every class on demand."""
-    half = Conv2dConfig(widest=2)
+    half, critic = Conv2dConfig(widest=2, side=SIDE), Conv2dConfig(width=16, side=SIDE)
     return Recipe(
         name="image_vq",
         kind="image",
         layout="grid",
         family=VQConfig(
-            share=0.42, encoder=half, decoder=half, critic=Conv2dConfig(width=16), model=TransformerConfig()
+            share=0.42, side=SIDE, encoder=half, decoder=half, critic=critic, model=TransformerConfig()
         ),
         training=Training(
             steps=3600,
@@ -97,7 +100,7 @@ def image_flow() -> Recipe:
     return derived(
         image_gan(),
         "image_flow",
-        family=FlowConfig(),
+        family=FlowConfig(velocity=UNetConfig(side=SIDE)),
         training={
             "steps": 2600,
             "batch_size": 32,

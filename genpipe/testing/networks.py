@@ -56,6 +56,11 @@ def check_network(name: str, role: str, spec: TensorSpec) -> None:
     if role in ("critic", "encoder", "map_encoder"):
         half = Batch(batch.x[:3], batch.condition[:3])
         torch.testing.assert_close(_call(net, role, spec, half), out[:3], atol=1e-5, rtol=1e-4)
+    if role == "critic" and getattr(net, "compares", False):
+        c = one_hot(batch.condition, spec.conditions)
+        both = net(batch.x, torch.stack([c, c.flip(0)], 1))
+        apart = torch.stack([out, net(batch.x, c.flip(0))], 1)
+        torch.testing.assert_close(both, apart, atol=1e-5, rtol=1e-4)
 
 
 def check_model(name: str, spec: TensorSpec) -> None:

@@ -22,7 +22,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"penalty": "none"},
         *({"penalty": name} for name in PENALTIES),
         {"penalty": "gradient_penalty", "penalty_every": 2, "critic_steps": 2},
-        {"pack": 2, "critic_rate": 2.0},
+        {"pack": 2, "critic_rate": 2.0, "mismatch": 0.5},
     ],
     "vae": [{"likelihood": "bernoulli", "beta": 2.0}, {"posterior": "deterministic"}],
     "sequence": [{"temperature": 0.5}],

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import contextlib
+import resource
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,6 +22,7 @@ from genpipe.progress import Event, Progress
 from genpipe.recipe import Recipe
 
 REPORT_SECONDS = 0.25
+FORECAST_AFTER, FORECAST_FOR, SOON = 2.0, 12.0, 120.0  # seconds; what ends sooner needs no forecast
 Evaluated = Callable[[Mapping[str, float]], None]
 
 
@@ -161,6 +164,7 @@ class _Clock:
         self.limit = float("inf") if minutes is None else 60 * minutes
         self.seconds = 0.0
         self._spoke, self._marks = 0.0, [(time.monotonic(), -1)]
+        self._first: tuple[float, int] | None = None
 
     def reporter(self, lead: bool, emit: Progress, evaluated: Evaluated | None) -> Callable[[Any], None]:
         """What the loop calls after each step; see `execute`."""
@@ -173,6 +177,7 @@ class _Clock:
             self.seconds = status.seconds
             if lead and self.due(status.step == status.steps or status.evaluated):
                 note = f"{self.rate(status.step):.3g} steps/s"
+                note = self.forecast(status.step, status.steps) or note
                 emit(Event("train", status.step, status.steps, "steps", dict(status.metrics), note=note))
             if status.evaluated and evaluated:
                 evaluated(status.metrics)
@@ -188,6 +193,24 @@ class _Clock:
             self._spoke = now
             return True
         return False
+
+    def forecast(self, step: int, steps: int) -> str:
+        """Said for seconds, as soon as the first steps tell: how long a long run takes on this machine and
+        the memory it holds. By then every phase was played, so it holds what it will hold.
+        """
+        now = time.monotonic()
+        began, first = self._first = self._first or (now, step)
+        since = now - began
+        if step == first or not FORECAST_AFTER <= since <= FORECAST_AFTER + FORECAST_FOR:
+            return ""
+        left = since / (step - first) * (steps - step)
+        if left < SOON:
+            return ""
+        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 2**10)
+        return (
+            f"takes about {left / 60:.0f} min and {held / 2**30:.1f} GB of memory on this machine; "
+            "minutes= ends it earlier, with the best so far"
+        )
 
     def rate(self, step: int) -> float:
         """Steps a second over the last few reports."""

@@ -17,7 +17,8 @@ import torch
 from told import Given, Told
 from torch import Tensor
 
-from genpipe.batch import Batch
+from genpipe.batch import Batch, one_hot
+from genpipe.draws import Draws
 from genpipe.families.gan import GAN, GANConfig
 from genpipe.objectives import ADVERSARIAL
 from genpipe.spec import Span, TensorSpec
@@ -73,6 +74,29 @@ def test_the_holdout_tells_the_critics_loss_and_how_far_apart_it_holds_both() ->
     """(0.5 + 4.5) / 2 - (1 + 2.5) / 2 = 0.75."""
     found = game(adversarial="hinge").holdout_loss(NETS, BATCH, Told(normal=[Z]))
     assert {k: v.item() for k, v in found.items()} == pytest.approx({"critic": 3.0, "gap": 0.75})
+
+
+def test_real_rows_told_another_class_are_told_from_those_told_their_own() -> None:
+    """Wrong classes: 2 / 4 + 3 = 3.5, 3 / 2 = 1.5. Hinge: (.5 + 0) / 2 + (4.5 + 2.5) / 2 = 3.75, twice."""
+    found = terms(game(adversarial="hinge", penalty="none", mismatch=2.0), "critic")
+    assert found == pytest.approx({"critic": 3.0, "mismatch": 7.5})
+    compares = Given(lambda x, c: 2 * x + 3 * c[:, :, 1])
+    compares.compares = True
+    found = terms(
+        game(adversarial="hinge", penalty="none", mismatch=2.0), "critic", NETS | {"critic": compares}
+    )
+    assert found == pytest.approx({"critic": 3.0, "mismatch": 7.5})
+
+
+def test_a_wrong_class_is_never_the_own_one_and_one_field_is_wrong_at_a_time() -> None:
+    spec = SPEC.model_copy(update={"conditions": (3, 1, 2)})
+    family = GAN(GANConfig(latent=1, mismatch=1.0), spec)
+    condition = torch.tensor([[0, 0, 1], [2, 0, 0]]).repeat(50, 1)
+    wrong = family._wrong(condition, Draws(0, total=100))
+    assert wrong is not None and wrong.shape == (100, 8, 6)
+    differ = (wrong != one_hot(condition, spec.conditions).unsqueeze(1)).sum(2)
+    assert torch.equal(differ, torch.full((100, 8), 2))  # one class off and another one on
+    assert wrong[::2, :4, 1].any() and wrong[::2, :4, 2].any()
 
 
 @pytest.mark.parametrize("weight", [1.0, 10.0])
