@@ -1,6 +1,6 @@
 """Audio: a waveform as the log-mel spectrogram one hears, and back by Griffin-Lim.
 
-Windows of about 50 or 25 ms, four of which overlap everywhere, 96 triangular mel bands (O'Shaughnessy 1987,
+Windows of about 50 or 25 ms, four of which overlap everywhere, 80 triangular mel bands (O'Shaughnessy 1987,
 p. 150), magnitudes on a logarithmic scale of 90 dB below the loudest that training could hold, scaled to
 [-1, 1]: clips of one set differ in level by 30 dB and more, and what is quiet in a quiet clip is heard.
 Layout `grid` is (1, bands, steps), `sequence` the same numbers as (steps, bands).
@@ -47,7 +47,7 @@ from genpipe.media.wav import read_clips, write_clip
 from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
 
-BANDS, HOP_SECONDS, OVERLAP, RANGE_DB = 96, 0.0135, 4, 90.0
+BANDS, HOP_SECONDS, OVERLAP, RANGE_DB = 80, 0.0135, 4, 90.0
 TONES = 0.75  # of the clips are better told by long windows, or short ones are taken
 MOST_STEPS = 256  # of the longest clip: a network's work, and the size of one of dense layers, grow with them
 SILENT = -0.97  # what is below it is silence: networks that end in tanh never reach -1, and hiss in its place

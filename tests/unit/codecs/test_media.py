@@ -206,7 +206,8 @@ def test_a_decoded_tone_has_its_pitch_and_loudness(rate: int) -> None:
     assert len(now) == field.frames
     loudest = np.abs(np.fft.rfft(now)).argmax() * rate / field.frames
     assert abs(loudest - 1_000) < 60
-    assert np.sqrt((now**2).mean()) == pytest.approx(0.6 / np.sqrt(2), rel=0.25)
+    softer = 20 * np.log10(0.6 / np.sqrt(2) / np.sqrt((now**2).mean()))
+    assert -1 < softer < 3  # decibels; a band is wider than a tone, which is spread over it
 
 
 def test_clips_beyond_the_learnt_frames_end_in_silence() -> None:
@@ -300,7 +301,7 @@ def test_of_long_clips_the_steps_are_longer_and_not_more() -> None:
     field = Audio(name="a", rate=8_000, frames=80_000)
     batch = batch_of("audio", (field, blobs(write_clip(tone(field, 500), field))))
     codec = codec_of(batch)
-    assert isinstance(codec, AudioCodec) and codec.spec("grid").shape == (1, 96, 160)
+    assert isinstance(codec, AudioCodec) and codec.spec("grid").shape == (1, 80, 160)
     assert codec.notice.startswith("clips of up to 10 s are learnt in steps of 64 ms and not of 16, so")
     short = codec_of(batch, frames=8_000)
     assert isinstance(short, AudioCodec) and short.resolution.hop == 128
