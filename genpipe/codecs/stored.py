@@ -212,6 +212,7 @@ class RelationsForm(Form):
 
 
 Steps = Annotated[int, Field(ge=1, le=2**22)]
+MOST_WINDOW, MOST_BANDS = 2**20, 2**12
 
 
 class AudioForm(Form):
@@ -219,9 +220,13 @@ class AudioForm(Form):
     range_db: Annotated[float, Field(ge=10, le=200, allow_inf_nan=False)]
     frames: Annotated[int, Field(ge=1, le=2**22)]
     pace: Annotated[list[Steps], Field(min_length=3, max_length=3)] | None
+    resolution: Annotated[list[Steps], Field(min_length=3, max_length=3)] | None
 
     @model_validator(mode="after")
     def _check(self) -> AudioForm:
+        window, hop, bands = self.resolution or (2, 1, 1)
+        if not (2 * hop <= window <= MOST_WINDOW and window % hop == 0 and bands <= MOST_BANDS):
+            raise ValueError(f"windows of {window} samples, {hop} apart, {bands} bands")
         if self.pace and not (self.pace[0] < self.pace[1] and self.pace[2] % 8 == 0):
             raise ValueError(f"a pace of {self.pace}: expected low < high and a multiple of eight steps")
         return self

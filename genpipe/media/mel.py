@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+SPREAD_ROUNDS, TINY = 30, 1e-8
+MOST_FREQUENCIES = 513  # beyond, spreading costs their number and not its square
+
 
 def mel_bank(rate: int, window: int, bands: int) -> np.ndarray:
     """(bands, window // 2 + 1) triangles, equally wide on the mel scale, over the frequencies of a window's
@@ -18,3 +21,16 @@ def mel_bank(rate: int, window: int, bands: int) -> np.ndarray:
     empty = np.flatnonzero(bank.sum(1) < 0.5)
     bank[empty, np.abs(frequencies - middle[empty]).argmin(1)] = 1.0
     return bank.astype(np.float32)
+
+
+def spread(bands: np.ndarray, bank: np.ndarray) -> np.ndarray:
+    """(..., M) of a bank (M, F) -> (..., F) >= 0 whose bands are as near as can be: non-negative least
+    squares by multiplicative updates (Lee & Seung 2001, "Algorithms for non-negative matrix factorization").
+    """
+    target, many = bands @ bank, bank.shape[1] > MOST_FREQUENCIES
+    gram = None if many else bank.T @ bank  # of very many it would be far larger than the bank
+    out: np.ndarray = target / np.maximum(bank.sum(0) * bank.sum(1).mean(), TINY)
+    for _ in range(SPREAD_ROUNDS):
+        back = (out @ bank.T) @ bank if gram is None else out @ gram
+        out *= target / np.maximum(back, TINY)
+    return out

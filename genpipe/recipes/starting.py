@@ -218,8 +218,11 @@ def audio_flow() -> Recipe:
 
 
 def audio_recurrent() -> Recipe:
-    """Mel frames one after the other, each a mixture of Gaussians."""
-    return derived(series_recurrent(), "audio_recurrent", kind="audio", training={"batch_size": 64})
+    """The same tokens, one after the other by an LSTM: frames themselves drift into noise."""
+    tokens = audio_vq().family
+    assert isinstance(tokens, VQConfig)
+    family = tokens.model_copy(update={"model": RecurrentConfig(cell="lstm", width=256)})
+    return derived(audio_vq(), "audio_recurrent", family=family)
 
 
 RECIPES: Registry[Callable[[], Recipe]] = Registry(

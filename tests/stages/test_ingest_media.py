@@ -140,6 +140,41 @@ def test_sounds_of_several_rates_are_resampled(tmp_path: Path, home: Path) -> No
     assert read_clips(dataset.table("train").column("audio"), field)[:, :2000].std() > 0.03  # type: ignore
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rate", "suffix", "channels"),
+    [(8000, "flac", 1), (16_000, "ogg", 1), (22_050, "mp3", 2), (44_100, "flac", 2), (48_000, "wav", 1)],
+)
+def test_sounds_of_every_rate_and_coding_come_back_at_their_pitch(
+    rate: int, suffix: str, channels: int, tmp_path: Path, home: Path
+) -> None:
+    """Two notes of .3 to .6 s, from files to clips that are about as long and of the note asked for."""
+    import soundfile
+
+    pitch = {"low": 300, "high": 1200}
+    for k in range(120):
+        note = "low" if k % 2 else "high"
+        seconds = 0.3 + 0.3 * RNG.random()
+        wave = 0.5 * np.sin(2 * np.pi * pitch[note] * np.arange(int(seconds * rate)) / rate)
+        path = tmp_path / "notes" / note / f"{k}.{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, np.stack([wave] * channels, 1), rate)
+    dataset = genpipe.ingest(str(tmp_path / "notes"))
+    narrow = {name: {"network": "mlp", "width": 128} for name in ("encoder", "decoder")}
+    training = {"steps": 200, "evaluate_every": 200, "learning_rate": 3e-3, "weight_decay": 0.0}
+    recipe = {"base": "audio_vae", "family": narrow, "training": training}
+    made = genpipe.generate(genpipe.train(dataset, recipe=recipe), rows=40, workers=0)
+    field = made.schema.of_kind("audio")[0]
+    assert field.rate == rate  # type: ignore[union-attr]
+    right = 0
+    for row in rows(made):
+        clip, heard = soundfile.read(io.BytesIO(row["audio"]["bytes"]))
+        assert heard == rate and 0.2 < len(clip) / rate < 0.8
+        loudest = np.abs(np.fft.rfft(clip)).argmax() * rate / len(clip)
+        right += abs(loudest / pitch[row["label"]] - 1) < 0.08
+    assert right >= 36
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
 def test_texts_are_a_column_of_a_table(suffix: str, tmp_path: Path, home: Path) -> None:
     import pandas as pd

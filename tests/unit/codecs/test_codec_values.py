@@ -211,7 +211,7 @@ def test_pixels_come_and_go_as_they_are() -> None:
     assert arrays["x"].tolist() == [[[[0, 51], [204, 255]]]]
 
 
-RATE = 8000  # windows of 256 samples, half of which is a hop; 31.25 Hz between two frequencies
+RATE = 8000  # windows of 512 samples, a quarter of which is a hop; 15.625 Hz between two frequencies
 
 
 def tone_codec(hertz: float, *, loud: float) -> tuple[AudioCodec, np.ndarray]:
@@ -224,19 +224,19 @@ def tone_codec(hertz: float, *, loud: float) -> tuple[AudioCodec, np.ndarray]:
 
 
 def triangle(band: int, hertz: float) -> float:
-    """Of 64 bands whose 66 corners lie evenly on the mel scale, 2595 log10(1 + f / 700), up to 4,000 Hz."""
-    low, middle, high = (700 * ((1 + 4000 / 700) ** ((band + k) / 65) - 1) for k in range(3))
+    """Of 80 bands whose 82 corners lie evenly on the mel scale, 2595 log10(1 + f / 700), up to 4,000 Hz."""
+    low, middle, high = (700 * ((1 + 4000 / 700) ** ((band + k) / 81) - 1) for k in range(3))
     return max(0.0, min((hertz - low) / (middle - low), (high - hertz) / (high - middle)))
 
 
 def test_a_pure_tone_is_as_loud_in_each_band_as_its_three_frequencies_are() -> None:
-    """1,000 Hz is the 32nd frequency of the window of N = 256. After Hann's window a tone of amplitude a is a
+    """1,000 Hz is the 64th frequency of the window of N = 512. After Hann's window a tone of amplitude a is a
     N / 4 there and half of it at its two neighbours. 1 stands for a N / 2, -1 for 90 dB less.
     """
     _, x = tone_codec(1000.0, loud=0.5)
-    assert x.shape == (16, 64)
-    for band in range(24, 34):
-        share = sum(w * triangle(band, h) for w, h in ((0.25, 968.75), (0.5, 1000.0), (0.25, 1031.25)))
+    assert x.shape == (16, 80)
+    for band in range(32, 43):
+        share = sum(w * triangle(band, h) for w, h in ((0.25, 984.375), (0.5, 1000.0), (0.25, 1015.625)))
         expected = max(-1.0, 1 + 2 * 20 * log10(max(share, 1e-9)) / 90)
         assert x[8, band] == pytest.approx(expected, abs=0.02 if expected > -0.5 else 0.5)
     assert x[8].max() > 0.8
