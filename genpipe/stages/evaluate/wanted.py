@@ -19,7 +19,7 @@ from genpipe.stages.evaluate.crossfit import folds_for
 from genpipe.version import __version__
 
 # part of the request: raise it when scores change meaning, so that old reports are not taken for new
-FORMAT = 4
+FORMAT = 5
 MIN_ROWS, MAX_ROWS = 500, 10_000
 
 
