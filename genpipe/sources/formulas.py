@@ -15,7 +15,7 @@ from genpipe.constraints import Logarithm, Ratio
 from genpipe.fields import Integer, Number
 from genpipe.written.significant import SLACK, digits_of, significant
 
-COLUMNS = 40  # among which formulas are sought, the first ones
+COLUMNS = 25  # among which formulas are sought, the first ones
 HEAD, FEWEST = (
     64,
     50,
