@@ -4,6 +4,8 @@
 |---|---|
 | inequality | `low` <= `high` (`strict`: <; a date and a time: their days), or one of the two is missing |
 | sum | `total` is the sum of `parts` (of one: it), rounded to the total's decimals, or one is missing |
+| ratio | `rate` is `factor` times `part` / `whole`, to `digits` significant digits, or one is missing |
+| logarithm | `column` is `factor` times the natural logarithm of `of`, to `digits`, or one is missing |
 | combinations | training showed the values of `columns` together |
 | one_to_one | each value of either column has one partner in the other |
 | determines | the values of `columns` decide the value of `target` |
@@ -77,6 +79,29 @@ class Sum(_Constraint):
         return f"{self.total} = {' + '.join(self.parts)}"
 
 
+class Ratio(_Constraint):
+    type: Literal["ratio"] = "ratio"
+    rate: str
+    part: str
+    whole: str
+    factor: float = Field(default=1.0, gt=-1e12, lt=1e12)
+    digits: int = Field(default=15, ge=1, le=15)
+
+    def __str__(self) -> str:
+        return f"{self.rate} = {self.factor:g} {self.part} / {self.whole}"
+
+
+class Logarithm(_Constraint):
+    type: Literal["logarithm"] = "logarithm"
+    column: str
+    of: str
+    factor: float = Field(default=1.0, gt=-1e12, lt=1e12)
+    digits: int = Field(default=15, ge=1, le=15)
+
+    def __str__(self) -> str:
+        return f"{self.column} = {self.factor:g} log {self.of}"
+
+
 class Combinations(_Constraint):
     type: Literal["combinations"] = "combinations"
     columns: tuple[str, ...] = Field(min_length=2, max_length=100)
@@ -112,9 +137,13 @@ class Within(_Constraint):
 
 
 AnyConstraint = Annotated[
-    Inequality | Sum | Combinations | OneToOne | Determines | Within, Field(discriminator="type")
+    Inequality | Sum | Ratio | Logarithm | Combinations | OneToOne | Determines | Within,
+    Field(discriminator="type"),
 ]
-TYPES = ("inequality", "sum", "combinations", "one_to_one", "determines", "within")
+Reckoned = (
+    Inequality | Sum | Ratio | Logarithm
+)  # any number may come out; the other types know values of training
+TYPES = ("inequality", "sum", "ratio", "logarithm", "combinations", "one_to_one", "determines", "within")
 Derivations = dict[str, tuple[Any, tuple[str, ...]]]
 
 
@@ -166,7 +195,8 @@ def _check_columns(
     where: str, c: AnyConstraint, fields: Mapping[str, AnyField], conditions: tuple[str, ...]
 ) -> None:
     """Every column known, named once, and of a kind the constraint can compare."""
-    ordered = {"inequality": TIMES if getattr(c, "days", False) else NUMBERS, "sum": ("number", "integer")}
+    ordered = {"inequality": TIMES if getattr(c, "days", False) else NUMBERS}
+    ordered |= dict.fromkeys(("sum", "ratio", "logarithm"), NUMBERS[:2])
     allowed = ordered.get(c.type, SCALARS)
     for key, name in c.columns_by_key:
         if name not in fields:
@@ -190,12 +220,21 @@ def _check_columns(
         raise ValueError(f"{where}: {shown}; give both the same kind (of times also the same unit and zone)")
 
 
+def reckoned(c: Reckoned) -> tuple[str, tuple[str, ...]]:
+    """(the column that a constraint makes, those it is made of)."""
+    return _ways(c, {})[0]
+
+
 def _ways(c: AnyConstraint, fields: Mapping[str, AnyField]) -> list[tuple[str, tuple[str, ...]]]:
     """(column to make, from which), the better way first."""
     if isinstance(c, Inequality):
         return [(c.high, (c.low,))]
     if isinstance(c, Within):
         return [(c.column, c.of)]
+    if isinstance(c, Ratio):
+        return [(c.rate, (c.part, c.whole))]
+    if isinstance(c, Logarithm):
+        return [(c.column, (c.of,))]
     if isinstance(c, Sum | Determines):
         return [(c.total, c.parts) if isinstance(c, Sum) else (c.target, c.columns)]
     if isinstance(c, OneToOne):
@@ -218,13 +257,14 @@ def _ancestors(names: Iterable[str], derived: Derivations) -> set[str]:
 
 def _check_apart(numbered: list[tuple[int, Any]]) -> None:
     """Sums and differences may be any number, the other types know only the values of training."""
-    reckoned = {n: i for i, c in numbered if isinstance(c, Inequality | Sum) for n in c.names}
+    reckoned = {n: i for i, c in numbered if isinstance(c, Reckoned) for n in c.names}
     for i, c in numbered:
-        for key, name in c.columns_by_key if not isinstance(c, Inequality | Sum) else ():
+        for key, name in c.columns_by_key if not isinstance(c, Reckoned) else ():
             if name in reckoned:
                 raise ValueError(
                     f"constraints[{i}].{key}: {name!r} is in constraints[{reckoned[name]}] as well; an "
-                    "inequality or sum cannot share columns with the other types; remove one of the two"
+                    "inequality, sum, ratio or logarithm cannot share columns with the other types; "
+                    "remove one of the two"
                 )
 
 

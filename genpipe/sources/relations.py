@@ -1,4 +1,5 @@
-"""Relations between columns that a table shows: sums of up to five parts, equal columns, an order of two.
+"""Relations between columns that a table shows: sums of up to five parts, equal columns, an order of two, and
+formulas (formulas.py).
 
 They are sought in a sample. Sums are found by a hash that is linear: of whole numbers x the hash is r . x for
 random r, so that h(a) = h(b) + h(c) where a = b + c in all rows hashed, and sorted sums of pairs tell all
@@ -18,8 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genpipe.constraints import TIMES, Inequality, Sum, Within
+from genpipe.constraints import TIMES, Inequality, Reckoned, Sum, Within
 from genpipe.fields import AnyField, Integer, Number
+from genpipe.sources.formulas import formulas
 from genpipe.sources.sample import Sample
 
 OFTEN, BY_CHANCE = 0.95, 0.75  # shares of rows: that keep a relation; that keep it shuffled, at most
@@ -38,7 +40,7 @@ HEAD = 64  # rows that refute most pairs cheaply
 class Relation:
     """A constraint that `share` of the sampled rows that say something of it keep."""
 
-    constraint: Inequality | Sum | Within
+    constraint: Reckoned | Within
     share: float
     rule: bool = True  # to be kept by construction where all rows do
 
@@ -54,6 +56,9 @@ def find(sample: Sample, fields: Iterable[AnyField]) -> list[Relation]:
     exact = {name: places for name, places in digits.items() if places is not None and places <= PLACES}
     unit = 10.0 ** max(exact.values(), default=0)
     found += _Sums({name: sample.columns[name] * unit for name in exact}).find()
+    for made, kept, chance in formulas(sample.columns, numbers):
+        if _proven(kept, chance, len(numbers) ** 3.0):
+            found.append(Relation(made, float(kept.mean())))
     kinds: dict[str, list[str]] = {"number": [f.name for f in numbers]}
     for f in by_name.values():
         if f.kind in TIMES:

@@ -48,6 +48,8 @@ HEAD = """\
 # constraints between columns, kept in every generated row, such as
 #   - {type: inequality, low: start, high: end, strict: false} (days: true for times that lie days apart)
 #   - {type: sum, total: total, parts: [a, b]}
+#   - {type: ratio, rate: rate, part: cases, whole: people, factor: 1000, digits: 5}
+#   - {type: logarithm, column: log_people, of: people, digits: 7}
 #   - {type: combinations, columns: [city, state]}
 #   - {type: within, column: postal_code, of: [state, city]}
 #   - {type: one_to_one, columns: [code, name]}

@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genpipe.codecs.sketch import to_numpy
+from genpipe.codecs.tabular.formulas import Formula
 from genpipe.codecs.tabular.lookups import Columns, from_plain
 from genpipe.codecs.tabular.moments import Moment, filled, local
 from genpipe.codecs.tabular.offsets import Offset
-from genpipe.constraints import Inequality, Sum
+from genpipe.constraints import Inequality, Logarithm, Ratio, Reckoned
 from genpipe.fields import AnyField, Integer
 
 
@@ -105,12 +106,14 @@ class DayOffset(Offset):
 
 def offset(
     label: str,
-    constraint: Inequality | Sum,
+    constraint: Reckoned,
     field: Any,
     sources: tuple[AnyField, ...],
     extremes: tuple[Any, Any] | None = None,
 ) -> Offset:
     """The column that this constraint reckons."""
+    if isinstance(constraint, Ratio | Logarithm):
+        return Formula(label, constraint, field, sources, extremes)
     kinds = {f.kind for f in (field, *sources)}
     by_day = kinds == {"date", "timestamp"} or (isinstance(constraint, Inequality) and constraint.days)
     return (DayOffset if by_day else Offset)(label, constraint, field, sources, extremes)

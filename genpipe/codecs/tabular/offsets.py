@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from genpipe.codecs.sketch import to_numpy
 from genpipe.codecs.tabular.lookups import Columns, from_plain
-from genpipe.constraints import Inequality, Sum
+from genpipe.constraints import Inequality, Reckoned
 from genpipe.fields import AnyField, Integer, Number
 from genpipe.limits import greatest
 
@@ -32,7 +32,7 @@ class Offset:
     """
 
     label: str
-    constraint: Inequality | Sum
+    constraint: Reckoned
     field: Any
     sources: tuple[AnyField, ...]
     extremes: tuple[Any, Any] | None = None
@@ -119,7 +119,7 @@ class Offset:
             if self.extremes is not None:
                 low, high = (np.array(e, dtype=values.dtype) for e in self.extremes)
                 values = np.clip(values, low, np.maximum(high, least))
-            values = self._limited(values)
+        values = self._limited(values)
         made = pc.if_else(pa.array(there), self._arrow(values, has), columns[self.names[1]])
         if made.null_count and not self.field.nullable:  # no training row was so; codes may be
             instead = values if self.extremes is None else np.where(there, values, self.extremes[0])

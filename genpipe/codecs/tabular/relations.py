@@ -38,7 +38,7 @@ from genpipe.codecs.tabular.nested import Nested, fit_nested, read_nested
 from genpipe.codecs.tabular.offsets import Offset
 from genpipe.codecs.tabular.relation_stats import RelationStats, check_broken, observe_pairs
 from genpipe.codecs.tabular.stats import extremes_of
-from genpipe.constraints import SCALARS, Inequality, OneToOne, Sum, Within, derivations, tied
+from genpipe.constraints import SCALARS, OneToOne, Reckoned, Within, derivations, tied
 from genpipe.errors import DataError, UsageError
 from genpipe.fields import AnyField
 from genpipe.limits import limits
@@ -70,7 +70,7 @@ class Relations:
         self.offsets = tuple(
             offset(self._label(c), c, self._fields[n], self._of(sources), self.extremes.get(n))
             for n, (c, sources) in self.derived.items()
-            if isinstance(c, Inequality | Sum)
+            if isinstance(c, Reckoned)
         )
         self.tied = tuple(Tied(self._label(c), self._of(tied(c))) for c in schema.constraints if tied(c))
         made = {*self.derived, *(k.field.name for k in self.lookups), *schema.conditions, schema.target}

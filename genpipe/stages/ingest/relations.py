@@ -11,7 +11,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from genpipe.codecs.tabular.days import offset
-from genpipe.constraints import Inequality, Sum, Within
+from genpipe.constraints import Reckoned, Within, reckoned
 from genpipe.errors import few
 from genpipe.schema import Schema
 from genpipe.sources.relations import OFTEN, Relation
@@ -23,11 +23,11 @@ ALL, CODES = "all {} rows that have these columns keep it", "codes that go with 
 WAY_OUT = "remove it from the schema file (--save-schema) if it is chance, or ingest with -o relations=false"
 
 
-def count(constraints: Iterable[Inequality | Sum], schema: Schema, batch: pa.RecordBatch) -> Kept:
-    """How many rows of a batch keep sums and inequalities."""
+def count(constraints: Iterable[Reckoned], schema: Schema, batch: pa.RecordBatch) -> Kept:
+    """How many rows of a batch keep what is reckoned."""
     columns, out = dict(zip(batch.schema.names, batch.columns, strict=True)), Kept()
     for c in constraints:
-        made, *sources = (c.high, c.low) if isinstance(c, Inequality) else (c.total, *c.parts)
+        made, sources = reckoned(c)
         made_of = offset(str(c), c, schema.field(made), tuple(schema.field(s) for s in sources))
         there = [columns[name].is_valid().to_numpy(zero_copy_only=False) for name in made_of.needs]
         out[str(c), "rows"] = int(np.all(there, axis=0).sum())
@@ -69,7 +69,7 @@ def settle(
     return schema, said, offered
 
 
-def _with(schema: Schema, constraint: Inequality | Sum | Within, reason: str) -> Schema | None:
+def _with(schema: Schema, constraint: Reckoned | Within, reason: str) -> Schema | None:
     """None: it contradicts those there are, or asks of the target what cannot be."""
     found = constraint.model_copy(update={"reason": f"found: {reason}"})
     try:

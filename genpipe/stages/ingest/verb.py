@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from genpipe import store
-from genpipe.constraints import NUMBERS, Inequality, Sum
+from genpipe.constraints import NUMBERS, Reckoned
 from genpipe.dataset import (
     FEWEST_FOLDED,
     MIN_HOLDOUT,
@@ -79,7 +79,7 @@ def ingest(
     dumped = given.model_dump() | {k: v for k, v in wanted.roles.items() if v}
     given, about = name_entity(_whole(lambda: Schema.model_validate(dumped)), wanted.entity, found)
     notices += opened.unused(given, inferred=inferred)
-    counted = [r.constraint for r in relations if isinstance(r.constraint, Inequality | Sum)]
+    counted = [r.constraint for r in relations if isinstance(r.constraint, Reckoned)]
     counted = [c for c in counted if {f.kind for f in map(given.field, c.names)} <= {*NUMBERS}]
     written = job.split(given, frozenset(r.file for r in rejects), counted)
     rejects = _judge(rejects + [r for w in written for r in w.rejects], opened, on_bad_file, max_bad)
@@ -132,9 +132,7 @@ class _Job:
     def observe(self) -> Iterator[Any]:
         return self._follow(self.run(observe_unit, [(self.source, unit) for unit in self.units]), "looking")
 
-    def split(
-        self, schema: Schema, skip: frozenset[str], counted: Sequence[Inequality | Sum]
-    ) -> list[Written]:
+    def split(self, schema: Schema, skip: frozenset[str], counted: Sequence[Reckoned]) -> list[Written]:
         """The parts. Of few rows, or few entities, chance may hold out far more or less than was asked for:
         then they are drawn again.
         """
@@ -154,7 +152,7 @@ class _Job:
         return write(draw=draw)
 
     def _write(
-        self, schema: Schema, skip: frozenset[str], counted: Sequence[Inequality | Sum], draw: int
+        self, schema: Schema, skip: frozenset[str], counted: Sequence[Reckoned], draw: int
     ) -> list[Written]:
         same = (schema, self.uri, new_attempt(), Split(self.holdout, draw), skip, counted)
         jobs = [(self.source, unit, *same) for unit in self.units]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from genpipe.constraints import Inequality, Sum
+from genpipe.constraints import Reckoned
 from genpipe.dataset import Part, write_part
 from genpipe.keys import Occurrences, entity_keys, holdout_mask, mix, row_keys, spread_mask
 from genpipe.schema import Schema
@@ -64,7 +64,7 @@ def write_unit(
     attempt: str,
     split: Split,
     skip: frozenset[str],
-    counted: Sequence[Inequality | Sum] = (),
+    counted: Sequence[Reckoned] = (),
 ) -> Written:
     """Write the parts of one unit; names and bytes depend on the unit alone. counted: see `Written.kept`."""
     written, seen = Written(), Occurrences()

@@ -1,0 +1,86 @@
+"""Formulas between the columns of a sample: a rate that is a part of a whole, a number that is a logarithm.
+
+Sought is what people reckon and round: the column that is made is written more finely than those it is made
+of (a rate of two counts). Rows whose part is 0 say nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import permutations
+
+import numpy as np
+
+from genpipe.constraints import Logarithm, Ratio
+from genpipe.fields import Integer, Number
+from genpipe.written.significant import SLACK, digits_of, significant
+
+COLUMNS = 25  # among which formulas are sought, the first ones
+HEAD, FEWEST = (
+    64,
+    50,
+)  # rows that refute most cheaply; rows that say something, and different values of each column
+WRITTEN = 0.98  # share of rows that are written with so many significant digits
+ROUND = 4  # significant digits of a factor that is meant to be round
+LIKELY = 0.9  # share of the head that keeps a formula worth a look
+
+
+def formulas(
+    columns: Mapping[str, np.ndarray], fields: Iterable[Number | Integer]
+) -> Iterator[tuple[Ratio | Logarithm, np.ndarray, float]]:
+    """(a formula, whether each row that says something keeps it, the share that keeps it when shuffled)."""
+    places = {f.name: _places(f) for f in list(fields)[:COLUMNS] if _varies(columns[f.name])}
+    made = set[str]()
+    for name, finest in places.items():
+        coarser = [other for other, least in places.items() if least < finest and other not in made]
+        y = columns[name]
+        if finest == 0 or not coarser:
+            continue
+        digits = digits_of(y[np.isfinite(y)], WRITTEN)
+        for part, whole in permutations(coarser, 2):
+            found = _fitted(y, columns[part] / _there(columns[whole]), digits)
+            if found is not None:
+                yield Ratio(rate=name, part=part, whole=whole, factor=found[0], digits=digits), *found[1:]
+                made.add(name)
+                break
+        for of in coarser if name not in made else ():
+            found = _fitted(y, np.log(_there(np.maximum(columns[of], 0.0))), digits)
+            if found is not None:
+                yield Logarithm(column=name, of=of, factor=found[0], digits=digits), *found[1:]
+                made.add(name)
+                break
+
+
+def _fitted(y: np.ndarray, base: np.ndarray, digits: int) -> tuple[float, np.ndarray, float] | None:
+    """(factor, (B,) rows that keep y = factor * base, the same share shuffled); None where few would."""
+    told = np.flatnonzero(np.isfinite(base) & np.isfinite(y) & (base != 0))
+    slack = SLACK * 10.0 ** (1 - digits)
+    if len(told) < FEWEST:
+        return None
+    y, base = y[told], base[told]
+    head = y[:HEAD] / base[:HEAD]
+    usual = float(np.median(head))
+    if usual == 0 or np.mean(np.abs(head - usual) <= max(slack, 1e-2) * abs(usual)) < LIKELY:
+        return None
+    factor = float(np.median(y / base))
+    meant = float(significant(np.array([factor]), ROUND)[0])
+    factor = meant if abs(meant - factor) <= slack * abs(factor) else factor
+    kept = np.abs(y - factor * base) <= slack * np.abs(y)
+    shuffled = np.random.default_rng(0).permutation(base)
+    return factor, kept, float(np.mean(np.abs(y - factor * shuffled) <= slack * np.abs(y)))
+
+
+def _there(values: np.ndarray) -> np.ndarray:
+    """NaN for 0: nothing is divided by it, and it has no logarithm."""
+    return np.where(values == 0, np.nan, values)
+
+
+def _places(field: Number | Integer) -> float:
+    """Digits after the point."""
+    if isinstance(field, Integer):
+        return 0.0
+    return float("inf") if field.decimals is None else float(field.decimals)
+
+
+def _varies(values: np.ndarray) -> bool:
+    return len(np.unique(values[np.isfinite(values)])) >= FEWEST

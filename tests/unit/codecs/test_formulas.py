@@ -1,0 +1,123 @@
+"""Rates and logarithms: found where a table reckons them, and held by whatever codes come."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pydantic import ValidationError
+
+from genpipe.codecs.base import CodecConfig, fit
+from genpipe.codecs.tabular.codec import TabularCodec
+from genpipe.fields import AnyField, Integer, Number
+from genpipe.schema import Schema
+from genpipe.sources.relations import find
+from genpipe.sources.sample import Sample
+from genpipe.written.significant import digits_of, significant
+
+ROWS = 2_000
+RATE = {"type": "ratio", "rate": "rate", "part": "cases", "whole": "people", "factor": 1000.0, "digits": 5}
+LOG = {"type": "logarithm", "column": "log", "of": "people", "digits": 9}
+FIELDS: tuple[AnyField, ...] = (
+    Integer(name="cases", nullable=True),
+    Integer(name="people"),
+    Number(name="rate", nullable=True, decimals=7, minimum=0.0, maximum=2.0),
+    Number(name="log", decimals=6, nullable=True),
+)
+
+
+def counties(seed: int = 0, *, zeros: int = 30) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    people = rng.lognormal(10, 1, ROWS).round()
+    cases = rng.poisson(people / 800).astype(float)
+    cases[rng.random(ROWS) < 0.05] = np.nan
+    people[:zeros], cases[:zeros] = 0, 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rate = np.minimum(significant(1000 * cases / people, 5), 2.0)
+        log = np.where(people > 0, np.round(np.log(people), 6), np.nan)
+    return {"cases": cases, "people": people, "rate": rate, "log": log}
+
+
+def batch(columns: dict[str, np.ndarray], schema: Schema) -> pa.RecordBatch:
+    arrays = [pa.array(columns[f.name], from_pandas=True).cast(f.arrow(), safe=False) for f in schema.fields]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema.arrow())
+
+
+def of(*constraints: dict[str, Any]) -> Schema:
+    return Schema(kind="tabular", fields=FIELDS, constraints=constraints)
+
+
+def fitted(**config: Any) -> tuple[TabularCodec, pa.RecordBatch]:
+    schema = of(RATE, LOG)
+    rows = batch(counties(), schema)
+    codec = fit(TabularCodec, schema, [rows], CodecConfig(**config))
+    assert isinstance(codec, TabularCodec)
+    return codec, rows
+
+
+@pytest.mark.parametrize("layout", ["tokens", "vector"])
+def test_any_codes_decode_to_rates_and_logarithms_that_are_right(layout: str) -> None:
+    codec, _ = fitted()
+    codec = TabularCodec.from_json(codec.schema, json.loads(json.dumps(codec.to_json())))
+    rng = np.random.default_rng(1)
+    spec = codec.spec(layout)
+    if layout == "tokens":
+        x = np.stack([rng.integers(0, size, 500) for size in spec.vocabulary], 1)
+    else:
+        x = rng.uniform(-1, 1, (500, *spec.shape)).astype(np.float32)
+    made = codec.decode({"x": x, "condition": np.zeros((500, 0), int)}, layout, rng)
+    assert codec.holds(made).all()
+    cases, people, rate, log = (made.column(i).to_numpy(zero_copy_only=False).astype(float) for i in range(4))
+    told = (people > 0) & ~np.isnan(cases) & ~np.isnan(rate)
+    wanted = significant(1000 * cases[told] / people[told], 5)
+    assert told.sum() > 100
+    np.testing.assert_allclose(rate[told], np.minimum(wanted, 2.0), rtol=1e-9, atol=1e-7)
+    assert digits_of(rate[told & (rate > 0)], 0.98) <= 5
+    logged = (people > 0) & ~np.isnan(log)
+    np.testing.assert_allclose(log[logged], np.log(people[logged]), atol=2e-6)
+
+
+def test_real_rows_come_back_and_what_is_reckoned_costs_no_token() -> None:
+    codec, rows = fitted(rare="keep")
+    assert codec.holds(rows).all()
+    learnt = {c.field.name for c in codec.learnt}
+    assert {"cases", "people"} <= learnt and not {"rate", "log"} & learnt
+    off = rows.set_column(2, "rate", pa.array(np.full(ROWS, 1.0)))
+    assert codec.holds(off)[100:].mean() < 0.1
+
+
+def test_formulas_are_found_and_none_where_columns_are_shuffled() -> None:
+    columns = counties(zeros=0)
+    rng = np.random.default_rng(2)
+    columns |= {"other": rng.integers(0, 900, ROWS).astype(float), "noise": rng.normal(size=ROWS).round(7)}
+    fields = [*FIELDS, Integer(name="other"), Number(name="noise", decimals=7)]
+    arrays = {n: pa.array(v, from_pandas=True) for n, v in columns.items()}
+
+    def seen(table: dict[str, Any]) -> set[str]:
+        names = list(table)
+        found = find(Sample.of(pa.RecordBatch.from_arrays(list(table.values()), names=names), 0, 2), fields)
+        return {str(r.constraint) for r in found if r.constraint.type in ("ratio", "logarithm")}
+
+    assert seen(arrays) == {"rate = 1000 cases / people", "log = 1 log people"}
+    mixed = {n: v.take(pa.array(rng.permutation(ROWS))) for n, v in arrays.items()}
+    assert seen(mixed) == set()
+
+
+def test_single_precision_is_no_reason_to_miss_a_formula() -> None:
+    columns = counties(zeros=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        exact = (1000 * columns["cases"].astype("f4") / columns["people"].astype("f4")).astype("f4")
+    columns["rate"] = significant(exact.astype(float), 7)
+    arrays = [pa.array(v, from_pandas=True) for v in columns.values()]
+    found = find(Sample.of(pa.RecordBatch.from_arrays(arrays, names=list(columns)), 0, 2), FIELDS)
+    assert "rate = 1000 cases / people" in {str(r.constraint) for r in found}
+
+
+def test_a_formula_shares_no_column_with_what_knows_values_of_training_alone() -> None:
+    with pytest.raises(ValidationError, match="cannot share columns"):
+        of(RATE, {"type": "within", "column": "people", "of": ["cases"]})
+    with pytest.raises(ValidationError, match="made by"):
+        of(LOG, {**LOG, "of": "cases"})
