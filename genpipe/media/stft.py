@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-PHASE_ROUNDS, MOMENTUM = 32, 0.99
+PHASE_ROUNDS, MOMENTUM = 64, 0.99  # of windows that do not overlap; the more do, the fewer it takes
 TINY = 1e-8
 
 
@@ -58,7 +58,7 @@ class Stft:
         """(B, T, F) magnitudes -> (B, T * hop) waveforms that have them as nearly as can be."""
         phase = np.exp(2j * np.pi * rng.random(magnitude.shape, dtype=np.float32)).astype(np.complex64)
         before, steps = np.zeros_like(phase), magnitude.shape[1]
-        for _ in range(PHASE_ROUNDS):
+        for _ in range(PHASE_ROUNDS * self.hop // self.window):
             now = self.forward(self.inverse(magnitude * phase), steps)
             ahead = now + np.float32(MOMENTUM) * (now - before)
             phase, before = ahead / np.maximum(np.abs(ahead), np.float32(TINY)), now

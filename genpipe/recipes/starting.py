@@ -218,7 +218,7 @@ def audio_flow() -> Recipe:
 
 
 def audio_recurrent() -> Recipe:
-    """The same tokens, one after the other by an LSTM: frames themselves drift into noise."""
+    """The same tokens, one after the other by an LSTM, to compare: frames themselves drift into noise."""
     tokens = audio_vq().family
     assert isinstance(tokens, VQConfig)
     family = tokens.model_copy(update={"model": RecurrentConfig(cell="lstm", width=256)})
