@@ -203,6 +203,7 @@ class Source(ABC):
         """The same, but that it keeps nothing from one pass for the next."""
         return self
 
+    @cached_property
     def unit_keys(self) -> list[str]:
         """Of an incremental source: for each unit a hash of all that its rows depend on but the options."""
         raise NotImplementedError

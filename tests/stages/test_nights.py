@@ -139,13 +139,13 @@ def test_small_files_are_read_with_a_few_others(
 def test_whatever_becomes_of_the_files_the_dataset_is_theirs(
     change: str, folder: Path, home: Path, read: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in (1, 2, 4, 5):
+    for number in (1, 2, 5, 6):
         put(folder, number)
     tonight(folder)
     del read[:]
     if change == "gone":
         (folder / "002.csv").unlink()
-    for number in {"late": [3], "first": [0], "another": [4], "gone": [], "two": [0, 6]}[change]:
+    for number in {"late": [3, 4], "first": [0], "another": [5], "gone": [], "two": [0, 7]}[change]:
         put(folder, number, day(number + 100, rows=250) if change == "another" else None)
     made = tonight(folder)
     written = {file for what, file in read if what == "write"}
@@ -153,17 +153,34 @@ def test_whatever_becomes_of_the_files_the_dataset_is_theirs(
     assert (
         written
         == {
-            "late": {"003.csv"},
+            "late": {"003.csv", "004.csv"},
             "first": {"000.csv", "001.csv"},
-            "another": {"004.csv"},
+            "another": {"005.csv"},
             "gone": set(),
-            "two": {"000.csv", "001.csv", "006.csv"},
+            "two": {"000.csv", "001.csv", "007.csv"},
         }[change]
     )
     looked = {file for what, file in read if what == "observe"}
-    assert looked == ({"003.csv"} if change == "late" else {f.name for f in folder.iterdir()})
+    assert looked == ({"003.csv", "004.csv"} if change == "late" else {f.name for f in folder.iterdir()})
     same(made, at_once(folder, monkeypatch))
     made.verify()
+
+
+def test_another_first_file_may_ask_for_another_draw(
+    folder: Path, home: Path, read: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2):
+        put(folder, number)
+    tonight(folder)
+    assert "count" not in {what for what, _ in read}
+    put(folder, 0, pa.concat_tables([day(50, 5)] * 4 + [day(51, 2)]))  # of 22 rows by chance too many or few
+    del read[:]
+    made = tonight(folder)
+    (note,) = (home / "store/datasets/days/files").iterdir()
+    assert [file for what, file in read if what == "count"] == ["000.csv"]
+    assert (json.loads(note.read_text())["draw"] > 0) == (("write", "002.csv") in read)
+    assert json.loads(note.read_text())["draw"] > 0
+    same(made, at_once(folder, monkeypatch))
 
 
 def test_persons_stay_in_their_split_across_files(
@@ -182,7 +199,9 @@ def test_persons_stay_in_their_split_across_files(
         assert made.schema.entity == ("patient_id",)
         ids = {s: {*made.table(s)["patient_id"].to_pylist()} for s in ("train", "holdout")}
         assert ids["train"] and ids["holdout"] and not ids["train"] & ids["holdout"]
-        if number:
+        if number == 0:
+            assert abs(made.rows("holdout") / 300 - 0.2) <= 0.02
+        else:
             assert ids["train"] >= before["train"] and ids["holdout"] >= before["holdout"]
         before = ids
     assert [file for what, file in read if what == "count"] == ["000.csv"], "it is drawn again, and alone"
@@ -420,6 +439,27 @@ def test_a_version_that_goes_while_another_goes_on_from_it(
     same(made, at_once(folder, monkeypatch))
 
 
+def test_twins_leave_a_night_to_go_on_from(
+    folder: Path, home: Path, read: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder, 0)
+    real = verb.commit
+
+    def second(*args: Any, **more: Any) -> Dataset:
+        monkeypatch.setattr(verb, "commit", real)
+        tonight(folder)
+        return real(*args, **more)
+
+    monkeypatch.setattr(verb, "commit", second)
+    tonight(folder)
+    assert len(cleaned()) == 2, "what the second wrote"
+    put(folder, 1)
+    del read[:]
+    made = tonight(folder)
+    assert {file for _, file in read} == {"001.csv"}
+    made.verify()
+
+
 def test_lost_parts_are_made_again(
     folder: Path, home: Path, read: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -462,7 +502,7 @@ def test_what_is_left_out_of_a_dataset_is_not_noted(folder: Path, home: Path) ->
     assert not list(notes.iterdir()), "of what was refused nothing stays"
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"request": "x"}', "stats", "units", "other"])
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"request": "x"}', "stats", "units", "other", "bytes"])
 def test_a_damaged_note_costs_time_and_nothing_else(
     damage: str, folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -476,7 +516,12 @@ def test_a_damaged_note_costs_time_and_nothing_else(
         told["units"][0][1] = ["../../../../etc/passwd"]
     elif damage == "other":
         told["fingerprint"] = "0" * 20
-    note.write_text(json.dumps(told) if damage in ("stats", "units", "other") else damage)
+    elif damage == "bytes":
+        told["seen"][0][1]["rows"] += 1
+    if damage != "bytes":
+        told.pop("check")
+        told["check"] = store.digest(told)
+    note.write_text(json.dumps(told) if damage in ("stats", "units", "other", "bytes") else damage)
     put(folder, 1)
     made = tonight(folder)
     assert made.manifest.format == 1

@@ -103,11 +103,10 @@ class TableSource(Source):
     def lean(self) -> TableSource:
         return copy.copy(self)  # as to another process
 
+    @cached_property
     def unit_keys(self) -> list[str]:
-        told = (
-            (f.uri, f.relative, f.size, f.stamp, token)
-            for f, token in zip(self.files, self.tokens, strict=True)
-        )
+        numbered = zip(self.files, self.tokens, strict=True)
+        told = ([f.uri, f.relative, f.size, f.stamp, token] for f, token in numbered)
         return [store.digest([next(told) for _ in unit]) for unit in self.units]
 
     def form(self, schema: Schema, stats: TableStats | None) -> Any:

@@ -24,6 +24,7 @@ from genpipe.constraints import Inequality, Sum
 from genpipe.dataset import Dataset, Part
 from genpipe.documents import MAX_DOCUMENT, parse_json
 from genpipe.errors import DataError, GenpipeError
+from genpipe.manifest import SPLITS
 from genpipe.schema import Schema
 from genpipe.sources import Source
 from genpipe.stages.ingest.relations import Kept, count
@@ -108,10 +109,12 @@ def earlier_of(wanted: Wanted) -> Earlier | None:
     where = _note(wanted)
     try:
         told = parse_json(store.read_limited(where, MAX_DOCUMENT), where=where)
+        if told.pop("check") != store.digest(told):
+            raise ValueError(f"{where} has changed since it was written")
         return _earlier(wanted, told)
     except FileNotFoundError:
         return None
-    except (DataError, KeyError, TypeError, ValueError, IndexError) as error:
+    except (DataError, AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         log.info("nothing to go on from: %s", error)
         return None
 
@@ -134,7 +137,7 @@ def _earlier(wanted: Wanted, told: Mapping[str, Any]) -> Earlier | None:
     }
     keys = list(units)
     whole = {k: u for k, u in units.items() if all(there.get(p.path) == p.bytes for p in u.parts)}
-    now = set(wanted.opened.unit_keys())
+    now = set(wanted.opened.unit_keys)
     blocks = [(seen, wanted.opened.load(stats)) for seen, stats in told["seen"] if set(seen) <= now]
     return Earlier(dataset, told["form"], int(told["draw"]), keys[0], whole, blocks)
 
@@ -172,22 +175,24 @@ def remember(wanted: Wanted, made: Dataset, note: Note) -> None:
     if not may_grow(source):
         return
     known = note.before.units if note.before else {}
+    mine = sorted((p for w in note.written for p in w.parts), key=lambda p: SPLITS.index(p.split))
+    # a twin may have been first to commit the same parts, as it wrote them
+    names = {a.path: b.path for a, b in zip(mine, made.manifest.parts, strict=True)}
     told = {
         "request": wanted.request,
         "fingerprint": made.fingerprint,
         "form": note.form,
         "draw": note.draw,
         "units": [
-            [key, [p.path for p in w.parts], w.lost, _counts(w.kept, note.counted, known.get(key))]
-            for key, w in zip(source.unit_keys(), note.written, strict=True)
+            [key, [names[p.path] for p in w.parts], w.lost, _counts(w.kept, note.counted, known.get(key))]
+            for key, w in zip(source.unit_keys, note.written, strict=True)
         ],
         "seen": note.blocks,
     }
-    data = store.canonical(told)
-    if len(data) > MAX_DOCUMENT:  # thousands of columns
-        data = store.canonical(told | {"seen": []})
+    if len(store.canonical(told)) > MAX_DOCUMENT - 100:  # thousands of columns
+        told["seen"] = []
     with suppress(GenpipeError, OSError):
-        store.write_bytes(_note(wanted), data)
+        store.write_bytes(_note(wanted), store.canonical(told | {"check": store.digest(told)}))
 
 
 def form_of(source: Source, asked: Any) -> str:

@@ -55,7 +55,7 @@ class Passes:
     ) -> None:
         self.source, self.uri, self.holdout, self.progress = source, uri, holdout, progress
         self.units, self.earlier, self.read = range(len(source.units)), earlier, set[int]()
-        self.keys = source.unit_keys() if may_grow(source) else []
+        self.keys = source.unit_keys if may_grow(source) else []
         self.workers, self.again, self.blocks = workers, 0, list[Block]()
 
     def run(
