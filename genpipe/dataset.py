@@ -2,6 +2,7 @@
 
     <uri>/manifest.json              schema, parts with rows, bytes and sha256, origin, fingerprint
     <uri>/data/<attempt>/train-00000.parquet ...
+    <uri>/../<request>/data/<attempt>/..       parts of another version of it, which did not change since
 
 `manifest.json` is created last, once, conditionally: a folder without one is not a dataset. The fingerprint
 is a hash of schema and parts, so equal content has an equal fingerprint wherever it lies. Data that is handed
@@ -27,7 +28,17 @@ from genpipe import store
 from genpipe.errors import ConflictError, DataError
 from genpipe.fields import Series
 from genpipe.manifest import SPLITS, Manifest, describe, read_manifest
-from genpipe.parts import AGAIN, DELIVERED, UNSUSPICIOUS, Part, check_footer, damaged, dictionaries, in_full
+from genpipe.parts import (
+    AGAIN,
+    DELIVERED,
+    OF_ANOTHER,
+    UNSUSPICIOUS,
+    Part,
+    check_footer,
+    damaged,
+    dictionaries,
+    in_full,
+)
 from genpipe.schema import Schema
 from genpipe.seeds import drawn, numpy_rng
 from genpipe.written import as_written
@@ -76,12 +87,14 @@ def new_attempt() -> str:
     return uuid.uuid4().hex[:12]
 
 
-def commit(uri: str, *, name: str, schema: Schema, parts: list[Part], origin: dict[str, Any]) -> Dataset:
-    """Name the parts in a manifest: the one step that makes them a dataset.
+def commit(
+    uri: str, *, name: str, schema: Schema, parts: list[Part], origin: dict[str, Any], in_order: bool = False
+) -> Dataset:
+    """Name the parts in a manifest: the one step that makes them a dataset. in_order: see `describe`.
 
     If somebody committed the same request first, their dataset is returned and ours stays unnamed.
     """
-    manifest, data = describe(name=name, schema=schema, parts=parts, origin=origin)
+    manifest, data = describe(name=name, schema=schema, parts=parts, origin=origin, in_order=in_order)
     target = store.join(uri, "manifest.json")
     try:
         store.create(target, data)
@@ -123,7 +136,7 @@ class Dataset:
         origin = self.manifest.origin
         skipped, files = len(origin.get("rejects", [])), origin.get("files")
         said = [f"{skipped} of {files} files could not be read and were left out"] if skipped else []
-        return [*said, *origin.get("notices", [])]
+        return [*said, *origin.get("changed", []), *origin.get("notices", [])]
 
     def rows(self, split: str | None = None) -> int:
         return sum(p.rows for p in self.manifest.parts if split in (None, p.split))
@@ -136,7 +149,7 @@ class Dataset:
         """A part, open: its size, columns and rows checked now, each page's checksum as it is read; damage is
         a DataError. Columns of text may come as dictionaries: see `typed`.
         """
-        where = self._where(part)
+        where = self.where(part)
         size = store.size(where)
         if size != part.bytes:
             found = "the file is missing" if size is None else f"{size} bytes"
@@ -159,7 +172,7 @@ class Dataset:
             raise self.damaged(part, f"no column {error}") from error
 
     def damaged(self, part: Part, found: str, expected: str = "") -> DataError:
-        return damaged(self._where(part), found, expected)
+        return damaged(self.where(part), found, expected)
 
     def part_batches(
         self, part: Part, *, rows: int = 65_536, columns: list[str] | None = None
@@ -185,7 +198,7 @@ class Dataset:
         """A batch as it lies in a part with times in the units of the schema, and texts in full unless these
         are far larger than the part: a file of 400 kB can hold a text of 100 kB in each of a million rows.
         """
-        batch = in_full(part, batch, where=self._where(part))
+        batch = in_full(part, batch, where=self.where(part))
         for i, field in enumerate(batch.schema):
             if (kind := self._seconds.get(field.name)) and field.type != kind:
                 batch = batch.set_column(i, field.with_type(kind), batch.column(i).cast(kind))
@@ -261,12 +274,15 @@ class Dataset:
     def verify(self) -> None:
         """Read every byte and compare with the manifest's sha256."""
         for part in self.manifest.parts:
-            where = self._where(part)
+            where = self.where(part)
             if hashlib.sha256(store.read_limited(where, part.bytes)).hexdigest() != part.sha256:
                 found = "content changed since it was written"
                 raise DataError("SHA256", where=where, found=found, fix=AGAIN)
 
-    def _where(self, part: Part) -> str:
+    def where(self, part: Part) -> str:
+        """The URI of a part. Raises DataError where its path leads out of the dataset and its versions."""
+        if shared := OF_ANOTHER.fullmatch(part.path):
+            return store.join(self.uri.rpartition("/")[0] or ".", shared[1])
         if part.path.startswith("/") or ".." in part.path.split("/") or not part.path.isprintable():
             raise DataError("PATH", where=self.uri, found=f"part {part.path!r} outside the dataset")
         return store.join(self.uri, part.path)

@@ -6,22 +6,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from genpipe import store
 from genpipe.documents import first_line, parse_json
 from genpipe.errors import DataError
-from genpipe.parts import AGAIN, DELIVERED, Part, manifest_in
+from genpipe.parts import AGAIN, DELIVERED, OF_ANOTHER, Part, manifest_in
 from genpipe.schema import Schema
 
 SPLITS = ("train", "holdout", "generated")
-FORMAT = 1
+FORMAT, SHARING = 1, 2  # SHARING: parts of another version are among those it names
 MAX_MANIFEST = 2**26
 
 
 class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-    format: int = FORMAT
+    format: int = Field(default=FORMAT, ge=FORMAT, le=SHARING)
     name: str
     schema_: Schema
     parts: tuple[Part, ...]
@@ -30,13 +30,20 @@ class Manifest(BaseModel):
 
 
 def describe(
-    *, name: str, schema: Schema, parts: list[Part], origin: dict[str, Any]
+    *, name: str, schema: Schema, parts: list[Part], origin: dict[str, Any], in_order: bool = False
 ) -> tuple[Manifest, bytes]:
-    """What a manifest says of parts, and its text."""
-    parts = sorted(parts, key=lambda p: (SPLITS.index(p.split), p.path.rsplit("/", 1)[-1]))
+    """What a manifest says of parts, and its text. in_order: they are not to be ordered by their names."""
+    parts = sorted(
+        parts, key=lambda p: (SPLITS.index(p.split), "" if in_order else p.path.rsplit("/", 1)[-1])
+    )
     content = [schema.model_dump(mode="json"), [(p.split, p.rows, p.sha256) for p in parts]]
     manifest = Manifest(
-        name=name, schema_=schema, parts=tuple(parts), origin=origin, fingerprint=store.digest(content)
+        format=SHARING if any(OF_ANOTHER.fullmatch(p.path) for p in parts) else FORMAT,
+        name=name,
+        schema_=schema,
+        parts=tuple(parts),
+        origin=origin,
+        fingerprint=store.digest(content),
     )
     return manifest, manifest.model_dump_json(indent=1).encode()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -13,12 +15,13 @@ from genpipe.schema import Schema
 
 AGAIN = "ingest or generate again"
 DELIVERED, MANIFEST_KEY = "manifest.parquet", b"genpipe.manifest"
+OF_ANOTHER = re.compile(r"\.\./([0-9a-f]{20}/data/[0-9a-f]{12}/[a-z0-9-]+\.parquet)")  # version of a dataset
 MOST_ROWS_PER_BYTE = 2**14  # a constant column is some hundred bytes a row group
 UNSUSPICIOUS, MOST_TIMES = 2**28, 1000  # bytes, and times those in the file, that a piece of data may take
 
 
 class Part(BaseModel):
-    """One Parquet file: path relative to the dataset."""
+    """One Parquet file: path relative to the dataset; `../<request>/data/..`: of another version of it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     path: str

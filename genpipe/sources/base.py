@@ -104,6 +104,10 @@ class Observed(ABC):
     def merge(self, other: Any) -> Any:
         """What is in both pieces; order does not matter."""
 
+    def settled(self) -> Any:
+        """The same, in an order that the order of merging left no trace in."""
+        return self
+
 
 class Source(ABC):
     """A listed input. Holds only its files and options, so that it travels to Ray tasks cheaply."""
@@ -112,6 +116,8 @@ class Source(ABC):
     more: ClassVar[str] = ""  # what makes more rows of the same input, for a message
     sheets: ClassVar[tuple[str, ...]] = ()  # names of files that tell of the others, taken from a folder, too
     travels: ClassVar[bool] = True  # whether a copy in another process reads the same
+    # whether what was made of a unit still holds when there are other units: see stages/ingest/earlier.py
+    incremental: bool = False
     options: Options
     files: tuple[File, ...]
 
@@ -125,14 +131,19 @@ class Source(ABC):
         """The source of these files; of another class where their form asks for one."""
         return cls(files, options)
 
+    @property
+    def unit_bytes(self) -> int:
+        """Of the files of one unit together."""
+        return UNIT_BYTES
+
     @cached_property
     def units(self) -> tuple[tuple[File, ...], ...]:
-        """Consecutive files up to UNIT_BYTES or UNIT_FILES together."""
+        """Consecutive files up to `unit_bytes` or UNIT_FILES together."""
         units: list[tuple[File, ...]] = []
         now: list[File] = []
         size = 0
         for file in self.files:
-            if now and (size + file.size > UNIT_BYTES or len(now) >= UNIT_FILES):
+            if now and (size + file.size > self.unit_bytes or len(now) >= UNIT_FILES):
                 units.append(tuple(now))
                 now, size = [], 0
             now.append(file)
@@ -181,10 +192,35 @@ class Source(ABC):
         """What seems to hold between columns: of tables alone."""
         return []
 
-    def check_unchanged(self) -> None:
-        """A file that changed since it was listed would give a dataset of neither version."""
-        for file in self.files:
+    def check_unchanged(self, units: Iterable[int]) -> None:
+        """A file that changed since it was listed would give a dataset of neither version. units: that were
+        read.
+        """
+        for file in (f for unit in units for f in self.units[unit]):
             check_same(file)
+
+    def lean(self) -> Source:
+        """The same, but that it keeps nothing from one pass for the next."""
+        return self
+
+    @cached_property
+    def unit_keys(self) -> list[str]:
+        """Of an incremental source: for each unit a hash of all that its rows depend on but the options."""
+        raise NotImplementedError
+
+    def form(self, schema: Schema, stats: Any) -> Any:
+        """Of an incremental source: what of a schema the bytes of a part depend on, as JSON. stats: what the
+        schema is inferred from; None where it was given.
+        """
+        raise NotImplementedError
+
+    def dump(self, stats: Any) -> dict[str, Any]:
+        """Of an incremental source: what was observed, as JSON."""
+        raise NotImplementedError
+
+    def load(self, told: Any) -> Any:
+        """What `dump` told. Raises ValueError, TypeError or KeyError where it is something else."""
+        raise NotImplementedError
 
 
 def attempt(work: Callable[[File], B], file: File, rejects: list[Reject]) -> B | None:

@@ -7,7 +7,7 @@ photos/metadata.csv        file_name,label: as Hugging Face's imagefolder has it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
@@ -68,8 +68,8 @@ class Labelled(Source):
         told = [[f.uri, f.size, f.stamp] for f in self.tables]
         return [*super().identity, *([["sheets", *told]] if told else [])]
 
-    def check_unchanged(self) -> None:
-        super().check_unchanged()
+    def check_unchanged(self, units: Iterable[int]) -> None:
+        super().check_unchanged(units)
         for file in self.tables:
             check_same(file)
 

@@ -26,7 +26,8 @@ from genpipe.schema import Schema
 from genpipe.sources.base import Observed, Reject, Rows, Source, unset
 from genpipe.sources.files import File
 from genpipe.sources.tabular.convert import convert_column
-from genpipe.sources.tabular.source import TableOptions, TableSource, normalise
+from genpipe.sources.tabular.normalise import normalise
+from genpipe.sources.tabular.source import TableOptions, TableSource
 from genpipe.sources.tabular.stats import TableStats
 from genpipe.sources.timing import Differences, Timing, parse_step, plain_field, time_column
 from genpipe.sources.windows import MANY, ORDER, deal, gather, length_of, uncovered, windows

@@ -15,7 +15,8 @@ from genpipe.sources.columns import Place
 from genpipe.sources.files import File
 from genpipe.sources.limits import beyond
 from genpipe.sources.tabular.convert import convert_column
-from genpipe.sources.tabular.source import TableOptions, TableSource, normalise
+from genpipe.sources.tabular.normalise import normalise
+from genpipe.sources.tabular.source import TableOptions, TableSource
 
 MOST_BYTES = 64 * 2**20
 USUAL = ("label", "labels", "class", "category", "target", "species", "genre")

@@ -16,7 +16,8 @@ from genpipe.sources.base import Options, Reject, Rows, Source
 from genpipe.sources.columns import Place
 from genpipe.sources.files import File
 from genpipe.sources.tabular.convert import convert_column
-from genpipe.sources.tabular.source import TableOptions, TableSource, normalise
+from genpipe.sources.tabular.normalise import normalise
+from genpipe.sources.tabular.source import TableOptions, TableSource
 from genpipe.sources.tabular.stats import TableStats
 
 LOST = "rows without a text, which are left out: {n}"

@@ -15,7 +15,7 @@ from genpipe.keys import column_keys
 from genpipe.schema import Schema
 from genpipe.sources.columns import Place
 from genpipe.sources.tabular.convert import convert_column
-from genpipe.sources.tabular.source import normalise
+from genpipe.sources.tabular.normalise import normalise
 
 STEP = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|sec|m|min|h|d|w)?\s*")
 SECONDS = {"ms": 1e-3, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}

@@ -2,7 +2,9 @@
 
 Only what genpipe writes is known here, by its form, and only what nobody can still name:
 
-    data/<attempt>/*.parquet                no manifest and no record of a shard beside it names it
+    data/<attempt>/*.parquet                no manifest and no record of a shard beside it names it, nor the
+                                            manifest of another version of the same dataset
+    files/*.json                            notes of a version that is gone (stages/ingest/earlier.py)
     checkpoints/<attempt>/*.safetensors     no manifest of a checkpoint names it
     checkpoints/                            of a run that has a result, or of a trial whose search has one
     bundle-<content>/ without a manifest    in a run that has a result
@@ -14,8 +16,10 @@ and in $GENPIPE_HOME logs, notes of runs (flows/quiet.py), folders of Ray and co
 older than `days`, and in the temporary folder those of embedded servers whose process is gone. The folder of
 an output (of a dataset, run or generation) in which anything was written within `hours` is left alone:
 somebody may be at work there. What a manifest names, the registry, its champions and results are never
-touched. A writer that was stopped for longer than `hours` between its data and its manifest would find the
-data gone: it is to be made again.
+touched. Versions of a dataset share parts: one that is to go loses its manifest first, and then, here, the
+parts that no other manifest names; an ingest that went on from it at that moment sees that the manifest is
+gone, and reads all files. A writer that was stopped for longer than `hours` between its data and its manifest
+would find the data gone: it is to be made again.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from genpipe import store
+from genpipe.dataset import Dataset
 from genpipe.delivery import sidecars
 from genpipe.documents import parse_json
 from genpipe.errors import DataError
@@ -44,6 +49,8 @@ PART = re.compile(r"(?:(?P<root>.*)/)?data/[0-9a-f]{12}/[a-z0-9-]+\.parquet")
 CHECKPOINT = re.compile(
     r"(?P<root>(?:.*/)?(?P<run>[^/]+))/checkpoints/(?P<name>[^/]+/[0-9]{8,}\.safetensors|[^/]+\.json)"
 )
+NOTE = re.compile(r"(?:(?P<root>.*)/)?files/[0-9a-f]{20}\.json")
+VERSION = re.compile(r"(?:.*/)?[0-9a-f]{20}")
 BUNDLE = re.compile(r"(?P<root>.*)/(?P<bundle>bundle-[0-9a-f]{8})/[a-z]+\.(?:json|safetensors)")
 HALF = re.compile(r"(?:(?P<root>.*)/)?\.[^/]+\.[0-9a-f]{32}")
 ASIDE = re.compile(r"(?:(?P<root>.*)/)?(?P<aside>\.referred-[0-9a-f]{20}|referred/[^/]+)/.+")
@@ -105,6 +112,7 @@ class _Place:
         self.fresh, self.old = now - 3600 * hours, now - 86_400 * days
         self.left = set[str]()
         self._named = dict[str, frozenset[str] | None]()
+        self._others = dict[str, set[str]]()
         self._newest = dict[str, float]()
         for name, entry in self.entries.items():
             parts = name.split("/")
@@ -139,6 +147,8 @@ class _Place:
             return self._aside(match["root"] or "", match["aside"])
         if match := PART.fullmatch(name):
             return match["root"] or "", UNNAMED
+        if match := NOTE.fullmatch(name):
+            return self._note(match["root"] or "", name)
         if match := CHECKPOINT.fullmatch(name):
             return self._checkpoint(match)
         if match := BUNDLE.fullmatch(name):
@@ -153,6 +163,14 @@ class _Place:
             return root, "rows kept aside for tables that are made"
         if self._newest[where] < self.old:
             return where, "rows kept aside for tables that nobody went on with"
+        return None
+
+    def _note(self, root: str, name: str) -> tuple[str, str] | None:
+        with suppress(DataError):
+            version = str(self._read(name).get("request"))
+            folder = f"{root}/{version}" if root else version
+            if VERSION.fullmatch(version) and f"{folder}/manifest.json" not in self.entries:
+                return root, "a note of a version of a dataset that is gone"
         return None
 
     def _checkpoint(self, match: re.Match[str]) -> tuple[str, str] | None:
@@ -187,10 +205,27 @@ class _Place:
                     parts = self._read(f"{inside}manifest.json")["parts"]
                 else:
                     parts = [self._read(name) for name in self.entries if shards.fullmatch(name)]
-                self._named[root] = frozenset(f"{inside}{part['path']}" for part in parts)
+                own = {f"{inside}{part['path']}" for part in parts}
+                self._named[root] = frozenset(own | self._shared(root))
             except (DataError, TypeError, KeyError):
                 self._named[root] = None
         return self._named[root]
+
+    def _shared(self, root: str) -> set[str]:
+        """The parts in a version of a dataset that other versions name, by the manifests that are there now:
+        some may have come after the listing.
+        """
+        here = store.join(self.uri, root) if root else self.uri
+        if not VERSION.fullmatch(here):
+            return set()
+        above, _, version = here.rpartition("/")
+        if above not in self._others:
+            versions = [name for name in store.names_in(above) if VERSION.fullmatch(name)]
+            there = [store.join(above, name) for name in versions if Dataset.exists(store.join(above, name))]
+            self._others[above] = {p.path for uri in there for p in Dataset(uri).manifest.parts}
+        begin = f"../{version}/"
+        inside = f"{root}/" if root else ""
+        return {inside + path.removeprefix(begin) for path in self._others[above] if path.startswith(begin)}
 
     def _read(self, name: str) -> dict[str, Any]:
         where = store.join(self.uri, name)

@@ -50,7 +50,7 @@ SHAPES: list[tuple[str, tuple[str, ...], bool]] = [
 COMPILED = [
     (re.compile(shape + ("(?: |$)" if times else "$")), forms, times) for shape, forms, times in SHAPES
 ]
-FORMS = frozenset(
+FORMS = dict.fromkeys(  # in the order of their likelihood, whatever order they were met in
     day + time for _, forms, times in SHAPES for day in forms for time in (TIMES if times else TIMES[:1])
 )
 
@@ -90,8 +90,8 @@ def find(texts: pa.Array) -> Counter[str]:
 def settle(found: Counter[str]) -> list[tuple[str, int]]:
     """(form, how many texts it takes), the likeliest first."""
     out = []
-    for form, times in found.items():
-        if form in FORMS:
+    for form in FORMS:
+        if times := found[form]:
             shown = re.sub("%([dm])", r"%-\1", form) if found["|day"] else form
             out.append((re.sub("%([HI])", r"%-\1", shown) if found["|hour"] else shown, times))
     return sorted(out, key=lambda item: -item[1])

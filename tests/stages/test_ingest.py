@@ -22,7 +22,7 @@ from genpipe.dataset import Dataset
 from genpipe.errors import DataError, UsageError
 from genpipe.sources import base
 from genpipe.sources.schema_file import schema_to_yaml
-from genpipe.stages.ingest import verb as stage
+from genpipe.stages.ingest import passes as stage
 from tests.contract.test_sources import classes, clips, png
 
 ROOT = Path(__file__).parents[2]

@@ -226,3 +226,13 @@ def test_rows_that_training_chooses_by_are_not_those_it_is_judged_by(tmp_path: P
     small = held(1999, str(tmp_path / "c"))
     assert small.judging(10_000, 0).num_rows == 1999 and validation_rows(small).num_rows == VALIDATION_ROWS
     assert np.array_equal(held(40, str(tmp_path / "d")).validation, np.arange(40))
+
+
+def test_a_dataset_of_the_first_format_opens() -> None:
+    """Written before versions shared parts: by ingest's revision 4, whose footers hold the schema."""
+    dataset = Dataset(str(Path(__file__).parents[1] / "fixtures/datasets/format-1"))
+    assert (dataset.manifest.format, dataset.fingerprint) == (1, "ee0c9f248ff6ed5f84e1")
+    dataset.verify()
+    assert (dataset.rows("train"), dataset.rows("holdout"), dataset.schema.conditions) == (94, 26, ("city",))
+    assert dataset.table("train")["city"].unique().to_pylist() == ["Ulm", "Rome", "Lima"]
+    assert sum(b.num_rows for b in dataset.batches("holdout")) == 26 and dataset.notices

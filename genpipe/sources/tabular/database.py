@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -118,7 +118,7 @@ class DatabaseSource(TableSource):
     def identity(self) -> list[Any]:
         return ["database", self.read_once[0]]
 
-    def check_unchanged(self) -> None:
+    def check_unchanged(self, units: Iterable[int]) -> None:
         """It was read once."""
 
     def _pieces(self, file: File) -> Iterator[Piece]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -36,7 +36,7 @@ class FrameSource(TableSource):
     def identity(self) -> list[Any]:
         return [NAME, self.stamp]
 
-    def check_unchanged(self) -> None:
+    def check_unchanged(self, units: Iterable[int]) -> None:
         """It is held here."""
 
     def _pieces(self, file: File) -> Iterator[Piece]:

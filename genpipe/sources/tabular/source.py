@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property, partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field
 
+from genpipe import store
 from genpipe.errors import DataError, UsageError, closest, few
+from genpipe.fields import AnyField
 from genpipe.schema import Schema
 from genpipe.sources import entities, repeats
 from genpipe.sources.base import Piece, Reject, Rows, Source, attempt, ordered, unset
@@ -21,12 +24,13 @@ from genpipe.sources.entities import Entity
 from genpipe.sources.files import File, suffix_of
 from genpipe.sources.relations import Relation, find
 from genpipe.sources.sample import Sample
-from genpipe.sources.tabular import csv, jsonl
+from genpipe.sources.tabular import csv, jsonl, stats_as_json
 from genpipe.sources.tabular.binary import BatchReader, check_installed
 from genpipe.sources.tabular.convert import convert
 from genpipe.sources.tabular.flat import check_taken, flat, folder_columns, is_taken, structs_of, with_folders
 from genpipe.sources.tabular.infer import infer_field, unlearnt
 from genpipe.sources.tabular.look import exact, look, unit_of
+from genpipe.sources.tabular.normalise import normalise
 from genpipe.sources.tabular.rows import LEFT, RowOptions, some
 from genpipe.sources.tabular.spill import Kept, Spill
 from genpipe.sources.tabular.stats import JSON, TableStats
@@ -39,6 +43,7 @@ BINARY = {
     **dict.fromkeys(SHEET, "sheet"),
 }
 SUFFIXES = (*CSV[:2], *JSON, *BINARY)
+TOGETHER = 2**20  # bytes of files that are read and written together; a new one costs as much to read again
 
 
 class TableOptions(csv.CsvOptions, RowOptions):
@@ -54,11 +59,16 @@ class TableOptions(csv.CsvOptions, RowOptions):
 
 
 class TableSource(Source):
+    """keeps: whether what is made of a file stays: its batches until the second pass, and its parts and
+    statistics for the next version of the dataset.
+    """
+
     kind = "tabular"
     options: TableOptions
 
     def __init__(self, files: tuple[File, ...], options: TableOptions, *, keeps: bool = True) -> None:
         super().__init__(files, options)
+        self.incremental = keeps
         # batches of files, typed when they were observed: text is parsed once
         self.kept: dict[str, Kept] = {}
         self.spill = Spill(options.memory // 8) if keeps else None
@@ -78,6 +88,41 @@ class TableSource(Source):
         here = {k: v for k, v in self.__dict__.items() if k != "readers"}  # processes of this machine
         return here | {"kept": {}, "spill": None}
 
+    @property
+    def unit_bytes(self) -> int:
+        """A daily file is one of its own, but for small ones."""
+        return min(super().unit_bytes, TOGETHER) if self.incremental else super().unit_bytes
+
+    @cached_property
+    def tokens(self) -> tuple[int, ...]:
+        """Of each file a number of its own, whatever files come after it: 0 of the first, wherever it is."""
+        names = Counter(file.relative for file in self.files)
+        own = [f.relative if names[f.relative] == 1 else f.uri for f in self.files[1:]]
+        return (0, *(int(store.digest(name)[:15], 16) for name in own))
+
+    def lean(self) -> TableSource:
+        return copy.copy(self)  # as to another process
+
+    @cached_property
+    def unit_keys(self) -> list[str]:
+        numbered = zip(self.files, self.tokens, strict=True)
+        told = ([f.uri, f.relative, f.size, f.stamp, token] for f, token in numbered)
+        return [store.digest([next(told) for _ in unit]) for unit in self.units]
+
+    def form(self, schema: Schema, stats: TableStats | None) -> Any:
+        """Where there is no dust that rounding takes away, a number is the same to any digits."""
+        about = [schema.entity, schema.key]
+        if stats is None:
+            return [*about, *(f.model_dump(exclude={"reason"}) for f in schema.fields)]
+        dusty = {name for name, column in stats.columns.items() if column.digits.dusty}
+        return [*about, *(_read_as(f, f.name in dusty) for f in schema.fields)]
+
+    def dump(self, stats: TableStats) -> dict[str, Any]:
+        return stats_as_json.dump(stats)
+
+    def load(self, told: Any) -> TableStats:
+        return stats_as_json.load(told, {file.uri: i for i, file in enumerate(self.files)})
+
     def observe(self, unit: int) -> TableStats:
         total = TableStats()
         first = sum(len(u) for u in self.units[:unit])
@@ -90,7 +135,7 @@ class TableSource(Source):
     def _observe_file(self, file: File, index: int) -> TableStats:
         total, spill, kept = TableStats(), self.spill, Kept()
         for stats, batch, place in ordered(
-            partial(_look, index=index, options=self.options), self.pieces(file)
+            partial(_look, index=index, token=self.tokens[index], options=self.options), self.pieces(file)
         ):
             total = total.merge(stats)
             if spill and batch.num_rows:
@@ -204,12 +249,17 @@ class TableSource(Source):
         return csv.pieces(file, self.options)
 
 
+def _read_as(field: AnyField, dusty: bool) -> list[Any]:
+    decimals = getattr(field, "decimals", None) if dusty else None
+    return [field.name, str(field.arrow()), getattr(field, "format", None), decimals]
+
+
 def _known(item: tuple[pa.RecordBatch, Place]) -> tuple[pa.RecordBatch, Place]:
     return item
 
 
 def _look(
-    piece: Piece, index: int, options: TableOptions | None = None
+    piece: Piece, index: int, token: int = 0, options: TableOptions | None = None
 ) -> tuple[TableStats, pa.RecordBatch, Place]:
     """Statistics of a batch of file number `index`, and the batch in the types that were found."""
     batch, place = piece()
@@ -228,7 +278,7 @@ def _look(
         column.unit = unit_of(batch.schema.field(n).type)
     typed = pa.RecordBatch.from_arrays([values for _, values in seen.values()], names=list(kept))
     layout, seen_again = (index, kept, place.uri), repeats.look(typed)
-    sample = Sample.of(typed, index, place.row)
+    sample = Sample.of(typed, token, place.row)
     stats = TableStats([], batch.num_rows, columns, layout, dropped, nested, left, seen_again, sample)
     stats.structs, stats.skipped = structs_of(batch), place.left
     return stats, typed, place
@@ -247,47 +297,3 @@ def _column(batch: pa.RecordBatch, name: str, place: Place) -> pa.Array:
         expected="the columns of the schema: it names " + name,
         fix=closest(name, batch.schema.names) or "remove it from the schema file",
     )
-
-
-def normalise(values: pa.Array, name: str, place: Place) -> pa.Array:
-    """One Arrow type per meaning: int64, float64 (NaN is missing), string, bool, date32, timestamp.
-
-    Times of day and durations become whole numbers of their unit. What 64 bits do not hold exactly
-    (unsigned or decimal numbers of many digits) becomes text, as it does in a CSV.
-    """
-    kind = values.type
-    if pa.types.is_string(kind):
-        return values
-    if pa.types.is_dictionary(kind):
-        return normalise(values.dictionary_decode(), name, place)
-    if pa.types.is_null(kind) or pa.types.is_boolean(kind) or pa.types.is_timestamp(kind):
-        return values
-    if pa.types.is_time32(kind):
-        return values.cast(pa.int32()).cast(pa.int64())
-    if pa.types.is_integer(kind) or pa.types.is_time64(kind) or pa.types.is_duration(kind):
-        return _whole(values)
-    if pa.types.is_decimal(kind):  # by way of text: 0.07 is the float nearest to it, not seven times 0.01
-        return _whole(values) if kind.scale <= 0 else values.cast(pa.string()).cast(pa.float64())
-    if pa.types.is_floating(kind):
-        # by way of text, too: .1 of 32 bits is no tenth of 64
-        values = values.cast(pa.string()) if pa.types.is_float32(kind) else values
-        values = values.cast(pa.float64())
-        return pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
-    if pa.types.is_date(kind):
-        return values.cast(pa.date32())
-    if pa.types.is_large_string(kind) or str(kind) == "string_view":
-        return values.cast(pa.string())
-    raise DataError(
-        "DTYPE",
-        where=place.at(0, name),
-        found=f"a column of type {str(kind)[:200]}",
-        expected="numbers, text, booleans, dates or times",
-        fix=f"write it as text (for bytes: hexadecimal), or leave it out: drop={name}",
-    )
-
-
-def _whole(values: pa.Array) -> pa.Array:
-    try:
-        return values.cast(pa.int64())
-    except pa.ArrowInvalid:
-        return values.cast(pa.string())

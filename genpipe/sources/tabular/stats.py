@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from genpipe.errors import DataError
 from genpipe.sources import repeats
@@ -14,6 +17,8 @@ from genpipe.sources.repeats import Repeats
 from genpipe.sources.sample import Sample
 
 JSON = (".jsonl", ".ndjson", ".json")
+COUNTED = ("types", "looked", "written")  # counters of a column
+A = TypeVar("A")
 
 
 @dataclass
@@ -55,6 +60,20 @@ class TableStats(Observed):
             self.skipped + other.skipped,
         )
 
+    def settled(self) -> TableStats:
+        order = {
+            name: i
+            for i, name in enumerate(dict.fromkeys([*(self.layout or (0, ()))[1], *sorted(self.columns)]))
+        }
+
+        def by_column(values: Mapping[str, A]) -> dict[str, A]:
+            return dict(sorted(values.items(), key=lambda item: order[item[0]]))
+
+        seen = {name: replace(r, cells=by_column(r.cells)) for name, r in by_column(self.repeats).items()}
+        columns = {name: _settled(column) for name, column in by_column(self.columns).items()}
+        sample = replace(self.sample, columns=by_column(self.sample.columns))
+        return replace(self, columns=columns, repeats=seen, sample=sample)
+
     def complete(self) -> dict[str, Column]:
         """Columns in the order of the first file; rows that lack a key (JSON) count as missing."""
         order = list(dict.fromkeys([*(self.layout[1] if self.layout else ()), *sorted(self.columns)]))
@@ -62,6 +81,11 @@ class TableStats(Observed):
             column.nulls += self.rows - column.rows
             column.rows = self.rows
         return {name: self.columns[name] for name in order if name in self.columns}
+
+
+def _settled(column: Column) -> Column:
+    counted: dict[str, Any] = {name: Counter(dict(sorted(getattr(column, name).items()))) for name in COUNTED}
+    return replace(column, **counted)
 
 
 def _same_columns(first: tuple[int, tuple[str, ...], str], other: tuple[int, tuple[str, ...], str]) -> None:

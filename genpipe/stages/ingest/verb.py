@@ -9,46 +9,40 @@ the same bytes as result.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial, reduce
-from itertools import starmap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
 from operator import add
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 
 from genpipe import store
 from genpipe.constraints import NUMBERS, Reckoned
-from genpipe.dataset import (
-    FEWEST_FOLDED,
-    MIN_HOLDOUT,
-    MOST_FOLDED,
-    Dataset,
-    Part,
-    commit,
-    new_attempt,
-)
+from genpipe.dataset import FEWEST_FOLDED, MIN_HOLDOUT, MOST_FOLDED, Dataset, Part, commit
 from genpipe.errors import DataError, UsageError
-from genpipe.progress import Event, Progress, silent, throttled
+from genpipe.progress import Progress, silent, throttled
 from genpipe.requests import Ingest
 from genpipe.schema import Schema
 from genpipe.sources import Source
 from genpipe.sources.base import Reject
-from genpipe.sources.files import bad_files
 from genpipe.sources.relations import Relation
-from genpipe.stages.cluster import in_order
+from genpipe.stages.ingest.earlier import (
+    Block,
+    Earlier,
+    Note,
+    changes,
+    earlier_of,
+    form_of,
+    is_whole,
+    remember,
+)
 from genpipe.stages.ingest.entity import check_sampled, name_entity
+from genpipe.stages.ingest.passes import Passes, judged
 from genpipe.stages.ingest.relations import Kept, settle
-from genpipe.stages.ingest.wanted import wanted_by
-from genpipe.stages.ingest.writer import Split, Written, count_unit, damaged_in, observe_unit, write_unit
+from genpipe.stages.ingest.wanted import Wanted, wanted_by
 from genpipe.stages.named_data import note_ingested
 from genpipe.version import __version__
-
-PARALLEL_BYTES = 128 * 2**20
-# the holdout of a small table is so near to the share asked for, or the nearest of so many draws; of a larger
-# one chance makes it nearer
-OFF, DRAWS, SMALL_ROWS = 0.02, 20, 50_000
 
 
 def ingest(
@@ -60,41 +54,80 @@ def ingest(
     The options are those of the kind of data (genpipe/sources/<kind>.py). Of a series the entity is one.
     """
     wanted = wanted_by(asked, schema=schema, frame=frame)
-    opened, uri, source, given = wanted.opened, wanted.uri, wanted.source, wanted.schema
-    holdout, on_bad_file, max_bad = asked.holdout, asked.on_bad_file, asked.max_bad
-    if Dataset.exists(uri):
-        note_ingested(wanted.name, wanted.request, source)
-        return Dataset(uri)
-    job = _Job(opened, uri, holdout, _runner(opened, asked.workers), throttled(progress))
-    rejects, notices, found, inferred = list[Reject](), list[str](), None, given is None
-    relations = list[Relation]()
-    if given is None or on_bad_file == "skip":
-        stats = reduce(lambda a, b: a.merge(b), job.observe())
-        rejects = job.judge(stats.rejects, on_bad_file, max_bad)
-        found = None if given else check_sampled(opened.entity(stats), wanted.entity, wanted.options)
+    if Dataset.exists(wanted.uri):
+        if is_whole(there := Dataset(wanted.uri)):
+            note_ingested(wanted.name, wanted.request, wanted.source)
+            return there
+        store.remove(store.join(wanted.uri, "manifest.json"))  # its parts lay in versions that are gone
+    made = _make(asked, wanted, earlier := earlier_of(wanted), progress)
+    if earlier and earlier.is_gone():  # removed at this moment, and its parts with it
+        store.remove(store.join(wanted.uri, "manifest.json"))
+        made = _make(asked, wanted, None, progress)
+    note_ingested(wanted.name, wanted.request, wanted.source)
+    return made
+
+
+def _make(asked: Ingest, wanted: Wanted, earlier: Earlier | None, progress: Progress) -> Dataset:
+    opened, watch = wanted.opened, throttled(progress)
+    passes = Passes(opened, wanted.uri, asked.holdout, workers=asked.workers, earlier=earlier, progress=watch)
+    told = _look(asked, wanted, passes)
+    given, relations = told.schema, told.relations
+    counted = [r.constraint for r in relations if isinstance(r.constraint, Reckoned)]
+    counted = [c for c in counted if {f.kind for f in map(given.field, c.names)} <= {*NUMBERS}]
+    made, draw = passes.write(given, told.form, frozenset(r.file for r in told.rejects), counted)
+    written = list(made.values())
+    rejects = told.rejects + [r for w in written for r in w.rejects]
+    rejects = judged(rejects, opened, asked.on_bad_file, asked.max_bad)
+    parts = [p for w in written for p in w.parts]
+    lost = reduce(lambda a, b: a + b, (w.lost for w in written), Counter[str]())
+    notices = [*_ignored(opened), *told.notices, *(text.format(n=n) for text, n in sorted(lost.items()))]
+    opened.check_unchanged(sorted(passes.read))
+    _enough(parts, opened, asked)
+    origin = {"source": wanted.source, "request": wanted.request, **wanted.settings}
+    given, said, offered = settle(given, relations, reduce(add, (w.kept for w in written), Kept()))
+    notices += [*said, *_small(given, parts)]
+    origin |= _origin(opened, notices, rejects, told.about) | ({"offered": offered} if offered else {})
+    if earlier and (changed := changes(earlier, given, passes.again)):
+        origin["changed"] = changed
+    done = commit(wanted.uri, name=wanted.name, schema=given, parts=parts, origin=origin, in_order=True)
+    if not rejects:
+        remember(wanted, done, Note(told.form, draw, told.blocks, counted, written, earlier))
+    return done
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What the first pass tells. form, blocks: of an incremental source, see `Note`."""
+
+    schema: Schema
+    about: dict[str, Any]
+    rejects: list[Reject]
+    notices: list[str]
+    relations: list[Relation]
+    form: str = ""
+    blocks: Sequence[Block] = ()
+
+
+def _look(asked: Ingest, wanted: Wanted, passes: Passes) -> _Told:
+    """The schema that is given, or what the units show of it."""
+    opened, given, stats = wanted.opened, wanted.schema, None
+    rejects, notices, found = list[Reject](), list[str](), None
+    relations, inferred = list[Relation](), given is None
+    if given is None or asked.on_bad_file == "skip":
+        stats = passes.observe()
+        rejects = passes.judge(stats.rejects, asked.on_bad_file, asked.max_bad)
+        found = check_sampled(opened.entity(stats), wanted.entity, wanted.options) if inferred else None
         if given is None:
             given = _whole(lambda: opened.schema(stats, **wanted.roles))
             relations = opened.relations(stats, given)
         notices = opened.notices(stats)
-    dumped = given.model_dump() | {k: v for k, v in wanted.roles.items() if v}
-    given, about = name_entity(_whole(lambda: Schema.model_validate(dumped)), wanted.entity, found)
+    fields = given.model_dump() | {k: v for k, v in wanted.roles.items() if v}
+    given, about = name_entity(_whole(lambda: Schema.model_validate(fields)), wanted.entity, found)
     notices += opened.unused(given, inferred=inferred)
-    counted = [r.constraint for r in relations if isinstance(r.constraint, Reckoned)]
-    counted = [c for c in counted if {f.kind for f in map(given.field, c.names)} <= {*NUMBERS}]
-    written = job.split(given, frozenset(r.file for r in rejects), counted)
-    rejects = _judge(rejects + [r for w in written for r in w.rejects], opened, on_bad_file, max_bad)
-    parts = [p for w in written for p in w.parts]
-    lost = reduce(lambda a, b: a + b, (w.lost for w in written), Counter[str]())
-    notices = [*_ignored(opened), *notices, *(text.format(n=n) for text, n in sorted(lost.items()))]
-    opened.check_unchanged()
-    _enough(parts, opened, asked)
-    origin = {"source": source, "request": wanted.request, **wanted.settings}
-    given, said, offered = settle(given, relations, reduce(add, (w.kept for w in written), Kept()))
-    notices += [*said, *_small(given, parts)]
-    origin |= _origin(opened, notices, rejects, about) | ({"offered": offered} if offered else {})
-    made = commit(uri, name=wanted.name, schema=given, parts=parts, origin=origin)
-    note_ingested(wanted.name, wanted.request, source)
-    return made
+    form = ""
+    if opened.incremental:
+        form = form_of(opened, opened.form(given, stats if inferred else None))
+    return _Told(given, about, rejects, notices, relations, form, passes.blocks if inferred else ())
 
 
 def _whole(make: Callable[[], Schema]) -> Schema:
@@ -118,83 +151,6 @@ def _origin(
         "rejects": [{"file": r.file, "reason": str(r.error)} for r in rejects],
         "genpipe": __version__,
     }
-
-
-class _Job:
-    """The two passes over the units: what is in them, then their parts."""
-
-    def __init__(
-        self, source: Source, uri: str, holdout: float, run: Callable[..., Iterator[Any]], progress: Progress
-    ) -> None:
-        self.source, self.uri, self.holdout, self.run, self.progress = source, uri, holdout, run, progress
-        self.units = range(len(source.units))
-
-    def observe(self) -> Iterator[Any]:
-        return self._follow(self.run(observe_unit, [(self.source, unit) for unit in self.units]), "looking")
-
-    def split(self, schema: Schema, skip: frozenset[str], counted: Sequence[Reckoned]) -> list[Written]:
-        """The parts. Of few rows, or few entities, chance may hold out far more or less than was asked for:
-        then they are drawn again.
-        """
-        write = partial(self._write, schema, skip, counted)
-        first = write(draw=0)
-        small = self.holdout and schema.kind == "tabular" and _rows(first) <= SMALL_ROWS
-        if not small or abs(_rows(first, "holdout") / max(1, _rows(first)) - self.holdout) <= OFF:
-            return first
-        jobs = [(self.source, unit, schema, self.holdout, DRAWS, skip) for unit in self.units]
-        held, rows = sum(self.run(count_unit, jobs)).T
-        off = np.abs(held / np.maximum(rows, 1) - self.holdout)
-        draw = int(np.argmax(off <= max(OFF, off.min())))
-        if draw == 0:
-            return first
-        for part in (p for w in first for p in w.parts):
-            store.remove(store.join(self.uri, part.path))
-        return write(draw=draw)
-
-    def _write(
-        self, schema: Schema, skip: frozenset[str], counted: Sequence[Reckoned], draw: int
-    ) -> list[Written]:
-        same = (schema, self.uri, new_attempt(), Split(self.holdout, draw), skip, counted)
-        jobs = [(self.source, unit, *same) for unit in self.units]
-        return list(self._follow(self.run(write_unit, jobs), "writing"))
-
-    def judge(self, rejects: list[Reject], policy: str, max_bad: float) -> list[Reject]:
-        """As `_judge`; before an error all files are read, so that it tells of all that are bad."""
-        try:
-            return _judge(rejects, self.source, policy, max_bad)
-        except DataError:
-            more = self._follow(
-                self.run(damaged_in, [(self.source, unit) for unit in self.units]), "checking"
-            )
-            known = {r.file for r in rejects}
-            rejects = rejects + [r for found in more for r in found if r.file not in known]
-            return _judge(rejects, self.source, policy, max_bad)
-
-    def _follow(self, results: Iterator[Any], note: str) -> Iterator[Any]:
-        for done, result in enumerate(results, 1):
-            self.progress(Event("ingest", done, len(self.units), "pieces", note=note))
-            yield result
-
-
-def _runner(source: Source, workers: int | None) -> Callable[..., Iterator[Any]]:
-    if workers is None:
-        workers = int(len(source.units) > 1 and sum(f.size for f in source.files) > PARALLEL_BYTES)
-    return in_order if workers and source.travels else starmap
-
-
-def _judge(rejects: list[Reject], source: Source, policy: str, max_bad: float) -> list[Reject]:
-    """Bad files: an error that lists the first of them, unless few enough may be skipped."""
-    if not rejects:
-        return []
-    total = len(source.files)
-    if policy == "skip" and len(rejects) <= max_bad * total:
-        return rejects
-    fix = (
-        "repair or remove them, or pass on_bad_file='skip' with max_bad="
-        if policy == "fail"
-        else f"more than max_bad={max_bad} of all; repair them or raise it"
-    )
-    raise bad_files([r.error for r in rejects], total, fix)
 
 
 def _ignored(source: Source) -> list[str]:
@@ -221,10 +177,6 @@ def _small(schema: Schema, parts: list[Part]) -> list[str]:
         ]
     few = f"{total} rows are too few to tell whom a generator of them shows (it takes {FEWEST_FOLDED})"
     return [f"{few}: a pipeline delivers nothing of it unless it says `unchecked: REASON`"]
-
-
-def _rows(written: list[Written], split: str | None = None) -> int:
-    return sum(p.rows for w in written for p in w.parts if split in (None, p.split))
 
 
 def _enough(parts: list[Part], opened: Source, asked: Ingest) -> None:

@@ -16,7 +16,7 @@ from genpipe.stages.ingest.entity import sampled_by
 from genpipe.stages.named_data import name_of_source, taken
 from genpipe.version import __version__
 
-REVISION = 4  # of the bytes ingest writes; part of every request id
+REVISION = 5  # of the bytes ingest writes; part of every request id
 
 
 @dataclass(frozen=True)

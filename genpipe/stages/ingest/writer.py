@@ -70,8 +70,10 @@ def write_unit(
     written, seen = Written(), Occurrences()
     with lean_memory(), ThreadPoolExecutor(FLYING) as pool:
         parts = _Parts(partial(write_part, uri, attempt=attempt), pool)
-        train = _Gathered("train", unit, source.options.part, schema, parts)
-        held_out = _Gathered("holdout", unit, source.options.part, schema, parts)
+        train, held_out = (
+            _Gathered(split, unit, source.options.part, _columns(source, schema), parts)
+            for split in ("train", "holdout")
+        )
         for batch, keys, held, lost in source.read(unit, schema, skip=skip, rejects=written.rejects):
             written.lost.update(lost)
             written.kept += count(counted, schema, batch)
@@ -86,6 +88,12 @@ def write_unit(
         held_out.flush()
         written.parts = parts.close()
     return written
+
+
+def _columns(source: Source, schema: Schema) -> pa.Schema:
+    """Of a part that other versions name, too: nothing in it changes where only other files do."""
+    whole = schema.arrow()
+    return pa.schema([field.with_nullable(True) for field in whole]) if source.incremental else whole
 
 
 def count_unit(
@@ -159,15 +167,14 @@ class _Parts:
 class _Gathered:
     """Gathers batches of one split into parts of about `limit` bytes."""
 
-    def __init__(self, split: str, unit: int, limit: int, schema: Schema, parts: _Parts) -> None:
-        self.split, self.unit, self.limit, self.parts = split, unit, limit, parts
-        self.schema = schema.arrow()
+    def __init__(self, split: str, unit: int, limit: int, schema: pa.Schema, parts: _Parts) -> None:
+        self.split, self.unit, self.limit, self.parts, self.schema = split, unit, limit, parts, schema
         self.batches: list[pa.RecordBatch] = []
         self.bytes = self.count = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
         if batch.num_rows:
-            self.batches.append(batch)
+            self.batches.append(pa.RecordBatch.from_arrays(batch.columns, schema=self.schema))
             self.bytes += batch.nbytes
         if self.bytes >= self.limit:
             self.flush()

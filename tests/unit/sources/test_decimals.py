@@ -11,7 +11,7 @@ from genpipe.sources.columns import Column, Place, observe
 from genpipe.sources.decimals import Digits, digits, repaired
 from genpipe.sources.tabular.convert import convert_column
 from genpipe.sources.tabular.infer import infer_field
-from genpipe.sources.tabular.source import normalise
+from genpipe.sources.tabular.normalise import normalise
 
 RNG = np.random.default_rng(0)
 HERE = Place("made/up.csv", 2)
