@@ -348,6 +348,7 @@ genpipe.ingest(folder, name="days", workers=0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 def test_killed_at_any_point_and_run_again(
     folder: Path, home: Path, read: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
@@ -383,7 +384,7 @@ def cleaned(hours: float = 30) -> tuple[str, ...]:
         return tuple(each.place for each in genpipe.clean(remove=True).found)
 
 
-@pytest.mark.parametrize("where", ["disk", "s3"])
+@pytest.mark.parametrize("where", ["disk", pytest.param("s3", marks=pytest.mark.slow)])
 def test_clean_leaves_what_any_version_names(
     where: str, folder: Path, home: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -546,6 +547,7 @@ def test_a_manifest_names_nothing_outside_its_versions(path: str, folder: Path, 
         Dataset(made.uri).schema  # noqa: B018 -- it is read
 
 
+@pytest.mark.slow
 def test_two_workers_go_on_with_the_same_bytes(
     folder: Path, home: Path, ray_cluster: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
