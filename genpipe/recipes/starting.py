@@ -42,7 +42,7 @@ def image_gan() -> Recipe:
         name="image_gan",
         kind="image",
         layout="grid",
-        family=GANConfig(generator=net, critic=net, penalty_weight=1.0, penalty_every=4),
+        family=GANConfig(generator=net, critic=net, mismatch=1.0, penalty_weight=1.0, penalty_every=4),
         training=Training(steps=800, batch_size=64, learning_rate=2e-3, betas=(0.0, 0.99), ema=0.995),
     )
 
