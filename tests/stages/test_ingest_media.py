@@ -143,9 +143,9 @@ def test_sounds_of_several_rates_are_resampled(tmp_path: Path, home: Path) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("rate", "suffix", "channels"),
-    [(8000, "flac", 1), (16_000, "ogg", 1), (22_050, "mp3", 2), (44_100, "flac", 2), (48_000, "wav", 1)],
+    [(8000, "flac", 1), (16_000, "ogg", 1)],
 )
-def test_sounds_of_every_rate_and_coding_come_back_at_their_pitch(
+def test_sounds_of_two_rates_and_codings_come_back_at_their_pitch(
     rate: int, suffix: str, channels: int, tmp_path: Path, home: Path
 ) -> None:
     """Two notes of .3 to .6 s, from files to clips that are about as long and of the note asked for."""
