@@ -28,7 +28,9 @@ class RecurrentConfig(NetworkConfig):
     cell: Literal["rnn", "gru", "lstm"] = Field(
         default="gru", json_schema_extra={"search": {"choices": ["gru", "lstm"]}}
     )
-    width: int = Field(default=128, ge=1, le=8192, json_schema_extra={"search": {"choices": [64, 128, 192]}})
+    width: int = Field(
+        default=128, ge=1, le=8192, json_schema_extra={"search": {"choices": [64, 128, 192, 256]}}
+    )
     depth: int = Field(default=1, ge=1, le=32, json_schema_extra={"search": {"low": 1, "high": 2}})
     mixture: int = Field(default=5, ge=1, le=1024)
 
