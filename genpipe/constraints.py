@@ -140,9 +140,8 @@ AnyConstraint = Annotated[
     Inequality | Sum | Ratio | Logarithm | Combinations | OneToOne | Determines | Within,
     Field(discriminator="type"),
 ]
-Reckoned = (
-    Inequality | Sum | Ratio | Logarithm
-)  # any number may come out; the other types know values of training
+# any number may come out of these; the other types know values of training
+Reckoned = Inequality | Sum | Ratio | Logarithm
 TYPES = ("inequality", "sum", "ratio", "logarithm", "combinations", "one_to_one", "determines", "within")
 Derivations = dict[str, tuple[Any, tuple[str, ...]]]
 

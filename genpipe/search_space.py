@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from genpipe.entries import name_in
-from genpipe.errors import UsageError, closest, unknown
+from genpipe.errors import UsageError, closest, rebuild, unknown
 from genpipe.families import networks_for
 from genpipe.networks import NETWORKS
 from genpipe.objectives import ADVERSARIAL
@@ -204,14 +204,8 @@ def _own(given: Mapping[str, Any], kind: str) -> Recipe:
         recipe = parse_recipe(given, kind)
     except UsageError as error:
         where = f"recipes.{error.where}".rstrip(".")
-        raise UsageError(
-            error.code,
-            where=where,
-            found=error.found,
-            expected=error.expected,
-            fix=error.fix,
-            lines=error.lines,
-        ) from None
+        told = (error.found, error.expected, error.fix, error.lines)
+        raise rebuild(UsageError, error.code, where, *told) from None
     if recipe.kind != kind:
         raise unknown(f"{kind} recipe", recipe.name, recipes_for(kind), where="recipes")
     return recipe

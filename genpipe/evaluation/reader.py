@@ -65,13 +65,10 @@ class Reader:
     def __init__(self, train: pa.Table, schema: Schema, *, seed: int = 0) -> None:
         self.schema, self.seed = schema, seed
         train = subset(train, RULE_ROWS, seed)
-        numeric, self.choices = columns(train, schema)
-        self.sums, self.ratios, self.curves = (
-            list(sums(numeric)),
-            list(ratios(numeric)),
-            list(curves(numeric)),
-        )
-        self.fits = {(a, b): known for a, b, known in determined(numeric, self.choices)}
+        numeric, choices = columns(train, schema)
+        self.sums, self.ratios = list(sums(numeric)), list(ratios(numeric))
+        self.curves = list(curves(numeric))
+        self.fits = {(a, b): known for a, b, known in determined(numeric, choices)}
         found = self.clues(train)
         self.rules = [rule for clue in found.values() if (rule := _rule(clue)) is not None]
 

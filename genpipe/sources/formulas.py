@@ -16,10 +16,8 @@ from genpipe.fields import Integer, Number
 from genpipe.written.significant import SLACK, digits_of, significant
 
 COLUMNS = 25  # among which formulas are sought, the first ones
-HEAD, FEWEST = (
-    64,
-    50,
-)  # rows that refute most cheaply; rows that say something, and different values of each column
+HEAD = 64  # rows that refute most cheaply
+FEWEST = 50  # rows that say something, and different values of each column
 WRITTEN = 0.98  # share of rows that are written with so many significant digits
 ROUND = 4  # significant digits of a factor that is meant to be round
 LIKELY = 0.9  # share of the head that keeps a formula worth a look

@@ -36,9 +36,8 @@ FOLDER = "files"
 MOST_BEFORE = 50  # relations of a unit
 log = logging.getLogger("genpipe.ingest")
 Block = tuple[list[str], Any]  # keys of units, and statistics of all of them together
-Counts = dict[
-    str, tuple[int, int]
-]  # digest of a constraint -> (rows that have its columns, broken among them)
+# digest of a constraint -> (rows that have its columns, broken among them)
+Counts = dict[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
