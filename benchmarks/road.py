@@ -16,22 +16,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import psutil
 
-from benchmarks.table_scaling import write_table
+from benchmarks.scale import write_table
+from benchmarks.watching import watch
 
 RESULT = Path(__file__).parent / "results" / "road.json"
 ROWS, COLUMNS = 30_000, 20
 SHORT, LONG = 1, 16  # epochs
-WATCH_SECONDS = 0.1
 TARGET = 1.05
 
 
@@ -73,21 +70,15 @@ def cpu_seconds(side: str, uri: str, epochs: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as home:
         one_core = {"OMP_NUM_THREADS": "1", "GENPIPE_CPUS": "1", "GENPIPE_HOME": home}
         command = [sys.executable, "-m", "benchmarks.road", "--side", side, uri, str(epochs)]
-        run = subprocess.Popen(command, env=os.environ | one_core, stdout=subprocess.DEVNULL)
-        seen: dict[int, float] = {}
-        trains = {run.pid} if side == "bare" else set()
-        top = psutil.Process(run.pid)
-        while run.poll() is None:
-            for process in [top, *top.children(recursive=True)]:
-                with suppress(psutil.Error, IndexError):  # ended, or between fork and exec
-                    times = process.cpu_times()
-                    seen[process.pid] = times.user + times.system
-                    if process.pid not in trains and "RayTrainWorker" in process.cmdline()[0]:
-                        trains.add(process.pid)
-            time.sleep(WATCH_SECONDS)
-    if run.returncode:
-        raise SystemExit(f"the {side} side failed")
-    return sum(seen.values()), sum(seen[pid] for pid in trains)
+        trains = set[int]()
+
+        def see(process: psutil.Process) -> None:
+            if "RayTrainWorker" in process.cmdline()[0]:
+                trains.add(process.pid)
+
+        found = watch(command, os.environ | one_core, see=see)
+    own = sum(found.cpu[pid] for pid in trains) if side == "road" else found.cpu_seconds
+    return found.cpu_seconds, own
 
 
 def main() -> int:
