@@ -22,6 +22,7 @@ PART_ROWS = 2**20
 def as_it_is(spec: TablesSpec, name: str, progress: Progress) -> Dataset:
     """A table as it is, all of its rows in their order."""
     table = spec.tables[name]
+    builtin = str(table.source).startswith("builtin:")  # in which nothing is looked for
     asked = Ingest.of(
         source=table.source,
         name=store.plain_name(f"{spec.name}-{name}-rows"),
@@ -31,7 +32,7 @@ def as_it_is(spec: TablesSpec, name: str, progress: Progress) -> Dataset:
         holdout=0,
         min_rows=1,
         # what is found might speak of keys
-        options={"relations": False, **(table.options or {})},
+        options={**({} if builtin else {"relations": False}), **(table.options or {})},
     )
     return ingest(asked, progress=progress)
 

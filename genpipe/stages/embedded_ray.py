@@ -27,6 +27,7 @@ TOKEN_BYTES = 32
 OBJECT_STORE_BYTES = 256 * 2**20
 # the longest socket below the temporary folder, with a process id of seven digits
 _SOCKET = "/r/session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+_NICENESS = "RAY_worker_niceness"
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
@@ -44,6 +45,8 @@ class EmbeddedRay:
                 _CLUSTERS: "0",
                 "GLOO_SOCKET_IFNAME": loopback,
                 "NCCL_SOCKET_IFNAME": loopback,
+                # of 15, the default, they stand still beside anything else that runs on the machine
+                _NICENESS: os.environ.get(_NICENESS, "0"),
             }
         )
         try:

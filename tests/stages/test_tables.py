@@ -18,9 +18,11 @@ from genpipe.cli import execute
 from genpipe.dataset import Dataset
 from genpipe.errors import ConflictError, DataError, SpecError, UsageError
 from genpipe.fields import Integer, Number, Timestamp
+from genpipe.progress import silent
 from genpipe.related.draw import _squeezed, children
 from genpipe.related.generate import GeneratedTables
 from genpipe.related.nodes import Order
+from genpipe.related.rows import as_it_is
 from genpipe.related.spec import load_tables
 from genpipe.related.train import open_tables
 
@@ -370,7 +372,9 @@ def test_the_example_is_a_spec_and_the_command_line_takes_one(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     examples = Path(__file__).parents[2] / "examples" / "tables"
-    assert list(load_tables(examples / "titanic.yaml").tables) == ["passengers"]
+    titanic = load_tables(examples / "titanic.yaml")
+    assert list(titanic.tables) == ["passengers"]
+    assert as_it_is(titanic, "passengers", silent).rows() == 1309  # what it names is there to be read
     example = load_tables(examples / "shop.yaml")
     assert list(example.tables) == ["customers", "orders", "products", "items", "visits"]
     spec = spec_of(tmp_path, shop(60), **ROLES) | {"recipe": "tabular_trees"}
