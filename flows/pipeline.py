@@ -9,6 +9,7 @@ from typing import Any
 from prefect import flow
 
 from genpipe.flows.artifacts import show_dataset, show_links, show_samples, show_scores
+from genpipe.flows.clean import retain_step
 from genpipe.flows.generate import deliver
 from genpipe.flows.ingest import ingest_step
 from genpipe.flows.policy import listening, remembered, tell
@@ -67,6 +68,8 @@ def pipeline(spec: str | PipelineSpec, tag: str = "") -> dict[str, Any]:
     registered = clock("register", register_step, model["uri"], name=checked.name, report=report, **terms)
     show_links(checked.name, report, registered)
     made = clock("generate", _generate, checked, registered["uri"], tag) if checked.generate else None
+    if (kept := checked.retention) is not None:
+        clock("retain", retain_step, checked.name, keep=kept.keep, older=kept.older or 0)
     return Summary(
         name=checked.name,
         dataset=dataset,

@@ -21,7 +21,7 @@ _VERBS = {
     "tune": "genpipe.verbs",
     "evaluate": "genpipe.verbs",
     "register": "genpipe.verbs",
-    "promote": "genpipe.verbs",
+    "promote": "genpipe.upkeep_verbs",
     "generate": "genpipe.verbs",
     "impute": "genpipe.verbs",
     "likelihood": "genpipe.verbs",
@@ -33,8 +33,9 @@ _VERBS = {
     "encode": "genpipe.latent_verbs",
     "interpolate": "genpipe.latent_verbs",
     "reconstruct": "genpipe.latent_verbs",
-    "clean": "genpipe.verbs",
-    "doctor": "genpipe.verbs",
+    "clean": "genpipe.upkeep_verbs",
+    "forget": "genpipe.upkeep_verbs",
+    "doctor": "genpipe.upkeep_verbs",
     "explain": "genpipe.stages.explain",
     "relate": "genpipe.related.draft",
     "run": "genpipe.flows.run",
@@ -58,6 +59,7 @@ __all__ = [
     "encode",
     "evaluate",
     "explain",
+    "forget",
     "generate",
     "generate_tables",
     "impute",
@@ -91,16 +93,14 @@ if TYPE_CHECKING:
     )
     from genpipe.related.draft import relate
     from genpipe.stages.explain import explain
+    from genpipe.upkeep_verbs import clean, doctor, forget, promote
     from genpipe.verbs import (
-        clean,
-        doctor,
         evaluate,
         generate,
         generate_tables,
         impute,
         ingest,
         likelihood,
-        promote,
         register,
         score,
         train,

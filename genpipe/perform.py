@@ -26,6 +26,7 @@ from genpipe.requests import (
     Edit,
     Encode,
     Evaluate,
+    Forget,
     Generate,
     Impute,
     Ingest,
@@ -60,6 +61,7 @@ STAGES: dict[type[Request], tuple[str, str]] = {
     Edit: ("genpipe.stages.latent.edit", "edit"),
     Interpolate: ("genpipe.stages.latent.interpolate", "interpolate"),
     Clean: ("genpipe.stages.clean", "clean"),
+    Forget: ("genpipe.stages.forget", "forget"),
     Promote: ("genpipe.stages.promote", "promote"),
     Doctor: ("genpipe.stages.doctor", "doctor"),
 }

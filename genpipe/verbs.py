@@ -13,14 +13,11 @@ from typing import TYPE_CHECKING, Any
 from genpipe.perform import perform, request
 from genpipe.progress import Progress, silent
 from genpipe.requests import (
-    Clean,
-    Doctor,
     Evaluate,
     Generate,
     Impute,
     Ingest,
     Likelihood,
-    Promote,
     Register,
     Train,
     Tune,
@@ -37,8 +34,6 @@ if TYPE_CHECKING:
     from genpipe.related.spec import TablesSpec
     from genpipe.related.train import TrainedTables
     from genpipe.schema import Schema
-    from genpipe.stages.clean import Cleaned
-    from genpipe.stages.doctor import Finding
     from genpipe.stages.train.process import TrainedModel
     from genpipe.stages.tune.study import TuneResult
 
@@ -151,15 +146,6 @@ def register(
     return perform(request(Register, locals()), progress, report=report)
 
 
-@documented(Promote)
-def promote(name: str, version: int | str, *, reason: str = "", progress: Progress = silent) -> Registered:
-    """Make a version of a registered model its champion, or "previous": back to the one before.
-
-    What consumers load as models:/NAME@champion is that version from then on.
-    """
-    return perform(request(Promote, locals()), progress)
-
-
 @documented(Generate)
 def generate(
     model: object,
@@ -219,28 +205,6 @@ def likelihood(
     """
     given, more = _framed(locals())
     return perform(request(Likelihood, given), progress, **more)
-
-
-@documented(Clean)
-def clean(
-    *,
-    place: str | None = None,
-    remove: bool = False,
-    hours: float = 24,
-    days: float = 30,
-    progress: Progress = silent,
-) -> Cleaned:
-    """Find, and with `remove` remove, what twins of a request, killed runs and ended ones left behind.
-
-    What a manifest names, what is written to and the registry are never touched (genpipe/stages/clean.py).
-    """
-    return perform(request(Clean, locals()), progress)
-
-
-@documented(Doctor)
-def doctor(*, progress: Progress = silent) -> tuple[Finding, ...]:
-    """Look at everything genpipe relies on; of each, whether it is well, and else what to do."""
-    return perform(request(Doctor, locals()), progress)
 
 
 def _framed(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -65,7 +65,7 @@ LAYERS: list[set[str]] = [
     {"stages", "testing"},
     {"related"},
     {"perform"},
-    {"verbs", "latent_verbs"},
+    {"verbs", "latent_verbs", "upkeep_verbs"},
     {"console"},
     {"flows"},
     {"cli"},
@@ -90,7 +90,7 @@ SAME_TOPIC = [
     {"draws", "batch", "networks"},
     {"draws", "batch", "objectives"},
     {"recipe", "recipes", "ranges", "search_space", "bundle", "requests", "pipeline"},
-    {"verbs", "latent_verbs"},
+    {"verbs", "latent_verbs", "upkeep_verbs"},
 ]
 # third-party modules a layer may not import, at any depth: the layer they first appear in
 FIRST_LAYER = {

@@ -1,4 +1,4 @@
-"""The verbs around a house in use: doctor, clean, list, env."""
+"""The verbs around a house in use: doctor, clean, forget, list, env."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from genpipe.cli.models import perform
 from genpipe.cli.options import asked, options
 from genpipe.cli.output import echo
 from genpipe.errors import InfrastructureError
-from genpipe.requests import Clean, Doctor
+from genpipe.requests import Clean, Doctor, Forget
 
 MOST_LINES = 40
 
@@ -22,11 +22,13 @@ MOST_LINES = 40
 def clean(**given: Any) -> None:
     """Find what twins, killed runs and ended ones left behind; with --remove, remove it.
 
-    What a manifest names, what is written to, and the registry are never touched.
+    What a manifest names, what is written to, and the registry are never touched; with --keep or --older
+    what is whole may go, too, but for the newest, what an alias of the registry names, and what these need.
 
     \b
     genpipe clean
     genpipe clean --remove
+    genpipe clean --keep 30 --older 90d
     genpipe clean --place s3://deliver/people --remove
     """
     cleaned = perform(asked(Clean, given))
@@ -47,6 +49,31 @@ def clean(**given: Any) -> None:
         if by_reason
         else "no leftovers"
     )
+
+
+@app.command()
+@options(Forget)
+def forget(dataset: str, **given: Any) -> None:
+    """Find a dataset and all that was learnt and made from it; with --remove, unpublish and remove it.
+
+    Versions in the registry go first, deliveries in the store next, the rows last. A receipt says what went.
+    What was delivered elsewhere, or loaded by consumers, is not known here.
+
+    \b
+    genpipe forget people
+    genpipe forget people --remove
+    """
+    from genpipe.stages.inventory import WORDS
+
+    forgotten = perform(asked(Forget, {"dataset": dataset, **given}))
+    for each in forgotten.found:
+        by = f", {', '.join(each.aliases)}" if each.aliases else ""
+        size = f", {each.bytes / 1e6:,.1f} MB" if each.bytes else ""
+        echo(f"{WORDS[each.kind]}{by}{size}: {each.place}")
+    done = "removed" if forgotten.removed else "found; nothing was removed, --remove does it"
+    echo(f"{len(forgotten.found)} outputs, {forgotten.bytes / 1e6:,.1f} MB: {done}")
+    if forgotten.receipt:
+        echo(f"receipt {forgotten.receipt}")
 
 
 @app.command()

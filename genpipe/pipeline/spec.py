@@ -16,8 +16,10 @@ from pydantic import Field, PrivateAttr
 
 from genpipe import requests
 from genpipe.requests.types import (
+    Age,
     Flag,
     Holdout,
+    Kept,
     Name,
     Permission,
     Places,
@@ -68,6 +70,16 @@ class Generate(requests.Delivery):
     rows: Rows
 
 
+class Retention(Part):
+    """How much of this pipeline's own to keep after each run (genpipe/stages/retention.py).
+
+    keep: newest datasets, runs, versions and deliveries. older: only what is older than so many days goes.
+    """
+
+    keep: Kept = 30
+    older: Age | None = None
+
+
 class PipelineSpec(Part):
     """Everything a run needs. `recipe` is trained as it is; of a `search`, the winner is.
 
@@ -75,6 +87,7 @@ class PipelineSpec(Part):
     unchecked: why data of too few entities to be judged are delivered all the same; it stands in the tags of
     the registry and in the footer of generated files. Without it such a pipeline stops before it delivers.
     allow: what consumers of the registry may do beside generating.
+    retention: without it nothing that was made is ever removed.
     """
 
     name: Name
@@ -87,4 +100,5 @@ class PipelineSpec(Part):
     unchecked: Reason | None = None
     allow: tuple[Permission, ...] = ()
     generate: Generate | None = None
+    retention: Retention | None = None
     _checked: bool = PrivateAttr(default=False)  # whether `check_spec` has seen it

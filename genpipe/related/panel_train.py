@@ -71,7 +71,6 @@ def train_panel(asked: Train, *, progress: Progress = silent) -> TrainedTables:
     uri = store.join(read_settings().store, "tables", f"{name}-{store.digest(request)}")
     if store.exists(store.join(uri, "tables.json")):
         return open_tables(uri)
-    store.write_bytes(store.join(uri, FLAT), json.dumps({"dataset": portable(dataset.uri)}).encode())
     return _learnt(uri, name, dataset, asked, request, progress)
 
 
@@ -112,6 +111,7 @@ def _learnt(
     again: Mapping[str, Recipe] | None = None,
 ) -> TrainedTables:
     """again: the recipes of bundles, by which it is learnt once more."""
+    store.write_bytes(store.join(uri, FLAT), json.dumps({"dataset": portable(dataset.uri)}).encode())
     found = apart(dataset)
     spec = _spec(name, dataset, found.panel.key, found.panel.order, asked)
     data = {

@@ -31,7 +31,7 @@ from genpipe.requests.models import (
     Train,
     Tune,
 )
-from genpipe.requests.upkeep import Clean, Doctor, Promote
+from genpipe.requests.upkeep import Clean, Doctor, Forget, Promote
 
 __all__ = [
     "LATENT",
@@ -47,6 +47,7 @@ __all__ = [
     "Encode",
     "Evaluate",
     "Fit",
+    "Forget",
     "Generate",
     "Impute",
     "Ingest",

@@ -115,6 +115,16 @@ def _whole(value: Any) -> Any:
     return value if isinstance(value, bool | int) or not hasattr(value, "__index__") else int(value)
 
 
+def _days(value: Any) -> Any:
+    """Days as people write them: 90, "90d", "12w"."""
+    if isinstance(value, str):
+        written = re.fullmatch(r" *([0-9]{1,6}) ?(d|days?|w|weeks?)? *", value)
+        if written is None:
+            raise complaint(repr(value[:60]), "days, such as 90, 90d or 12w")
+        return float(written[1]) * (7 if (written[2] or "d").startswith("w") else 1)
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def _most(limit: float) -> AfterValidator:
     def check(value: Any) -> Any:
         if value > limit:
@@ -155,6 +165,8 @@ Folds = Annotated[int, Field(strict=True, ge=0), WHOLE, _most(1000)]
 Minutes = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False), _most(60 * 24 * 30)]
 Hours = Annotated[float, Field(strict=True, ge=1, allow_inf_nan=False)]
 Days = Annotated[float, Field(strict=True, ge=1, allow_inf_nan=False)]
+Kept = Annotated[int, Field(strict=True, ge=1), WHOLE, _most(10**6)]
+Age = Annotated[Days, BeforeValidator(_days)]
 Temperature = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Holdout = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field as About
 
 from genpipe.requests.models import Request
-from genpipe.requests.types import Days, Flag, Hours, Place, ReasonOrNone, Version
+from genpipe.requests.types import Age, Days, Flag, Hours, Kept, Place, ReasonOrNone, Version
 
 
 class Clean(Request):
@@ -21,6 +21,22 @@ class Clean(Request):
     )
     days: Days = About(
         default=30, description="Keep logs, copies of databases and folders of Ray so many days."
+    )
+    keep: Kept | None = About(
+        default=None,
+        description="Also find what is whole: all but the newest so many of each name, and what these name.",
+    )
+    older: Age | None = About(
+        default=None, description="Of these only what is older than so many days: 90, 90d, 12w."
+    )
+
+
+class Forget(Request):
+    """A dataset -> all that was learnt and made from it, and the dataset."""
+
+    dataset: str = About(description="Its name, for all of its versions, or the place of one of them.")
+    remove: Flag = About(
+        default=False, description="Unpublish and remove what is found; without it nothing is touched."
     )
 
 

@@ -12,14 +12,15 @@ Only what genpipe writes is known here, by its form, and only what nobody can st
     .<name>.<32 digits>                     a file that a killed process was writing
     .referred-<id>/, referred/<id>/         rows kept aside for tables that are made, or not for so long
 
-and in $GENPIPE_HOME logs, notes of runs (flows/quiet.py), folders of Ray and copies of databases that are
-older than `days`, and in the temporary folder those of embedded servers whose process is gone. The folder of
-an output (of a dataset, run or generation) in which anything was written within `hours` is left alone:
-somebody may be at work there. What a manifest names, the registry, its champions and results are never
-touched. Versions of a dataset share parts: one that is to go loses its manifest first, and then, here, the
-parts that no other manifest names; an ingest that went on from it at that moment sees that the manifest is
-gone, and reads all files. A writer that was stopped for longer than `hours` between its data and its manifest
-would find the data gone: it is to be made again.
+With `keep` or `older` also what is whole and no longer wanted, see retention.py. And in $GENPIPE_HOME logs,
+notes of runs (flows/quiet.py), folders of Ray and copies of databases that are older than `days`, and in the
+temporary folder those of embedded servers whose process is gone. The folder of an output (of a dataset, run
+or generation) in which anything was written within `hours` is left alone: somebody may be at work there. What
+a manifest names, the registry, its champions and results are never touched. Versions of a dataset share
+parts: one that is to go loses its manifest first, and then, here, the parts that no other manifest names; an
+ingest that went on from it at that moment sees that the manifest is gone, and reads all files. A writer that
+was stopped for longer than `hours` between its data and its manifest would find the data gone: it is to be
+made again.
 """
 
 from __future__ import annotations
@@ -37,12 +38,13 @@ from genpipe import store
 from genpipe.dataset import Dataset
 from genpipe.delivery import sidecars
 from genpipe.documents import parse_json
-from genpipe.errors import DataError
+from genpipe.errors import DataError, UsageError
 from genpipe.manifest import MAX_MANIFEST
 from genpipe.private import abandoned
 from genpipe.progress import Event, Progress, silent
 from genpipe.requests import Clean
 from genpipe.settings import Settings, read_settings
+from genpipe.stages.retention import retired
 
 SCRATCH = ("ray", "prefect")  # kinds of folders of embedded servers, see private.py
 PART = re.compile(r"(?:(?P<root>.*)/)?data/[0-9a-f]{12}/[a-z0-9-]+\.parquet")
@@ -84,7 +86,10 @@ class Cleaned:
 
 def clean(asked: Clean, *, progress: Progress = silent) -> Cleaned:
     """Find what nobody needs; with `remove`, remove it. Raises InfrastructureError where a store refuses."""
-    settings = read_settings()
+    settings, beyond = read_settings(), asked.keep is not None or asked.older is not None
+    if beyond and asked.place:
+        got, expected = "both place= and keep= or older=", "one of them: what is whole is told of a store"
+        raise UsageError("PLACE", where=asked.place, found=got, expected=expected)
     where = [asked.place, *sidecars(asked.place)] if asked.place else [settings.store]
     places = [_Place(uri, hours=asked.hours, days=asked.days) for uri in dict.fromkeys(where)]
     found = list[Leftover]()
@@ -99,6 +104,16 @@ def clean(asked: Clean, *, progress: Progress = silent) -> Cleaned:
             found.append(each)
             if asked.remove:
                 _remove_local(Path(each.place))
+    if beyond:
+        for thing, why in retired(
+            settings.store,
+            keep=asked.keep or 1,
+            older=asked.older or 0,
+            hours=asked.hours,
+            removing=asked.remove,
+        ):
+            found.append(Leftover(thing.place, thing.bytes, why))
+            progress(Event("clean", done=len(found), unit="files"))
     left = {each for place in places for each in place.left}
     return Cleaned(tuple(found), asked.remove, tuple(sorted(left)))
 

@@ -67,9 +67,11 @@ def registered() -> dict[str, dict[str, str]]:
     """Registered name -> its aliases and their versions. Nothing is made where there is no registry yet."""
     if (seen := glance()) is not None:
         return {name: {a: str(v) for a, v in each.aliases.items()} for name, each in seen.items()}
-    from genpipe.registry.tracking import client
+    from genpipe.registry.tracking import client, reaching
 
-    return {m.name: dict(m.aliases) for m in client().search_registered_models(max_results=1000)}
+    to = client()
+    with reaching():
+        return {m.name: dict(m.aliases) for m in to.search_registered_models(max_results=1000)}
 
 
 def _by_name(word: str, newest: bool) -> Meant | None:

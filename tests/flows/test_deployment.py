@@ -37,6 +37,7 @@ def test_the_deployments_run(table_bundle: str, parts: PrefectParts, tmp_path: P
         "generate/on-demand",
         "encode/on-demand",
         "interpolate/on-demand",
+        "clean/weekly",
     ):
         assert name in listed
 

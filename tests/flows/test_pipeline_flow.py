@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from genpipe.errors import QualityError, SpecError, UsageError
+from genpipe.errors import GenpipeError, QualityError, SpecError, UsageError
 from genpipe.progress import Event
 
 STEPS = ["ingest", "train", "evaluate", "register", "generate"]
@@ -69,6 +69,29 @@ def test_everything_once_and_then_nothing(api: Path, people: str) -> None:
 
     tagged = run_spec(wanted, tag="again", progress=told.append)
     assert tagged.generated is not None and tagged.generated["uri"] != summary.generated["uri"]
+
+
+def test_retention_keeps_the_newest_and_the_champion(
+    api: Path, people: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import time
+    from types import SimpleNamespace
+
+    import genpipe
+    from genpipe.flows.pipeline import run_spec
+    from genpipe.pipeline import load_spec
+    from genpipe.stages import retention
+
+    wanted = load_spec(spec("kept", people, generate={"rows": 50, "workers": 0}, retention={"keep": 1}))
+    first = run_spec(wanted, progress=lambda event: None)
+    assert "retain" in first.seconds
+    monkeypatch.setattr(retention, "time", SimpleNamespace(time=lambda: time.time() + 200_000))
+    last = run_spec(wanted, tag="again", progress=lambda event: None)
+    assert first.generated is not None and last.generated is not None
+    with pytest.raises(GenpipeError):
+        genpipe.explain(first.generated["uri"])
+    assert genpipe.explain(last.generated["uri"])
+    assert genpipe.generate("models:/kept@champion", rows=5, workers=0).rows() == 5
 
 
 def test_a_spec_is_checked_once(

@@ -196,7 +196,7 @@ def test_a_missing_file_suggests_its_neighbour(here: Path) -> None:
 def test_the_json_schema_knows_every_key() -> None:
     schema = PipelineSpec.model_json_schema(by_alias=True)
     keys = {"name", "source", "recipe", "search", "train", "gate", "generate"}
-    assert set(schema["properties"]) == keys | {"real_examples", "unchecked", "allow"}
+    assert set(schema["properties"]) == keys | {"real_examples", "unchecked", "allow", "retention"}
     assert "schema" in schema["$defs"]["SourceSpec"]["properties"]
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import genpipe
-from genpipe import latent_verbs, requests, verbs
+from genpipe import latent_verbs, requests, upkeep_verbs, verbs
 from genpipe.cli import execute
 from genpipe.cli.options import ARGUMENTS, asked, flag
 from genpipe.cli.verbs import app
@@ -156,9 +156,10 @@ def needed(request: type[Request]) -> dict[str, Any]:
 
 
 def flows() -> dict[str, tuple[Any, list[type[Request]]]]:
-    from genpipe.flows import generate, ingest, promote, train, tune
+    from genpipe.flows import clean, generate, ingest, promote, train, tune
 
     return {
+        "clean": (clean.clean, [Clean]),
         "ingest": (ingest.ingest, [Ingest]),
         "train": (train.train, [Train]),
         "tune": (tune.tune, [Tune]),
@@ -167,7 +168,7 @@ def flows() -> dict[str, tuple[Any, list[type[Request]]]]:
     }
 
 
-@pytest.mark.parametrize("verb", ["ingest", "train", "tune", "promote", "generate"])
+@pytest.mark.parametrize("verb", ["clean", "ingest", "train", "tune", "promote", "generate"])
 def test_the_flows_ask_for_the_same(verb: str) -> None:
     flow, models = flows()[verb]
     fields = {name: field for model in models for name, field in model.model_fields.items()}
@@ -209,8 +210,8 @@ def test_what_deployments_are_given_is_checked_as_it_was() -> None:
     }
     more = {"type": "object", "additionalProperties": True}  # a recipe of one's own beside a name
     before["tune"]["properties"]["recipes"]["anyOf"][0]["items"] = {"anyOf": [{"type": "string"}, more]}
-    assert now.keys() == before.keys()
-    for name, flow in now.items():
+    assert now.keys() - before.keys() == {"clean"}
+    for name, flow in ((name, now[name]) for name in before):
         found = {k: bare(v) for k, v in flow.parameters.properties.items()}
         assert found.keys() - before[name]["properties"].keys() == added.get(name, set())
         assert {k: found[k] for k in before[name]["properties"]} == before[name]["properties"], name
@@ -342,7 +343,7 @@ def test_several_problems_are_told_at_once() -> None:
 
 
 def test_every_verb_of_the_library_is_one_of_these() -> None:
-    assert {name for name in VERBS if name != "run"} <= {*dir(verbs), *dir(latent_verbs)}
+    assert {name for name in VERBS if name != "run"} <= {*dir(verbs), *dir(latent_verbs), *dir(upkeep_verbs)}
     assert all(issubclass(getattr(requests, request.__name__), Request) for request in VERBS.values())
 
 

@@ -1,0 +1,238 @@
+"""What a store and its registry hold, and who names whom: what `clean --keep`, `forget` and `show` go by.
+
+    datasets/<name>/<id>     generated/<name>/<id>     runs/<name>-<id>     tables/<name>-<id>
+    studies/<name>-<id>      models/<fingerprint>      models:/<name>/<version> in the registry
+
+One listing tells all of it; the document that was each one's commit (a manifest, a result) is read, and every
+text in it that is another one's place, fingerprint or id counts as a name. So a run names its dataset, a set
+of related tables its runs, a version its run, its dataset and the copy of its bundle, a delivery its version.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from genpipe import store
+from genpipe.dataset import Dataset
+from genpipe.documents import MAX_DOCUMENT, parse_json
+from genpipe.errors import DataError, GenpipeError
+
+Kind = Literal["dataset", "delivery", "run", "tables", "study", "copy", "version"]
+KINDS: dict[str, Kind] = {
+    "datasets": "dataset",
+    "generated": "delivery",
+    "runs": "run",
+    "tables": "tables",
+    "studies": "study",
+    "models": "copy",
+}
+PLACE = re.compile(
+    r"(?P<folder>(?:(?P<two>datasets|generated)/(?P<name>[^/]+)/(?P<id>[0-9a-f]{20})"
+    r"|(?P<one>runs|tables|studies)/(?P<run>[^/]+)-(?P<run_id>[0-9a-f]{10}(?:[0-9a-f]{10})?)"
+    r"|models/(?P<copy>[0-9a-f]{20})))(?:/(?P<file>.+))?"
+)
+WORDS: dict[Kind, str] = {
+    "dataset": "a version of a dataset",
+    "delivery": "a delivery",
+    "run": "a run",
+    "tables": "a generator of related tables",
+    "study": "a search",
+    "copy": "a copy of a registered model, to be fetched again",
+    "version": "a version in the registry",
+}
+# of each kind the documents that are its commit; the first that is there counts
+COMMITS: dict[Kind, tuple[str, ...]] = {
+    "dataset": ("manifest.json",),
+    "delivery": ("manifest.json", "manifest.parquet", "tables.json"),
+    "run": ("result.json",),
+    "tables": ("tables.json",),
+    "study": ("result.json",),
+    "copy": ("manifest.json", "tables.json"),
+}
+FLAT = "table.json"  # of a set of tables that one flat one was taken apart to: which dataset it was
+LATEST = re.compile(r"datasets/(?P<name>[^/]+)/latest\.json")
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One output. place: its folder's URI, or models:/name/version. at: when it was committed, or written
+    last, in seconds since 1970. files: relative to the place, the commit first. written: the newest of its
+    files. ids: texts that name it. said: the texts in its commit; empty of one that is not whole.
+    """
+
+    kind: Kind
+    name: str
+    place: str
+    at: float
+    whole: bool = True
+    bytes: int = 0
+    files: tuple[str, ...] = ()
+    written: float = 0.0
+    ids: frozenset[str] = frozenset()
+    said: frozenset[str] = frozenset()
+    aliases: tuple[str, ...] = ()
+    content: str = ""  # fingerprint of a dataset's rows
+    latest: bool = False  # of its name the dataset that was ingested last
+
+
+@dataclass
+class Inventory:
+    things: dict[str, Thing]
+    _by_id: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+
+    def __post_init__(self) -> None:
+        for thing in self.things.values():
+            for each in thing.ids:
+                self._by_id[each].add(thing.place)
+
+    def named_by(self, thing: Thing) -> set[str]:
+        """The places of what it names."""
+        found = set[str]()
+        for text in thing.said:
+            found |= self._by_id.get(text, set())
+        return found - {thing.place}
+
+    def users(self) -> dict[str, set[str]]:
+        """Place -> the places of those that name it."""
+        found = defaultdict(set)
+        for thing in self.things.values():
+            for place in self.named_by(thing):
+                found[place].add(thing.place)
+        return found
+
+    def all_named_by(self, places: Iterable[str]) -> set[str]:
+        """These, what they name, what those name, and so on."""
+        return _closed(places, lambda place: self.named_by(self.things[place]))
+
+    def all_that_name(self, places: Iterable[str]) -> set[str]:
+        """These, who names them, who names those, and so on."""
+        users = self.users()
+        return _closed(places, lambda place: users.get(place, set()))
+
+
+def _closed(places: Iterable[str], more: Any) -> set[str]:
+    found, todo = set[str](), list(places)
+    while todo:
+        place = todo.pop()
+        if place not in found:
+            found.add(place)
+            todo += more(place) - found
+    return found
+
+
+def take_inventory(root: str, *, registry: bool = True) -> Inventory:
+    """Of a store. registry: and of the models that are registered; raises where that cannot be reached, since
+    nobody then knows what a champion needs.
+    """
+    listed: dict[str, dict[str, store.Entry]] = defaultdict(dict)
+    latest = set[str]()
+    for name, entry in store.entries(root).items():
+        if (match := PLACE.fullmatch(name)) and match["file"]:
+            listed[match["folder"]][match["file"]] = entry
+        elif match := LATEST.fullmatch(name):
+            latest.add(name)
+    pointed = {place for name in latest if (place := _pointed(root, name))}
+    things = [_thing(root, folder, files, folder in pointed) for folder, files in listed.items()]
+    versions = _versions() if registry else ()
+    return Inventory({thing.place: thing for thing in (*things, *versions)})
+
+
+def _thing(root: str, folder: str, files: Mapping[str, store.Entry], latest: bool) -> Thing:
+    match = PLACE.fullmatch(folder)
+    assert match is not None
+    kind = KINDS[folder.split("/", 1)[0]]
+    place = store.join(root, folder)
+    commit = next((name for name in COMMITS[kind] if name in files), "")
+    newest = max(entry.written for entry in files.values())
+    own, said = _document(kind, place, commit) if commit else ("", set[str]())
+    ids = {own} if own else set[str]()
+    ids |= {folder, store.path_of(place), match["run_id"] or match["copy"] or folder}
+    return Thing(
+        kind=kind,
+        name=match["name"] or match["run"] or match["copy"],
+        place=place,
+        at=files[commit].written if commit else newest,
+        whole=bool(commit),
+        bytes=sum(entry.bytes for entry in files.values()),
+        files=tuple(sorted(files, key=lambda name: (name != commit, name))),
+        written=newest,
+        ids=frozenset(ids),
+        said=frozenset(said),
+        content=own if kind == "dataset" else "",
+        latest=latest,
+    )
+
+
+def _document(kind: Kind, place: str, commit: str) -> tuple[str, set[str]]:
+    """(the fingerprint by which others name it, texts it says); an unreadable one names nobody."""
+    try:
+        if commit.startswith("manifest.") and kind != "copy":
+            data = Dataset(place)
+            # equal rows that were generated say nothing of whom they are made from
+            return data.fingerprint if kind == "dataset" else "", set(_texts(data.manifest.origin))
+        where = store.join(place, commit)
+        told: Any = parse_json(store.read_limited(where, MAX_DOCUMENT), where=where)
+        own = str(told.get("fingerprint")) if kind == "tables" else ""
+        if kind == "tables" and store.exists(flat := store.join(place, FLAT)):
+            told = [told, parse_json(store.read_limited(flat, MAX_DOCUMENT), where=flat)]
+        return own, set(_texts(told))
+    except (GenpipeError, OSError, AttributeError):
+        return "", set()
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a document, and of those that are a place of this store also the place alone."""
+    if isinstance(value, Mapping):
+        for each in value.values():
+            yield from _texts(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts(each)
+    elif isinstance(value, str):
+        yield value
+        if re.fullmatch("[0-9a-f]{20}", value):
+            yield value[:10]  # as folders of runs have it
+        elif "/" in value and (match := re.search(PLACE.pattern + "$", value)):
+            yield match["folder"]
+
+
+def _pointed(root: str, name: str) -> str:
+    """The folder of the dataset that `latest.json` speaks of."""
+    where = store.join(root, name)
+    try:
+        told = parse_json(store.read_limited(where, 2**20), where=where)
+        return f"{name.rpartition('/')[0]}/{told['request']}"
+    except (FileNotFoundError, DataError, KeyError, TypeError):
+        return ""
+
+
+def _versions() -> Iterator[Thing]:
+    from genpipe.stages.named_models import registered
+
+    if not (names := registered()):
+        return
+    from genpipe.registry.tracking import client, reaching
+
+    to = client()
+    with reaching():
+        for name, aliases in names.items():
+            for version in to.search_model_versions(f"name = '{name}'"):
+                uri = f"models:/{name}/{version.version}"
+                said = frozenset(_texts(list(version.tags.values())))
+                mine = tuple(
+                    sorted(a for a, number in aliases.items() if str(number) == str(version.version))
+                )
+                at = (version.creation_timestamp or 0) / 1000
+                yield Thing(
+                    "version", name, uri, at, ids=frozenset({uri}), said=said, aliases=mine, written=at
+                )
+
+
+def age(thing: Thing) -> float:
+    """Days since it was committed."""
+    return (time.time() - thing.at) / 86_400

@@ -1,0 +1,114 @@
+"""What may go of what is whole: beyond the newest of its name, and named by nobody who stays.
+
+Who stays: of each name the newest `keep` datasets, runs, sets of tables, studies, deliveries and versions;
+what an alias of the registry names; the dataset ingested last of its name; what was committed within `older`
+days or written within `hours`; and whatever these name. The others go, those first that name others. Of each
+its commit goes first: from then on it is not there for anybody, and what a kill leaves of it, the next time
+takes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from genpipe import store
+from genpipe.dataset import Dataset
+from genpipe.stages.inventory import WORDS, Inventory, Kind, Thing, take_inventory
+
+ORDER: tuple[Kind, ...] = ("delivery", "version", "tables", "study", "run", "copy", "dataset")
+
+
+def retired(
+    root: str, *, keep: int, older: float = 0, hours: float = 24, name: str = "", removing: bool = False
+) -> Iterator[tuple[Thing, str]]:
+    """What may go of a store and its registry, and why; `removing`, it is gone by then. name: see below."""
+    found = take_inventory(root)
+    for thing in surplus(found, keep=keep, older=older, hours=hours, name=name):
+        if not removing or remove(thing):
+            yield thing, f"{WORDS[thing.kind]} that is none of the newest {keep}, and that nobody needs"
+    models = {t.name for t in found.things.values() if t.kind == "version" and name in ("", t.name)}
+    if removing and models:
+        from genpipe.registry.removal import remove_left_files
+
+        for model in models:
+            remove_left_files(model)
+
+
+def surplus(
+    found: Inventory, *, keep: int, older: float = 0, hours: float = 24, name: str = ""
+) -> list[Thing]:
+    """What may go, in the order in which it may. name: of no other, and its trials."""
+    now, named = time.time(), defaultdict(list)
+    for thing in found.things.values():
+        if thing.kind != "copy":  # which are fetched again
+            named[thing.kind, thing.name].append(thing)
+    stay = {
+        thing.place
+        for some in named.values()
+        for thing in sorted(some, key=lambda t: (t.whole, t.at), reverse=True)[:keep]
+    }
+    stay |= {
+        thing.place
+        for thing in found.things.values()
+        if thing.aliases
+        or thing.latest
+        or thing.written > now - 3600 * hours
+        or (older and thing.at > now - 86_400 * older)
+        or (name and not _is_of(thing, name))
+    }
+    stay = found.all_named_by(stay)
+    return in_order(thing for place, thing in found.things.items() if place not in stay)
+
+
+def in_order(things: Iterable[Thing]) -> list[Thing]:
+    """Those first that name others, so that at no moment somebody names what is gone."""
+    return sorted(things, key=lambda t: (ORDER.index(t.kind), t.name, t.at))
+
+
+def _is_of(thing: Thing, name: str) -> bool:
+    """Whether it came about by the pipeline of a name; a copy of a bundle is nobody's."""
+    return thing.kind == "copy" or thing.name == name or thing.name.startswith(f"{name}-trial")
+
+
+def remove(thing: Thing, *, record: bool = False) -> bool:
+    """Whether it is gone. The commit first, then what is left; parts of a dataset that another version names
+    stay. record: of a version of the registry also its aliases and the run that registered it.
+    """
+    if thing.kind == "version":
+        from genpipe.registry.removal import remove_version
+
+        name, version = thing.place.removeprefix("models:/").rsplit("/", 1)
+        return remove_version(name, version, record=record)
+    begun = 1 if thing.whole else 0
+    for file in thing.files[:begun]:
+        store.remove(store.join(thing.place, file))
+    shared = shared_parts(thing.place) if thing.kind == "dataset" else set[str]()
+    for file in thing.files[begun:]:
+        if file not in shared:
+            store.remove(store.join(thing.place, file))
+    if store.scheme_of(thing.place) == "file":
+        _without_empty_folders(Path(store.path_of(thing.place)))
+    return True
+
+
+def shared_parts(place: str) -> set[str]:
+    """The parts of a version of a dataset that others name, by the manifests that are there now."""
+    above, _, version = place.rpartition("/")
+    begin, found = f"../{version}/", set[str]()
+    for other in store.names_in(above):
+        if other != version and Dataset.exists(uri := store.join(above, other)):
+            paths = (part.path for part in Dataset(uri).manifest.parts)
+            found |= {path.removeprefix(begin) for path in paths if path.startswith(begin)}
+    return found
+
+
+def _without_empty_folders(folder: Path) -> None:
+    for inside in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
+        with suppress(OSError):  # of which something is left, or is written at this moment
+            inside.rmdir()
+    with suppress(OSError):
+        folder.rmdir()
