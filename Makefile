@@ -1,7 +1,7 @@
 # genpipe: `make` or `make help` lists the targets. Settings: PYTHON=python3.12 VENV=.venv DEVICE=cpu|cuda
 # A set-up runs before each target that needs one and costs milliseconds when nothing changed.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all mutants faults check audit fuzz bench setup setup-dev lock format clean
+.PHONY: help demo test test-all mutants faults soak check audit fuzz bench setup setup-dev lock format clean
 MAKEFLAGS += --no-print-directory
 
 export VENV ?= .venv
@@ -42,6 +42,9 @@ check: setup-dev ## ruff, formatting, mypy, the architecture test, infra/ offlin
 	@$(PY) -m mypy --no-error-summary $(TYPED)
 	@$(PY) -m pytest -q tests/test_architecture.py
 	@$(PY) infra/validate.py
+
+soak: setup-dev ## thirty nights in one process: does anything grow, stay open, or keep it from ending? (ten minutes)
+	@$(PY) -m benchmarks.soak $(ARGS)
 
 audit: setup-dev ## the locks' known vulnerabilities and licences; writes build/sbom.cdx.json (ARGS="--advisories all.zip")
 	@$(PY) infra/audit.py $(ARGS)

@@ -135,7 +135,7 @@ def unknown(what: str, word: str, allowed: Iterable[str], *, where: str = "") ->
 def rule_of(message: str) -> str:
     """What pydantic says a value should be, in our words: `a whole number`, `a list`."""
     rule = message.removeprefix("Value error, ").removeprefix("Input should be ")
-    rule = re.sub(r", unable to .*|, got a number with a fractional part", "", rule)
+    rule = re.sub(r", unable to .*|, got a number with a fractional part| or (an )?instance of \w+", "", rule)
     words = {"dictionary": "mapping", "integer": "whole number", "string": "text", "tuple": "list"}
     for theirs, ours in words.items():
         rule = rule.replace(f"a valid {theirs}", f"a {ours}")

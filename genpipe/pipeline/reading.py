@@ -58,13 +58,19 @@ def given(spec: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], Lines, 
     so no text in it may be a URI with keys of its own.
     """
     if isinstance(spec, Mapping):
-        data, lines, where = dict(spec), dict[Path_, int](), "spec"
+        data, lines, where = _in_full(spec), dict[Path_, int](), "spec"
     else:
         data, lines, where = read_spec(Path(spec).expanduser())
-        data = beside(data, Path(where).parent, lines, where)
+        data = beside(_in_full(data), Path(where).parent, lines, where)
     if found := [(path, f"found {_without_place(keys_in_uri(''))}") for path in secrets_in(data)]:
         raise spec_error(found, lines, where=where)
     return data, lines, where
+
+
+def _in_full(data: Mapping[str, Any]) -> dict[str, Any]:
+    """`source: people.csv` as `source: {path: people.csv}`."""
+    source = data.get("source")
+    return {**data, "source": {"path": source}} if isinstance(source, str | list) else {**data}
 
 
 def beside(data: dict[str, Any], folder: Path, lines: Lines, where: str) -> dict[str, Any]:

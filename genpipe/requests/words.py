@@ -112,6 +112,8 @@ def in_our_words(item: Any, path: Path_, model: type[BaseModel]) -> str:
         return f"found {kind_of(value)}; expected one of {', '.join(names)}" + hint(str(value), names)
     if kind == "complaint":
         return f"found {message}"
+    if kind == "model_type" and path:
+        return f"found {kind_of(value)}; expected keys of its own: {', '.join(_keys_at(path, model))}"
     return f"found {kind_of(value)}; expected {rule_of(message)}"
 
 

@@ -216,3 +216,13 @@ def test_columns_that_no_file_has_are_named(here: Path) -> None:
         validate({"name": "v", "tables": tables})
     tables["visits"]["foreign_key"] = "who"
     validate({"name": "v", "tables": tables})
+
+
+def test_a_source_may_be_its_place_alone(here: Path) -> None:
+    (here / "people.csv").write_text("age,city\n" + "".join(f"{20 + i},Rome\n" for i in range(30)))
+    (here / "short.yaml").write_text("name: people\nsource: people.csv\n")
+    assert load_spec(here / "short.yaml").source.path == "people.csv"
+    assert load_spec({"name": "people", "source": "people.csv"}).source.path == "people.csv"
+    with pytest.raises(SpecError, match=r"generate: found 100; expected keys of its own: .*rows") as caught:
+        load_spec({"name": "people", "source": "people.csv", "generate": 100, "retention": {"keep": 0}})
+    assert "retention.keep: found 0; expected" in str(caught.value)
