@@ -193,7 +193,7 @@ class SeriesSource(Source):
             if self.timing and column.nulls and column.valid and self.timing.fields[name].kind in CHANNELS
         }
         return [
-            *self.table.notices(stats.table),
+            *stats.table.losses(),
             *([f"{short} series shorter than window={wanted} were left out"] if short else []),
             *(f"channel {name!r}: {n} steps are missing, which is learnt, too" for name, n in gaps.items()),
             *([f"columns of true and false are channels of 1 and 0: {few(flags)}"] if flags else []),

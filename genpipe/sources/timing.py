@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -13,13 +15,22 @@ from genpipe.errors import DataError
 from genpipe.fields import AnyField, Category, Identifier
 from genpipe.keys import column_keys
 from genpipe.schema import Schema
-from genpipe.sources.columns import Place
+from genpipe.sources.columns import Column, Place
+from genpipe.sources.sample import Sample
 from genpipe.sources.tabular.convert import convert_column
 from genpipe.sources.tabular.normalise import normalise
 
 STEP = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|sec|m|min|h|d|w)?\s*")
 SECONDS = {"ms": 1e-3, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 SAMPLE = 2**21  # rows of which the differences are taken; beyond it, of some entities
+FEWEST_STEPS = 200
+DAY = 86_400.0
+# seconds between rows, give or take a hundredth, that are a clock's or a calendar's, or those of working days
+STEPS = [
+    *((0.99 * s, 1.01 * s) for s in (1, 10, 60, 300, 600, 900, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600)),
+    *((0.99 * DAY * d, 1.01 * DAY * d) for d in (1, 7, 30.44, 91.3, 365.25)),
+    (1.38 * DAY, 1.48 * DAY),
+]
 RARE = 0.01  # the largest differences that together are so rare are gaps
 
 
@@ -148,3 +159,26 @@ class Differences:
 def plain_field(found: AnyField) -> AnyField:
     """As a channel is read: as it was inferred, with what is missing."""
     return found if isinstance(found, Identifier) else found.model_copy(update={"nullable": True})
+
+
+def looks_like_series(rows: int, columns: Mapping[str, Column], sample: Sample) -> list[str]:
+    """A hint where a table has a row for each step of time: learning rows one by one tears it apart."""
+    numbers = [n for n, c in columns.items() if {"number", "integer"} & {*c.types}]
+    for name, column in columns.items():
+        times = sample.columns.get(name)
+        if rows < FEWEST_STEPS or not numbers or times is None or not _are_times(column):
+            continue
+        seconds = np.unique(times[~np.isnan(times)]) / 1e6
+        if len(seconds) < len(times):  # missing, or several rows at a time
+            continue
+        step = float(seconds[-1] - seconds[0]) / (rows - 1)
+        if any(low <= step <= high for low, high in STEPS):
+            options = f"--kind series -o time={shlex.quote(name)} -o window={min(24, rows // 25)}"
+            told = f"rows are {rows:,} steps of time by column {name!r}, and are learnt one by one"
+            return [f"{told}: if their order matters, ingest them with {options}"]
+    return []
+
+
+def _are_times(column: Column) -> bool:
+    kinds = {kind.partition("[")[0] for kind, count in column.types.items() if count}
+    return bool(kinds) and kinds <= {"date", "timestamp"} and not column.nulls

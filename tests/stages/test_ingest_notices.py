@@ -154,3 +154,33 @@ def test_the_flow_shows_notices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifacts, "show_table", lambda rows, **_: shown.extend(rows))
     artifacts.show_dataset({"name": "p", "fingerprint": "f", "notices": ["one", "two"]})
     assert [r["value"] for r in shown if r[""] == "note"] == ["one", "two"]
+
+
+STEPS = {
+    "days": [datetime(2020, 1, 1) + timedelta(days=i) for i in range(300)],
+    "working days": [d for i in range(420) if (d := datetime(2020, 1, 1) + timedelta(days=i)).weekday() < 5],
+    "quarters of an hour": [datetime(2020, 1, 1) + timedelta(minutes=15 * i) for i in range(300)],
+    "months": [datetime(1990 + i // 12, 1 + i % 12, 1) for i in range(300)],
+}
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_a_row_a_step_of_time_is_told_how_to_be_a_series(steps: str, home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "log.csv"
+    rows = [f"{when},{RNG.normal():.3f}" for when in STEPS[steps]]
+    file.write_text("\n".join(["when,load", *RNG.permutation(rows)]) + "\n")
+    (hint,) = [n for n in genpipe.ingest(str(file)).notices if "steps of time" in n]
+    options = shlex.split(hint.partition(" with ")[2])  # what it proposes works when it is typed
+    assert execute(["ingest", str(file), "--name", "steps", *options]) == 0
+    assert not [
+        n for n in genpipe.ingest(str(file), kind="series", time="when", window=12).notices if "one by" in n
+    ]
+
+
+def test_other_dates_are_no_steps(home: Path, tmp_path: Path) -> None:
+    born = [datetime(1950, 1, 1) + timedelta(days=int(d)) for d in RNG.choice(20_000, 300, replace=False)]
+    twice = [d for d in STEPS["days"][:150] for _ in range(2)]
+    for name, dates in {"born": born, "twice": twice}.items():
+        file = tmp_path / f"{name}.csv"
+        file.write_text("when,load\n" + "".join(f"{when:%Y-%m-%d},{RNG.normal():.3f}\n" for when in dates))
+        assert not [n for n in genpipe.ingest(str(file)).notices if "steps of time" in n]

@@ -28,12 +28,13 @@ from genpipe.sources.tabular import csv, jsonl, stats_as_json
 from genpipe.sources.tabular.binary import BatchReader, check_installed
 from genpipe.sources.tabular.convert import convert
 from genpipe.sources.tabular.flat import check_taken, flat, folder_columns, is_taken, structs_of, with_folders
-from genpipe.sources.tabular.infer import infer_field, unlearnt
+from genpipe.sources.tabular.infer import infer_field
 from genpipe.sources.tabular.look import exact, look, unit_of
 from genpipe.sources.tabular.normalise import normalise
 from genpipe.sources.tabular.rows import LEFT, RowOptions, some
 from genpipe.sources.tabular.spill import Kept, Spill
 from genpipe.sources.tabular.stats import JSON, TableStats
+from genpipe.sources.timing import looks_like_series
 
 CSV, PARQUET = (".csv", ".tsv", ".txt"), (".parquet", ".pq")
 ARROW, SHEET = (".arrow", ".feather", ".ipc"), (".xlsx", ".xlsm", ".xls", ".xlsb", ".ods")
@@ -188,12 +189,7 @@ class TableSource(Source):
         return found + find_codes(stats.repeats, schema.fields, taken)
 
     def notices(self, stats: TableStats) -> list[str]:
-        said = {name: "is empty and was dropped" for name, c in stats.columns.items() if c.valid == 0}
-        said |= dict.fromkeys(sorted(stats.dropped), "is a pandas index and was dropped")
-        lists = "holds lists and was left out: make columns of its parts to have them learnt"
-        said |= dict.fromkeys(sorted(stats.nested), lists)
-        lines = [f"column {name!r} {text}" for name, text in said.items()]
-        return [*lines, *unlearnt(stats.columns.values())]
+        return [*stats.losses(), *looks_like_series(stats.rows, stats.columns, stats.sample)]
 
     def unused(self, schema: Schema, *, inferred: bool) -> list[str]:
         left = [] if inferred else [n for n in self.names() if n not in schema.names]

@@ -15,6 +15,7 @@ from genpipe.sources.files import suffix_of
 from genpipe.sources.limits import check_names
 from genpipe.sources.repeats import Repeats
 from genpipe.sources.sample import Sample
+from genpipe.sources.tabular.infer import unlearnt
 
 JSON = (".jsonl", ".ndjson", ".json")
 COUNTED = ("types", "looked", "written")  # counters of a column
@@ -73,6 +74,15 @@ class TableStats(Observed):
         columns = {name: _settled(column) for name, column in by_column(self.columns).items()}
         sample = replace(self.sample, columns=by_column(self.sample.columns))
         return replace(self, columns=columns, repeats=seen, sample=sample)
+
+    def losses(self) -> list[str]:
+        """What of it will not be learnt, a line a column."""
+        said = {name: "is empty and was dropped" for name, c in self.columns.items() if c.valid == 0}
+        said |= dict.fromkeys(sorted(self.dropped), "is a pandas index and was dropped")
+        lists = "holds lists and was left out: make columns of its parts to have them learnt"
+        said |= dict.fromkeys(sorted(self.nested), lists)
+        lines = [f"column {name!r} {text}" for name, text in said.items()]
+        return [*lines, *unlearnt(self.columns.values())]
 
     def complete(self) -> dict[str, Column]:
         """Columns in the order of the first file; rows that lack a key (JSON) count as missing."""
