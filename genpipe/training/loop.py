@@ -84,6 +84,7 @@ def fit(
     report: Report | None = None,
     evaluate: Evaluate | None = None,
     should_stop: Callable[[], bool] | None = None,
+    until: int | None = None,
 ) -> FitResult:
     """Train a recipe from its newest checkpoint in `sink`, or from the seed; weights and metrics of the best.
 
@@ -91,11 +92,12 @@ def fit(
     alone; `recipe.training.monitor` (fidelity, or loss where there is none) decides which weights are kept
     and, with `patience`, when to stop. None: no early stop, and the last weights.
     report: called after every step. should_stop: asked every CHECK_EVERY steps, on all ranks; one yes is
-    enough. sink: None keeps no checkpoints.
+    enough. sink: None keeps no checkpoints. until: the last step, where it is not the recipe's: rates and
+    phases are those of the whole run all the same.
     On divergence it returns to a good checkpoint, at a lower learning rate, a few times; then it ends with
     the best weights, or raises a QualityError where there are none.
     """
-    family, hooks = make_family(recipe, spec), Hooks(report, evaluate, should_stop)
+    family, hooks = make_family(recipe, spec), Hooks(report, evaluate, should_stop, until)
     with torch.random.fork_rng(devices=[]), repeatable(device):  # the caller's global state stays as it was
         return play(family, recipe.training, spec, source, seed, ranks, device, sink, hooks)
 
@@ -105,6 +107,7 @@ class Hooks:
     report: Report | None = None
     evaluate: Evaluate | None = None
     should_stop: Callable[[], bool] | None = None
+    until: int | None = None
 
 
 def play(
@@ -118,7 +121,8 @@ def play(
     share = (stop - start) / size
     precision, window = autocast(training.precision, device, state.nets.values()), Window()
     clock, asked = time.monotonic() - state.seconds, False
-    while not (asked or state.done):
+    last = training.steps if hooks.until is None else hooks.until
+    while not (asked or state.done or state.step >= last):
         arrays = source.batch(state.step, size=size, start=start, stop=stop)
         batch = to_batch(arrays, spec, device)
         for phase in family.phases:

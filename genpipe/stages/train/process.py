@@ -50,6 +50,8 @@ class TrainingJob:
     """Everything a training process must know, as JSON: it opens the rest itself.
 
     device: the wish (auto, cpu or cuda), until who starts the process has chosen. cpus: for its threads.
+    until, metrics: of a twin that was judged by held-out rows, where this one learns them, too (refit.py):
+    the last step, and the scores that are known.
     """
 
     run: str
@@ -62,6 +64,8 @@ class TrainingJob:
     device: str
     cpus: int
     origin: dict[str, Any] = field(default_factory=dict)
+    until: int | None = None
+    metrics: dict[str, float] | None = None
 
 
 def execute(
@@ -98,7 +102,9 @@ def execute(
     torch.set_num_threads(min(threads, useful_threads(family, job.cpus)))
     try:
         scorer = partial(Scorer, family, dataset, codec, recipe.layout, seed=job.seed, device=job.device)
-        score: Evaluate = scorer() if ranks.lead else _nobody
+        score: Evaluate | None = None
+        if job.metrics is None:  # else nothing is held out
+            score = scorer() if ranks.lead else _nobody
         sink = Checkpoints(job.run)
         if ranks.lead:
             sink.sweep()
@@ -115,6 +121,7 @@ def execute(
             report=clock.reporter(ranks.lead, emit, evaluated),
             evaluate=score,
             should_stop=lambda: clock.over() or abandoned(),
+            until=job.until,
         )
         if ranks.lead and not abandoned():
             result = finished_fit(result, family, source, spec, score, seed=job.seed, device=job.device)
@@ -133,7 +140,7 @@ def publish(job: TrainingJob, recipe: Recipe, codec: Any, result: Any) -> None:
 
     from genpipe.bundle import save_bundle
 
-    metrics = {k: v for k, v in result.metrics.items() if v == v}
+    metrics = {k: v for k, v in result.metrics.items() if v == v} if job.metrics is None else job.metrics
     uri = store.join(job.run, f"bundle-{store.digest(save(dict(result.weights)))[:8]}")
     origin = job.origin | {"step": result.step}
     if result.incidents:
