@@ -4,6 +4,7 @@
 |---|---|
 | inequality | `low` <= `high` (`strict`: <; a date and a time: their days), or one of the two is missing |
 | sum | `total` is the sum of `parts` (of one: it), rounded to the total's decimals, or one is missing |
+| product | `total` is `factor` times all `parts`, rounded to its decimals, or one is missing |
 | ratio | `rate` is `factor` times `part` / `whole`, to `digits` significant digits, or one is missing |
 | logarithm | `column` is `factor` times the natural logarithm of `of`, to `digits`, or one is missing |
 | combinations | training showed the values of `columns` together |
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -77,6 +78,16 @@ class Sum(_Constraint):
 
     def __str__(self) -> str:
         return f"{self.total} = {' + '.join(self.parts)}"
+
+
+class Product(_Constraint):
+    type: Literal["product"] = "product"
+    total: str
+    parts: tuple[str, ...] = Field(min_length=2, max_length=5)
+    factor: float = Field(default=1.0, gt=-1e12, lt=1e12)
+
+    def __str__(self) -> str:
+        return f"{self.total} = {f'{self.factor:g} ' if self.factor != 1 else ''}{' x '.join(self.parts)}"
 
 
 class Ratio(_Constraint):
@@ -137,12 +148,12 @@ class Within(_Constraint):
 
 
 AnyConstraint = Annotated[
-    Inequality | Sum | Ratio | Logarithm | Combinations | OneToOne | Determines | Within,
+    Inequality | Sum | Product | Ratio | Logarithm | Combinations | OneToOne | Determines | Within,
     Field(discriminator="type"),
 ]
 # any number may come out of these; the other types know values of training
-Reckoned = Inequality | Sum | Ratio | Logarithm
-TYPES = ("inequality", "sum", "ratio", "logarithm", "combinations", "one_to_one", "determines", "within")
+Reckoned = Inequality | Sum | Product | Ratio | Logarithm
+TYPES = tuple(c.model_fields["type"].default for c in get_args(get_args(AnyConstraint)[0]))
 Derivations = dict[str, tuple[Any, tuple[str, ...]]]
 
 
@@ -195,16 +206,14 @@ def _check_columns(
 ) -> None:
     """Every column known, named once, and of a kind the constraint can compare."""
     ordered = {"inequality": TIMES if getattr(c, "days", False) else NUMBERS}
-    ordered |= dict.fromkeys(("sum", "ratio", "logarithm"), NUMBERS[:2])
+    ordered |= dict.fromkeys(("sum", "product", "ratio", "logarithm"), NUMBERS[:2])
     allowed = ordered.get(c.type, SCALARS)
     for key, name in c.columns_by_key:
         if name not in fields:
             hint = closest(name, fields) or "fields are " + few(fields)
             raise ValueError(f"{where}.{key}: {name!r} is not a field; {hint}")
         if c.names.count(name) > 1:
-            raise ValueError(
-                f"{where}.{key}: {name!r} is named twice; a constraint is between different columns"
-            )
+            raise ValueError(f"{where}.{key}: {name!r} is named twice; columns must differ")
         if fields[name].kind not in allowed:
             raise ValueError(
                 f"{where}.{key}: {name!r} is of kind {fields[name].kind}; {c.type} compares "
@@ -228,14 +237,12 @@ def _ways(c: AnyConstraint, fields: Mapping[str, AnyField]) -> list[tuple[str, t
     """(column to make, from which), the better way first."""
     if isinstance(c, Inequality):
         return [(c.high, (c.low,))]
-    if isinstance(c, Within):
-        return [(c.column, c.of)]
+    if isinstance(c, Within | Logarithm):
+        return [(c.column, c.of if isinstance(c, Within) else (c.of,))]
     if isinstance(c, Ratio):
         return [(c.rate, (c.part, c.whole))]
-    if isinstance(c, Logarithm):
-        return [(c.column, (c.of,))]
-    if isinstance(c, Sum | Determines):
-        return [(c.total, c.parts) if isinstance(c, Sum) else (c.target, c.columns)]
+    if isinstance(c, Sum | Product | Determines):
+        return [(c.target, c.columns) if isinstance(c, Determines) else (c.total, c.parts)]
     if isinstance(c, OneToOne):
         a, b = c.columns
         ways: list[tuple[str, tuple[str, ...]]] = [(b, (a,)), (a, (b,))]
@@ -262,7 +269,7 @@ def _check_apart(numbered: list[tuple[int, Any]]) -> None:
             if name in reckoned:
                 raise ValueError(
                     f"constraints[{i}].{key}: {name!r} is in constraints[{reckoned[name]}] as well; an "
-                    "inequality, sum, ratio or logarithm cannot share columns with the other types; "
+                    "inequality, sum, product, ratio or logarithm cannot share columns with the other types; "
                     "remove one of the two"
                 )
 

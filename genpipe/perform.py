@@ -71,7 +71,7 @@ TABLES: dict[type[Request], tuple[str, str]] = {
     Generate: ("genpipe.related.panel_generate", "generate"),
 }
 NOT_FOR_TABLES: dict[type[Request], tuple[str, ...]] = {
-    Train: ("recipe", "seed", "minutes", "by", "name", "tag"),
+    Train: ("recipe", "seed", "minutes", "by", "final", "name", "tag"),
     Evaluate: ("real_examples",),
     Generate: ("conditions", "temperature"),
 }

@@ -28,6 +28,7 @@ from genpipe.spec import Layout, TensorSpec
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 EVALUATIONS = 3  # of a run whose length follows from the data
+WATCHES = 12  # looks at the holdout's losses alone, of a run that settles
 DECAY = 0.5  # of weights, where the recipe leaves it to the data and there is much of it
 # of few rows: penalty of weights an option a row; options counted at least; penalty at most
 L2, FEWEST_OPTIONS, MOST_L2 = 0.005, 300, 0.002
@@ -45,6 +46,9 @@ class Training(BaseModel):
     what so many rows deserve, where epochs are given: decay for many, l2 for few.
     balance: draw each batch over the classes of the condition by the logarithm of their frequency, so that
     rare ones are seen (CTGAN's training by sampling); for data that fits memory; no effect without classes.
+    schedule: of the learning rate after its warm-up. settle: constant until the holdout's loss, looked at
+    WATCHES times a run, hardly falls any more, or half of the steps are made; then for as many steps a line
+    to zero. So a run of much data is shorter than its steps; a bundle's recipe has those that it made.
     warmup: steps of linear increase of the learning rate. clip: largest gradient norm of a network.
     ema: decay of the averaged weights that are evaluated and published; None publishes the last ones.
     monitor: which score on the holdout decides when to stop and which weights are kept. A likelihood knows
@@ -69,7 +73,7 @@ class Training(BaseModel):
     betas: tuple[Decay, Decay] = (0.9, 0.99)
     weight_decay: float | None = Field(default=0.0, ge=0, le=1000)
     l2: float | None = Field(default=0.0, ge=0, le=1000, exclude_if=lambda l2: l2 == 0)
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "settle"] = "constant"
     warmup: int = Field(default=0, ge=0, le=10**9)
     clip: float | None = Field(default=None, gt=0, le=1e9)
     ema: float | None = Field(default=None, gt=0, lt=1)

@@ -76,6 +76,7 @@ def train(
     seed: int = 0,
     minutes: float | None = None,
     by: str | None = None,
+    final: str = "train",
     name: str | None = None,
     tag: str = "",
     progress: Progress = silent,

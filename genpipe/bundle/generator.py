@@ -116,6 +116,11 @@ class Bundle:
         return self.uri
 
     @property
+    def learnt(self) -> str:
+        """What is to be said of the rows it learnt; empty where a part of them is held out from it."""
+        return "all rows" if self.origin.get("final") == "all" else ""
+
+    @property
     def block_rows(self) -> int:
         """Rows of one block, at least 32; it depends on the bundle alone.
 

@@ -25,7 +25,7 @@ def tabular_autoregressive() -> Recipe:
             learning_rate=1e-2,
             weight_decay=None,
             l2=None,
-            schedule="cosine",
+            schedule="settle",
             warmup=10,
             ema=0.999,
             evaluate_every=1_000_000,

@@ -61,6 +61,9 @@ def _not_by_entity(dataset: Dataset, asked: Train) -> str:
 def train_panel(asked: Train, *, progress: Progress = silent) -> TrainedTables:
     """Learn a dataset's entities and their rows, as `by_entity` says it can be."""
     dataset, recipe = Dataset(asked.dataset), parse_recipe(asked.recipe, "tabular")
+    if asked.final != "train":
+        found, fix = f"{asked.final!r} for a table learnt by entity", "leave it out, or say by: row"
+        raise UsageError("FINAL", where="final", found=found, expected="'train'", fix=fix)
     name = store.check_name(asked.name or dataset.name)
     request = {
         "data": dataset.fingerprint,

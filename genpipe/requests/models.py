@@ -22,6 +22,7 @@ from genpipe.requests.types import (
     Column,
     ColumnsOrNone,
     Data,
+    Final,
     Flag,
     Folds,
     Holdout,
@@ -156,12 +157,13 @@ class Fit(Request):
     seed: Seed = SEED
     minutes: Minutes | None = About(default=None, description="Stop after so long, keep the best.")
     by: By | None = About(default=None, description="Learn entity by entity, if there are any, or by row.")
+    final: Final = About(default="train", description="all: a twin is judged, then all rows are learnt.")
 
 
 class Train(Fit, TrainOf):
     """A dataset -> a generator."""
 
-    aside = frozenset({"dataset", "recipe", "workers", "name", "by"})
+    aside = frozenset({"dataset", "recipe", "workers", "name", "by", "final"})
     name: Name | None = About(default=None, description="What to call it; by default as its dataset.")
     tag: str = About(default="", description="Any text; makes an equal request another run.")
 
@@ -219,8 +221,7 @@ class Register(Request):
 
     model: str = MODEL
     name: Name | None = About(
-        default=None,
-        description="The name consumers load, models:/NAME@champion; by default the run's.",
+        default=None, description="The name consumers load, models:/NAME@champion; by default the run's."
     )
     despite: ReasonOrNone = About(
         default="", description="Why one that copies or leaks is published all the same; recorded for all."

@@ -155,6 +155,7 @@ Judged = Annotated[int, Field(strict=True, ge=2), WHOLE, _most(10**9)]
 Seed = Annotated[int, Field(strict=True, ge=0), WHOLE_OR_NONE, _most(2**63 - 1)]
 Workers = Annotated[int, Field(strict=True, ge=0), WHOLE, _most(4096)]
 By = Literal["entity", "row"]
+Final = Literal["train", "all"]
 Clusters = Annotated[int, Field(strict=True, ge=2), WHOLE, _most(1000)]
 Step = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]  # of codes
 Strength = Annotated[float, Field(strict=True, allow_inf_nan=False), _most(1000)]

@@ -1,17 +1,18 @@
-"""Formulas between the columns of a sample: a rate that is a part of a whole, a number that is a logarithm.
+"""Formulas between the columns of a sample: a product of two, a rate that is a part of a whole, a logarithm.
 
 Sought is what people reckon and round: the column that is made is written more finely than those it is made
-of (a rate of two counts). Rows whose part is 0 say nothing.
+of (a rate of two counts); a product is not. Rows whose part is 0 say nothing, nor those in which a factor of
+a product is 0 or 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import permutations
+from itertools import combinations, permutations, product
 
 import numpy as np
 
-from genpipe.constraints import Logarithm, Ratio
+from genpipe.constraints import Logarithm, Product, Ratio
 from genpipe.fields import Integer, Number
 from genpipe.written.significant import SLACK, digits_of, significant
 
@@ -21,6 +22,8 @@ FEWEST = 50  # rows that say something, and different values of each column
 WRITTEN = 0.98  # share of rows that are written with so many significant digits
 ROUND = 4  # significant digits of a factor that is meant to be round
 LIKELY = 0.9  # share of the head that keeps a formula worth a look
+FACTORS = (1.0, 0.01)  # of products: of two numbers, of a number and a percentage
+FEW = 8  # rows of the head by which a product is worth a look
 
 
 def formulas(
@@ -47,6 +50,31 @@ def formulas(
                 yield Logarithm(column=name, of=of, factor=found[0], digits=digits), *found[1:]
                 made.add(name)
                 break
+
+
+def products(
+    columns: Mapping[str, np.ndarray], fields: Iterable[Number | Integer]
+) -> Iterator[tuple[Product, np.ndarray, float]]:
+    """As `formulas`: of two columns."""
+    written = {f.name: _places(f) for f in list(fields)[:COLUMNS] if np.isfinite(_places(f))}
+    told = {name: np.where(np.isin(columns[name], (0.0, 1.0)), np.nan, columns[name]) for name in written}
+    varied = [name for name in written if _varies(columns[name])]
+    for name in varied:
+        y, unit = columns[name], 10.0 ** -written[name]
+        pairs = [pair for pair in combinations(written, 2) if name not in pair and {*pair} & {*varied}]
+        for (one, two), factor in product(pairs, FACTORS):
+            base = factor * told[one][:HEAD] * told[two][:HEAD]
+            there = np.isfinite(base) & np.isfinite(y[:HEAD])
+            near = np.abs(y[:HEAD] - base)[there] <= 0.5001 * unit
+            if there.sum() < FEW or near.mean() < LIKELY:
+                continue
+            base = factor * told[one] * told[two]
+            there = np.isfinite(base) & np.isfinite(y)
+            y, base = y[there], base[there]
+            shuffled = np.random.default_rng(0).permutation(base)
+            kept, chance = (np.abs(y - b) <= 0.5001 * unit for b in (base, shuffled))
+            yield Product(total=name, parts=(one, two), factor=factor), kept, float(np.mean(chance))
+            break
 
 
 def _fitted(y: np.ndarray, base: np.ndarray, digits: int) -> tuple[float, np.ndarray, float] | None:

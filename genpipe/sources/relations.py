@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from genpipe.constraints import TIMES, Inequality, Reckoned, Sum, Within
 from genpipe.fields import AnyField, Integer, Number
-from genpipe.sources.formulas import formulas
+from genpipe.sources.formulas import formulas, products
 from genpipe.sources.sample import Sample
 
 OFTEN, BY_CHANCE = 0.95, 0.75  # shares of rows: that keep a relation; that keep it shuffled, at most
@@ -56,9 +56,11 @@ def find(sample: Sample, fields: Iterable[AnyField]) -> list[Relation]:
     exact = {name: places for name, places in digits.items() if places is not None and places <= PLACES}
     unit = 10.0 ** max(exact.values(), default=0)
     found += _Sums({name: sample.columns[name] * unit for name in exact}).find()
-    for made, kept, chance in formulas(sample.columns, numbers):
-        if _proven(kept, chance, len(numbers) ** 3.0):
-            found.append(Relation(made, float(kept.mean())))
+    for seek in (formulas, products):
+        for made, kept, chance in seek(sample.columns, numbers):
+            new = not any(set(made.names) <= set(r.constraint.names) for r in found)
+            if new and _proven(kept, chance, len(numbers) ** 3.0):
+                found.append(Relation(made, float(kept.mean())))
     kinds: dict[str, list[str]] = {"number": [f.name for f in numbers]}
     for f in by_name.values():
         if f.kind in TIMES:

@@ -48,6 +48,7 @@ HEAD = """\
 # constraints between columns, kept in every generated row, such as
 #   - {type: inequality, low: start, high: end, strict: false} (days: true for times that lie days apart)
 #   - {type: sum, total: total, parts: [a, b]}
+#   - {type: product, total: amount, parts: [price, pieces]}
 #   - {type: ratio, rate: rate, part: cases, whole: people, factor: 1000, digits: 5}
 #   - {type: logarithm, column: log_people, of: people, digits: 7}
 #   - {type: combinations, columns: [city, state]}

@@ -51,7 +51,7 @@ def register(asked: Register, *, report: Report | None = None, progress: Progres
             again = Evaluate.of(model=found.uri, dataset=dataset.uri, rows=report.rows, seed=report.seed)
             return fidelity(again)
         except (DataError, PrivacyError) as error:
-            if error.code == "FEWHOLDOUT":  # too few rows: not comparable
+            if error.code in ("FEWHOLDOUT", "NOTWIN"):  # too few rows, or it learnt all: not comparable
                 return None
             if error.code == "SCHEMA":
                 return CHANGED
@@ -117,8 +117,8 @@ def check_published(bundle: Bundle) -> None:
 
 def _dataset(bundle: Bundle, fingerprint: str) -> Dataset | None:
     """The dataset the report speaks of, if it is where the model remembers it."""
-    where = placed(str(bundle.origin.get("dataset_uri", "")))
-    if not where or not Dataset.exists(where):
-        return None
-    dataset = Dataset(where)
-    return dataset if dataset.fingerprint == fingerprint else None
+    for key in ("dataset_uri", "judged_uri"):  # the latter of one that learnt all rows: its twin's
+        where = placed(str(bundle.origin.get(key, "")))
+        if where and Dataset.exists(where) and Dataset(where).fingerprint == fingerprint:
+            return Dataset(where)
+    return None

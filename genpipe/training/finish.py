@@ -24,12 +24,12 @@ def finished_fit(
     family: Family,
     source: BatchSource,
     spec: TensorSpec,
-    evaluate: Evaluate,
+    evaluate: Evaluate | None,
     *,
     seed: int,
     device: str,
 ) -> FitResult:
-    """A fit with the weights as `family.finish` leaves them, and the metrics of these."""
+    """A fit with the weights as `family.finish` leaves them, and the metrics of these, if they are scored."""
     began, rows = time.monotonic(), family.finish_rows(source.rows)
     if not rows:
         return result
@@ -46,6 +46,6 @@ def finished_fit(
     return replace(
         result,
         weights={f"{r}.{n}": t.detach().cpu() for r in roles for n, t in nets[r].state_dict().items()},
-        metrics={**result.metrics, **evaluate(nets, result.step)},
+        metrics={**result.metrics, **(evaluate(nets, result.step) if evaluate else {})},
         seconds=result.seconds + time.monotonic() - began,
     )

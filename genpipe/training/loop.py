@@ -51,7 +51,8 @@ class Status:
 
 @dataclass(frozen=True)
 class FitResult:
-    """weights and metrics of the best evaluation (the last step, where nothing was evaluated).
+    """weights and metrics of the best evaluation (the last step, where nothing was evaluated). length: the
+    steps that its learning rate was for.
 
     weights: keyed ``role.parameter``, on the lead rank. stopped: by steps, patience, asked or divergence.
     incidents: what went wrong on the way, and what was done about it.
@@ -66,10 +67,12 @@ class FitResult:
     rollbacks: int = 0
     incidents: Sequence[str] = ()
     history: Sequence[Mapping[str, float]] = ()
+    length: int = 0
 
 
 Report = Callable[[Status], None]
 Evaluate = Callable[[Mapping[str, nn.Module], int], dict[str, float]]
+Watch = Callable[[Mapping[str, nn.Module]], dict[str, float]]
 
 
 def fit(
@@ -84,6 +87,8 @@ def fit(
     report: Report | None = None,
     evaluate: Evaluate | None = None,
     should_stop: Callable[[], bool] | None = None,
+    until: int | None = None,
+    watch: Watch | None = None,
 ) -> FitResult:
     """Train a recipe from its newest checkpoint in `sink`, or from the seed; weights and metrics of the best.
 
@@ -91,11 +96,13 @@ def fit(
     alone; `recipe.training.monitor` (fidelity, or loss where there is none) decides which weights are kept
     and, with `patience`, when to stop. None: no early stop, and the last weights.
     report: called after every step. should_stop: asked every CHECK_EVERY steps, on all ranks; one yes is
-    enough. sink: None keeps no checkpoints.
+    enough. sink: None keeps no checkpoints. until: the last step, where it is not the recipe's: rates and
+    phases are those of the whole run all the same. watch(nets): the holdout's losses alone, by which a run
+    settles (`Training.schedule`).
     On divergence it returns to a good checkpoint, at a lower learning rate, a few times; then it ends with
     the best weights, or raises a QualityError where there are none.
     """
-    family, hooks = make_family(recipe, spec), Hooks(report, evaluate, should_stop)
+    family, hooks = make_family(recipe, spec), Hooks(report, evaluate, should_stop, until, watch)
     with torch.random.fork_rng(devices=[]), repeatable(device):  # the caller's global state stays as it was
         return play(family, recipe.training, spec, source, seed, ranks, device, sink, hooks)
 
@@ -105,6 +112,8 @@ class Hooks:
     report: Report | None = None
     evaluate: Evaluate | None = None
     should_stop: Callable[[], bool] | None = None
+    until: int | None = None
+    watch: Watch | None = None
 
 
 def play(
@@ -118,7 +127,7 @@ def play(
     share = (stop - start) / size
     precision, window = autocast(training.precision, device, state.nets.values()), Window()
     clock, asked = time.monotonic() - state.seconds, False
-    while not (asked or state.done):
+    while not (asked or state.done or (hooks.until is not None and state.step >= hooks.until)):
         arrays = source.batch(state.step, size=size, start=start, stop=stop)
         batch = to_batch(arrays, spec, device)
         for phase in family.phases:
@@ -129,8 +138,10 @@ def play(
             )
             take_step(state, phase, batch, draws, ranks, share, precision, window)
         state.step += 1
+        if hooks.watch and state.watching:
+            watched(state, ranks, hooks.watch)
 
-        judge = state.step == training.steps or state.step % training.evaluate_every == 0
+        judge = state.step == state.last or state.step % training.evaluate_every == 0
         save = state.step % training.checkpoint_every == 0
         try:
             if judge or save or state.step == 1 or state.step % CHECK_EVERY == 0:
@@ -142,12 +153,12 @@ def play(
             asked = False
             window.clear()
             if hooks.report:
-                hooks.report(Status(state.step, training.steps, {}, incident=state.incidents[-1]))
+                hooks.report(Status(state.step, state.last, {}, incident=state.incidents[-1]))
             continue
         state.seconds = time.monotonic() - clock
         if hooks.report:
             scored = bool(hooks.evaluate) and (judge or asked)
-            hooks.report(Status(state.step, training.steps, state.metrics, scored, state.seconds))
+            hooks.report(Status(state.step, state.last, state.metrics, scored, state.seconds))
         best_yet = state.best_step == state.step  # what a fall comes back to
         if sink and (save or asked or best_yet) and state.guard.calm and not state.done:
             state.saved = state.step
@@ -197,6 +208,19 @@ def check(
     return votes > 0
 
 
+def watched(state: TrainingState, ranks: Ranks, watch: Watch) -> None:
+    """Ask the lead for the holdout's loss, tell everybody."""
+    losses: dict[str, float] = {}
+    if ranks.lead:
+        nets = state.evaluated()
+        for net in nets.values():
+            net.eval()
+        losses = watch(nets)
+        for net in state.nets.values():
+            net.train()
+    state.watch(next(iter(ranks.tell(losses).values())))
+
+
 def score(state: TrainingState, ranks: Ranks, evaluate: Evaluate) -> None:
     """Evaluate on the lead, tell everybody, keep the best weights."""
     metrics: dict[str, float] = {}
@@ -221,12 +245,12 @@ def score(state: TrainingState, ranks: Ranks, evaluate: Evaluate) -> None:
 
 def fit_result(state: TrainingState) -> FitResult:
     """The best weights, or the present ones where nothing was evaluated."""
-    whole = state.step == state.training.steps or not state.family.phases
+    whole = state.step == state.last or not state.family.phases
     stopped = "steps" if whole else "divergence" if state.given_up else "patience" if state.done else "asked"
     weights, metrics, step = state.best, {**state.metrics, **state.best_metrics}, state.best_step
     if state.best_score is None:
         weights, step = state.weights(), state.step
     return FitResult(
         weights, metrics, step, state.step, stopped, state.seconds, state.rollbacks, state.incidents,
-        state.history,
+        state.history, state.last,
     )  # fmt: skip

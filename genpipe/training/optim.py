@@ -116,9 +116,13 @@ def _buffers(net: nn.Module) -> list[Tensor]:
     return [buffer for name, buffer in net.named_buffers() if name in state]
 
 
-def rate_at(step: int, training: Training, begin: float = 0.0, end: float = 1.0) -> float:
+def rate_at(
+    step: int, training: Training, begin: float = 0.0, end: float = 1.0, turn: int | None = None
+) -> float:
     """The learning rate of a step of a phase from one share of all steps to another: linear warm-up, then
-    constant or a cosine to zero at its end.
+    constant, a cosine to zero at its end, or constant until it turns and a line to zero (`last_step`), as in
+    Hägele et al., "Scaling laws and compute-optimal training beyond fixed training durations", 2024, section
+    3. turn: the step at which that is, of the whole run, if it is not its middle.
     """
     first = math.ceil(begin * training.steps)
     step, steps = step - first, math.ceil(end * training.steps) - first
@@ -127,7 +131,15 @@ def rate_at(step: int, training: Training, begin: float = 0.0, end: float = 1.0)
     if training.schedule == "cosine":
         done = (step - training.warmup) / max(1, steps - training.warmup)
         return training.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    if training.schedule == "settle":
+        turn = max(1, steps // 2 if turn is None else turn - first)
+        return training.learning_rate * min(1.0, max(0.0, 2 - step / turn))
     return training.learning_rate
+
+
+def last_step(training: Training, turn: int | None) -> int:
+    """Of a run whose learning rate turned at this step, if it has."""
+    return training.steps if turn is None else min(training.steps, 2 * turn)
 
 
 def gradient_norm(parameters: Sequence[Tensor]) -> Tensor:

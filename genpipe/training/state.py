@@ -12,15 +12,18 @@ from torch import Tensor, nn
 
 from genpipe.errors import InfrastructureError
 from genpipe.families.base import Family, Phase
-from genpipe.recipe import Training
+from genpipe.recipe import WATCHES, Training
 from genpipe.seeds import derive
 from genpipe.training.guard import COLLAPSED, SPREAD, Guard
 from genpipe.training.muon import Muon
-from genpipe.training.optim import AdamW, Average, rate_at
+from genpipe.training.optim import AdamW, Average, last_step, rate_at
 
 BACKOFF = 0.2  # the learning rate's factor after a rollback
 NOISE = 0.01  # of a fidelity to some hundred holdout rows
 MEMORY = 0.01  # of nats a row
+COLLAPSE = 0.05  # of fidelity, by which a run that settles may fall
+FLAT = 0.001  # of a loss: what falls by less between two looks hardly falls
+FIRST_STEPS = 100  # in which a loss may stand still before it falls
 
 
 class TrainingState:
@@ -44,6 +47,8 @@ class TrainingState:
             self.average = Average(self.nets, copies, training.ema)
         self.guard = Guard()
         self.step = self.saved = 0  # saved: the step of the last checkpoint
+        self.watched: list[float] = []  # the holdout's losses so far, of a run that settles
+        self.turn: int | None = None  # the step at which these hardly fell
         self.rate_scale, self.rollbacks = 1.0, 0
         self.given_up = False
         self.incidents: list[str] = []  # what went wrong, and what was done about it
@@ -58,8 +63,26 @@ class TrainingState:
 
     @property
     def done(self) -> bool:
-        spent = self.step >= self.training.steps or self.stale >= self.training.patience
+        spent = self.step >= self.last or self.stale >= self.training.patience
         return spent or self.given_up or not self.family.phases
+
+    @property
+    def last(self) -> int:
+        """The last step of this run, as far as it is known."""
+        return last_step(self.training, self.turn)
+
+    @property
+    def watching(self) -> bool:
+        """Whether the holdout's losses are to be looked at after this step, to see when they settle."""
+        steps, begun = self.training.steps, self.turn is None and self.training.schedule == "settle"
+        return begun and self.step <= steps // 2 and self.step % math.ceil(steps / WATCHES) == 0
+
+    def watch(self, loss: float) -> None:
+        """Of the holdout, at equal distances."""
+        self.watched.append(loss)
+        fell = self.watched[-2] - loss if len(self.watched) > 1 else math.inf
+        if fell < FLAT * abs(loss) and self.step >= FIRST_STEPS:
+            self.turn = self.step
 
     def train_only(self, roles: tuple[str, ...]) -> None:
         for role, net in self.nets.items():
@@ -79,7 +102,8 @@ class TrainingState:
 
     def update(self, phase: Phase) -> None:
         """Step the optimizers of a phase at this step's learning rate, then the averages of its roles."""
-        rate = phase.rate * self.rate_scale * rate_at(self.step, self.training, phase.begin, phase.end)
+        now = rate_at(self.step, self.training, phase.begin, phase.end, self.turn)
+        rate = phase.rate * self.rate_scale * now
         for role in phase.trains:
             self.optimizers[role].step(rate)
         if self.average is not None:
@@ -101,7 +125,8 @@ class TrainingState:
     def judge(self, metrics: Mapping[str, float]) -> None:
         """Keep these weights if the evaluation is the best so far by what the recipe monitors.
 
-        Along a cosine later weights are kept for equal ones, too: less than NOISE says nothing. And whatever
+        Along a cosine later weights are kept for equal ones, too: less than NOISE says nothing; of a run that
+        settles they are unless fidelity falls by COLLAPSE. And whatever
         their fidelity, weights that have begun to learn the training rows by heart are not kept: those with a
         holdout likelihood by MEMORY worse than it has been. While a phase is still to come the newest are
         kept, and the first ones after it has begun are better than all before.
@@ -110,7 +135,8 @@ class TrainingState:
         self.history.append({"step": self.step, **curves})
         by_loss = self.training.monitor == "loss" or "fidelity" not in metrics
         score = -metrics["loss"] if by_loss else metrics["fidelity"]
-        settled = self.training.schedule == "cosine" and not by_loss
+        allowed = {"cosine": NOISE, "settle": COLLAPSE}.get(self.training.schedule, 0.0)
+        settled = allowed > 0 and not by_loss
         best = -math.inf if self.best_score is None or self.best_step <= self.last_phase else self.best_score
         if metrics.get(SPREAD, 1.0) < COLLAPSED:
             return  # the guard's business
@@ -118,7 +144,7 @@ class TrainingState:
         nats = [row["holdout.nats"] for row in self.history if "holdout.nats" in row]
         if settled and self.best and nats and nats[-1] - min(nats) > MEMORY * abs(min(nats)):
             return
-        if score > best - (NOISE if settled else 0.0):
+        if score > best - (allowed if settled else 0.0):
             self.best_score, self.best_step = max(score, best), self.step
             self.best_metrics, self.best = dict(metrics), self.weights()
 
@@ -158,6 +184,8 @@ class TrainingState:
             "best_score": self.best_score,
             "stale": self.stale,
             "history": self.history,
+            "watched": self.watched,
+            "turn": self.turn,
         }
 
     @torch.no_grad()
@@ -183,3 +211,4 @@ class TrainingState:
         self.metrics, self.best_metrics = dict(values["metrics"]), dict(values["best_metrics"])
         self.history = list(values["history"])
         self.incidents = list(values.get("incidents", []))
+        self.watched, self.turn = list(values.get("watched", [])), values.get("turn")

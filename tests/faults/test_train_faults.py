@@ -23,22 +23,27 @@ RECIPE = {"base": "tabular_vae", "training": {"steps": 400, "evaluate_every": 10
 DRIVER = """
 import json, sys
 from genpipe.verbs import train
-train(sys.argv[1], recipe=json.loads(sys.argv[2]), workers=int(sys.argv[3]))
+train(sys.argv[1], recipe=json.loads(sys.argv[2]), workers=int(sys.argv[3]), final=sys.argv[4])
 """
 
 
-def start_driver(dataset: str, workers: int) -> subprocess.Popen:
+def start_driver(dataset: str, workers: int, final: str = "train") -> subprocess.Popen:
     import json
 
-    command = [sys.executable, "-c", DRIVER, dataset, json.dumps(RECIPE), str(workers)]
+    command = [sys.executable, "-c", DRIVER, dataset, json.dumps(RECIPE), str(workers), final]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     )
 
 
-def wait_for_checkpoint(home: Path, process: subprocess.Popen, step: int) -> None:
+def wait_for_checkpoint(home: Path, process: subprocess.Popen, step: int, *, done: str = "") -> None:
+    """done: a run that does not count."""
     end = time.monotonic() + 120
-    while not [p for p in home.glob("store/runs/*/checkpoints/*.json") if int(p.name[:8]) >= step]:
+    while not [
+        p
+        for p in home.glob("store/runs/*/checkpoints/*.json")
+        if int(p.name[:8]) >= step and str(p.parent.parent) != done
+    ]:
         assert process.poll() is None, "the driver ended before it was killed"
         assert time.monotonic() < end, "no checkpoint in 120 s"
         time.sleep(0.01)
@@ -65,6 +70,23 @@ def test_a_killed_driver_resumes_bit_for_bit(home: Path) -> None:
     whole = train(dataset, recipe=RECIPE, tag="undisturbed")
     assert same(weights(resumed), weights(whole))
     assert resumed.metrics == whole.metrics
+
+
+def test_learning_all_rows_that_was_killed_goes_on_with_the_second_training(home: Path) -> None:
+    dataset = small_dataset(str(home / "store" / "datasets" / "people"))
+    twin = train(dataset, recipe=RECIPE)
+    driver = start_driver(dataset.uri, workers=0, final="all")
+    wait_for_checkpoint(home, driver, 40, done=twin.run)
+    driver.kill()
+    driver.wait()
+    assert len(list(home.glob("store/runs/*/result.json"))) == 1, "it was killed too late to show anything"
+    steps: list[float] = []
+    told = {"progress": lambda e: steps.append(e.done) if e.stage == "train" else None}
+    resumed = train(dataset, recipe=RECIPE, final="all", **told)
+    assert min(s for s in steps if s) > 40
+    whole = train(dataset, recipe=RECIPE, final="all", tag="undisturbed")
+    assert same(weights(resumed), weights(whole)) and resumed.metrics == whole.metrics
+    assert not same(weights(resumed), weights(twin))
 
 
 def ray_workers() -> list[psutil.Process]:

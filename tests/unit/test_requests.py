@@ -205,7 +205,7 @@ def test_what_deployments_are_given_is_checked_as_it_was() -> None:
     before = json.loads((Path(__file__).parents[1] / "fixtures/flow_parameters.json").read_text())
     added = {
         "ingest": {"workers", "on_bad_file", "max_bad", "min_rows"},
-        "train": {"by"},
+        "train": {"by", "final"},
         "promote": {"rows", "real_examples", "folds", "despite", "allow"},
     }
     more = {"type": "object", "additionalProperties": True}  # a recipe of one's own beside a name

@@ -1,7 +1,8 @@
-"""Columns of a table that are a formula of others: rates (a part of a whole, times a factor) and logarithms.
+"""Columns of a table that are a formula of others: products, rates (a part of a whole, times a factor) and
+logarithms.
 
 Learnt are those others; the column is reckoned from them and written with as many significant digits as in
-the data. Where the formula says nothing (a whole of 0), it is learnt by itself.
+the data, a product with its decimals. Where the formula says nothing (a whole of 0), it is learnt by itself.
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ import numpy as np
 
 from genpipe.codecs.tabular.lookups import Columns
 from genpipe.codecs.tabular.offsets import Offset
-from genpipe.constraints import Logarithm, Ratio
+from genpipe.constraints import Logarithm, Product, Ratio
 from genpipe.written.significant import SLACK, significant
 
 
 class Formula(Offset):
     """An Offset from the formula's value, always 0."""
 
-    constraint: Ratio | Logarithm
+    constraint: Product | Ratio | Logarithm
+
+    @property
+    def digits(self) -> int:
+        return 15 if isinstance(self.constraint, Product) else self.constraint.digits
 
     @property
     def real(self) -> bool:  # type: ignore[override]
@@ -26,24 +31,28 @@ class Formula(Offset):
     def _base(self, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
         (first, there), *rest = (self._values(columns[s.name]) for s in self.sources)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            if isinstance(self.constraint, Ratio):
+            if isinstance(self.constraint, Product):
+                value = self.constraint.factor * first
+                for other, has in rest:
+                    value, there = value * other, there & has
+            elif isinstance(self.constraint, Ratio):
                 ((whole, has),) = rest
                 value, there = self.constraint.factor * first / whole, there & has
             else:
                 value = self.constraint.factor * np.log(first)
         there = there & np.isfinite(value)
-        return significant(np.where(there, value, 0.0), self.constraint.digits), there
+        return significant(np.where(there, value, 0.0), self.digits), there
 
     def holds(self, columns: Columns) -> np.ndarray:
         (values, has), (base, there) = self._values(columns[self.field.name]), self._base(columns)
         base = self._limited(base)
         decimals = getattr(self.field, "decimals", None)
         unit = 0.0 if decimals is None else 10.0**-decimals
-        off = np.abs(values - base) <= SLACK * 10.0 ** (1 - self.constraint.digits) * np.abs(base) + unit
+        off = np.abs(values - base) <= SLACK * 10.0 ** (1 - self.digits) * np.abs(base) + unit
         found: np.ndarray = off | ~(has & there)
         return found
 
     def tolerance(self, learnt: dict[str, float]) -> float:
         """Exact where its parts are."""
         exact = not any(learnt[name] for name in (*self.names, *(s.name for s in self.sources)))
-        return 10.0 ** (2 - self.constraint.digits) if exact else float("inf")
+        return 10.0 ** (2 - self.digits) if exact else float("inf")

@@ -78,17 +78,29 @@ class Shown:
 
     def excess(self, what: str, members: float, others: int) -> Excess:
         """Shares of all shown; those of `others` entities as if they were as many as `members`."""
-        mine, theirs, as_many = self.tally(member=True), self.tally(member=False), members / others
-        # no hit at all has no variance, but one more entity could have been hit
-        variance = (mine @ mine + 1) + as_many**2 * (theirs @ theirs + 1)
-        shown = max(1, self.total)
-        return Excess(
-            what,
-            float(mine.sum()) / shown,
-            min(1.0, as_many * float(theirs.sum()) / shown),
-            float(np.sqrt(variance)) / shown,
-            _luck(mine, theirs, members / (members + others)),
-        )
+        sides = self.tally(member=True), self.tally(member=False)
+        return _excess(what, *sides, members / others, self.total)
+
+    def beside(self, what: str, twin: Shown) -> Excess:
+        """Of what held-out entities alone have, where `self` was made by a generator that learnt these and
+        `twin` by one that did not.
+        """
+        as_many = self.total / max(1, twin.total)
+        return _excess(what, self.tally(member=False), twin.tally(member=False), as_many, self.total)
+
+
+def _excess(what: str, mine: np.ndarray, theirs: np.ndarray, as_many: float, shown: int) -> Excess:
+    """as_many: how many times as many could have been hit of the former. shown: of all."""
+    # no hit at all has no variance, but one more entity could have been hit
+    variance = (mine @ mine + 1) + as_many**2 * (theirs @ theirs + 1)
+    shown = max(1, shown)
+    return Excess(
+        what,
+        float(mine.sum()) / shown,
+        min(1.0, as_many * float(theirs.sum()) / shown),
+        float(np.sqrt(variance)) / shown,
+        _luck(mine, theirs, as_many / (as_many + 1)),
+    )
 
 
 def _luck(mine: np.ndarray, theirs: np.ndarray, share: float) -> float:
@@ -177,11 +189,24 @@ class SinglingOut:
             keys, there = rows.pair(*pair)
             shown.see(keys[there], who[there], member=member)
 
-    def findings(self) -> list[Finding]:
+    def findings(self, twin: SinglingOut | None = None) -> list[Finding]:
+        """twin: of rows of a generator that has not learnt the held-out entities, where this one has."""
         sides = self.sides[True].count, int(self.sides[False].count)
         few = "" if min(sides) >= FEWEST else "too few entities"
-        cells = [s.excess(name, *sides) for name, s in self.cells.items() if not few and s.total]
-        both = [s.excess(" with ".join(p), *sides) for p, s in self.both.items() if not few and s.total]
+
+        def excess(what: str, shown: Shown, other: Shown | None) -> Excess:
+            return shown.beside(what, other) if other else shown.excess(what, *sides)
+
+        cells = [
+            excess(name, s, twin.cells[name] if twin else None)
+            for name, s in self.cells.items()
+            if not few and s.total
+        ]
+        both = [
+            excess(" with ".join(pair), s, twin.both[pair] if twin else None)
+            for pair, s in self.both.items()
+            if not few and s.total
+        ]
         return [
             told(
                 "single_values", "One person's values",

@@ -45,11 +45,17 @@ class Verbatim:
             keys, place = found
             shown.see(keys, who[place], member=member)
 
-    def findings(self) -> list[Finding]:
+    def findings(self, twin: Verbatim | None = None) -> list[Finding]:
+        """twin: of texts of a generator that has not learnt the held-out documents, where this one has."""
         members, others = self.sides[True].count, int(self.sides[False].count)
         few = "" if min(members, others) >= FEWEST else "too few documents"
-        passages = [self.runs.excess(f"runs of {RUN} characters", members, others)]
-        named = [self.names.excess("names", members, others)]
+        what = f"runs of {RUN} characters", "names"
+        if twin:
+            passages = [self.runs.beside(what[0], twin.runs)]
+            named = [self.names.beside(what[1], twin.names)]
+        else:
+            passages = [self.runs.excess(what[0], members, others)]
+            named = [self.names.excess(what[1], members, others)]
         return [
             told(
                 "passages", "Passages by heart",

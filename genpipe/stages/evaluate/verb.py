@@ -27,7 +27,8 @@ from genpipe.progress import Event, Progress, silent
 from genpipe.requests import Evaluate
 from genpipe.stages.evaluate.crossfit import cross_fitted
 from genpipe.stages.evaluate.latent import latent_view
-from genpipe.stages.evaluate.wanted import MAX_ROWS, wanted_by
+from genpipe.stages.evaluate.refit import compared
+from genpipe.stages.evaluate.wanted import MAX_ROWS, Wanted, wanted_by
 from genpipe.stages.rows.likelihoods import evidence
 from genpipe.version import __version__
 
@@ -44,6 +45,7 @@ def evaluate(asked: Evaluate, *, progress: Progress = silent) -> Report:
     rows, which may fill much memory, only privacy looks at all: piece by piece for the nearest of 2,000
     generated rows, and for copies of any. As many rows are generated as the holdout has if none are asked
     for, at least 500 and at most 10,000. With `real_examples` the page is for the owner alone.
+    Of one that learnt all rows its twin is judged, and itself only attacked (evaluate/refit.py).
     Of fewer than 50 held-out entities as many models are trained as there are `folds`, each without some of
     all entities, and each is judged by those (crossfit.py); by default where that is cheap.
     Raises PrivacyError where the holdout is too small or is not the one set aside in training.
@@ -59,13 +61,20 @@ def evaluate(asked: Evaluate, *, progress: Progress = silent) -> Report:
     step(0, "reading the dataset")
     found.verify()
     lineage = _lineage(bundle, found, wanted.name)
-    if folds:
+    if wanted.twin:
+        twin = evaluate(_of_twin(asked, wanted), progress=progress)
+        step(2, "comparing it with its twin")
+        most = _held(int(np.prod(bundle.spec.shape)), rows)
+        report, holdout, synthetic = compared(
+            bundle, wanted.twin, twin, found, lineage, most, foreign=bool(foreign)
+        )
+    elif folds:
         report, holdout, synthetic = cross_fitted(
             bundle, found, rows, seed, lineage, folds, judged, step, run
         )
     else:
         report, holdout, synthetic = judged(bundle, found, rows, seed, lineage, step, foreign=bool(foreign))
-    if foreign:
+    if foreign and not wanted.twin:  # its twin's report says it
         report = report.model_copy(update={"warnings": (foreign, *report.warnings)})
     step(3, "drawing the report")
     _draw(
@@ -88,6 +97,8 @@ def fidelity(asked: Evaluate) -> float:
     is cross-fitted, all is. Raises what `evaluate` raises.
     """
     wanted = wanted_by(asked)
+    if wanted.twin:
+        return fidelity(_of_twin(asked, wanted))
     if wanted.folds or _done(wanted.folder) is not None:
         return evaluate(asked).metrics()["fidelity"]
     wanted.dataset.verify()
@@ -95,6 +106,12 @@ def fidelity(asked: Evaluate) -> float:
     train, holdout, _ = _sides(wanted.dataset, int(np.prod(bundle.spec.shape)), wanted.rows, asked.seed)
     synthetic = bundle.sample(wanted.rows, seed=asked.seed)
     return fidelity_alone(train, holdout, synthetic, bundle.schema, seed=asked.seed)
+
+
+def _of_twin(asked: Evaluate, wanted: Wanted) -> Evaluate:
+    """The same of the twin of a generator that learnt all rows."""
+    assert wanted.twin is not None
+    return asked.model_copy(update={"model": wanted.twin.uri, "dataset": wanted.dataset.uri})
 
 
 def _done(folder: str) -> Report | None:
@@ -147,12 +164,17 @@ def _sides(
     """Training rows, at least `rows`, and held-out rows, of so many values each, to compare with; where the
     former are not all, all in pieces, too.
     """
-    most = max(rows, min(SIDE_ROWS, max(MAX_ROWS, SIDE_VALUES // values)))
+    most = _held(values, rows)
     train, holdout = dataset.some("train", most, seed), dataset.judging(most, seed)
     if train.num_rows == dataset.rows("train"):
         return train, holdout, None
     pieces = dataset.batches("train", rows=min(65_536, max(1, PIECE_VALUES // values)))
     return train, holdout, (pa.Table.from_batches([batch]) for batch in pieces)
+
+
+def _held(values: int, rows: int) -> int:
+    """How many real rows of so many values each are held in memory, at least `rows`."""
+    return max(rows, min(SIDE_ROWS, max(MAX_ROWS, SIDE_VALUES // values)))
 
 
 def _lineage(bundle: Bundle, dataset: Dataset, name: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from genpipe.requests import Evaluate
 from genpipe.schema import Schema
 from genpipe.settings import read_settings
 from genpipe.stages.evaluate.crossfit import folds_for
+from genpipe.stages.evaluate.refit import twin_of
 from genpipe.version import __version__
 
 # part of the request: raise it when scores change meaning, so that old reports are not taken for new
@@ -26,7 +27,7 @@ MIN_ROWS, MAX_ROWS = 500, 10_000
 @dataclass(frozen=True)
 class Wanted:
     """folder: of the report, by the id of the request. foreign: a warning where the model was trained on
-    other data. folds: 0 where enough is held out.
+    other data. folds: 0 where enough is held out. twin: to judge in place of a bundle that learnt all rows.
     """
 
     bundle: Bundle
@@ -37,22 +38,24 @@ class Wanted:
     folds: int
     run: str
     folder: str
+    twin: Bundle | None = None
 
 
 def wanted_by(asked: Evaluate) -> Wanted:
     """Open the generator and the dataset. Raises what `evaluate` says."""
     resolved = resolve(asked.model)
     bundle = Bundle.open(resolved.uri)
-    found, foreign = _dataset(bundle, asked.dataset)
+    twin = twin_of(bundle, _at_home)
+    found, foreign = _dataset(bundle, asked.dataset, twin)
     rows = asked.rows or _rows(found)
     run = resolved.uri.rstrip("/").rsplit("/", 1)[0]
-    folds = folds_for(found, asked.folds, run, foreign=bool(foreign))
+    folds = 0 if twin else folds_for(found, asked.folds, run, foreign=bool(foreign))
     request = {"format": FORMAT, "code": __version__, "model": bundle.fingerprint}
     request |= {"dataset": found.fingerprint, **asked.identity(), "rows": rows, "folds": folds}
     if not folds:
         del request["folds"]
     folder = store.join(run, "evaluation", store.digest(request))
-    return Wanted(bundle, resolved.name, found, foreign, rows, folds, run, folder)
+    return Wanted(bundle, resolved.name, found, foreign, rows, folds, run, folder, twin)
 
 
 def _rows(dataset: Dataset) -> int:
@@ -60,8 +63,12 @@ def _rows(dataset: Dataset) -> int:
     return max(2, min(max(dataset.rows("holdout"), MIN_ROWS), MAX_ROWS, dataset.rows("train")))
 
 
-def _dataset(bundle: Bundle, given: str | None) -> tuple[Dataset, str]:
-    """The dataset to judge against, and a warning if it is another than the one trained on."""
+def _dataset(bundle: Bundle, given: str | None, twin: Bundle | None) -> tuple[Dataset, str]:
+    """The dataset to judge against, and a warning if it is another than the one (or its twin) trained on."""
+    whole = bundle.origin.get("dataset_fingerprint") if twin else None
+    if given and whole and Dataset(given).fingerprint == whole:  # all of what its twin's is a part of
+        given = None
+    bundle = twin or bundle
     trained_on = str(bundle.origin.get("dataset_fingerprint", ""))
     where = given or bundle.origin.get("dataset_uri")
     if not where:

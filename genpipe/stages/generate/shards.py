@@ -40,7 +40,8 @@ BLOCKS_PER_GROUP, ROWS_PER_GROUP = 16, 16_384
 
 class Request(BaseModel):
     """Everything the bytes depend on. model: a registered version or a run; bundle, dataset: fingerprints.
-    check: what is to be said of a generator of which no evaluation passed (checked.py).
+    check: what is to be said of a generator of which no evaluation passed (checked.py). learnt: of one that
+    learnt all rows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,11 +57,12 @@ class Request(BaseModel):
     code: str
     tag: str
     check: str = ""
+    learnt: str = ""
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Nothing said is nothing written: the id of such a request is as it always was."""
-        return {k: v for k, v in dump(self).items() if v or k != "check"}
+        return {k: v for k, v in dump(self).items() if v or k not in ("check", "learnt")}
 
     @property
     def output_id(self) -> str:
@@ -130,6 +132,7 @@ def make_part(
         "temperature": json.dumps(request.temperature),
         "code": request.code,
         **({"check": request.check} if request.check else {}),
+        **({"learnt": request.learnt} if request.learnt else {}),
     }
     earlier = _read_record(job, index)  # of a part that was lost or damaged since: made again in its place
     part = write_part(

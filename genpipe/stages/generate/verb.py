@@ -104,6 +104,7 @@ def _request(asked: Generate, rows: int, resolved: Resolved, bundle: Bundle) -> 
         device=bundle.device,
         code=__version__,
         check=check_of(resolved, bundle.fingerprint),
+        learnt=bundle.learnt,
     )
 
 

@@ -172,6 +172,7 @@ def open_model(asked: OnRows | Interpolate, *, of_rows: bool = True) -> Opened:
         "device": bundle.device,
         "code": __version__,
         **({"holds": HOLDS} if of_rows else {}),
+        **({"learnt": bundle.learnt} if bundle.learnt else {}),
     }
     place = store.join(settings.store, "generated", name, store.digest(lineage))
     run: Callable[..., Iterator[Any]] = starmap

@@ -195,6 +195,7 @@ def _write(
         "model_fingerprint": bundle.fingerprint,
         "rows_fingerprint": rows.fingerprint,
         "code": __version__,
+        **({"learnt": bundle.learnt} if bundle.learnt else {}),
     }
     if store.exists(store.join(output, "manifest.json")):  # by an earlier version
         return Dataset(output)

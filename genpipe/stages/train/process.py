@@ -50,6 +50,8 @@ class TrainingJob:
     """Everything a training process must know, as JSON: it opens the rest itself.
 
     device: the wish (auto, cpu or cuda), until who starts the process has chosen. cpus: for its threads.
+    until, metrics: of a twin that was judged by held-out rows, where this one learns them, too (refit.py):
+    the last step, and the scores that are known.
     """
 
     run: str
@@ -62,6 +64,8 @@ class TrainingJob:
     device: str
     cpus: int
     origin: dict[str, Any] = field(default_factory=dict)
+    until: int | None = None
+    metrics: dict[str, float] | None = None
 
 
 def execute(
@@ -84,7 +88,7 @@ def execute(
     from genpipe.training.device import useful_threads
     from genpipe.training.distributed import Ranks
     from genpipe.training.finish import finished_fit
-    from genpipe.training.loop import Evaluate, fit
+    from genpipe.training.loop import fit
     from genpipe.training.score import Scorer
 
     dataset = Dataset(job.dataset)
@@ -98,7 +102,7 @@ def execute(
     torch.set_num_threads(min(threads, useful_threads(family, job.cpus)))
     try:
         scorer = partial(Scorer, family, dataset, codec, recipe.layout, seed=job.seed, device=job.device)
-        score: Evaluate = scorer() if ranks.lead else _nobody
+        judge = None if job.metrics is not None else scorer() if ranks.lead else _Nobody()
         sink = Checkpoints(job.run)
         if ranks.lead:
             sink.sweep()
@@ -113,18 +117,25 @@ def execute(
             device=job.device,
             sink=sink,
             report=clock.reporter(ranks.lead, emit, evaluated),
-            evaluate=score,
+            evaluate=judge,
             should_stop=lambda: clock.over() or abandoned(),
+            until=job.until,
+            watch=judge.holdout_losses if judge else None,
         )
         if ranks.lead and not abandoned():
-            result = finished_fit(result, family, source, spec, score, seed=job.seed, device=job.device)
+            result = finished_fit(result, family, source, spec, judge, seed=job.seed, device=job.device)
             publish(job, recipe, codec, result)
     finally:
         torch.set_num_threads(threads)
 
 
-def _nobody(nets: Any, step: int) -> dict[str, float]:
-    raise AssertionError("only the lead evaluates")
+class _Nobody:
+    """In place of a Scorer where none is asked."""
+
+    def __call__(self, nets: Any, step: int = 0) -> dict[str, float]:
+        raise AssertionError("only the lead evaluates")
+
+    holdout_losses = __call__
 
 
 def publish(job: TrainingJob, recipe: Recipe, codec: Any, result: Any) -> None:
@@ -133,7 +144,10 @@ def publish(job: TrainingJob, recipe: Recipe, codec: Any, result: Any) -> None:
 
     from genpipe.bundle import save_bundle
 
-    metrics = {k: v for k, v in result.metrics.items() if v == v}
+    if recipe.training.schedule == "settle" and result.length:
+        settled = recipe.training.model_copy(update={"steps": result.length})
+        recipe = recipe.model_copy(update={"training": settled})
+    metrics = {k: v for k, v in result.metrics.items() if v == v} if job.metrics is None else job.metrics
     uri = store.join(job.run, f"bundle-{store.digest(save(dict(result.weights)))[:8]}")
     origin = job.origin | {"step": result.step}
     if result.incidents:

@@ -29,6 +29,7 @@ from genpipe.settings import Settings, read_settings
 from genpipe.stages.checked import told
 from genpipe.stages.prepare import prepare, protected
 from genpipe.stages.train.process import TrainedModel, TrainingJob, execute, result_of
+from genpipe.stages.train.refit import Refit, refit, whole
 from genpipe.training.device import resolve_device
 from genpipe.version import __version__
 
@@ -36,16 +37,24 @@ from genpipe.version import __version__
 def train(asked: Train, *, progress: Progress = silent) -> TrainedModel:
     """Train a generator; returns the finished run, at once if this request was trained before.
 
+    final: "all" trains a twin so, and then one on all rows by what was settled, which is returned (refit.py).
     Raises QualityError on divergence, UsageError where recipe and data or workers and CPUs do not fit.
     """
     dataset = Dataset(asked.dataset)
     chosen = parse_recipe(asked.recipe, dataset.schema.kind)
     check(chosen, dataset.schema)
-    return train_as(dataset, fitted_to(chosen, dataset.rows("train")), asked, progress=progress)
+    made = train_as(dataset, fitted_to(chosen, dataset.rows("train")), asked, progress=progress)
+    if asked.final == "train":
+        return made
+    every = whole(dataset)
+    again, asked = refit(made, dataset, every), asked.model_copy(update={"minutes": None})
+    return train_as(every, again.recipe, asked, again=again, progress=progress)
 
 
-def train_as(dataset: Dataset, chosen: Recipe, asked: Train, *, progress: Progress = silent) -> TrainedModel:
-    """`train` by a recipe that fits the data already, such as that of another bundle."""
+def train_as(
+    dataset: Dataset, chosen: Recipe, asked: Train, *, again: Refit | None = None, progress: Progress = silent
+) -> TrainedModel:
+    """`train` by a recipe that fits the data already, such as that of another bundle. again: on all rows."""
     settings = read_settings()
     origin: dict[str, Any] = {
         "stage": "train",
@@ -57,11 +66,13 @@ def train_as(dataset: Dataset, chosen: Recipe, asked: Train, *, progress: Progre
     }
     if plugins := plugins_of(chosen):
         origin["plugins"] = plugins
+    if again:
+        origin |= again.origin
     run_id = store.digest([origin, chosen.model_dump(mode="json")])
     run = store.join(settings.store, "runs", f"{origin['name']}-{run_id[:10]}")
     if (done := result_of(run)) is not None:
         progress(Event("train", done.steps, done.steps, "steps", done.metrics, note="already trained"))
-        return told(dataset, done, progress)
+        return done if again else told(dataset, done, progress)
     codec = prepare(dataset, chosen.codec, progress=progress)
     hidden = protected(dataset, chosen.codec)
     chosen = penalised(chosen, dataset.rows("train"), codec.spec(chosen.layout))
@@ -78,9 +89,13 @@ def train_as(dataset: Dataset, chosen: Recipe, asked: Train, *, progress: Progre
         cpus=settings.cpus,
         origin=origin
         | {"run_id": run_id, "dataset_uri": dataset.uri, "rows": dataset.rows("train")}
-        | ({"protected": hidden} if hidden else {}),
+        | ({"protected": hidden} if hidden else {})
+        | (again.places if again else {}),
+        until=again.until if again else None,
+        metrics=again.metrics if again else None,
     )
-    return told(dataset, run_job(job, asked.workers, progress, settings), progress)
+    made = run_job(job, asked.workers, progress, settings)
+    return made if again else told(dataset, made, progress)
 
 
 def run_job(job: TrainingJob, workers: int, progress: Progress, settings: Settings) -> TrainedModel:
@@ -94,6 +109,7 @@ def run_job(job: TrainingJob, workers: int, progress: Progress, settings: Settin
     done = result_of(job.run)
     assert done is not None, "a job that returns has created result.json"
     total = int(job.recipe["training"]["steps"])
-    note = "; ".join([f"best at step {done.steps}"] * bool(done.steps) + [*done.incidents])
+    best = f"best at step {done.steps}" if job.metrics is None else "all rows learnt; its twin's scores"
+    note = "; ".join([best] * bool(done.steps) + [*done.incidents])
     progress(Event("train", total, total, "steps", done.metrics, note=note))
     return done

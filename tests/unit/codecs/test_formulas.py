@@ -116,6 +116,58 @@ def test_single_precision_is_no_reason_to_miss_a_formula() -> None:
     assert "rate = 1000 cases / people" in {str(r.constraint) for r in found}
 
 
+PRODUCT = {"type": "product", "total": "amount", "parts": ["price", "pieces"]}
+ORDERS: tuple[AnyField, ...] = (
+    Number(name="price", decimals=2),
+    Integer(name="pieces", nullable=True),
+    Number(name="amount", decimals=2, nullable=True),
+    Integer(name="percent"),
+    Number(name="tax", decimals=2, nullable=True),
+)
+
+
+def orders(seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    price, percent = rng.lognormal(3, 1, ROWS).round(2), rng.choice([0.0, 7.0, 19.0, 25.0], ROWS)
+    pieces = rng.integers(1, 9, ROWS).astype(float)
+    pieces[rng.random(ROWS) < 0.05] = np.nan
+    amount = np.round(price * pieces, 2)
+    tax = np.round(0.01 * percent * amount + 1e-9, 2)
+    return {"price": price, "pieces": pieces, "amount": amount, "percent": percent, "tax": tax}
+
+
+def test_products_are_found_and_none_where_columns_are_shuffled() -> None:
+    rng, columns = np.random.default_rng(1), orders()
+
+    def seen(table: dict[str, np.ndarray]) -> set[str]:
+        arrays = [pa.array(v, from_pandas=True) for v in table.values()]
+        sample = Sample.of(pa.RecordBatch.from_arrays(arrays, names=list(table)), 0, 2)
+        return {str(r.constraint) for r in find(sample, ORDERS) if r.constraint.type == "product"}
+
+    assert seen(columns) == {"amount = price x pieces", "tax = 0.01 amount x percent"}
+    assert seen({n: rng.permutation(v) for n, v in columns.items()}) == set()
+    same = columns | {"pieces": np.ones(ROWS)}  # by which nothing is multiplied
+    assert "amount = price x pieces" not in seen(same | {"amount": columns["price"]})
+
+
+def test_any_codes_decode_to_products_that_are_right() -> None:
+    schema = Schema(kind="tabular", fields=ORDERS[:3], constraints=[PRODUCT])
+    rows = batch(orders(), schema)
+    codec = fit(TabularCodec, schema, [rows], CodecConfig())
+    assert isinstance(codec, TabularCodec) and codec.holds(rows).all()
+    assert "amount" not in {c.field.name for c in codec.learnt}
+    codec = TabularCodec.from_json(schema, json.loads(json.dumps(codec.to_json())))
+    rng = np.random.default_rng(2)
+    x = np.stack([rng.integers(0, size, 500) for size in codec.spec("tokens").vocabulary], 1)
+    made = codec.decode({"x": x, "condition": np.zeros((500, 0), int)}, "tokens", rng)
+    price, pieces, amount = (made.column(i).to_numpy(zero_copy_only=False).astype(float) for i in range(3))
+    there = ~np.isnan(pieces) & ~np.isnan(amount)
+    assert there.sum() > 100
+    np.testing.assert_allclose(amount[there], np.round(price[there] * pieces[there], 2), atol=1e-9)
+    wrong = rows.set_column(2, "amount", pa.array(np.round(orders()["amount"] + 0.5, 2), from_pandas=True))
+    assert codec.holds(wrong).mean() < 0.1
+
+
 def test_a_formula_shares_no_column_with_what_knows_values_of_training_alone() -> None:
     with pytest.raises(ValidationError, match="cannot share columns"):
         of(RATE, {"type": "within", "column": "people", "of": ["cases"]})

@@ -14,7 +14,7 @@ from genpipe.errors import UsageError
 from genpipe.recipe import Recipe, make_family
 from genpipe.recipes import parse_recipe
 from genpipe.spec import TensorSpec
-from genpipe.training import loop
+from genpipe.training import loop, state
 from genpipe.training.data import Resident
 from genpipe.training.distributed import ALONE, Ranks
 from genpipe.training.loop import fit
@@ -29,6 +29,7 @@ GAMES: dict[str, dict] = {
         "family": {"adversarial": "wasserstein", "penalty": "gradient_penalty", "critic_steps": 2},
     },
     "vq": {"base": "image_vq", "family": {"quantiser": "vq", "share": 0.5}},
+    "settle": {"base": "image_vae"},
 }
 
 
@@ -39,17 +40,28 @@ def images() -> Resident:
 
 
 def recipe(game: str) -> Recipe:
-    steps = {"vae": 6, "wgan_gp": 1, "vq": 2}[game]
+    steps = {"vae": 6, "wgan_gp": 1, "vq": 2, "settle": 12}[game]
     training = {"steps": steps, "batch_size": 21, "learning_rate": 1e-3, "betas": [0.9, 0.99], "ema": 0.5}
+    if game == "settle":
+        training["schedule"] = "settle"
     training["precision"] = "float32"  # sums over other parts of a batch differ by its rounding alone
     return parse_recipe(GAMES[game] | {"training": training}, "image")
 
 
 def train(game: str, ranks: Ranks) -> dict[str, torch.Tensor]:
     torch.set_num_threads(1)
-    result = fit(
-        recipe(game), SPEC, images(), seed=0, ranks=ranks, evaluate=lambda nets, step: {"loss": float(-step)}
-    )
+    losses = iter([9.0, 8.0, 7.999])
+
+    def watch(nets: object) -> dict[str, float]:
+        assert ranks.lead, "only the lead looks at the holdout"
+        return {"nats": next(losses)}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state, "FIRST_STEPS", 0)
+        result = fit(
+            recipe(game), SPEC, images(), seed=0, ranks=ranks, watch=watch,
+            evaluate=lambda nets, step: {"loss": float(-step)},
+        )  # fmt: skip
     metrics = torch.tensor([value for _, value in sorted(result.metrics.items())])
     return {**result.weights, "metrics": metrics}
 
@@ -58,9 +70,10 @@ def states(game: str, ranks: Ranks = ALONE) -> dict[str, torch.Tensor]:
     """Everything the loop's state holds after a run, and under their plain names the weights it published."""
     finish, kept = loop.fit_result, {}
 
-    def keep(state: TrainingState) -> loop.FitResult:
-        kept.update({n: t.clone() for n, t in state.tensors().items()})
-        return finish(state)
+    def keep(ended: TrainingState) -> loop.FitResult:
+        kept.update({n: t.clone() for n, t in ended.tensors().items()})
+        kept["length"] = torch.tensor(ended.last)
+        return finish(ended)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "fit_result", keep)
@@ -101,6 +114,12 @@ def test_workers_agree_with_one_process_on_weights(ranks: list[dict[str, torch.T
         moved = (tensor - start[key]).norm()
         apart = (ranks[0][f"vae.{key}"] - tensor).norm()
         assert moved > 0 and apart < 0.01 * moved, f"{key}: apart by {apart}, moved by {moved}"
+
+
+def test_workers_settle_when_the_lead_sees_it(ranks: list[dict[str, torch.Tensor]]) -> None:
+    """The third loss, at step 3, hardly fell."""
+    assert [int(told["settle.replica.length"]) for told in ranks] == [6, 6]
+    assert int(states("settle")["length"]) == 6
 
 
 def test_workers_agree_on_gradients_that_were_differentiated_twice(

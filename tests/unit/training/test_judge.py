@@ -34,6 +34,9 @@ def kept(schedule: str, *scores: tuple[float, float]) -> int:
         ("cosine", ((0.90, 10.0), (0.93, 10.05), (0.95, 10.3)), 2),  # by heart, whatever its fidelity
         ("cosine", ((0.90, 10.2), (0.91, 10.0), (0.92, 10.05)), 3),
         ("constant", ((0.90, 10.0), (0.93, 10.05), (0.95, 10.3)), 3),
+        ("settle", ((0.90, 10.0), (0.95, 9.9), (0.92, 9.8)), 3),  # fidelity is noise
+        ("settle", ((0.90, 10.0), (0.95, 9.9), (0.89, 9.8)), 2),  # but for a fall
+        ("settle", ((0.90, 10.0), (0.93, 10.05), (0.95, 10.3)), 2),
     ],
 )
 def test_weights_kept(schedule: str, scores: tuple[tuple[float, float], ...], step: int) -> None:

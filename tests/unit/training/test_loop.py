@@ -103,6 +103,64 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
     assert (resumed.metrics, resumed.step) == (whole.metrics, whole.step)
 
 
+def settling(source: Resident, losses: list[float], **more: Any) -> tuple[FitResult, list[int]]:
+    """A run of 1200 steps with these losses of the holdout, at every 100th; how often it asked for one."""
+    asked: list[int] = []
+
+    def watch(nets: Any) -> dict[str, float]:
+        asked.append(len(asked))
+        return {"nats": losses[min(len(asked), len(losses)) - 1], "other": 0.0}
+
+    hooks = Hooks(evaluate=lambda nets, step: {"loss": -step}, watch=watch)
+    settings = {"steps": 1200, "schedule": "settle", "evaluate_every": 500, "checkpoint_every": 100}
+    return run(source, hooks=hooks, **{**settings, **more}), asked
+
+
+@pytest.mark.parametrize(
+    ("losses", "length", "looks"),
+    [
+        ([9.0, 8.0, 7.0, 6.0, 5.0, 4.0], 1200, 6),  # it falls until the rate does
+        ([9.0, 8.0, 7.995], 600, 3),  # less than .1 % at step 300
+        ([9.0, 9.5], 400, 2),
+        ([-9.0, -9.02, -9.021], 600, 3),  # of densities
+    ],
+)
+def test_a_run_that_settles_is_as_long_as_the_holdout_says(
+    source: Resident, losses: list[float], length: int, looks: int
+) -> None:
+    result, asked = settling(source, losses)
+    assert (result.length, result.steps, result.step, result.stopped) == (length, length, length, "steps")
+    assert len(asked) == looks, "once the rate falls nobody looks any more"
+
+
+def test_a_loss_may_stand_still_at_first(source: Resident) -> None:
+    result, asked = settling(source, [9.0] * 12, steps=240)
+    assert (result.length, len(asked)) == (200, 5)  # not at step 40, but at 100
+
+
+def test_a_run_that_settled_goes_on_where_it_was(source: Resident, tmp_path: Path) -> None:
+    whole, _ = settling(source, [9.0, 8.0, 7.995])
+    sink = Checkpoints(str(tmp_path))
+
+    def watch(nets: Any) -> dict[str, float]:
+        return {"nats": next(losses)}
+
+    def die(status: Status) -> None:
+        if status.step == 450:
+            raise Killed
+
+    losses = iter([9.0, 8.0, 7.995])
+    settings = {"steps": 1200, "schedule": "settle", "evaluate_every": 500, "checkpoint_every": 100}
+    common = {"evaluate": lambda nets, step: {"loss": -step}, "watch": watch}
+    with pytest.raises(Killed):
+        run(source, sink=sink, hooks=Hooks(report=die, **common), **settings)
+    sink.wait()
+    totals: list[int] = []
+    again = Hooks(report=lambda s: totals.append(s.steps), **common)
+    resumed = run(source, sink=Checkpoints(str(tmp_path)), hooks=again, **settings)
+    assert same(whole, resumed) and resumed.length == 600 and set(totals) == {600}
+
+
 def test_early_stopping_keeps_the_best_weights(source: Resident) -> None:
     scores, kept = iter([0.2, 0.9, 0.8, 0.7, 0.6, 0.99]), {}
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from genpipe.recipe import Training
-from genpipe.training.optim import AdamW, Average, clip_gradients, gradient_norm, rate_at
+from genpipe.training.optim import AdamW, Average, clip_gradients, gradient_norm, last_step, rate_at
 
 
 def test_it_is_torchs_adamw() -> None:
@@ -62,11 +62,22 @@ def test_a_parameter_without_gradient_is_left_alone() -> None:
         (10, "cosine", 1.0),
         (60, "cosine", 0.5),
         (110, "cosine", 0.0),
+        (10, "settle", 1.0),
+        (55, "settle", 1.0),
+        (88, "settle", 0.4),
+        (110, "settle", 0.0),
     ],
 )
 def test_the_learning_rate_over_time(step: int, schedule: str, expected: float) -> None:
     training = Training(steps=110, warmup=10, learning_rate=1.0, schedule=schedule)  # type: ignore[arg-type]
     assert rate_at(step, training) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("step", "expected"), [(19, 1.0), (20, 1.0), (30, 0.5), (40, 0.0), (41, 0.0)])
+def test_a_rate_that_turned_falls_for_as_long(step: int, expected: float) -> None:
+    training = Training(steps=100, learning_rate=1.0, schedule="settle")
+    assert rate_at(step, training, turn=20) == pytest.approx(expected)
+    assert (last_step(training, 20), last_step(training, 70), last_step(training, None)) == (40, 100, 100)
 
 
 @pytest.mark.parametrize(("step", "expected"), [(40, 0.1), (49, 1.0), (50, 1.0), (70, 0.5), (90, 0.0)])
