@@ -71,7 +71,7 @@ TABLES: dict[type[Request], tuple[str, str]] = {
 NOT_FOR_TABLES: dict[type[Request], tuple[str, ...]] = {
     Train: ("recipe", "seed", "minutes", "by", "name", "tag"),
     Evaluate: ("real_examples",),
-    Generate: ("conditions", "temperature"),
+    Generate: ("conditions", "temperature", "top_k", "top_p", "no_repeat", "no_copies"),
 }
 
 

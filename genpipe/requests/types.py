@@ -156,6 +156,10 @@ Minutes = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False), _most(
 Hours = Annotated[float, Field(strict=True, ge=1, allow_inf_nan=False)]
 Days = Annotated[float, Field(strict=True, ge=1, allow_inf_nan=False)]
 Temperature = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+TopK = Annotated[int, Field(strict=True, ge=1), WHOLE, _most(2**31)]
+TopP = Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)]
+Copied = Annotated[int, Field(strict=True, ge=16), WHOLE, _most(2**20)]  # characters
+TokenRun = Annotated[int, Field(strict=True, ge=2), WHOLE, _most(2**20)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Holdout = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]

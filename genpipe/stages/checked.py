@@ -131,7 +131,11 @@ def loud(check: str) -> str:
 
 def said(made: Dataset, progress: Progress, *, note: str = "") -> Dataset:
     """`made`, after the last note of its generation: what is to be said of its generator comes in it."""
-    check = str(made.manifest.origin.get("check", ""))
+    origin = made.manifest.origin
+    check, redrawn = str(origin.get("check", "")), origin.get("redrawn")
+    if redrawn:
+        copied = f"{redrawn} drawn texts had {origin.get('no_copies')} characters in a row of a training text"
+        note = "; ".join(part for part in (note, f"{copied} and were left out for others") if part)
     if text := "; ".join(part for part in (note, loud(check)) if part):
         progress(Event("generate", made.rows(), made.rows(), "rows", note=text))
     return made

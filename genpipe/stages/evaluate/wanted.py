@@ -43,7 +43,7 @@ def wanted_by(asked: Evaluate) -> Wanted:
     """Open the generator and the dataset. Raises what `evaluate` says."""
     resolved = resolve(asked.model)
     bundle = Bundle.open(resolved.uri)
-    found, foreign = _dataset(bundle, asked.dataset)
+    found, foreign = dataset_of(bundle, asked.dataset)
     rows = asked.rows or _rows(found)
     run = resolved.uri.rstrip("/").rsplit("/", 1)[0]
     folds = folds_for(found, asked.folds, run, foreign=bool(foreign))
@@ -60,8 +60,8 @@ def _rows(dataset: Dataset) -> int:
     return max(2, min(max(dataset.rows("holdout"), MIN_ROWS), MAX_ROWS, dataset.rows("train")))
 
 
-def _dataset(bundle: Bundle, given: str | None) -> tuple[Dataset, str]:
-    """The dataset to judge against, and a warning if it is another than the one trained on."""
+def dataset_of(bundle: Bundle, given: str | None = None) -> tuple[Dataset, str]:
+    """The dataset trained on, or the one to judge against, and a warning if that is another."""
     trained_on = str(bundle.origin.get("dataset_fingerprint", ""))
     where = given or bundle.origin.get("dataset_uri")
     if not where:
