@@ -74,23 +74,23 @@ def limited(recipe: str, steps: int) -> dict[str, Any]:
 
 
 def nats(bundle: Any, text: str) -> np.ndarray:
-    """(N,) nats of the characters of a text that one window after the other tells."""
-    import pyarrow as pa
+    """(N,) nats of the characters of a text that one window after the other tells; those of a token are dealt
+    out evenly to its characters.
+    """
     import torch
 
     from genpipe.batch import one_hot
 
     length = bundle.spec.shape[0]
     stride = max(1, length // OVERLAP)
-    starts = [*range(0, len(text) - length, stride), len(text) - length]
-    schema, found = bundle.schema.arrow(), np.full(len(text), np.nan)
+    tokens = torch.from_numpy(bundle.codec.tokens(text)).long()
+    starts = [*range(0, len(tokens) - length, stride), len(tokens) - length]
+    found = np.full(len(tokens), np.nan)
     for i in range(0, len(starts), 64):
         group = starts[i : i + 64]
-        batch = pa.RecordBatch.from_arrays([pa.array([text[s : s + length] for s in group])], schema=schema)
-        arrays = bundle.codec.encode(batch, "tokens")
-        x = torch.from_numpy(arrays["x"]).long()
+        x = torch.stack([tokens[s : s + length] for s in group])
         with torch.inference_mode():
-            told = one_hot(torch.from_numpy(arrays["condition"]).long(), bundle.spec.conditions)
+            told = one_hot(torch.zeros(len(x), 0).long(), ())
             logits = bundle.nets["model"](x, told).float()
             each = torch.nn.functional.cross_entropy(logits.transpose(1, 2), x, reduction="none").numpy()
         for start, row in zip(
@@ -98,7 +98,8 @@ def nats(bundle: Any, text: str) -> np.ndarray:
         ):  # the earliest window has the most before a character
             place = found[start : start + length]
             place[np.isnan(place)] = row[np.isnan(place)]
-    return found
+    sizes = np.array(bundle.spec.sizes or [1] * bundle.spec.vocabulary[0])[tokens]
+    return np.repeat(found / sizes, sizes)
 
 
 def fit(root: Path, data: str, recipe: str, budget: float, seed: int, out: Path) -> None:

@@ -175,10 +175,20 @@ class SequenceModel:
 
     @torch.no_grad()
     def holdout_loss(self, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
-        """Nats per row, and per real position."""
+        """Nats per row, and per real position (a character of a text)."""
         nll = self._nll(nets, batch)
-        real = self.spec.shape[0] if batch.mask is None else batch.mask.sum(1).float().mean()
-        return {"nats": nll, "nats_per_position": nll / real}
+        return {"nats": nll, "nats_per_position": nll / self._positions(batch)}
+
+    def _positions(self, batch: Batch) -> Tensor | int:
+        """Real positions of a row on average; where tokens differ in size, as many as they stand for, so that
+        nats compare whatever the tokens are.
+        """
+        if batch.mask is None:
+            return self.spec.shape[0]
+        real = batch.mask.float()
+        if self.spec.sizes:
+            real = real * torch.tensor(self.spec.sizes, device=real.device)[batch.x]
+        return real.sum(1).mean()
 
 
 def evenly(condition: Tensor, rows: int) -> Tensor:

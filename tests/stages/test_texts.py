@@ -120,6 +120,25 @@ def test_other_generators_say_what_they_have(table_bundle: str, image_bundle: st
         genpipe.generate(table_bundle, rows=5, workers=0, no_repeat=3)
 
 
+def test_pieces_of_words_go_the_whole_road(model: str, home: Path) -> None:
+    """Trained, generated, gone on from a prompt; its nats are of a character, as those of characters are."""
+    data = genpipe.Dataset(str(Bundle.open(model).origin["dataset_uri"]))
+    recipe = {**QUICK, "codec": {"tokens": "bpe", "vocabulary": 60}}
+    by_pieces = genpipe.train(data, recipe=recipe, name="pieces")
+    bundle = Bundle.open(str(by_pieces))
+    assert (
+        30 < bundle.spec.vocabulary[0] <= 60 and bundle.spec.shape[0] < Bundle.open(model).spec.shape[0] / 2
+    )
+    assert (
+        bundle.metrics["holdout.nats_per_position"] < Bundle.open(model).metrics["holdout.nats_per_position"]
+    )
+    made = texts(str(by_pieces), conditions={"prompt": "anna "})
+    assert all(t.startswith("anna ") for t in made) and len(set(made)) > 50
+    words = [w for t in texts(str(by_pieces)) for w in t.split()]
+    assert sum(w in WORDS for w in words) > 0.5 * len(words)  # after 60 steps
+    assert genpipe.train(data, recipe=recipe, name="pieces").uri == by_pieces.uri
+
+
 MOTTO = " - with the kind regards of the whole house of Weber"
 
 
