@@ -32,6 +32,7 @@ class TensorSpec(BaseModel):
         position (a table, one column a position).
     frequencies: where positions have their own vocabulary, the share of each token in the training split.
     sizes: of a vocabulary that all positions share, how many characters each token stands for; () = one.
+    ends: whether token 0 ends a row, after which nothing counts.
     ordered: positions whose tokens are ranks of a quantity.
     spans: for vector only; they tile [0, D) in order.
     conditions: number of classes of each condition field; a Batch's `condition` is (B, K) integers.
@@ -45,6 +46,7 @@ class TensorSpec(BaseModel):
     vocabulary: tuple[int, ...] = ()
     frequencies: tuple[tuple[float, ...], ...] = ()
     sizes: tuple[int, ...] = ()
+    ends: bool = False
     ordered: tuple[bool, ...] = ()
     conditions: tuple[int, ...] = ()
 

@@ -18,6 +18,7 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from genpipe.codecs.holders import Holders, hash_values
 from genpipe.codecs.sketch import add_counts
@@ -154,6 +155,15 @@ class Pieces:
     def sizes(self) -> tuple[int, ...]:
         """Characters of every token; a code that is none counts as one."""
         return tuple(max(1, len(s)) for s in self.strings)
+
+    def places(self, column: pa.Array, who: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(numbers of the merges whose pieces a text has, of whom it is), over all texts of a column."""
+        found, whose = list[np.ndarray](), list[np.ndarray]()
+        for number, piece in enumerate(self.strings[len(self.strings) - len(self.merges) :]):
+            there = pc.match_substring(column, piece).fill_null(False).to_numpy(zero_copy_only=False)
+            whose.append(who[there])
+            found.append(np.full(len(whose[-1]), number))
+        return np.concatenate(found), np.concatenate(whose)
 
     def encode(self, text: str) -> list[int]:
         return [token for word in words_of(text) for token in self._word(word)]

@@ -4,14 +4,15 @@ Code 0 ends a text and fills the rest of its record, code 1 stands for a charact
 training have (`codec.rare_below`), or none, and decodes to U+FFFD; both are codes, not characters, so no
 character of the data can collide with them. Codes of characters follow, and then those of pieces (pieces.py),
 where there are any. A record holds `context` tokens: a longer text is cut there (sources cut long documents
-into records of that size beforehand). `mask` is True on the tokens of
+into records of that size beforehand). Where records are runs of longer texts (`runs` of the field), their
+ends are not learnt, and what is drawn ends with its last whole word. `mask` is True on the tokens of
 a text and on the first end, so a model learns where texts end; the filling beyond it is masked out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -28,12 +29,14 @@ from genpipe.codecs.pieces import Pair, Pieces, WordStats, learn_merges
 from genpipe.codecs.sketch import add_counts
 from genpipe.codecs.stored import TextForm
 from genpipe.errors import DataError, UsageError
+from genpipe.fields import Text
 from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
 
 END, UNKNOWN, FIRST = 0, 1, 2
 REPLACEMENT = 0xFFFD
 UNKNOWN_TEXT = chr(REPLACEMENT)
+Marks = Callable[[pa.Array, np.ndarray], tuple[np.ndarray, np.ndarray]]
 ROUND = 16  # characters
 MOST_CONTEXT = 1024  # of a record, where the recipe does not say
 SPARE = 1.1  # times these: of texts as long others may have more tokens
@@ -90,6 +93,7 @@ class TextCodec(Codec):
         self.context, self.unknown = context, unknown
         self.pieces = pieces_of(points, merges) if merges else None
         self.field = only_field(schema, "text")
+        self.runs = isinstance(self.field, Text) and self.field.runs
 
     @classmethod
     def observe(cls, batch: pa.RecordBatch, schema: Schema, config: CodecConfig) -> TextStats:
@@ -116,6 +120,9 @@ class TextCodec(Codec):
             raise DataError("NOTHING", found="no characters to learn", expected="texts that are not empty")
         total = sum(stats.characters.values())
         lost, longest = total - sum(stats.characters[p] for p in kept), stats.longest + 1
+        runs = only_field(schema, "text").runs
+        if runs:  # without an end
+            longest -= 1
         merges = list[Pair]()
         if stats.words is not None:
             first = pieces_of(kept, ())
@@ -123,7 +130,7 @@ class TextCodec(Codec):
             merges = learn_merges(stats.words.common(max(1, config.rare_below)), first.codes, most)
             pieces = pieces_of(kept, merges)
             found = max(len(pieces.encode(t)) for t in stats.words.longest)
-            longest = min(longest, math.ceil(SPARE * found) + 1)
+            longest = min(longest, math.ceil(SPARE * found) + (not runs))
         if k := config.rare_below:  # one text's length and its odd characters are told roughly
             lost, longest = -(-lost // k) * k, -(-longest // ROUND) * ROUND
         unknown, context = lost / max(total, lost), min(config.context or MOST_CONTEXT, longest)
@@ -143,6 +150,7 @@ class TextCodec(Codec):
             dtype="int32",
             vocabulary=vocabulary,
             sizes=self.pieces.sizes if self.pieces else (),
+            ends=True,
             conditions=self.conditions.sizes,
         )
 
@@ -153,7 +161,7 @@ class TextCodec(Codec):
     def encode(self, batch: pa.RecordBatch, layout: str) -> Arrays:
         self.check_layout(layout)
         x, lengths = self._tokens(batch.column(self.field.name))
-        mask = np.arange(self.context) <= lengths[:, None]
+        mask = np.arange(self.context) < lengths[:, None] + (not self.runs)
         return {"x": x, "mask": mask, "condition": self.conditions.codes(batch)}
 
     def _tokens(self, column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -206,6 +214,9 @@ class TextCodec(Codec):
         over = np.concatenate([x, np.zeros((len(x), 1), x.dtype)], axis=1) == END
         lengths = over.argmax(1)
         texts = self._texts(x, lengths)
+        if self.runs:
+            whole = lengths == x.shape[1]
+            texts = [_to_last_word(t) if w else t for t, w in zip(texts, whole.tolist(), strict=True)]
         made = self.conditions.columns(self.schema, arrays["condition"])
         return assemble(self.schema, made | {self.field.name: pa.array(texts, pa.string())}, len(x), rng)
 
@@ -218,6 +229,12 @@ class TextCodec(Codec):
         joined = table[x[keep]].tobytes().decode("utf-32-le")
         ends = np.cumsum(lengths)
         return [joined[a:b] for a, b in zip((ends - lengths).tolist(), ends.tolist(), strict=True)]
+
+    def marks(self) -> Iterator[tuple[Marks, Sequence[int]]]:
+        """What is kept of texts, as numbers, and what tells (numbers of a column's texts, whose they are)."""
+        yield text_points, self.points
+        if self.pieces:
+            yield self.pieces.places, range(len(self.pieces.merges))
 
     def tolerance(self, layout: str) -> dict[str, float]:
         """Share of changed characters, of texts that fit `context`."""
@@ -237,6 +254,12 @@ class TextCodec(Codec):
         table = ConditionTable.read(schema, data["conditions"])
         merges = [(a, b) for a, b in form.merges]
         return cls(schema, tuple(form.points), form.context, form.unknown, table, merges)
+
+
+def _to_last_word(text: str) -> str:
+    """The text up to the last blank of its second half, if it has one."""
+    blank = max(text.rfind(mark, len(text) // 2) for mark in (" ", "\n", "\t"))
+    return text if blank < 0 else text[: blank + 1]
 
 
 def pieces_of(points: Sequence[int], merges: Sequence[Pair]) -> Pieces:

@@ -31,6 +31,7 @@ CALIBRATIONS = 3  # rounds of matching one head to its column's shares
 CALIBRATION_ROWS = 8192  # whose conditions it is done under: enough for a marginal, little beside an epoch
 STRATA = 128  # of rows by the token to be expected, inside which a block is evened out by the token before
 LEVELS = 2**14  # of expected tokens: as fine as their ranks
+LOOK = 16  # tokens between two looks whether all rows have ended
 RANDOM_ORDERS = 0.5  # of the steps of a network that learns any order; the others keep the columns' own
 
 
@@ -117,7 +118,11 @@ class SequenceModel:
         previous, drawn = None, list[Tensor]()
         length = self.config.no_repeat if "no_repeat" in self.controls else None
         repeats = Repeats(length) if length else None
+        ended = torch.zeros(len(condition), dtype=torch.bool, device=condition.device)
         for t in range(self.spec.shape[0]):
+            if self.spec.ends and t % LOOK == 0 and bool(ended.all()):
+                drawn += [torch.zeros_like(ended, dtype=torch.int64)] * (self.spec.shape[0] - t)
+                break
             predicted, state = net.step(previous, state)  # type: ignore[operator]
             if repeats:
                 predicted = repeats.without(predicted)
@@ -128,6 +133,9 @@ class SequenceModel:
                 known = observed[:, t]
                 there = known >= 0 if self.spec.layout == "tokens" else known.isfinite()
                 previous = torch.where(there, known, previous)
+            if self.spec.ends:
+                previous = previous.masked_fill(ended, 0)
+                ended |= previous == 0
             if repeats:
                 repeats.add(previous)
             drawn.append(previous)

@@ -12,8 +12,10 @@ import pytest
 
 import genpipe
 from genpipe.bundle import Bundle
+from genpipe.bundle.held import check_held
 from genpipe.cli import execute
-from genpipe.errors import GenpipeError, QualityError, UsageError
+from genpipe.codecs.text import TextCodec
+from genpipe.errors import GenpipeError, PrivacyError, QualityError, UsageError
 from genpipe.registry.package import pack
 from genpipe.registry.pyfunc import save_pyfunc
 from genpipe.registry.pyfunc_model import ServedGenerator
@@ -137,6 +139,16 @@ def test_pieces_of_words_go_the_whole_road(model: str, home: Path) -> None:
     words = [w for t in texts(str(by_pieces)) for w in t.split()]
     assert sum(w in WORDS for w in words) > 0.5 * len(words)  # after 60 steps
     assert genpipe.train(data, recipe=recipe, name="pieces").uri == by_pieces.uri
+    check_held(bundle, data)
+    told = bundle.codec.to_json()
+    few = data.table("train")["text"].to_pylist()[0][:12]  # what one text has must not be told
+    codes = [[told["points"].index(ord(c)) + 2 for c in few[i : i + 2]] for i in range(0, 12, 2)]
+    last = 2 + len(told["points"]) + len(codes) - 1
+    joins = [[last - 5, last - 4], [last - 3, last - 2], [last - 1, last], [last + 1, last + 2]]
+    joins.append([last + 4, last + 3])
+    bundle.codec = TextCodec.from_json(bundle.schema, {**told, "merges": [*codes, *joins]})
+    with pytest.raises(PrivacyError, match=r"values that fewer than 5 entities have \(text"):
+        check_held(bundle, data)
 
 
 MOTTO = " - with the kind regards of the whole house of Weber"

@@ -22,7 +22,7 @@ from genpipe import store
 from genpipe.codecs.base import VERSION
 from genpipe.dataset import Dataset
 from genpipe.progress import Event, Progress, silent
-from genpipe.recipe import Recipe, check, fitted_to, penalised, plugins_of
+from genpipe.recipe import Recipe, check, fitted_to, for_length, penalised, plugins_of
 from genpipe.recipes import parse_recipe
 from genpipe.requests import Train
 from genpipe.settings import Settings, read_settings
@@ -41,7 +41,10 @@ def train(asked: Train, *, progress: Progress = silent) -> TrainedModel:
     dataset = Dataset(asked.dataset)
     chosen = parse_recipe(asked.recipe, dataset.schema.kind)
     check(chosen, dataset.schema)
-    return train_as(dataset, fitted_to(chosen, dataset.rows("train")), asked, progress=progress)
+    fitted = fitted_to(chosen, dataset.rows("train"))
+    if chosen.kind == "text":
+        fitted = for_length(fitted, prepare(dataset, chosen.codec, progress=progress).spec(chosen.layout))
+    return train_as(dataset, fitted, asked, progress=progress)
 
 
 def train_as(dataset: Dataset, chosen: Recipe, asked: Train, *, progress: Progress = silent) -> TrainedModel:

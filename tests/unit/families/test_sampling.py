@@ -123,3 +123,30 @@ def test_shares_of_a_draw_are_those_of_what_is_kept() -> None:
     x = family.sample({"model": Same()}, torch.zeros(20_000, 0).long(), Draws(0, total=20_000))
     assert not bool((x == 2).any())
     assert (x == 0).float().mean().item() == pytest.approx(0.25, abs=0.009)  # 5 standard deviations
+
+
+def test_rows_that_have_ended_are_filled_and_sampling_stops_when_all_have() -> None:
+    """Ends at the fifth token of every row, in the spec of one that ends and of one that does not."""
+
+    class Counted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.steps = 0
+
+        def begin(self, c: Tensor) -> int:
+            self.steps = 0
+            return len(c)
+
+        def step(self, previous: Tensor | None, rows: int) -> tuple[Tensor, int]:
+            self.steps += 1
+            logits = torch.full((rows, 3), -50.0)
+            logits[:, 0 if self.steps == 5 else 2] = 50.0
+            return logits, rows
+
+    net, told = Counted(), torch.zeros(4, 0).long()
+    spec = TensorSpec(layout="tokens", shape=(100,), dtype="int32", vocabulary=(3,), ends=True)
+    x = SequenceModel(SequenceConfig(), spec).sample({"model": net}, told, Draws(0, total=4))
+    assert x.tolist() == [[2, 2, 2, 2] + [0] * 96] * 4 and net.steps == 16
+    on = SequenceModel(SequenceConfig(), spec.model_copy(update={"ends": False}))
+    assert on.sample({"model": net}, told, Draws(0, total=4))[0, 4:7].tolist() == [0, 2, 2]
+    assert net.steps == 100
