@@ -81,6 +81,7 @@ def train(
     seed: int = 0,
     minutes: float | None = None,
     by: str | None = None,
+    from_model: object = None,
     name: str | None = None,
     tag: str = "",
     progress: Progress = silent,

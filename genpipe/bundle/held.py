@@ -35,7 +35,7 @@ cells atoms edges pieces endings often grains ladder written modes score knots s
 made pairs snaps extremes broken channels gaps points context unknown peak frames range_db choice scale fixed
 placeholder tabular image series text audio apart ties nested over others pace merges"""
 _ORIGIN = """stage name dataset_fingerprint seed minutes tag code codec run_id dataset_uri rows protected step
-plugins incidents"""
+plugins incidents from from_fingerprint from_dataset codec_dataset_uri"""
 STRUCTURE, ORIGIN = frozenset(_STRUCTURE.split()), frozenset(_ORIGIN.split())
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic import Field as About
 
 from genpipe.errors import keys_in_uri
@@ -158,12 +158,17 @@ class Fit(Request):
     seed: Seed = SEED
     minutes: Minutes | None = About(default=None, description="Stop after so long, keep the best.")
     by: By | None = About(default=None, description="Learn entity by entity, if there are any, or by row.")
+    from_model: str | None = About(
+        default=None,
+        validation_alias=AliasChoices("from", "from_model"),
+        description="A model to go on from, as models:/NAME@champion: its codec, its networks, its weights.",
+    )
 
 
 class Train(Fit, TrainOf):
     """A dataset -> a generator."""
 
-    aside = frozenset({"dataset", "recipe", "workers", "name", "by"})
+    aside = frozenset({"dataset", "recipe", "workers", "name", "by", "from_model"})
     name: Name | None = About(default=None, description="What to call it; by default as its dataset.")
     tag: str = About(default="", description="Any text; makes an equal request another run.")
 

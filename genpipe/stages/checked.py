@@ -6,7 +6,8 @@ fewer the evaluation cross-fits (crossfit.py), and of fewer still nobody can kno
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -127,6 +128,14 @@ def loud(check: str) -> str:
     return (
         f"{check[:1].upper()}{check[1:]}" if NOTHING not in check else check.replace(NOTHING, NOTHING.upper())
     )
+
+
+def learnt_before(origin: Mapping[str, Any]) -> str:
+    """What is to be said of a model that went on from another; empty of others."""
+    if "from" not in origin:
+        return ""
+    known = "what that learnt counts as learnt, and no report on other data sees it"
+    return f"it went on from {origin['from']}: {known}"
 
 
 def said(made: Dataset, progress: Progress, *, note: str = "") -> Dataset:

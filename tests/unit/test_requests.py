@@ -204,7 +204,7 @@ def test_what_deployments_are_given_is_checked_as_it_was() -> None:
     before = json.loads((Path(__file__).parents[1] / "fixtures/flow_parameters.json").read_text())
     added = {
         "ingest": {"workers", "on_bad_file", "max_bad", "min_rows"},
-        "train": {"by"},
+        "train": {"by", "from_model"},
         "generate": {"top_k", "top_p", "no_repeat", "no_copies"},
         "promote": {"rows", "real_examples", "folds", "despite", "allow"},
     }

@@ -25,6 +25,7 @@ from genpipe.evaluation.privacy.attacks import Evidence
 from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
 from genpipe.requests import Evaluate
+from genpipe.stages.checked import learnt_before
 from genpipe.stages.evaluate.crossfit import cross_fitted
 from genpipe.stages.evaluate.latent import latent_view
 from genpipe.stages.evaluate.wanted import MAX_ROWS, wanted_by
@@ -65,8 +66,8 @@ def evaluate(asked: Evaluate, *, progress: Progress = silent) -> Report:
         )
     else:
         report, holdout, synthetic = judged(bundle, found, rows, seed, lineage, step, foreign=bool(foreign))
-    if foreign:
-        report = report.model_copy(update={"warnings": (foreign, *report.warnings)})
+    if warnings := [text for text in (foreign, learnt_before(bundle.origin)) if text]:
+        report = report.model_copy(update={"warnings": (*warnings, *report.warnings)})
     step(3, "drawing the report")
     _draw(
         report,

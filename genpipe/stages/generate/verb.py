@@ -23,7 +23,6 @@ from genpipe.requests import Generate
 from genpipe.settings import read_settings
 from genpipe.stages.checked import check_of, said
 from genpipe.stages.cluster import connect, where_to_draw
-from genpipe.stages.evaluate.wanted import dataset_of
 from genpipe.stages.generate.copies import check_no_copies
 from genpipe.stages.generate.shards import (
     GenerationJob,
@@ -35,6 +34,7 @@ from genpipe.stages.generate.shards import (
     open_bundle,
 )
 from genpipe.stages.placement import check_workers, need_to_sample, nodes, room
+from genpipe.stages.trained_on import dataset_of
 from genpipe.training.device import parameters
 from genpipe.version import __version__
 

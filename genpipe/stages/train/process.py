@@ -50,6 +50,7 @@ class TrainingJob:
     """Everything a training process must know, as JSON: it opens the rest itself.
 
     device: the wish (auto, cpu or cuda), until who starts the process has chosen. cpus: for its threads.
+    begins: the bundle whose weights it goes on from, if any.
     """
 
     run: str
@@ -62,6 +63,7 @@ class TrainingJob:
     device: str
     cpus: int
     origin: dict[str, Any] = field(default_factory=dict)
+    begins: str = ""
 
 
 def execute(
@@ -108,6 +110,7 @@ def execute(
             recipe,
             spec,
             source,
+            weights=_weights(job.begins),
             seed=job.seed,
             ranks=ranks,
             device=job.device,
@@ -121,6 +124,15 @@ def execute(
             publish(job, recipe, codec, result)
     finally:
         torch.set_num_threads(threads)
+
+
+def _weights(uri: str) -> Any:
+    """Those of the bundle to go on from."""
+    if not uri:
+        return None
+    from genpipe.bundle import Bundle
+
+    return {role: net.state_dict() for role, net in Bundle.open(uri).nets.items()}
 
 
 def _nobody(nets: Any, step: int) -> dict[str, float]:

@@ -26,8 +26,9 @@ from genpipe.recipe import Recipe, check, fitted_to, for_length, penalised, plug
 from genpipe.recipes import parse_recipe
 from genpipe.requests import Train
 from genpipe.settings import Settings, read_settings
-from genpipe.stages.checked import told
+from genpipe.stages.checked import learnt_before, told
 from genpipe.stages.prepare import prepare, protected
+from genpipe.stages.train.earlier import Earlier, earlier_model
 from genpipe.stages.train.process import TrainedModel, TrainingJob, execute, result_of
 from genpipe.training.device import resolve_device
 from genpipe.version import __version__
@@ -39,6 +40,11 @@ def train(asked: Train, *, progress: Progress = silent) -> TrainedModel:
     Raises QualityError on divergence, UsageError where recipe and data or workers and CPUs do not fit.
     """
     dataset = Dataset(asked.dataset)
+    if asked.from_model:
+        earlier = earlier_model(asked.from_model, asked.recipe, dataset)
+        steps, note = earlier.recipe.training.steps, learnt_before(earlier.origin)
+        progress(Event("train", 0, steps, "steps", note=note))
+        return train_as(dataset, earlier.recipe, asked, progress=progress, earlier=earlier)
     chosen = parse_recipe(asked.recipe, dataset.schema.kind)
     check(chosen, dataset.schema)
     fitted = fitted_to(chosen, dataset.rows("train"))
@@ -47,8 +53,17 @@ def train(asked: Train, *, progress: Progress = silent) -> TrainedModel:
     return train_as(dataset, fitted, asked, progress=progress)
 
 
-def train_as(dataset: Dataset, chosen: Recipe, asked: Train, *, progress: Progress = silent) -> TrainedModel:
-    """`train` by a recipe that fits the data already, such as that of another bundle."""
+def train_as(
+    dataset: Dataset,
+    chosen: Recipe,
+    asked: Train,
+    *,
+    progress: Progress = silent,
+    earlier: Earlier | None = None,
+) -> TrainedModel:
+    """`train` by a recipe that fits the data already, such as that of another bundle. earlier: whose weights
+    it goes on from.
+    """
     settings = read_settings()
     origin: dict[str, Any] = {
         "stage": "train",
@@ -58,6 +73,8 @@ def train_as(dataset: Dataset, chosen: Recipe, asked: Train, *, progress: Progre
         "code": __version__,
         "codec": VERSION,
     }
+    if earlier:
+        origin |= earlier.origin
     if plugins := plugins_of(chosen):
         origin["plugins"] = plugins
     run_id = store.digest([origin, chosen.model_dump(mode="json")])
@@ -65,8 +82,8 @@ def train_as(dataset: Dataset, chosen: Recipe, asked: Train, *, progress: Progre
     if (done := result_of(run)) is not None:
         progress(Event("train", done.steps, done.steps, "steps", done.metrics, note="already trained"))
         return told(dataset, done, progress)
-    codec = prepare(dataset, chosen.codec, progress=progress)
-    hidden = protected(dataset, chosen.codec)
+    codec = earlier.codec if earlier else prepare(dataset, chosen.codec, progress=progress)
+    hidden = None if earlier else protected(dataset, chosen.codec)
     chosen = penalised(chosen, dataset.rows("train"), codec.spec(chosen.layout))
     job = TrainingJob(
         run=run,
@@ -79,6 +96,7 @@ def train_as(dataset: Dataset, chosen: Recipe, asked: Train, *, progress: Progre
         minutes=asked.minutes,
         device=settings.device,
         cpus=settings.cpus,
+        begins=earlier.uri if earlier else "",
         origin=origin
         | {"run_id": run_id, "dataset_uri": dataset.uri, "rows": dataset.rows("train")}
         | ({"protected": hidden} if hidden else {}),
