@@ -227,13 +227,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for data, recipe, budget in chosen:
             rows.append(ours(root, data, recipe, budget, given.seed, Path(folder)))
-            print(table(rows[-1:]).splitlines()[-1], flush=True)
+            keep(rows, given.seed)
         if not given.only:
             rows += rivals(root, CELLS[0][0], Path(folder))
+            keep(rows, given.seed)
+    print(table(rows))
+
+
+def keep(rows: list[dict[str, Any]], seed: int) -> None:
+    """After each cell: the whole takes half an hour on a busy machine."""
     rows.sort(key=lambda row: (row["data"], row["nats"]))
     RESULT.write_text(json.dumps(rows, indent=1) + "\n")
-    write_page(rows, given.seed)
-    print(table(rows))
+    write_page(rows, seed)
 
 
 if __name__ == "__main__":
