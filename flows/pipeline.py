@@ -18,6 +18,7 @@ from genpipe.flows.summary import Summary
 from genpipe.flows.there import bundle_exists, report_exists, study_exists
 from genpipe.flows.train import train_step
 from genpipe.flows.tune import show_trials, tune_step
+from genpipe.perform import NOT_FOR_TABLES
 from genpipe.pipeline import PipelineSpec, load_spec
 from genpipe.progress import Event, Progress
 from genpipe.requests import Generate, Ingest, Train, Tune
@@ -110,7 +111,7 @@ def _train(spec: PipelineSpec, dataset: str, recipe: Any, tag: str) -> dict[str,
         base: dict[str, Any] = {"base": recipe} if isinstance(recipe, str) else dict(recipe or {})
         recipe = base | {"training": {**base.get("training", {}), "steps": spec.train.steps}}
     delivery = spec.generate  # which an entity can take no conditions from
-    by_row = delivery is not None and bool(delivery.conditions or delivery.temperature)
+    by_row = delivery is not None and any(getattr(delivery, name) for name in NOT_FOR_TABLES[Generate])
     asked = Train.of(
         dataset=dataset,
         recipe=recipe,

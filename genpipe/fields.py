@@ -182,7 +182,10 @@ class Identifier(Made):
 
 
 class Text(Made):
+    """runs: they are cut from longer texts, so where one ends says nothing."""
+
     kind: Literal["text"] = "text"
+    runs: bool = Field(default=False, exclude_if=lambda runs: not runs)
 
     def arrow(self) -> pa.DataType:
         return pa.string()

@@ -8,6 +8,7 @@ a key is the same on every machine. It decides splits and counts distinct values
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -113,6 +114,21 @@ def spread_mask(keys: np.ndarray, numbers: np.ndarray, share: float) -> np.ndarr
 def column_keys(column: pa.Array) -> np.ndarray:
     """(B,) uint64: a uniform hash of every value; nulls share one."""
     return mix(_words(column))
+
+
+def run_keys(texts: Sequence[str | None], length: int) -> tuple[np.ndarray, np.ndarray]:
+    """(keys of every run of `length` characters, number of the text each is of); none spans two texts."""
+    lengths = np.array([len(t or "") for t in texts], dtype=np.int64)
+    text = np.frombuffer("".join(t or "" for t in texts).encode("utf-32-le", "surrogatepass"), "<u4")
+    owner, keys, step = np.repeat(np.arange(len(texts)), lengths), text.astype(np.uint64), 1
+    if len(text) < length:
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    while step < length:  # of pairs, of fours, of eights .. and at last of two that overlap
+        more = min(step, length - step)
+        keys = mix(keys[:-more] * ODD + keys[more:])
+        step += more
+    inside = owner[: len(keys)] == owner[length - 1 :]
+    return keys[inside], owner[: len(keys)][inside]
 
 
 def _words(column: pa.Array) -> np.ndarray:

@@ -71,9 +71,9 @@ TABLES: dict[type[Request], tuple[str, str]] = {
     Generate: ("genpipe.related.panel_generate", "generate"),
 }
 NOT_FOR_TABLES: dict[type[Request], tuple[str, ...]] = {
-    Train: ("recipe", "seed", "minutes", "by", "final", "name", "tag"),
+    Train: ("recipe", "seed", "minutes", "by", "final", "from_model", "name", "tag"),
     Evaluate: ("real_examples",),
-    Generate: ("conditions", "temperature"),
+    Generate: ("conditions", "temperature", "top_k", "top_p", "no_repeat", "no_copies"),
 }
 
 
@@ -89,7 +89,7 @@ def request(kind: type[R], given: Mapping[str, Any]) -> R:
             if name == "source":
                 expected = "a file: frame.to_parquet(FILE) writes one"
             raise UsageError("FRAME", where=name, found=found, expected=expected)
-    for name in {"dataset", "model"} & taken.keys():
+    for name in {"dataset", "model", "from_model"} & taken.keys():
         taken[name] = None if taken[name] is None else str(taken[name])
     if isinstance(recipe := taken.get("recipe"), str) and is_spec(recipe):
         from genpipe.pipeline.reading import read_spec
@@ -120,6 +120,7 @@ def perform(asked: Request, progress: Progress = silent, **more: Any) -> Any:
             from genpipe.related.panel_train import by_entity, train_panel
 
             if by_entity(asked):
+                check_for_panel(asked)
                 return train_panel(asked, progress=progress)
     elif isinstance(asked, Evaluate | Register | Generate):
         tables = of_tables(asked.model)
@@ -161,6 +162,10 @@ def meant(asked: Request) -> tuple[Any, list[str]]:
         found |= {} if other else {"dataset": dataset_meant(asked.dataset)}
     if isinstance(asked, OnRows | Interpolate) and asked.dataset:
         found["dataset"] = dataset_meant(asked.dataset)
+    if isinstance(asked, Train) and asked.from_model:
+        from genpipe.stages.named_models import model_meant
+
+        found["from_model"] = model_meant(asked.from_model)
     if isinstance(asked, Evaluate | Register | Generate | OfOne):
         from genpipe.stages.named_models import model_meant  # with the registry and torch
 
@@ -201,6 +206,13 @@ def has_entity(asked: Train) -> bool:
 def is_spec(data: str) -> bool:
     """Whether it names a spec and no dataset."""
     return data.endswith((".yaml", ".yml", ".json"))
+
+
+def check_for_panel(asked: Train) -> None:
+    """Raise where rows are to be learnt by entity from an earlier model, which learnt rows."""
+    if asked.from_model:
+        found, fix = "rows that are learnt entity by entity", "say --by row (by='row'), or leave it out"
+        raise UsageError("FROM", where="from", found=found, expected="single rows", fix=fix)
 
 
 def check_for_tables(asked: Request) -> None:

@@ -117,6 +117,7 @@ def as_meant(recipe: dict[str, Any]) -> dict[str, Any]:
     return recipe
 
 
+RECORD, MOST_STEPS = 128, 4000  # tokens of a text that a recipe's batches are meant for; steps of longer ones
 MANY = 16_000  # training rows from which nothing is made stronger
 FEWEST = 7  # rows that have a code, for a leaf of a tree of fewer than `MANY` to say how often it comes
 
@@ -168,6 +169,21 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
         changes["weight_decay"] = 0.0 if left else DECAY
     if training.l2 is None and not left:
         changes["l2"] = 0.0
+    return recipe.model_copy(update={"training": training.model_copy(update=changes)})
+
+
+def for_length(recipe: Recipe, spec: TensorSpec) -> Recipe:
+    """A recipe from `fitted_to` for texts: where records are longer than `RECORD` tokens, a batch has fewer
+    and there are more steps, so that an update sees as many tokens and a training as many records.
+    """
+    training, length = recipe.training, spec.shape[0]
+    if recipe.kind != "text" or training.epochs is None or length <= RECORD:
+        return recipe
+    size = max(1, training.batch_size * RECORD // length)
+    more = training.batch_size / size
+    steps = max(training.steps, min(MOST_STEPS, math.ceil(training.steps * more)))
+    every = max(1, math.ceil(training.evaluate_every * steps / training.steps))
+    changes = {"batch_size": size, "steps": steps, "evaluate_every": every}
     return recipe.model_copy(update={"training": training.model_copy(update=changes)})
 
 

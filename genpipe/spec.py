@@ -31,6 +31,8 @@ class TensorSpec(BaseModel):
     vocabulary: for tokens only. One number = shared by all positions (text); T numbers = one per
         position (a table, one column a position).
     frequencies: where positions have their own vocabulary, the share of each token in the training split.
+    sizes: of a vocabulary that all positions share, how many characters each token stands for; () = one.
+    ends: whether token 0 ends a row, after which nothing counts.
     ordered: positions whose tokens are ranks of a quantity.
     spans: for vector only; they tile [0, D) in order.
     conditions: number of classes of each condition field; a Batch's `condition` is (B, K) integers.
@@ -43,6 +45,8 @@ class TensorSpec(BaseModel):
     spans: tuple[Span, ...] = ()
     vocabulary: tuple[int, ...] = ()
     frequencies: tuple[tuple[float, ...], ...] = ()
+    sizes: tuple[int, ...] = ()
+    ends: bool = False
     ordered: tuple[bool, ...] = ()
     conditions: tuple[int, ...] = ()
 
@@ -54,6 +58,8 @@ class TensorSpec(BaseModel):
             raise ValueError(f"tokens need one vocabulary or one per position, got {len(self.vocabulary)}")
         if self.frequencies and tuple(map(len, self.frequencies)) != self.vocabulary:
             raise ValueError("frequencies need one share per token of every position")
+        if self.sizes and (len(self.sizes),) != self.vocabulary:
+            raise ValueError("sizes need one number per token of one vocabulary")
         if self.layout == "vector" and sum(s.size for s in self.spans) != self.shape[0]:
             raise ValueError(f"spans cover {sum(s.size for s in self.spans)} of {self.shape[0]} columns")
         return self

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,16 @@ from genpipe.fields import AnyField
 from genpipe.spec import UNOBSERVED
 
 
+class Test(Protocol):
+    """What rows must pass. fix: what to do where few do; `str` says what it is."""
+
+    @property
+    def fix(self) -> str: ...
+
+    def keep(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows that pass."""
+
+
 @dataclass(frozen=True)
 class Conditions:
     """classes: condition field -> classes. observed: column -> values. filters: column -> sign -> value.
@@ -41,6 +51,7 @@ class Conditions:
     observed: dict[str, Mix]
     filters: dict[str, dict[str, pa.Scalar]]
     begins: Beginning | None = None
+    fix: ClassVar[str] = "ask for a commoner value, make that column the target, or train 'tabular_any_order'"
 
     def conditions(self, codec: Codec, rows: int, rng: np.random.Generator) -> np.ndarray:
         """(rows, K) classes for the network, UNOBSERVED where the user leaves them."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property, partial
-from typing import Any
+from copy import copy
+from functools import cached_property, partial, reduce
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +20,10 @@ from torch import Tensor, nn
 
 from genpipe import store
 from genpipe.batch import to_arrays
-from genpipe.bundle.conditions import Conditions, parse_conditions
+from genpipe.bundle.conditions import Conditions, Test, parse_conditions
 from genpipe.bundle.folder import AGAIN, METRICS, WEIGHTS, Origin, read_folder, sha256, write_folder
 from genpipe.bundle.observed import draw_condition, free, partial_conditioning, replaced
+from genpipe.bundle.sampling import Sampling
 from genpipe.bundle.weights import built_for, check_block, read_weights
 from genpipe.codecs import CODECS
 from genpipe.codecs.base import Codec
@@ -31,7 +33,7 @@ from genpipe.documents import first_line, parse_json
 from genpipe.draws import Draws
 from genpipe.errors import DataError, QualityError, UsageError
 from genpipe.families.base import PartialConditioning
-from genpipe.recipe import FAMILIES, Recipe, as_meant, check, make_family
+from genpipe.recipe import Recipe, as_meant, check, make_family
 from genpipe.schema import Schema
 from genpipe.seeds import numpy_rng
 
@@ -72,9 +74,7 @@ class Bundle:
     fingerprint: a hash of the content, the same wherever the folder lies.
     """
 
-    def __init__(
-        self, uri: str, content: Mapping[str, bytes], device: str, temperature: float | None
-    ) -> None:
+    def __init__(self, uri: str, content: Mapping[str, bytes], device: str, sampling: Sampling) -> None:
         self.uri, self.device = uri, device
         self.fingerprint = store.digest({name: sha256(data) for name, data in content.items()})
         read = {n: parse_json(d, where=store.join(uri, n)) for n, d in content.items() if n != WEIGHTS}
@@ -99,18 +99,30 @@ class Bundle:
         except (UsageError, DataError) as error:  # of a stranger's documents, not of an argument
             found = first_line(error)
             raise DataError(error.code, where=uri, found=found, expected=expected, fix=fix) from error
-        self.recipe = warmed(self.recipe, temperature)
         check_block(self.recipe, self.spec, self.block_rows, weights=len(self._weights), where=uri)
+        self._sample(sampling)
+
+    def _sample(self, sampling: Sampling) -> None:
         self.family = make_family(self.recipe, self.spec)
+        if sampling.given:
+            self.recipe = sampling.on(self.recipe, self.family)
+            self.family = make_family(self.recipe, self.spec)
+
+    def at(self, sampling: Sampling) -> Self:
+        """The same generator, its networks shared, as this says of sampling. Raises UsageError."""
+        assert self.nets
+        other = copy(self)
+        other._sample(sampling)
+        return other
 
     @classmethod
-    def open(cls, uri: str, *, device: str = "cpu", temperature: float | None = None) -> Bundle:
+    def open(cls, uri: str, *, device: str = "cpu", sampling: Sampling = Sampling()) -> Self:  # noqa: B008
         """Read every file, compare it with the manifest, parse it within limits.
 
-        temperature: of sampling, in place of the recipe's: below 1 likelier and more alike, above 1 bolder.
+        sampling: in place of what the recipe says of it.
         """
         uri = uri.rstrip("/")
-        return cls(uri, read_folder(uri), device, temperature)
+        return cls(uri, read_folder(uri), device, sampling)
 
     def __str__(self) -> str:
         return self.uri
@@ -160,18 +172,24 @@ class Bundle:
             raise UsageError("ROWS", found=f"{rows} rows of a block", expected=f"1 to {self.block_rows}")
         return self._block(seed, block, rows, self.check_conditions(conditions))
 
-    def _block(self, seed: int, block: int, rows: int, wanted: Conditions) -> pa.RecordBatch:
+    def _block(
+        self, seed: int, block: int, rows: int, wanted: Conditions, test: Test | None = None
+    ) -> pa.RecordBatch:
         """The block's rows with identifiers that follow from their number in the whole stream."""
-        return self.codec.identify(self._kept(seed, block, rows, wanted), block * self.block_rows, seed)
+        kept = self._kept(seed, block, rows, wanted, test)
+        return self.codec.identify(kept, block * self.block_rows, seed)
 
-    def _kept(self, seed: int, block: int, rows: int, wanted: Conditions) -> pa.RecordBatch:
-        """Rows drawn until so many have what is tested for."""
-        if not wanted.filters:
+    def _kept(
+        self, seed: int, block: int, rows: int, wanted: Conditions, test: Test | None
+    ) -> pa.RecordBatch:
+        """Rows drawn until so many pass what they are tested for."""
+        tests: list[Test] = [*([wanted] if wanted.filters else []), *([test] if test else [])]
+        if not tests:
             return self._draw(seed, block, 0, wanted).slice(0, rows)
         kept: list[pa.RecordBatch] = []
         have = 0
         for draw in range(MAX_DRAWS):
-            kept.append(wanted.keep(self._draw(seed, block, draw, wanted)))
+            kept.append(reduce(lambda some, t: t.keep(some), tests, self._draw(seed, block, draw, wanted)))
             have += kept[-1].num_rows
             if have >= rows:
                 return pa.concat_batches(kept).slice(0, rows)
@@ -181,9 +199,10 @@ class Bundle:
         raise QualityError(
             "RARE",
             where="conditions",
-            found=f"{have} of {drawn} generated rows ({have / drawn:.3%}) have {wanted}",
+            found=f"{have} of {drawn} generated rows ({have / drawn:.3%}) have "
+            + " and ".join(map(str, tests)),
             expected=f"{rows} of {most} ({rows / most:.3%}) or more",
-            fix="ask for a commoner value, make that column the target, or train 'tabular_any_order'",
+            fix=tests[-1].fix,
         )
 
     def _draw(self, seed: int, block: int, draw: int, wanted: Conditions) -> pa.RecordBatch:
@@ -248,15 +267,21 @@ class Bundle:
         return pa.RecordBatch.from_arrays(batch.columns, schema=self.schema.arrow())
 
     def batches(
-        self, rows: int, *, seed: int = 0, start: int = 0, conditions: Mapping[str, Any] | None = None
+        self,
+        rows: int,
+        *,
+        seed: int = 0,
+        start: int = 0,
+        conditions: Mapping[str, Any] | None = None,
+        test: Test | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """Rows [start, start + rows) of the stream, at most a block at a time."""
+        """Rows [start, start + rows) of the stream, at most a block at a time. test: what they must pass."""
         wanted, stop = self.check_conditions(conditions), start + rows
         self.codec.check_rows(stop)
         while start < stop:
             block, skip = divmod(start, self.block_rows)
             upto = min(self.block_rows, skip + stop - start)
-            yield self._block(seed, block, upto, wanted).slice(skip)
+            yield self._block(seed, block, upto, wanted, test).slice(skip)
             start += upto - skip
 
     def sample(self, rows: int, *, seed: int = 0, conditions: Mapping[str, Any] | None = None) -> pa.Table:
@@ -265,22 +290,6 @@ class Bundle:
             raise UsageError("ROWS", found=f"{rows} rows", expected="1 or more")
         table = pa.Table.from_batches(self.batches(rows, seed=seed, conditions=conditions))
         return table.replace_schema_metadata(None)
-
-
-def warmed(recipe: Recipe, temperature: float | None) -> Recipe:
-    """The recipe at another temperature of sampling."""
-    if temperature is None:
-        return recipe
-    able = [name for name, family in FAMILIES.items() if family.has_temperature]
-    if recipe.family.family not in able or not 0 < temperature <= 100:
-        raise UsageError(
-            "TEMPERATURE",
-            where="temperature",
-            found=f"{temperature} for a generator of family {recipe.family.family}",
-            expected="a number above 0, for the families " + " and ".join(able),
-        )
-    family = recipe.family.model_copy(update={"temperature": temperature})
-    return recipe.model_copy(update={"family": family})
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from genpipe.codecs.sketch import hash_column, hash_rows, to_numpy
 from genpipe.codecs.tabular.base import ColumnCodec
 from genpipe.codecs.tabular.lookups import from_plain, plain, together
 from genpipe.codecs.tabular.numeric import Scale
-from genpipe.codecs.text import TextCodec, text_points
+from genpipe.codecs.text import TextCodec
 from genpipe.dataset import Dataset
 from genpipe.errors import PrivacyError
 
@@ -33,9 +33,10 @@ _STRUCTURE = """
 version kind columns conditions relations type values shares rare missing label axis step decimals low high
 cells atoms edges pieces endings often grains ladder written modes score knots scores value names lookups
 made pairs snaps extremes broken channels gaps points context unknown peak frames range_db choice scale fixed
-placeholder tabular image series text audio apart ties nested over others pace"""
+placeholder tabular image series text audio apart ties nested over others pace merges"""
 _ORIGIN = """stage name dataset_fingerprint seed minutes tag code codec run_id dataset_uri rows protected step
-plugins incidents final twin twin_uri judged_uri judged_fingerprint"""
+plugins incidents final twin twin_uri judged_uri judged_fingerprint from from_fingerprint from_dataset
+codec_dataset_uri"""
 STRUCTURE, ORIGIN = frozenset(_STRUCTURE.split()), frozenset(_ORIGIN.split())
 
 
@@ -195,8 +196,8 @@ def _pairs(codec: Codec, k: int) -> Iterator[_Pairs]:
 
 def _marks(codec: Codec, k: int) -> Iterator[_Marks]:
     if isinstance(codec, TextCodec):
-        stretches = [(float(p), float(p)) for p in codec.points]
-        yield _Marks(codec.field.name, text_points, stretches, k)
+        for places, marks in codec.marks():
+            yield _Marks(codec.field.name, places, [(float(m), float(m)) for m in marks], k)
     for channel in codec.channels if isinstance(codec, SeriesCodec) else ():
         if channel.axis is not None:
             places = _Places(channel.axis, series=True)

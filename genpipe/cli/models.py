@@ -50,9 +50,11 @@ def train(dataset: str, **given: Any) -> None:
         trained_tables(model)
         return warn(model.note)
     say(model=model.uri, steps=model.steps, seconds=round(model.seconds, 1), **model.metrics)
+    from genpipe.bundle.folder import read_document
     from genpipe.dataset import Dataset
-    from genpipe.stages.checked import training_note
+    from genpipe.stages.checked import learnt_before, training_note
 
+    warn(learnt_before(read_document(model.uri, "origin")))
     warn(training_note(Dataset(model.dataset_uri)))
 
 

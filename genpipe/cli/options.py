@@ -29,6 +29,7 @@ R = TypeVar("R", bound=Request)
 # options whose name is another than that of the parameter
 FLAGS = {
     "conditions": ("--where",),
+    "from_model": ("--from",),
     "options": ("--option", "-o"),
     "recipes": ("--recipe",),
     "schema_file": ("--schema",),

@@ -42,7 +42,8 @@ class CodecConfig(BaseModel):
     bins: quantile bins of a number as tokens. dependencies: columns of a table that another one decides are
     found, among all or among these, and kept exactly. calendar: dates and times of a table whose weekdays or
     times of day differ are learnt as week, weekday and time of day. context: tokens per text record; null,
-    those of the longest, at most 1024. frames: samples an audio record keeps; null, those of the schema, at
+    those of the longest, at most 1024. tokens: of texts, characters, or pieces of words (bpe), at most
+    `vocabulary` of them. frames: samples an audio record keeps; null, those of the schema, at
     most 10 s. order: of channels of a series that are always in order: learn their distance, or learn each as
     it is and clamp them into order.
     rare: protect, so that the codec keeps of categories, numbers, pairs and shares only what at least
@@ -58,6 +59,8 @@ class CodecConfig(BaseModel):
     rare_below: int = Field(default=LEAST, ge=0, le=10**12)
     rare_label: str | None = Field(default=None, min_length=1, max_length=200)
     context: int | None = Field(default=None, ge=1, le=65_536)
+    tokens: Literal["characters", "bpe"] = Field(default="characters", exclude_if=lambda t: t == "characters")
+    vocabulary: int = Field(default=1024, ge=2, le=65_536, exclude_if=lambda size: size == 1024)
     frames: int | None = Field(default=None, ge=1, le=2**22)
     calendar: bool = Field(default=True, exclude_if=lambda calendar: calendar)
     order: Literal["learn", "clamp"] = Field(default="learn", exclude_if=lambda order: order == "learn")

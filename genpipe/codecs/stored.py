@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from genpipe.codecs.endings import GRAINS, MOST, Endings, steps
+from genpipe.codecs.pieces import LONGEST
 from genpipe.codecs.scale import Axis, Score
 from genpipe.fields import AnyField
 
@@ -236,9 +237,19 @@ class TextForm(Form):
     points: Annotated[list[Annotated[int, Field(ge=0, lt=0x110000)]], Field(min_length=1)]
     context: Annotated[int, Field(ge=1, le=65_536)]
     unknown: Annotated[float, Field(ge=-1e-9, le=1, allow_inf_nan=False)]
+    merges: Annotated[
+        list[Annotated[list[int], Field(min_length=2, max_length=2)]], Field(max_length=65_536)
+    ] = []
 
     @model_validator(mode="after")
     def _check(self) -> TextForm:
+        sizes = [0, 0] + [1] * len(self.points)  # of codes; the first two are no characters
+        for a, b in self.merges:
+            if not (min(a, b) >= 2 and max(a, b) < len(sizes)) or sizes[a] + sizes[b] > LONGEST:
+                raise ValueError(f"a merge of {a} and {b}, no two codes before it that are short enough")
+            sizes.append(sizes[a] + sizes[b])
+        if len({*map(tuple, self.merges)}) < len(self.merges):
+            raise ValueError("a merge that comes twice")
         points = np.asarray(self.points)
         if (np.diff(points) <= 0).any() or ((points >= 0xD800) & (points < 0xE000)).any():
             raise ValueError("code points that do not ascend, or are of no character")

@@ -65,6 +65,7 @@ class Family(Protocol):
     metrics: the names of what `holdout_loss` returns; the first is the `loss` that a recipe may monitor.
         `nats` and `nats_per_position` are exact negative log-likelihoods, of a row and of a position of it.
     has_temperature: its config's `temperature` is that of sampling, which may be changed after training.
+    One of which more may be changed names all of it in `controls`, which its config has (sampling.py).
     phases: those of a training step; without any, no step is made and `finish` does it all.
 
     One with networks of tensors that are not the data's own has `network_forms`, config field -> their form,

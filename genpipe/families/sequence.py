@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from genpipe.batch import Batch, one_hot
 from genpipe.draws import Draws, cumulated
 from genpipe.errors import QualityError
-from genpipe.families.base import FamilyConfig, Nets, Phase, without_barred
+from genpipe.families.base import Nets, Phase, without_barred
 from genpipe.families.calibrate import shift_to
+from genpipe.families.sampling import Repeats, SampledConfig
 from genpipe.networks import AnyNetwork, build_network
 from genpipe.networks.base import form
 from genpipe.networks.head import alike
@@ -30,11 +31,12 @@ CALIBRATIONS = 3  # rounds of matching one head to its column's shares
 CALIBRATION_ROWS = 8192  # whose conditions it is done under: enough for a marginal, little beside an epoch
 STRATA = 128  # of rows by the token to be expected, inside which a block is evened out by the token before
 LEVELS = 2**14  # of expected tokens: as fine as their ranks
+LOOK = 16  # tokens between two looks whether all rows have ended
 RANDOM_ORDERS = 0.5  # of the steps of a network that learns any order; the others keep the columns' own
 
 
-class SequenceConfig(FamilyConfig):
-    """temperature: of sampling; 1 draws from the learnt distribution, less is safer and less varied.
+class SequenceConfig(SampledConfig):
+    """no_repeat: of texts; no run of so many tokens comes twice in one.
 
     given: tokens of a table, the first ones, that are given to every row it ever makes, and so not learnt:
     what a network knows of them it can only give away.
@@ -42,7 +44,7 @@ class SequenceConfig(FamilyConfig):
 
     family: Literal["sequence"] = "sequence"
     given: int = Field(default=0, ge=0, le=2**31, exclude_if=lambda given: given == 0)
-    temperature: float = Field(default=1.0, gt=0, le=100)
+    no_repeat: int | None = Field(default=None, ge=2, le=2**20, exclude_if=lambda n: n is None)
     model: AnyNetwork = RecurrentConfig()
 
 
@@ -62,6 +64,8 @@ class SequenceModel:
         self.columns = form(spec) == "columns"
         self.any_order = getattr(config.model, "order", "fixed") == "any"
         self.takes_observed = "any" if self.any_order else "first"
+        more = ("top_k", "top_p", *(() if self.columns else ("no_repeat",)))
+        self.controls = ("temperature", *(more if spec.layout == "tokens" else ()))
 
     def build(self) -> dict[str, nn.Module]:
         return {"model": build_network("model", self.spec, self.config.model)}
@@ -112,8 +116,16 @@ class SequenceModel:
         given = () if observed is None or not self.any_order else (observed,)
         state = net.begin(told, *given)  # type: ignore[operator]
         previous, drawn = None, list[Tensor]()
+        length = self.config.no_repeat if "no_repeat" in self.controls else None
+        repeats = Repeats(length) if length else None
+        ended = torch.zeros(len(condition), dtype=torch.bool, device=condition.device)
         for t in range(self.spec.shape[0]):
+            if self.spec.ends and t % LOOK == 0 and bool(ended.all()):
+                drawn += [torch.zeros_like(ended, dtype=torch.int64)] * (self.spec.shape[0] - t)
+                break
             predicted, state = net.step(previous, state)  # type: ignore[operator]
+            if repeats:
+                predicted = repeats.without(predicted)
             if observed is not None and self.spec.layout == "tokens":
                 predicted = without_barred(predicted, observed[:, t])
             previous = self._draw(predicted, rng, condition, drawn)
@@ -121,6 +133,11 @@ class SequenceModel:
                 known = observed[:, t]
                 there = known >= 0 if self.spec.layout == "tokens" else known.isfinite()
                 previous = torch.where(there, known, previous)
+            if self.spec.ends:
+                previous = previous.masked_fill(ended, 0)
+                ended |= previous == 0
+            if repeats:
+                repeats.add(previous)
             drawn.append(previous)
         return torch.stack(drawn, 1)
 
@@ -152,9 +169,7 @@ class SequenceModel:
     def _draw(self, predicted: Tensor, rng: Draws, condition: Tensor, before: list[Tensor]) -> Tensor:
         """(B, P) -> (B,) tokens or (B, C) values. before: what was drawn of the positions before."""
         if self.spec.layout == "tokens":
-            logits = predicted.float()
-            if self.config.temperature != 1:
-                logits = logits / self.config.temperature
+            logits = self.config.shaped(predicted)
             if not self.spec.frequencies:
                 return rng.categorical(logits)
             upto = cumulated(logits)
@@ -168,10 +183,20 @@ class SequenceModel:
 
     @torch.no_grad()
     def holdout_loss(self, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
-        """Nats per row, and per real position."""
+        """Nats per row, and per real position (a character of a text)."""
         nll = self._nll(nets, batch)
-        real = self.spec.shape[0] if batch.mask is None else batch.mask.sum(1).float().mean()
-        return {"nats": nll, "nats_per_position": nll / real}
+        return {"nats": nll, "nats_per_position": nll / self._positions(batch)}
+
+    def _positions(self, batch: Batch) -> Tensor | int:
+        """Real positions of a row on average; where tokens differ in size, as many as they stand for, so that
+        nats compare whatever the tokens are.
+        """
+        if batch.mask is None:
+            return self.spec.shape[0]
+        real = batch.mask.float()
+        if self.spec.sizes:
+            real = real * torch.tensor(self.spec.sizes, device=real.device)[batch.x]
+        return real.sum(1).mean()
 
 
 def evenly(condition: Tensor, rows: int) -> Tensor:

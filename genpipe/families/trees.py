@@ -24,14 +24,15 @@ from torch import Tensor, nn
 from genpipe.batch import Batch
 from genpipe.draws import Draws, cumulated
 from genpipe.families import cart
-from genpipe.families.base import FamilyConfig, Nets, Phase, without_barred
+from genpipe.families.base import Nets, Phase, without_barred
+from genpipe.families.sampling import SampledConfig
 from genpipe.spec import TensorSpec
 
 CELLS = 2**24  # leaves x codes of a forest: 64 MB
 MOST_ROWS = 1_000_000
 
 
-class TreesConfig(FamilyConfig):
+class TreesConfig(SampledConfig):
     """leaf_minimum: training rows in a leaf, at least. leaves: of a tree, at most (fewer where columns have
     more codes than `CELLS` would hold).
 
@@ -41,7 +42,6 @@ class TreesConfig(FamilyConfig):
     Without a number 1, and more for few rows (`recipe.fitted_to`).
     prune: trees are cut back to what left-out rows confirm (`cart.pruned`); without a word, those of few rows
     (`recipe.fitted_to`).
-    temperature: of sampling; 1 draws from the fitted shares, less is safer and less varied.
     given: columns, the first ones, that are given to every row it ever makes, and so not learnt.
     shared: columns, the first of these, that all rows about one entity have in common: such rows are left out
     together.
@@ -59,7 +59,6 @@ class TreesConfig(FamilyConfig):
     )
     code_minimum: int | None = Field(default=None, ge=1, le=1_000_000)
     prune: bool | None = None
-    temperature: float = Field(default=1.0, gt=0, le=100)
     given: int = Field(default=0, ge=0, le=2**31, exclude_if=lambda given: given == 0)
     shared: int = Field(default=0, ge=0, le=2**31, exclude_if=lambda shared: shared == 0)
 
@@ -157,6 +156,7 @@ class Trees:
     publishes: ClassVar[tuple[str, ...]] = ("model",)
     metrics: ClassVar[tuple[str, ...]] = ("nats", "nats_per_position")
     has_temperature: ClassVar[bool] = True
+    controls: ClassVar[tuple[str, ...]] = ("temperature", "top_k", "top_p")
     phases: tuple[Phase, ...] = ()
     takes_observed = "first"
 
@@ -197,7 +197,7 @@ class Trees:
         assert isinstance(forest, Forest)
         for t in range(self.spec.shape[0]):
             leaf, shares = forest.predict(t, seen)
-            logits = shares.log() / self.config.temperature
+            logits = self.config.shaped(shares.log())
             if observed is not None:
                 logits = without_barred(logits, observed[:, t])
             drawn = rng.systematic(cumulated(logits), leaf)

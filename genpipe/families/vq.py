@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from genpipe.batch import Batch, one_hot
 from genpipe.draws import Draws
 from genpipe.errors import UsageError
-from genpipe.families.base import FamilyConfig, Nets, Phase
+from genpipe.families.base import Nets, Phase
 from genpipe.families.quantise import Codebook, FiniteScalar, Quantiser
+from genpipe.families.sampling import SampledConfig
 from genpipe.families.vae import Decoder
 from genpipe.networks import AnyNetwork, build_network
 from genpipe.networks.convolutional import Conv2dConfig, channels_and_size, doublings, halved
@@ -34,7 +35,7 @@ PENALTY_EVERY = 4  # steps between two penalties of the critic
 GAME, PENALTY = "non_saturating", "r1"
 
 
-class VQConfig(FamilyConfig):
+class VQConfig(SampledConfig):
     """quantiser: fsq rounds the numbers of a code to `levels`, vq takes the nearest of `codes` learnt ones of
     `channels` numbers; see quantise.py. commitment: weight of keeping the encoder near these.
 
@@ -44,8 +45,8 @@ class VQConfig(FamilyConfig):
     share: of the steps that train the autoencoder; the others train the prior over its codes.
     adversarial_weight: of the critic, beside nats a value; 0 trains none, and what is decoded is a mean,
     which blurs. penalty_weight: of the critic's R1 penalty.
-    prior_rate: factor of the learning rate of the prior. temperature: of drawing codes; 1 draws from the
-    learnt distribution, less is safer and less varied. width_rate: as of a VAE.
+    prior_rate: factor of the learning rate of the prior. temperature, top_k, top_p: of drawing codes.
+    width_rate: as of a VAE.
     """
 
     family: Literal["vq"] = "vq"
@@ -66,7 +67,6 @@ class VQConfig(FamilyConfig):
     )
     penalty_weight: float = Field(default=1.0, gt=0, le=1e6)
     prior_rate: float = Field(default=1.0, gt=0, le=1000)
-    temperature: float = Field(default=1.0, gt=0, le=100)
     width_rate: float = Field(default=8.0, gt=0, le=1000)
     encoder: AnyNetwork = Conv2dConfig()
     decoder: AnyNetwork = Conv2dConfig()
@@ -106,6 +106,7 @@ class VQ:
     publishes: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "model")
     metrics: ClassVar[tuple[str, ...]] = ("bound", "reconstruction", "code_nats")
     has_temperature: ClassVar[bool] = True
+    controls: ClassVar[tuple[str, ...]] = ("temperature", "top_k", "top_p")
     takes_observed = "none"
 
     def __init__(self, config: VQConfig, spec: TensorSpec) -> None:
@@ -214,7 +215,7 @@ class VQ:
         state, previous, drawn = net.begin(self._told(condition)), None, list[Tensor]()  # type: ignore[operator]
         for _ in range(self.codes.shape[0]):
             logits, state = net.step(previous, state)  # type: ignore[operator]
-            previous = rng.categorical(logits.float() / self.config.temperature)
+            previous = rng.categorical(self.config.shaped(logits))
             drawn.append(previous)
         tokens = torch.stack(drawn, 1).unflatten(1, self.size)
         return cast(Quantiser, nets["decoder"].quantiser).values(tokens).flatten(1)

@@ -65,7 +65,7 @@ def _pack_bundle(uri: str, target: Path, *, encoders: bool) -> Package:
         lineage={**origin, "bundle_fingerprint": bundle.fingerprint, **about, "code": __version__},
         params=bundle.recipe.model_dump(mode="json"),
         schema=bundle.schema,
-        asked={"rows": 100, "seed": 0, "conditions": "{}"},
+        asked={"rows": 100, "seed": 0, "conditions": "{}", "sampling": "{}"},
         plugins=_plugins(bundle),
     )
 

@@ -13,7 +13,9 @@ import numpy as np
 import pandas as pd
 from mlflow.models import set_model
 
+from genpipe.bundle import Bundle
 from genpipe.bundle.generator import MAX_DRAWS
+from genpipe.bundle.sampling import Sampling
 from genpipe.errors import UsageError
 from genpipe.registry.follow import follow
 from genpipe.registry.gate import guard
@@ -27,11 +29,12 @@ class ServedGenerator(Served):
 
     frame: one new row for each of its rows, with the values it has; without columns or rows, `rows` rows.
     Values of other columns than the target make it imputation, which the publisher must have allowed.
-    params: rows, seed, and conditions, a JSON object of column -> value that holds for all rows.
+    params: rows, seed, conditions, a JSON object of column -> value that holds for all rows, and sampling,
+    one such as {"temperature": 0.8, "top_p": 0.95}.
     """
 
     def load_context(self, context: Any) -> None:
-        self.defaults = {"rows": 100, "seed": 0, "conditions": "{}"}
+        self.defaults = {"rows": 100, "seed": 0, "conditions": "{}", "sampling": "{}"}
         self.bundle = Watched.open(context.artifacts["bundle"])
         check_published(context, self.bundle.fingerprint)
         self.allowed = str((getattr(context, "model_config", None) or {}).get("allow", "")).split(",")
@@ -46,6 +49,7 @@ class ServedGenerator(Served):
         self.check_allowed(columns)
         number = rows if columns and rows else asked["rows"]
         check_limits(number, number * self.width)
+        self.sampled(asked)
         wanted = self.bundle.check_conditions(parse(asked["conditions"]))
         if wanted.filters:  # drawn until enough rows fit
             return MAX_DRAWS
@@ -65,23 +69,31 @@ class ServedGenerator(Served):
                 fix="ask for rows with params, or have it published with --allow impute",
             )
 
+    def sampled(self, asked: Mapping[str, Any]) -> Bundle:
+        """The generator at what is asked of its sampling."""
+        return self.bundle.at(Sampling.read(parse(asked["sampling"], "sampling")))
+
     def make(self, frame: pd.DataFrame, asked: Mapping[str, Any]) -> pd.DataFrame:
         conditions = parse(asked["conditions"])
         if len(frame.columns) and len(frame):
-            return follow(self.bundle, frame, conditions, seed=asked["seed"])
-        return self.bundle.sample(asked["rows"], seed=asked["seed"], conditions=conditions).to_pandas()
-
-
-def parse(text: str) -> dict[str, Any]:
-    try:
-        conditions = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        conditions = None
-    if not isinstance(conditions, dict):
-        raise UsageError(
-            "CONDITION", where="conditions", found=repr(text), expected='JSON such as {"species": "cat"}'
+            return follow(self.sampled(asked), frame, conditions, seed=asked["seed"])
+        return (
+            self.sampled(asked).sample(asked["rows"], seed=asked["seed"], conditions=conditions).to_pandas()
         )
-    return conditions
+
+
+EXAMPLES = {"conditions": {"species": "cat"}, "sampling": {"temperature": 0.8}}
+
+
+def parse(text: str, name: str = "conditions") -> dict[str, Any]:
+    try:
+        told = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict):
+        expected = f"JSON such as {json.dumps(EXAMPLES[name])}"
+        raise UsageError("CONDITION", where=name, found=repr(text), expected=expected)
+    return told
 
 
 set_model(ServedGenerator())

@@ -91,7 +91,7 @@ def _generate(spec: TablesSpec) -> list[tuple[Path_, str]]:
     asked = spec.generate.model_fields_set if spec.generate else set()
     return [
         (("generate", key), "not for related tables; expected rows, seed, output and workers")
-        for key in ("conditions", "temperature", "rows_per_part")
+        for key in ("conditions", "temperature", "top_k", "top_p", "no_repeat", "no_copies", "rows_per_part")
         if key in asked
     ]
 

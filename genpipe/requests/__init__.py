@@ -1,7 +1,8 @@
-"""What each verb may be asked (models.py), within which limits (types.py), what is said beyond (words.py)."""
+"""What each verb may be asked (models.py, delivery.py), its limits (types.py), what is said (words.py)."""
 
 from __future__ import annotations
 
+from genpipe.requests.delivery import Delivery, Generate
 from genpipe.requests.latent import (
     LATENT,
     Anomaly,
@@ -16,10 +17,8 @@ from genpipe.requests.latent import (
 )
 from genpipe.requests.models import (
     Budget,
-    Delivery,
     Evaluate,
     Fit,
-    Generate,
     Impute,
     Ingest,
     Likelihood,

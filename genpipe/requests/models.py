@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic import Field as About
 
 from genpipe.errors import keys_in_uri
@@ -38,7 +38,6 @@ from genpipe.requests.types import (
     Rows,
     Seed,
     Share,
-    Temperature,
     Trials,
     Workers,
     complaint,
@@ -57,9 +56,11 @@ class Request(Part):
     """What one verb is asked.
 
     aside: parameters that say of what, where or how; the others decide the bytes of the result.
+    later: parameters of a later version: where they are not said, the id of a request is as it was.
     """
 
     aside: ClassVar[frozenset[str]] = frozenset()
+    later: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def of(cls, **given: Any) -> Self:
@@ -76,7 +77,8 @@ class Request(Part):
 
     def identity(self) -> dict[str, Any]:
         """What the bytes of the result depend on, beside the data and the code."""
-        return self.model_dump(exclude=set(self.aside))
+        told = self.model_dump(exclude=set(self.aside))
+        return {name: value for name, value in told.items() if value is not None or name not in self.later}
 
 
 SEED = About(default=0, description="Root of all randomness: same seed, same result.")
@@ -158,12 +160,17 @@ class Fit(Request):
     minutes: Minutes | None = About(default=None, description="Stop after so long, keep the best.")
     by: By | None = About(default=None, description="Learn entity by entity, if there are any, or by row.")
     final: Final = About(default="train", description="all: a twin is judged, then all rows are learnt.")
+    from_model: str | None = About(
+        default=None,
+        validation_alias=AliasChoices("from", "from_model"),
+        description="A model to go on from, as models:/NAME@champion: its codec, its networks, its weights.",
+    )
 
 
 class Train(Fit, TrainOf):
     """A dataset -> a generator."""
 
-    aside = frozenset({"dataset", "recipe", "workers", "name", "by", "final"})
+    aside = frozenset({"dataset", "recipe", "workers", "name", "by", "final", "from_model"})
     name: Name | None = About(default=None, description="What to call it; by default as its dataset.")
     tag: str = About(default="", description="Any text; makes an equal request another run.")
 
@@ -233,43 +240,6 @@ class Register(Request):
         default=(),
         description="What consumers may do with it beside generating: likelihood, impute, latent.",
     )
-
-
-class GenerateOf(Request):
-    """Whose rows, and how many."""
-
-    model: str = MODEL
-    rows: Rows | dict[str, Rows] | None = About(
-        default=None,
-        description="Exactly so many; of related tables those without parents (by default as many as in the "
-        "data), or TABLE=ROWS.",
-    )
-
-
-class Delivery(Request):
-    """How rows are made, and where they go."""
-
-    output: Data | None = OUTPUT
-    conditions: dict[str, Any] | None = About(
-        default=None,
-        description='COLUMN=VALUE of every row, \'COLUMN>=3\' or COLUMN={"a": 0.7, "b": 0.3} for shares.',
-    )
-    temperature: Temperature | None = About(
-        default=None, description="Of sampling: below 1 likelier rows, above 1 bolder ones."
-    )
-    seed: Seed = SEED
-    workers: Workers | None = About(
-        default=None, description="0: this process, else Ray; by default as much as the work asks."
-    )
-    rows_per_part: Rows | None = About(default=None, description="Rows of a Parquet file.")
-
-
-class Generate(Delivery, GenerateOf):
-    """A generator -> rows."""
-
-    aside = frozenset({"model", "output", "workers", "name"})
-    name: Name | None = About(default=None, description="What to call it; by default after its model.")
-    tag: str = About(default="", description="Any text; makes an equal request another output.")
 
 
 class Likelihood(Request):

@@ -1,5 +1,5 @@
-"""Text files -> records: fixed runs of characters, lines, or whole documents, with the class from the folder;
-or a column of tables, a record a row (text_table.py).
+"""Text files -> records: runs of characters between blanks, lines, or whole documents, with the class from
+the folder; or a column of tables, a record a row (text_table.py).
 
 Of many files each is a document, and what is cut from it goes to one split: its runs are not independent. The
 text of a few files is one long text whose runs are dealt to both.
@@ -33,12 +33,14 @@ TEXTS = SUFFIXES = (".txt", ".md", ".rst", ".text")
 LABEL = "label"
 BATCH = 4096
 DOCUMENTS = 20  # files from which each is a document of its own
+BLANKS = (" ", "\n", "\t")
 SHORT = 32  # runs; what is left at the end of a document of fewer is a record, too
 BINARY = (b"%PDF-", b"\x7fELF", b"\x1f\x8b", b"PK\x03\x04")
 
 
 class TextOptions(Options):
-    """record: chars = runs of `length` characters, lines = non-empty lines, document = whole files. What is
+    """record: chars = runs of at most `length` characters, cut after a blank if there is one in their second
+    half, lines = non-empty lines, document = whole files. What is
     left at the end of a short file is a run, too; of a long one it is dropped. label: whether folders are
     classes; auto: where every file is in one of several. field: the column of tables (JSON Lines, CSV,
     Parquet) whose texts are the records; by default `text`, or the only column of texts.
@@ -83,7 +85,7 @@ class TextSource(Labelled):
 
     @property
     def identity(self) -> list[Any]:
-        return [*super().identity, f"documents from {DOCUMENTS}, tails below {SHORT}"]
+        return [*super().identity, f"documents from {DOCUMENTS}, tails below {SHORT}, cut after blanks"]
 
     @cached_property
     def labelled(self) -> bool:
@@ -118,11 +120,12 @@ class TextSource(Labelled):
                 fix="add text or lower length=",
             )
         shape = {
-            "chars": f"runs of {self.options.length} characters",
+            "chars": f"runs of at most {self.options.length} characters, between blanks",
             "lines": "one line a record",
             "document": "one file a record",
         }
-        fields: tuple[AnyField, ...] = (Text(name="text", reason=shape[self.options.record]),)
+        runs = self.options.record == "chars"
+        fields: tuple[AnyField, ...] = (Text(name="text", runs=runs, reason=shape[self.options.record]),)
         if self.labelled:
             fields += (Category(name=LABEL, reason="the folder"),)
             target = target or LABEL
@@ -159,9 +162,12 @@ class TextSource(Labelled):
         for piece in self.pieces(file):
             rest += piece
             if self.options.record == "chars":
-                whole = len(rest) // length * length
-                yield from (rest[i : i + length] for i in range(0, whole, length))
-                rest, runs = rest[whole:], runs + whole // length
+                begin = 0
+                while len(rest) - begin > length:
+                    end = cut(rest, begin, begin + length)
+                    yield rest[begin:end]
+                    begin, runs = end, runs + 1
+                rest = rest[begin:]
             elif self.options.record == "lines":
                 *lines, rest = rest.split("\n")
                 yield from (line for line in lines if line.strip())
@@ -202,6 +208,13 @@ class TextSource(Labelled):
             yield text[: len(text) - len(ended)].replace("\r\n", "\n").replace("\r", "\n")
             if not chunk:
                 return
+
+
+def cut(text: str, begin: int, end: int) -> int:
+    """Where a run that may go from `begin` to `end` ends: after the last blank in its second half, if any."""
+    middle = (begin + end) // 2
+    blank = max(text.rfind(mark, middle, end) for mark in BLANKS)
+    return end if blank < 0 else blank + 1
 
 
 def _key(file: File, record: str) -> int:

@@ -6,7 +6,8 @@ fewer the evaluation cross-fits (crossfit.py), and of fewer still nobody can kno
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -129,9 +130,21 @@ def loud(check: str) -> str:
     )
 
 
+def learnt_before(origin: Mapping[str, Any]) -> str:
+    """What is to be said of a model that went on from another; empty of others."""
+    if "from" not in origin:
+        return ""
+    known = "what that learnt counts as learnt, and no report on other data sees it"
+    return f"it went on from {origin['from']}: {known}"
+
+
 def said(made: Dataset, progress: Progress, *, note: str = "") -> Dataset:
     """`made`, after the last note of its generation: what is to be said of its generator comes in it."""
-    check = str(made.manifest.origin.get("check", ""))
+    origin = made.manifest.origin
+    check, redrawn = str(origin.get("check", "")), origin.get("redrawn")
+    if redrawn:
+        copied = f"{redrawn} drawn texts had {origin.get('no_copies')} characters in a row of a training text"
+        note = "; ".join(part for part in (note, f"{copied} and were left out for others") if part)
     if text := "; ".join(part for part in (note, loud(check)) if part):
         progress(Event("generate", made.rows(), made.rows(), "rows", note=text))
     return made

@@ -104,6 +104,8 @@ def check_published(bundle: Bundle) -> None:
         return
     fingerprint = str(bundle.origin.get("dataset_fingerprint", ""))
     dataset = _dataset(bundle, fingerprint)
+    if first := bundle.origin.get("codec_dataset_uri"):  # of the model it went on from, whose codec it has
+        dataset = Dataset(placed(str(first))) if Dataset.exists(placed(str(first))) else None
     if dataset is None:
         raise DataError(
             "NODATA",

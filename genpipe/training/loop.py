@@ -28,6 +28,7 @@ from genpipe.training.distributed import ALONE, Ranks
 from genpipe.training.guard import Diverged, Window
 from genpipe.training.optim import autocast, clip_gradients, gradient_norm
 from genpipe.training.resume import begun, roll_back
+from genpipe.training.start import Weights, starting
 from genpipe.training.state import TrainingState
 
 CHECK_EVERY = 10  # steps between two looks at the losses
@@ -89,8 +90,11 @@ def fit(
     should_stop: Callable[[], bool] | None = None,
     until: int | None = None,
     watch: Watch | None = None,
+    weights: Weights | None = None,
 ) -> FitResult:
     """Train a recipe from its newest checkpoint in `sink`, or from the seed; weights and metrics of the best.
+
+    weights: of an earlier model, to begin with in place of the seed's.
 
     evaluate(nets, step): scores on the holdout, every `evaluate_every` steps and at the end, on the lead rank
     alone; `recipe.training.monitor` (fidelity, or loss where there is none) decides which weights are kept
@@ -103,6 +107,8 @@ def fit(
     the best weights, or raises a QualityError where there are none.
     """
     family, hooks = make_family(recipe, spec), Hooks(report, evaluate, should_stop, until, watch)
+    if weights is not None:
+        family = starting(family, weights)
     with torch.random.fork_rng(devices=[]), repeatable(device):  # the caller's global state stays as it was
         return play(family, recipe.training, spec, source, seed, ranks, device, sink, hooks)
 

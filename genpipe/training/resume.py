@@ -38,7 +38,8 @@ def begun(
 ) -> TrainingState:  # fmt: skip
     """A fresh state at the newest checkpoint; without one, as its family begins. upto: see `resume`."""
     family = state.family
-    if not resume(state, sink, ranks, upto) and isinstance(family, Prepared):
+    fresh = not resume(state, sink, ranks, upto) and not getattr(family, "has_begun", False)
+    if fresh and isinstance(family, Prepared):
         rows = family.begin_rows(source.rows)
         if ranks.lead:
             batch = to_batch(source.sample(rows), spec, state.device)

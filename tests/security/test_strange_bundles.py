@@ -16,6 +16,7 @@ import pytest
 from contained import FIXTURES, KINDS, contained, copied, put, rewrite
 
 from genpipe.bundle import Bundle
+from genpipe.bundle.sampling import Sampling
 from genpipe.errors import UsageError
 
 
@@ -347,4 +348,4 @@ def test_weights_are_of_the_networks_they_are_for(kind: str, tmp_path: Path) -> 
 
 def test_a_user_is_told_of_a_wrong_temperature_as_of_a_wrong_argument() -> None:
     with pytest.raises(UsageError, match=r"temperature"):
-        Bundle.open(str(FIXTURES / "image"), temperature=0.5)
+        Bundle.open(str(FIXTURES / "image"), sampling=Sampling(temperature=0.5))

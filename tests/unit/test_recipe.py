@@ -12,7 +12,7 @@ from genpipe.errors import UsageError
 from genpipe.families.trees import TreesConfig
 from genpipe.fields import Category, Number
 from genpipe.kinds import KINDS
-from genpipe.recipe import L2, MANY, MOST_L2, Recipe, check, fitted_to, make_family, penalised
+from genpipe.recipe import L2, MANY, MOST_L2, Recipe, check, fitted_to, for_length, make_family, penalised
 from genpipe.recipes import RECIPES, default_recipe, parse_recipe, recipe_problems, recipes_for
 from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
@@ -170,3 +170,17 @@ def test_what_a_recipe_says_of_decay_and_leaves_is_never_changed() -> None:
     assert penalised(fitted, 300, TOKENS) == fitted
     mine = parse_recipe({"base": "tabular_autoregressive", "training": {"l2": 0.25}}, "tabular")
     assert penalised(fitted_to(mine, 300), 300, TOKENS).training.l2 == 0.25
+
+
+@pytest.mark.parametrize(
+    ("length", "size", "steps", "every"), [(64, 16, 500, 167), (128, 16, 500, 167), (1024, 2, 4000, 1336)]
+)
+def test_longer_texts_are_learnt_in_smaller_batches_and_more_steps(
+    length: int, size: int, steps: int, every: int
+) -> None:
+    """1,000 records, eight epochs in batches of 16: 500 steps, scored three times."""
+    spec = TensorSpec(layout="tokens", shape=(length,), dtype="int32", vocabulary=(9,))
+    found = for_length(fitted_to(RECIPES["text_lstm"](), 1000), spec).training
+    assert (found.batch_size, found.steps, found.evaluate_every) == (size, steps, every)
+    longest = spec.model_copy(update={"shape": (4096,)})
+    assert for_length(fitted_to(RECIPES["text_lstm"](), 10**6), longest).training.steps == 4000

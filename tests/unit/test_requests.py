@@ -145,7 +145,7 @@ def test_the_command_line_asks_for_the_same(verb: str) -> None:
         assert parameter.help.startswith(field.description), name
         assert (name in ARGUMENTS and field.is_required()) or flag(name) in parameter.opts
         if number:
-            value = 3 if int in kinds or verb == "clean" else 0.5
+            value = 20 if int in kinds or verb == "clean" else 0.5
             said = asked(VERBS[verb], needed(VERBS[verb]) | {name: value})
             assert getattr(said, name) == value
 
@@ -205,7 +205,8 @@ def test_what_deployments_are_given_is_checked_as_it_was() -> None:
     before = json.loads((Path(__file__).parents[1] / "fixtures/flow_parameters.json").read_text())
     added = {
         "ingest": {"workers", "on_bad_file", "max_bad", "min_rows"},
-        "train": {"by", "final"},
+        "train": {"by", "final", "from_model"},
+        "generate": {"top_k", "top_p", "no_repeat", "no_copies"},
         "promote": {"rows", "real_examples", "folds", "despite", "allow"},
     }
     more = {"type": "object", "additionalProperties": True}  # a recipe of one's own beside a name

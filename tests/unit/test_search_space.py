@@ -141,7 +141,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"vary": {"adversarial": ["hinge", "hing"]}}, "value 'hing' cannot be used; expected one of bce, "),
     ({"vary": {"generator.network": ["conv2d"]}}, "value 'conv2d' cannot be used; expected mlp"),
     ({"vary": {"learning_rate": [0.1], "training.learning_rate": [0.2]}}, "a parameter named twice"),
-    ({"recipes": ["tabular_trees"], "vary": ["learning_rate"]}, "learning_rate: unknown parameter; expected one of family.leaf_minimum"),
+    ({"recipes": ["tabular_trees"], "vary": ["learning_rate"]}, "learning_rate: unknown parameter; expected one of family.temperature"),
     ({"vary": ["training.steps"]}, "a parameter without a declared range"),
 ]  # fmt: skip
 

@@ -9,20 +9,21 @@ What as many held-out documents share with the generated ones is counted beside 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
 
 from genpipe.evaluation.privacy.findings import FEWEST, Finding, told
 from genpipe.evaluation.privacy.singling_out import Distinct, Shown
-from genpipe.keys import column_keys, mix
+from genpipe.evaluation.report import Score
+from genpipe.keys import column_keys, run_keys
 from genpipe.schema import Schema
 
-RUN = 32  # characters, a power of two: some six words
+RUN = 32  # characters: some six words
 PASSAGES = 0.01  # of generated characters, that may begin a run of one training entity beyond chance
 NAMES = 0.01  # of generated names, likewise
 EXCUSED = 1.0  # times chance, on top
-_ODD = np.uint64(0x9FB21C651E98DF25)
 _WORDS = re.compile(r"[^\W\d_][\w'’-]*")
 
 
@@ -33,6 +34,7 @@ class Verbatim:
         self.column = schema.of_kind("text")[0].name
         documents = self._documents(synthetic)
         self.runs, self.names = Shown(runs(documents)[0]), Shown(names(documents)[0])
+        self.longest = Longest(documents)
         self.sides = {True: Distinct(), False: Distinct()}
 
     def _documents(self, table: pa.Table) -> list[str]:
@@ -41,6 +43,7 @@ class Verbatim:
     def see(self, table: pa.Table, who: np.ndarray, *, member: bool) -> None:
         self.sides[member].see(who)
         documents = self._documents(table)
+        self.longest.see(documents, member=member)
         for shown, found in ((self.runs, runs(documents)), (self.names, names(documents))):
             keys, place = found
             shown.see(keys, who[place], member=member)
@@ -64,6 +67,7 @@ class Verbatim:
                 passages if not few and self.runs.total else [], PASSAGES, excused=EXCUSED,
                 reason=few or "no text is that long", leak="It recites training documents",
             ),
+            Finding(self.longest.score()),
             told(
                 "names", "Names",
                 "share of generated names (words with capitals in a row) that one training document alone"
@@ -75,19 +79,46 @@ class Verbatim:
         ]  # fmt: skip
 
 
+class Longest:
+    """The longest run of characters that generated texts and real ones of a side have in common.
+
+    A run of n characters has one of n - 1 in it, so by doubling and halving of the length a piece of real
+    texts is compared a few times, and once where it has no longer one than those before.
+    """
+
+    def __init__(self, made: list[str]) -> None:
+        self.made, self.most = made, max(map(len, made), default=0)
+        self.best = {True: 0, False: 0}
+        self._keys = lru_cache(maxsize=8)(lambda length: np.unique(run_keys(made, length)[0]))
+
+    def see(self, documents: list[str], *, member: bool) -> None:
+        low, step = self.best[member], 1
+        while self._shared(documents, low + step):
+            low, step = low + step, 2 * step
+        while step > 1:  # none of low + step
+            step //= 2
+            low += step if self._shared(documents, low + step) else 0
+        self.best[member] = low
+
+    def _shared(self, documents: list[str], length: int) -> bool:
+        made = self._keys(length) if length <= self.most else np.zeros(0, np.uint64)
+        keys = run_keys(documents, length)[0] if len(made) else made
+        if not len(keys):
+            return False
+        return bool((made[np.minimum(np.searchsorted(made, keys), len(made) - 1)] == keys).any())
+
+    def score(self) -> Score:
+        return Score(
+            name="longest_run", title="Longest passage", goal="min", unit="characters",
+            value=self.best[True], ceiling=self.best[False], floor=self.most,
+            meaning="the longest run of characters that generated texts share with a training one; real data:"
+            " with an unseen one, of which there are fewer",
+        )  # fmt: skip
+
+
 def runs(documents: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(keys of every run of `RUN` characters, the document each is of); none spans two documents."""
-    lengths = np.array([len(d) for d in documents], dtype=np.int64)
-    text = np.frombuffer("".join(documents).encode("utf-32-le", "surrogatepass"), "<u4")
-    owner = np.repeat(np.arange(len(documents)), lengths)
-    keys, step = text.astype(np.uint64), 1
-    while step < RUN and len(keys) > step:  # of pairs, of fours, of eights ...
-        keys = mix(keys[:-step] * _ODD + keys[step:])
-        step *= 2
-    if step < RUN or not len(text):
-        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
-    inside = owner[: len(keys)] == owner[RUN - 1 :]
-    return keys[inside], owner[: len(keys)][inside]
+    """(keys of every run of `RUN` characters, the document each is of)."""
+    return run_keys(documents, RUN)
 
 
 def names(documents: list[str]) -> tuple[np.ndarray, np.ndarray]:

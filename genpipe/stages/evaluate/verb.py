@@ -25,6 +25,7 @@ from genpipe.evaluation.privacy.attacks import Evidence
 from genpipe.evaluation.report import Report
 from genpipe.progress import Event, Progress, silent
 from genpipe.requests import Evaluate
+from genpipe.stages.checked import learnt_before
 from genpipe.stages.evaluate.crossfit import cross_fitted
 from genpipe.stages.evaluate.latent import latent_view
 from genpipe.stages.evaluate.refit import compared
@@ -74,8 +75,10 @@ def evaluate(asked: Evaluate, *, progress: Progress = silent) -> Report:
         )
     else:
         report, holdout, synthetic = judged(bundle, found, rows, seed, lineage, step, foreign=bool(foreign))
-    if foreign and not wanted.twin:  # its twin's report says it
-        report = report.model_copy(update={"warnings": (foreign, *report.warnings)})
+    # of a twin its own report says it
+    said = (foreign if not wanted.twin else "", learnt_before(bundle.origin))
+    if warnings := [text for text in said if text]:
+        report = report.model_copy(update={"warnings": (*warnings, *report.warnings)})
     step(3, "drawing the report")
     _draw(
         report,

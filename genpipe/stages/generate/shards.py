@@ -23,14 +23,18 @@ from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from genpipe import store
 from genpipe.bundle import Bundle
+from genpipe.bundle.sampling import Sampling
+from genpipe.codecs.base import LEAST
 from genpipe.dataset import Part, new_attempt, write_part
 from genpipe.errors import ConflictError, DataError
 from genpipe.progress import Event, Progress
+from genpipe.requests import Generate
 from genpipe.stages.cluster import errors_of_tasks, first_ready
+from genpipe.stages.generate.copies import NoCopies, learnt_runs
 from genpipe.stages.heartbeat import heard, watched
 from genpipe.stages.placement import Need
 from genpipe.training.device import check_gpu
@@ -53,6 +57,10 @@ class Request(BaseModel):
     seed: int
     conditions: dict[str, Any]
     temperature: float | None
+    top_k: int | None = None
+    top_p: float | None = None
+    no_repeat: int | None = None
+    no_copies: int | None = None
     device: str
     code: str
     tag: str
@@ -62,7 +70,11 @@ class Request(BaseModel):
     @model_serializer(mode="wrap")
     def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Nothing said is nothing written: the id of such a request is as it always was."""
-        return {k: v for k, v in dump(self).items() if v or k not in ("check", "learnt")}
+        return {k: v for k, v in dump(self).items() if v or k not in {"check", "learnt", *Generate.later}}
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling.of(self)
 
     @property
     def output_id(self) -> str:
@@ -75,11 +87,14 @@ class Request(BaseModel):
 
 @dataclass(frozen=True)
 class GenerationJob:
-    """What a worker is sent: references and the request, never a model. output: where parts are made."""
+    """What a worker is sent: references and the request, never a model. output: where parts are made. learnt:
+    the dataset whose texts must not be copied, where the request says so.
+    """
 
     bundle: str
     output: str
     request: Request
+    learnt: str = ""
 
     def record(self, index: int) -> str:
         return store.join(self.output, "shards", f"{index:05d}.json")
@@ -87,6 +102,16 @@ class GenerationJob:
     def rows(self, index: int) -> tuple[int, int]:
         start = index * self.request.rows_per_part
         return start, min(self.request.rows, start + self.request.rows_per_part)
+
+
+class Made(Part):
+    """A part, and how many rows were drawn again because they copied."""
+
+    redrawn: int = Field(default=0, ge=0, exclude_if=lambda rows: rows == 0)
+
+    @property
+    def part(self) -> Part:
+        return Part(**self.model_dump(exclude={"redrawn"}))
 
 
 class Meter:
@@ -104,18 +129,18 @@ class Meter:
 
 
 @lru_cache(maxsize=8)
-def open_bundle(uri: str, device: str, temperature: float | None = None) -> Bundle:
+def open_bundle(uri: str, device: str, sampling: Sampling = Sampling()) -> Bundle:  # noqa: B008
     """Fetched, verified and built once per worker process; a finished bundle never changes."""
-    return Bundle.open(uri, device=device, temperature=temperature)
+    return Bundle.open(uri, device=device, sampling=sampling)
 
 
 def make_part(
     job: GenerationJob, index: int, bundle: Bundle | None = None, meter: Meter | None = None
-) -> Part:
+) -> Made:
     """Generate, write and record one part."""
     request = job.request
     check_gpu(request.device)
-    bundle = bundle or open_bundle(job.bundle, request.device, request.temperature)
+    bundle = bundle or open_bundle(job.bundle, request.device, request.sampling)
     if bundle.fingerprint != request.bundle:
         found, fix = "another model than the job began with", "run the same command again"
         raise DataError("BUNDLE", where=job.bundle, found=found, fix=fix)
@@ -130,32 +155,48 @@ def make_part(
         "blocks": f"{start // bundle.block_rows}:{-(-stop // bundle.block_rows)}",
         "conditions": json.dumps(request.conditions, sort_keys=True),
         "temperature": json.dumps(request.temperature),
+        **{k: json.dumps(getattr(request, k)) for k in sorted(Generate.later) if getattr(request, k)},
         "code": request.code,
         **({"check": request.check} if request.check else {}),
         **({"learnt": request.learnt} if request.learnt else {}),
     }
     earlier = _read_record(job, index)  # of a part that was lost or damaged since: made again in its place
+    test = no_copies(job, bundle) if request.no_copies else None
     part = write_part(
         job.output,
-        _row_groups(bundle, request, start, stop, meter),
+        _row_groups(bundle, request, start, stop, meter, test),
         split="generated",
         name=f"generated-{index:05d}",
         attempt=earlier.path.split("/")[1] if earlier else new_attempt(),
         lineage=lineage,
     )
+    made = Made(**part.model_dump(), redrawn=test.dropped if test else 0)
     try:
-        store.create(job.record(index), part.model_dump_json().encode())
+        store.create(job.record(index), made.model_dump_json().encode())
     except ConflictError:
-        return _read_record(job, index) or part
-    return part
+        return _read_record(job, index) or made
+    return made
+
+
+def no_copies(job: GenerationJob, bundle: Bundle) -> NoCopies:
+    """The test of a job that says so."""
+    request, begins = job.request, bundle.check_conditions(job.request.conditions).begins
+    assert request.no_copies
+    least = bundle.recipe.codec.rare_below or LEAST
+    keys = learnt_runs(job.learnt, request.dataset, request.no_copies, least)
+    prompts = begins.prompts.values.to_pylist() if begins and begins.prompts else []
+    return NoCopies(bundle.schema.of_kind("text")[0].name, request.no_copies, keys, prompts)
 
 
 def _row_groups(
-    bundle: Bundle, request: Request, start: int, stop: int, meter: Meter | None
+    bundle: Bundle, request: Request, start: int, stop: int, meter: Meter | None, test: NoCopies | None
 ) -> Iterator[pa.Table]:
     """The part's rows in row groups of some blocks; of a finished group only the compressed form is held."""
     held: list[pa.RecordBatch] = []
-    for batch in bundle.batches(stop - start, seed=request.seed, start=start, conditions=request.conditions):
+    made = bundle.batches(
+        stop - start, seed=request.seed, start=start, conditions=request.conditions, test=test
+    )
+    for batch in made:
         held.append(batch)
         if meter:
             meter.add(batch.num_rows)
@@ -166,10 +207,10 @@ def _row_groups(
         yield pa.Table.from_batches(held)
 
 
-def finished_parts(job: GenerationJob) -> dict[int, Part]:
+def finished_parts(job: GenerationJob) -> dict[int, Made]:
     """Parts an earlier try recorded and whose file is there, whole."""
 
-    def check(index: int) -> Part | None:
+    def check(index: int) -> Made | None:
         part = _read_record(job, index)
         return part if part and store.size(store.join(job.output, part.path)) == part.bytes else None
 
@@ -178,9 +219,9 @@ def finished_parts(job: GenerationJob) -> dict[int, Part]:
         return {index: part for index, part in enumerate(found) if part}
 
 
-def _read_record(job: GenerationJob, index: int) -> Part | None:
+def _read_record(job: GenerationJob, index: int) -> Made | None:
     try:
-        return Part.model_validate_json(store.read_bytes(job.record(index)))
+        return Made.model_validate_json(store.read_bytes(job.record(index)))
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -190,14 +231,14 @@ def _read_record(job: GenerationJob, index: int) -> Part | None:
 
 def in_process(
     job: GenerationJob, todo: Sequence[int], bundle: Bundle, meter: Meter
-) -> Iterator[tuple[int, Part]]:
+) -> Iterator[tuple[int, Made]]:
     for index in todo:
         yield index, make_part(job, index, bundle, meter)
 
 
 def on_ray(
     job: GenerationJob, todo: Sequence[int], workers: int, need: Need, meter: Meter
-) -> Iterator[tuple[int, Part]]:
+) -> Iterator[tuple[int, Made]]:
     """Parts as Ray tasks, `workers` of them at a time; Ray runs a task again when its worker dies."""
     import ray
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from genpipe import store
 from genpipe.bundle import Bundle
+from genpipe.bundle.sampling import Sampling
 from genpipe.dataset import Dataset, Part
 from genpipe.delivery import begin, deliver
 from genpipe.errors import InfrastructureError, UsageError
@@ -22,6 +23,7 @@ from genpipe.requests import Generate
 from genpipe.settings import read_settings
 from genpipe.stages.checked import check_of, said
 from genpipe.stages.cluster import connect, where_to_draw
+from genpipe.stages.generate.copies import check_no_copies
 from genpipe.stages.generate.shards import (
     GenerationJob,
     Meter,
@@ -32,6 +34,7 @@ from genpipe.stages.generate.shards import (
     open_bundle,
 )
 from genpipe.stages.placement import check_workers, need_to_sample, nodes, room
+from genpipe.stages.trained_on import dataset_of
 from genpipe.training.device import parameters
 from genpipe.version import __version__
 
@@ -49,11 +52,12 @@ def generate(asked: Generate, *, progress: Progress = silent) -> Dataset:
     resolved = resolve(asked.model)
     name = store.check_name(asked.name or resolved.name)
     device, remote = where_to_draw(settings, asked.workers)
-    bundle = open_bundle(resolved.uri, device, asked.temperature)
+    bundle = open_bundle(resolved.uri, device, Sampling.of(asked))
     if not isinstance(rows, int):
         found = "missing" if rows is None else "rows of tables"
         raise UsageError("ROWS", where="rows", found=found, expected="a number", fix="say how many (--rows)")
     bundle.check_conditions(asked.conditions)
+    learnt = _learnt(asked, bundle)
     bundle.codec.check_rows(rows)
     request = _request(asked, rows, resolved, bundle)
     check_parts(request.num_parts)
@@ -61,7 +65,7 @@ def generate(asked: Generate, *, progress: Progress = silent) -> Dataset:
     begun = begin(output, request.model_dump())
     if begun.made is not None:
         return said(begun.made, progress, note="already made")
-    job = GenerationJob(resolved.uri, begun.work, request)
+    job = GenerationJob(resolved.uri, begun.work, request, learnt)
     parts = {} if begun.fresh else finished_parts(job)
     if len(parts) == request.num_parts and Dataset.exists(output):
         return said(Dataset(output), progress, note="already made")
@@ -86,9 +90,19 @@ def generate(asked: Generate, *, progress: Progress = silent) -> Dataset:
             raise
         return said(begun.made, progress, note="made by another process")
     about = {"stage": "generate", "output_id": request.output_id, **request.model_dump()}
-    made_of = list(parts.values())
+    if redrawn := sum(part.redrawn for part in parts.values()):
+        about["redrawn"] = redrawn
+    made_of = [part.part for part in parts.values()]
     done = deliver(begun.work, output, name=name, schema=bundle.schema, parts=made_of, origin=about)
     return said(done, progress)
+
+
+def _learnt(asked: Generate, bundle: Bundle) -> str:
+    """The dataset whose texts must not be copied, if it is asked for. Raises where it is not at hand."""
+    if asked.no_copies is None:
+        return ""
+    check_no_copies(asked.no_copies, bundle.schema.kind)
+    return dataset_of(bundle)[0].uri
 
 
 def _request(asked: Generate, rows: int, resolved: Resolved, bundle: Bundle) -> Request:

@@ -52,6 +52,7 @@ class TrainingJob:
     device: the wish (auto, cpu or cuda), until who starts the process has chosen. cpus: for its threads.
     until, metrics: of a twin that was judged by held-out rows, where this one learns them, too (refit.py):
     the last step, and the scores that are known.
+    begins: the bundle whose weights it goes on from, if any.
     """
 
     run: str
@@ -66,6 +67,7 @@ class TrainingJob:
     origin: dict[str, Any] = field(default_factory=dict)
     until: int | None = None
     metrics: dict[str, float] | None = None
+    begins: str = ""
 
 
 def execute(
@@ -112,6 +114,7 @@ def execute(
             recipe,
             spec,
             source,
+            weights=_weights(job.begins),
             seed=job.seed,
             ranks=ranks,
             device=job.device,
@@ -136,6 +139,15 @@ class _Nobody:
         raise AssertionError("only the lead evaluates")
 
     holdout_losses = __call__
+
+
+def _weights(uri: str) -> Any:
+    """Those of the bundle to go on from."""
+    if not uri:
+        return None
+    from genpipe.bundle import Bundle
+
+    return {role: net.state_dict() for role, net in Bundle.open(uri).nets.items()}
 
 
 def publish(job: TrainingJob, recipe: Recipe, codec: Any, result: Any) -> None:

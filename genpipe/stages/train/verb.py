@@ -21,13 +21,15 @@ from typing import Any
 from genpipe import store
 from genpipe.codecs.base import VERSION
 from genpipe.dataset import Dataset
+from genpipe.errors import UsageError
 from genpipe.progress import Event, Progress, silent
-from genpipe.recipe import Recipe, check, fitted_to, penalised, plugins_of
+from genpipe.recipe import Recipe, check, fitted_to, for_length, penalised, plugins_of
 from genpipe.recipes import parse_recipe
 from genpipe.requests import Train
 from genpipe.settings import Settings, read_settings
-from genpipe.stages.checked import told
+from genpipe.stages.checked import learnt_before, told
 from genpipe.stages.prepare import prepare, protected
+from genpipe.stages.train.earlier import Earlier, earlier_model
 from genpipe.stages.train.process import TrainedModel, TrainingJob, execute, result_of
 from genpipe.stages.train.refit import Refit, refit, whole
 from genpipe.training.device import resolve_device
@@ -41,9 +43,20 @@ def train(asked: Train, *, progress: Progress = silent) -> TrainedModel:
     Raises QualityError on divergence, UsageError where recipe and data or workers and CPUs do not fit.
     """
     dataset = Dataset(asked.dataset)
+    if asked.from_model:
+        if asked.final == "all":
+            found, fix = "a model to go on from, and final=all", "leave one of them out"
+            raise UsageError("FINAL", where="final", found=found, expected="one of them", fix=fix)
+        earlier = earlier_model(asked.from_model, asked.recipe, dataset)
+        steps, note = earlier.recipe.training.steps, learnt_before(earlier.origin)
+        progress(Event("train", 0, steps, "steps", note=note))
+        return train_as(dataset, earlier.recipe, asked, progress=progress, earlier=earlier)
     chosen = parse_recipe(asked.recipe, dataset.schema.kind)
     check(chosen, dataset.schema)
-    made = train_as(dataset, fitted_to(chosen, dataset.rows("train")), asked, progress=progress)
+    fitted = fitted_to(chosen, dataset.rows("train"))
+    if chosen.kind == "text":
+        fitted = for_length(fitted, prepare(dataset, chosen.codec, progress=progress).spec(chosen.layout))
+    made = train_as(dataset, fitted, asked, progress=progress)
     if asked.final == "train":
         return made
     every = whole(dataset)
@@ -52,9 +65,17 @@ def train(asked: Train, *, progress: Progress = silent) -> TrainedModel:
 
 
 def train_as(
-    dataset: Dataset, chosen: Recipe, asked: Train, *, again: Refit | None = None, progress: Progress = silent
+    dataset: Dataset,
+    chosen: Recipe,
+    asked: Train,
+    *,
+    earlier: Earlier | None = None,
+    again: Refit | None = None,
+    progress: Progress = silent,
 ) -> TrainedModel:
-    """`train` by a recipe that fits the data already, such as that of another bundle. again: on all rows."""
+    """`train` by a recipe that fits the data already, such as that of another bundle. earlier: whose weights
+    it goes on from. again: on all rows.
+    """
     settings = read_settings()
     origin: dict[str, Any] = {
         "stage": "train",
@@ -64,6 +85,8 @@ def train_as(
         "code": __version__,
         "codec": VERSION,
     }
+    if earlier:
+        origin |= earlier.origin
     if plugins := plugins_of(chosen):
         origin["plugins"] = plugins
     if again:
@@ -73,8 +96,8 @@ def train_as(
     if (done := result_of(run)) is not None:
         progress(Event("train", done.steps, done.steps, "steps", done.metrics, note="already trained"))
         return done if again else told(dataset, done, progress)
-    codec = prepare(dataset, chosen.codec, progress=progress)
-    hidden = protected(dataset, chosen.codec)
+    codec = earlier.codec if earlier else prepare(dataset, chosen.codec, progress=progress)
+    hidden = None if earlier else protected(dataset, chosen.codec)
     chosen = penalised(chosen, dataset.rows("train"), codec.spec(chosen.layout))
     job = TrainingJob(
         run=run,
@@ -87,6 +110,7 @@ def train_as(
         minutes=asked.minutes,
         device=settings.device,
         cpus=settings.cpus,
+        begins=earlier.uri if earlier else "",
         origin=origin
         | {"run_id": run_id, "dataset_uri": dataset.uri, "rows": dataset.rows("train")}
         | ({"protected": hidden} if hidden else {})

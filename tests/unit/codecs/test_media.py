@@ -166,6 +166,22 @@ def test_text_ends_where_it_ends() -> None:
     assert short.spec("tokens").shape == (4,)  # no longer than the longest text and its end
 
 
+def test_of_runs_of_a_longer_text_no_end_is_learnt_and_what_is_drawn_ends_with_a_word() -> None:
+    runs = ["the king and ", "queen went to the", "\nold town "]
+    codec = codec_of(batch_of("text", (Text(name="t", runs=True), runs)))
+    arrays = codec.encode(batch_of("text", (Text(name="t", runs=True), runs)), "tokens")
+    assert codec.spec("tokens").shape == (17,)
+    assert arrays["mask"].sum(1).tolist() == [13, 17, 10]  # their characters, and no end
+    assert decoded(codec, arrays) == runs[:1] + ["queen went to "] + runs[2:]
+    whole = codec_of(batch_of("text", (Text(name="t", runs=True), ["a" * 9, "aaaa aaaa"])))
+    arrays = whole.encode(batch_of("text", (Text(name="t", runs=True), ["a" * 9, "a aaaaaaa"])), "tokens")
+    assert decoded(whole, arrays) == ["a" * 9, "a aaaaaaa"]  # no blank in the second half
+
+
+def decoded(codec: Codec, arrays: dict[str, np.ndarray]) -> list[str]:
+    return codec.decode(arrays, "tokens", np.random.default_rng(0)).column("t").to_pylist()
+
+
 def test_a_text_is_learnt_whole_up_to_a_thousand_characters() -> None:
     whole = codec_of(batch_of("text", (Text(name="t"), ["a" * 300])))
     assert (whole.spec("tokens").shape, whole.notice) == ((301,), "")

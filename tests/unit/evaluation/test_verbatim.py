@@ -10,7 +10,7 @@ from genpipe.errors import PrivacyError
 from genpipe.evaluation import evaluate_tables
 from genpipe.evaluation.privacy.attacks import UNSEEN
 from genpipe.evaluation.privacy.singling_out import whose
-from genpipe.evaluation.privacy.verbatim import RUN, Verbatim, names, runs
+from genpipe.evaluation.privacy.verbatim import RUN, Longest, Verbatim, names, runs
 from genpipe.fields import Identifier, Text
 from genpipe.schema import Schema
 
@@ -34,7 +34,7 @@ def told(made: pa.Table, train: pa.Table, unseen: pa.Table) -> dict[str, str]:
     asked = Verbatim(made, SCHEMA)
     asked.see(train, whose(train, SCHEMA), member=True)
     asked.see(unseen, whose(unseen, SCHEMA, UNSEEN), member=False)
-    return {f.score.name: f.leak for f in asked.findings()}
+    return {f.score.name: f.leak for f in asked.findings() if f.score.name != "longest_run"}
 
 
 def test_runs_lie_within_one_document_and_equal_ones_have_equal_keys() -> None:
@@ -45,6 +45,31 @@ def test_runs_lie_within_one_document_and_equal_ones_have_equal_keys() -> None:
     cut = [t[i : i + RUN] for t in texts for i in range(len(t) - RUN + 1)]
     assert len(set(keys.tolist())) == len(set(cut)) > 3
     assert not len(runs(["short", ""])[0]) and not len(runs([])[0])
+
+
+@pytest.mark.parametrize("cuts", [1, 2, 5, 40])
+def test_the_longest_passage_is_found_however_training_comes(cuts: int) -> None:
+    rng = np.random.default_rng(cuts)
+    learnt, unseen, made = ([random_text(rng) for _ in range(40)] for _ in range(3))
+    made[3] = made[3][:20] + learnt[17][5:62] + made[3][20:]
+    made[8] = unseen[2][7:30]
+    longest = Longest(made)
+    for piece in np.array_split(np.array(learnt), cuts):
+        longest.see(piece.tolist(), member=True)
+    longest.see([*unseen, ""], member=False)
+    there = {True: learnt, False: unseen}
+    for member, found in longest.best.items():
+        cut = [t[i : i + found] for t in made for i in range(len(t) - found + 1)]
+        longer = [t[i : i + found + 1] for t in made for i in range(len(t) - found)]
+        assert any(c in t for c in cut for t in there[member])
+        assert not any(c in t for c in longer for t in there[member])
+    assert longest.best[True] >= 57 and 23 <= longest.best[False] < 40
+    assert longest.score().unit == "characters" and longest.score().floor == max(map(len, made))
+    assert Longest([]).score().value == 0
+
+
+def random_text(rng: np.random.Generator) -> str:
+    return "".join(rng.choice([*"abcdefgh "], rng.integers(70, 100)))
 
 
 def test_names_are_two_words_with_capitals_in_a_row() -> None:
@@ -90,6 +115,8 @@ def test_a_report_on_texts_that_recite_is_refused() -> None:
     made = pa.concat_tables([fresh.slice(0, 184), train.slice(0, 16)])
     report = evaluate_tables(train, unseen, made, SCHEMA)
     assert report.verdict == "leaks" and report.score("passages").value > 0.03
+    assert report.score("longest_run").value == max(map(len, train["text"].to_pylist()[:16]))
+    assert report.score("longest_run").ceiling < 60
     with pytest.raises(PrivacyError, match="recites training documents: runs of 32 characters"):
         report.check()
     assert not [s for s in evaluate_tables(train, unseen, fresh, SCHEMA).scores if s.name == "single_values"]
