@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from genpipe.batch import Batch, one_hot
 from genpipe.draws import Draws, cumulated
 from genpipe.errors import QualityError
+from genpipe.families import steps
 from genpipe.families.base import FamilyConfig, Nets, Phase, without_barred
 from genpipe.families.calibrate import shift_to
 from genpipe.networks import AnyNetwork, build_network
 from genpipe.networks.base import form
 from genpipe.networks.head import alike
+from genpipe.networks.in_turn import InTurn
 from genpipe.networks.recurrent import RecurrentConfig
 from genpipe.objectives import likelihood
 from genpipe.spec import TensorSpec
@@ -70,7 +72,10 @@ class SequenceModel:
         """Nats per row."""
         if self.columns:
             return self._column_nats(nets, batch, order).sum() / batch.size
-        predicted = nets["model"](batch.x, one_hot(batch.condition, self.spec.conditions))
+        net = nets["model"]
+        predicted = net(batch.x, one_hot(batch.condition, self.spec.conditions))
+        if isinstance(outlet := getattr(net, "outlet", None), InTurn):
+            return steps.nats(batch.x, outlet, predicted, batch.mask)
         score = likelihood.tokens if self.spec.layout == "tokens" else likelihood.gaussian_mixture
         return score(batch.x, predicted, batch.mask)
 
@@ -112,10 +117,17 @@ class SequenceModel:
         given = () if observed is None or not self.any_order else (observed,)
         state = net.begin(told, *given)  # type: ignore[operator]
         previous, drawn = None, list[Tensor]()
+        outlet = getattr(net, "outlet", None)
+        in_turn = outlet if isinstance(outlet, InTurn) else None
         for t in range(self.spec.shape[0]):
             predicted, state = net.step(previous, state)  # type: ignore[operator]
             if observed is not None and self.spec.layout == "tokens":
                 predicted = without_barred(predicted, observed[:, t])
+            if in_turn is not None:
+                known = None if observed is None else observed[:, t]
+                previous = steps.draw(in_turn, predicted, rng, self.config.temperature, known)
+                drawn.append(previous)
+                continue
             previous = self._draw(predicted, rng, condition, drawn)
             if observed is not None:
                 known = observed[:, t]

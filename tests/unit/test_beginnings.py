@@ -88,7 +88,7 @@ def test_nothing_is_no_prompt(prompt: Any, make_untrained: Callable[..., str], t
 
 
 @pytest.mark.parametrize("gaps", [False, True])
-@pytest.mark.parametrize("recipe", ["series_recurrent"])
+@pytest.mark.parametrize("recipe", ["series_recurrent", "series_transformer"])
 def test_series_go_on_from_a_history(
     recipe: str, gaps: bool, make_untrained: Callable[..., str], tmp_path: Path
 ) -> None:
