@@ -4,7 +4,8 @@ Every channel has its own smooth normal score (scale.py) and keeps its decimals.
 steps in the training split has one more channel beside it, above 0 where the value is missing, and its
 gaps are filled with the last value before (or the first after) them. Channels that never change take no
 place in x and are made again on decoding. Of channels that are always in order one is learnt as its distance
-from the others (series_order.py).
+from the others (series_order.py). Those that go round as a clock does are set right when they are decoded
+(series_clock.py).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from genpipe.codecs.channel import Channel, fit_channel, lists
 from genpipe.codecs.columns import assemble, check_fillable
 from genpipe.codecs.conditions import ConditionTable
 from genpipe.codecs.holders import WHO, entities
+from genpipe.codecs.series_clock import Clock, find_clocks, read_clocks, set_clocks
 from genpipe.codecs.series_order import Tie, find_ties, least_steps, merged, read_ties, reduced, restored
 from genpipe.codecs.sketch import Sample, hash_rows
 from genpipe.codecs.tabular.numeric import LARGEST
@@ -78,9 +80,11 @@ class SeriesCodec(Codec):
         channels: tuple[Channel, ...],
         conditions: ConditionTable,
         ties: tuple[Tie, ...] = (),
+        clocks: tuple[Clock, ...] = (),
     ) -> None:
         check_fillable(schema, "series")
         self.schema, self.channels, self.conditions, self.ties = schema, channels, conditions, ties
+        self.clocks = clocks
         self.length = channels[0].field.length if channels else 0
         self.width = sum(c.width for c in channels)
         if not self.width:
@@ -127,8 +131,10 @@ class SeriesCodec(Codec):
                 found=f"channels of lengths {sorted({f.length for f in fields})}",
                 expected="one length",
             )
-        clamp = config.order == "clamp"
-        ties = find_ties(stats.low, stats.least, stats.sample.payload, clamp=clamp)
+        clamp, payload = config.order == "clamp", stats.sample.payload
+        clocks = find_clocks({f.name: payload[f.name] for f in fields}, config.rare_below)
+        free = [name for name in stats.low if name not in {clock.name for clock in clocks}]
+        ties = find_ties(free, stats.least, payload, clamp=clamp)
         stats = stats.tied(ties)
         places = [f.decimals for f in fields]
         finest = None if None in places else max(p for p in places if p is not None)
@@ -147,7 +153,7 @@ class SeriesCodec(Codec):
             )
             for f in fields
         )
-        return cls(schema, channels, stats.rows.table(schema, config), ties)
+        return cls(schema, channels, stats.rows.table(schema, config), ties, clocks)
 
     def spec(self, layout: str) -> TensorSpec:
         self.check_layout(layout)
@@ -213,14 +219,15 @@ class SeriesCodec(Codec):
         return lists(pa.array(values.reshape(-1)), *values.shape)
 
     def _restored(self, made: dict[str, pa.Array]) -> dict[str, pa.Array]:
-        if not self.ties:
-            return made
         steps = {c.field.name: c.field for c in self.channels}
+        tied = {n for tie in self.ties for n in (tie.name, *tie.others)}
         values = {
             name: made[name].flatten().to_numpy(zero_copy_only=False).reshape(-1, self.length)
-            for name in {n for tie in self.ties for n in (tie.name, *tie.others)}
+            for name in tied | {clock.name for clock in self.clocks}
         }
-        values = restored(self.ties, values)
+        values = restored(self.ties, set_clocks(self.clocks, values))
+        for clock in self.clocks:
+            made[clock.name] = self._column(values[clock.name])
         for tie in self.ties:
             made[tie.name] = self._column(tie.rounded(values[tie.name], steps[tie.name].decimals))
         return made
@@ -230,13 +237,18 @@ class SeriesCodec(Codec):
         own = {c.field.name: c.tolerance() for c in self.channels}
         for tie in reversed(self.ties):
             own[tie.name] += max(own[name] for name in tie.others)
+        # a course that few rows take is not kept, and set to another
+        own |= {clock.name: float(np.ptp(clock.values)) for clock in self.clocks}
         return dict.fromkeys(self.schema.conditions, 0.0) | own
 
     def to_json(self) -> dict[str, Any]:
         channels = {c.field.name: c.to_json() for c in self.channels}
         told = {"channels": channels, "conditions": self.conditions.model_dump(mode="json")}
         ties = [{**asdict(t), "others": list(t.others)} for t in self.ties]
-        return self.header() | told | ({"ties": ties} if ties else {})
+        clocks = [clock.to_json() for clock in self.clocks]
+        return (
+            self.header() | told | ({"ties": ties} if ties else {}) | ({"clocks": clocks} if clocks else {})
+        )
 
     @classmethod
     def from_json(cls, schema: Schema, data: dict[str, Any]) -> SeriesCodec:
@@ -245,8 +257,9 @@ class SeriesCodec(Codec):
         channels = tuple(Channel.from_json(f, data["channels"][f.name]) for f in fields)
         if len({f.length for f in fields}) > 1:
             raise ValueError(f"channels of lengths {sorted({f.length for f in fields})}")
-        ties = read_ties(data.get("ties", []), {c.field.name for c in channels if c.axis and not c.gaps})
-        return cls(schema, channels, ConditionTable.read(schema, data["conditions"]), ties)
+        whole = {c.field.name for c in channels if c.axis and not c.gaps}
+        ties, clocks = read_ties(data.get("ties", []), whole), read_clocks(data.get("clocks", []), whole)
+        return cls(schema, channels, ConditionTable.read(schema, data["conditions"]), ties, clocks)
 
 
 def _fields(schema: Schema) -> tuple[Series, ...]:
