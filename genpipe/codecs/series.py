@@ -83,8 +83,9 @@ class SeriesCodec(Codec):
         clocks: tuple[Clock, ...] = (),
     ) -> None:
         check_fillable(schema, "series")
-        self.schema, self.channels, self.conditions, self.ties = schema, channels, conditions, ties
-        self.clocks = clocks
+        self.schema, self.conditions, self.ties, self.clocks = schema, conditions, ties, clocks
+        first = {clock.name for clock in clocks}  # so that others, drawn after them, take note of them
+        self.channels = tuple(sorted(channels, key=lambda channel: channel.field.name not in first))
         self.length = channels[0].field.length if channels else 0
         self.width = sum(c.width for c in channels)
         if not self.width:

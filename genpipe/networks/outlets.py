@@ -6,7 +6,7 @@ from torch import Tensor
 
 from genpipe.networks.base import form
 from genpipe.networks.head import ColumnOutlet, Outlet
-from genpipe.networks.in_turn import InTurn
+from genpipe.networks.in_turn import HIDDEN, InTurn
 from genpipe.spec import TensorSpec
 
 AnyOutlet = Outlet | ColumnOutlet | InTurn
@@ -19,6 +19,13 @@ def make_outlet(spec: TensorSpec, width: int, *, mixture: int = 1, channels: str
     if spec.layout == "sequence" and channels == "in turn":
         return InTurn(spec, width, mixture=mixture)
     return Outlet(spec, width, mixture=mixture)
+
+
+def density_numbers(spec: TensorSpec, mixture: int, channels: str) -> int:
+    """How many numbers of a row sampling holds of one step of real values."""
+    if channels == "in turn":
+        return 2 * HIDDEN + 3 * mixture + 3 * spec.shape[-1]
+    return mixture * (1 + 2 * spec.shape[-1])
 
 
 def outlet_of_all(outlet: AnyOutlet, h: Tensor, x: Tensor) -> Tensor | list[Tensor]:

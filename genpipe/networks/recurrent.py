@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from genpipe.networks.base import NetworkConfig
 from genpipe.networks.head import Inlet
-from genpipe.networks.outlets import make_outlet, outlet_at, outlet_of_all
+from genpipe.networks.outlets import density_numbers, make_outlet, outlet_at, outlet_of_all
 from genpipe.networks.unrolled import Generator, Reader
 from genpipe.spec import TensorSpec
 
@@ -46,7 +46,7 @@ class RecurrentConfig(NetworkConfig):
     )
 
     def held(self, spec: TensorSpec, rows: int) -> int:
-        densities = 0 if spec.layout == "tokens" else self.mixture * (1 + 2 * spec.shape[-1])
+        densities = 0 if spec.layout == "tokens" else density_numbers(spec, self.mixture, self.channels)
         return rows * (2 * self.depth * self.width + densities)
 
 

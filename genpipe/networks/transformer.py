@@ -20,7 +20,7 @@ from torch.nn.functional import gelu, relu, rms_norm, scaled_dot_product_attenti
 
 from genpipe.networks.base import NetworkConfig
 from genpipe.networks.head import Inlet
-from genpipe.networks.outlets import make_outlet, outlet_at, outlet_of_all
+from genpipe.networks.outlets import density_numbers, make_outlet, outlet_at, outlet_of_all
 from genpipe.spec import TensorSpec
 
 SHORT = 256
@@ -48,7 +48,7 @@ class TransformerConfig(NetworkConfig):
     )
 
     def held(self, spec: TensorSpec, rows: int) -> int:
-        densities = 0 if spec.layout == "tokens" else self.mixture * (1 + 2 * spec.shape[-1])
+        densities = 0 if spec.layout == "tokens" else density_numbers(spec, self.mixture, self.channels)
         return rows * (2 * self.depth * self.width * spec.shape[0] + densities)
 
     @model_validator(mode="after")

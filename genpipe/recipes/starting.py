@@ -125,11 +125,11 @@ def series_recurrent() -> Recipe:
         layout="sequence",
         family=SequenceConfig(model=RecurrentConfig(cell="gru", width=128, channels="in turn")),
         training={
-            "steps": 1500,
+            "steps": 3000,
+            "epochs": 32,
             "batch_size": 64,
             "learning_rate": 2e-3,
-            "evaluate_every": 200,
-            "epochs": None,
+            "evaluate_every": 250,
         },
     )
 

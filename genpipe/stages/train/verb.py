@@ -22,7 +22,7 @@ from genpipe import store
 from genpipe.codecs.base import VERSION
 from genpipe.dataset import Dataset
 from genpipe.progress import Event, Progress, silent
-from genpipe.recipe import Recipe, check, fitted_to, penalised, plugins_of
+from genpipe.recipe import Recipe, check, fitted_to, penalised, plugins_of, shortened
 from genpipe.recipes import parse_recipe
 from genpipe.requests import Train
 from genpipe.settings import Settings, read_settings
@@ -64,7 +64,8 @@ def train_as(dataset: Dataset, chosen: Recipe, asked: Train, *, progress: Progre
         return told(dataset, done, progress)
     codec = prepare(dataset, chosen.codec, progress=progress)
     hidden = protected(dataset, chosen.codec)
-    chosen = penalised(chosen, dataset.rows("train"), codec.spec(chosen.layout))
+    spec = codec.spec(chosen.layout)
+    chosen = shortened(penalised(chosen, dataset.rows("train"), spec), spec)
     job = TrainingJob(
         run=run,
         name=str(origin["name"]),
