@@ -26,7 +26,7 @@ from genpipe.codecs.series_clock import Clock, find_clocks, read_clocks, set_clo
 from genpipe.codecs.series_order import Tie, find_ties, least_steps, merged, read_ties, reduced, restored
 from genpipe.codecs.sketch import Sample, hash_rows
 from genpipe.codecs.tabular.numeric import LARGEST
-from genpipe.errors import DataError, UsageError
+from genpipe.errors import DataError
 from genpipe.fields import Series
 from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
@@ -168,29 +168,30 @@ class SeriesCodec(Codec):
         return {"x": np.concatenate(parts, axis=-1), "condition": self.conditions.codes(batch)}
 
     def beginning(self, steps: Mapping[str, np.ndarray]) -> np.ndarray:
-        """(T, C) scores of series that begin with these steps, channel -> (n,) float64; NaN beyond them.
-        Raises UsageError where a step is missing of a channel that has no gaps.
+        """(T, C) scores of series that begin with these steps, channel -> (n,) float64; NaN beyond them, and
+        where a channel that has no gaps misses a step.
         """
         known = min(map(len, steps.values()))
-        for channel in self.channels:
-            if not channel.gaps and np.isnan(steps[channel.field.name]).any():
-                found = f"a missing step of {channel.field.name}"
-                raise UsageError(
-                    "CONDITION", where="history", found=found, expected="a value, as training has"
-                )
         whole = {n: np.pad(v, (0, self.length - known), mode="edge")[None] for n, v in steps.items()}
         values = reduced(self.ties, whole)
         parts = [c.encode(values[c.field.name]) for c in self.channels if c.width]
         x: np.ndarray = np.concatenate(parts, axis=-1)[0]
+        at = 0
+        for channel in self.channels:
+            if channel.width and not channel.gaps:
+                x[np.isnan(values[channel.field.name][0]), at] = np.nan
+            at += channel.width
         x[known:] = np.nan
         return x
 
     def with_beginning(self, batch: pa.RecordBatch, steps: Mapping[str, np.ndarray]) -> pa.RecordBatch:
-        """Rows whose first steps are these exactly."""
+        """Rows whose first steps are these exactly; a step that misses in a channel without gaps stays."""
         for name, values in steps.items():
             at = batch.schema.get_field_index(name)
-            matrix = _matrix(batch, next(c.field for c in self.channels if c.field.name == name))
-            matrix[:, : len(values)] = values
+            channel = next(c for c in self.channels if c.field.name == name)
+            matrix = _matrix(batch, channel.field)
+            given = ~np.isnan(values) | channel.gaps
+            matrix[:, : len(values)][:, given] = values[given]
             column = lists(pa.array(matrix.reshape(-1), from_pandas=True), *matrix.shape)
             batch = batch.set_column(at, batch.schema.field(at), column.cast(batch.schema.field(at).type))
         return batch

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from genpipe.batch import Batch, one_hot
 from genpipe.draws import Draws, cumulated
 from genpipe.errors import QualityError
-from genpipe.families import steps
+from genpipe.families import particles, steps
 from genpipe.families.base import FamilyConfig, Nets, Phase, without_barred
 from genpipe.families.calibrate import shift_to
 from genpipe.networks import AnyNetwork, build_network
@@ -110,7 +110,7 @@ class SequenceModel:
     @torch.no_grad()
     def sample(self, nets: Nets, condition: Tensor, rng: Draws, observed: Tensor | None = None) -> Tensor:
         """observed: tokens of a table, see `PartialConditioning`; or how a text (-1 beyond) or a series (NaN
-        beyond) begins.
+        beyond, and in its gaps) begins.
         """
         net = nets["model"]
         told = one_hot(condition, self.spec.conditions)
@@ -119,13 +119,15 @@ class SequenceModel:
         previous, drawn = None, list[Tensor]()
         outlet = getattr(net, "outlet", None)
         in_turn = outlet if isinstance(outlet, InTurn) else None
+        if in_turn is not None and observed is not None and particles.has_gaps(observed):
+            return particles.filled(net, in_turn, told, observed, rng, self.config.temperature)
         for t in range(self.spec.shape[0]):
             predicted, state = net.step(previous, state)  # type: ignore[operator]
             if observed is not None and self.spec.layout == "tokens":
                 predicted = without_barred(predicted, observed[:, t])
             if in_turn is not None:
                 known = None if observed is None else observed[:, t]
-                previous = steps.draw(in_turn, predicted, rng, self.config.temperature, known)
+                previous = steps.draw(in_turn, predicted, rng, self.config.temperature, known)[0]
                 drawn.append(previous)
                 continue
             previous = self._draw(predicted, rng, condition, drawn)

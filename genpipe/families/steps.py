@@ -23,18 +23,22 @@ def nats(x: Tensor, outlet: InTurn, predicted: Tensor, mask: Tensor | None = Non
 
 def draw(
     outlet: InTurn, predicted: Tensor, rng: Draws, temperature: float = 1.0, known: Tensor | None = None
-) -> Tensor:
-    """(B, C) values of one step, predicted (B, P). known: (B, C), NaN where a value is to be drawn; what is
-    drawn after a known one takes note of it.
+) -> tuple[Tensor, Tensor]:
+    """(B, C) values of one step, predicted (B, P), and (B,) the log density of those that are known.
+
+    known: (B, C), NaN where a value is to be drawn; what is drawn after a known one takes note of it.
     """
     turn, drawn, noise = outlet.begin(predicted), list[Tensor](), rng.normal(outlet.channels)
+    weight = torch.zeros(len(predicted), device=predicted.device)
     for c in range(outlet.channels):
         logits, mean, log_scale = outlet.at(c, turn)
         pick = rng.categorical(logits).unsqueeze(1)
         scale = log_scale.gather(1, pick).clamp(likelihood.MIN_LOG_SCALE, 2.0).exp()
         x = (mean.gather(1, pick) + temperature * scale * noise[:, c : c + 1]).squeeze(1).clamp(-1, 1)
         if known is not None:
-            x = torch.where(known[:, c].isfinite(), known[:, c], x)
+            there, given = known[:, c].isfinite(), known[:, c].nan_to_num()
+            weight = weight - likelihood.mixtures(given, logits, mean, log_scale).where(there, 0.0)
+            x = torch.where(there, given, x)
         outlet.tell(c, turn, x)
         drawn.append(x)
-    return torch.stack(drawn, 1)
+    return torch.stack(drawn, 1), weight

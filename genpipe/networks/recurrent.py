@@ -56,6 +56,14 @@ class RecurrentState:
     def __init__(self, condition: Tensor) -> None:
         self.condition, self.memory, self.t = condition, None, 0
 
+    def take(self, rows: Tensor) -> RecurrentState:
+        """Of these rows (N,), some of them several times."""
+        taken = RecurrentState(self.condition[rows])
+        both = isinstance(self.memory, tuple)  # of an LSTM
+        taken.memory = tuple(m[:, rows] for m in self.memory) if both else self.memory[:, rows]  # type: ignore
+        taken.t = self.t
+        return taken
+
 
 class RecurrentModel(nn.Module):
     def __init__(self, spec: TensorSpec, config: RecurrentConfig) -> None:

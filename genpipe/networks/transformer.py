@@ -67,6 +67,13 @@ class KeyValueCache:
         self.condition, self.t = condition, 0
         self.cache: list[tuple[Tensor, Tensor] | None] = [None] * depth
 
+    def take(self, rows: Tensor) -> KeyValueCache:
+        """Of these rows (N,), some of them several times."""
+        taken = KeyValueCache(self.condition[rows], len(self.cache))
+        taken.t = self.t
+        taken.cache = [each and (each[0][rows], each[1][rows]) for each in self.cache]
+        return taken
+
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """Of each position to those before it and itself; all (B, N, T, E/N). Short ones in bfloat16 are written

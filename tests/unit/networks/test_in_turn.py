@@ -75,7 +75,7 @@ def test_draws_follow_the_density() -> None:
     made.bias.data[..., 8:] -= 1.5
     made.change.data *= 0.3
     predicted = made(torch.randn(1, 8) * 0.3, torch.full((1, 3), 0.1)).expand(4000, -1)
-    x = steps.draw(made, predicted, Draws(1, total=4000))
+    x, _ = steps.draw(made, predicted, Draws(1, total=4000))
     assert (x.abs() < 1).float().mean() > 0.99
     logits, mean, log_scale = made.mixtures(x[:, None], predicted[:, None])
     below = (logits.softmax(-1) * Normal(mean, log_scale.exp()).cdf(x.t().unsqueeze(-1))).sum(-1)
@@ -92,11 +92,10 @@ def test_known_values_stay_and_others_take_note(network: str) -> None:
     nets, condition = family.build(), torch.zeros(ROWS, 0).long()
     free = family.sample(nets, condition, Draws(3, total=ROWS))
     given = torch.full((ROWS, 6, 3), math.nan)
-    given[:, 2, 1] = -0.9
+    given[:, 0, 1] = -0.9
     made = family.sample(nets, condition, Draws(3, total=ROWS), given)
-    assert (made[:, 2, 1] == -0.9).all() and torch.equal(made[:, :2], free[:, :2])
-    assert torch.equal(made[:, 2, 0], free[:, 2, 0])
-    assert not torch.equal(made[:, 3:], free[:, 3:])
+    assert (made[:, 0, 1] == -0.9).all() and torch.equal(made[:, 0, 0], free[:, 0, 0])
+    assert not torch.equal(made[:, 0, 2], free[:, 0, 2]) and not torch.equal(made[:, 1:], free[:, 1:])
 
 
 def test_it_learns_a_channel_that_is_the_sum_of_two() -> None:
