@@ -72,9 +72,8 @@ class SequenceModel:
         """Nats per row."""
         if self.columns:
             return self._column_nats(nets, batch, order).sum() / batch.size
-        net = nets["model"]
-        predicted = net(batch.x, one_hot(batch.condition, self.spec.conditions))
-        if isinstance(outlet := getattr(net, "outlet", None), InTurn):
+        predicted = nets["model"](batch.x, one_hot(batch.condition, self.spec.conditions))
+        if isinstance(outlet := getattr(nets["model"], "outlet", None), InTurn):
             return steps.nats(batch.x, outlet, predicted, batch.mask)
         score = likelihood.tokens if self.spec.layout == "tokens" else likelihood.gaussian_mixture
         return score(batch.x, predicted, batch.mask)
