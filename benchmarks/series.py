@@ -63,7 +63,6 @@ GOALS = {
 }
 FIGURES = ("discriminative", "predictive", "steps", "spectrum", "autocorrelation", "clocks", "ordered")
 WINDOWS = 2200  # that are judged, at most
-RUNS = 2
 
 
 def columns(root: Path, data: str) -> tuple[dict[str, np.ndarray], int]:
@@ -147,12 +146,12 @@ def judge_at(anchors: Path) -> Any:
     return module
 
 
-def judged(judge: Any, real: np.ndarray, made: np.ndarray, names: list[str]) -> dict[str, float]:
+def judged(judge: Any, real: np.ndarray, made: np.ndarray, names: list[str], runs: int) -> dict[str, float]:
     low, high = real.min((0, 1)), real.max((0, 1))
     real_s, made_s = (((x - low) / (high - low + 1e-7)).astype("float32") for x in (real, made))
     if real.shape[1] >= LONG:
         return seasons(real_s, made_s) | plain_facts(real, made, names)
-    told = [judge.discriminative(real_s, made_s, seed, 2000) for seed in range(RUNS)]
+    told = [judge.discriminative(real_s, made_s, seed, 2000) for seed in range(runs)]
     moves, own = (np.diff(x, axis=1).reshape(-1, x.shape[2]) for x in (real_s, made_s))
     return {
         "discriminative": float(np.mean(told)),
@@ -238,6 +237,7 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--seed", type=int, default=0)
     words.add_argument("--only", default="", help="cells that begin so, such as: stocks, or: weather series")
+    words.add_argument("--runs", type=int, default=2, help="of the judge's networks that tell")
     words.add_argument("--keep", help="a folder for the windows, to look at")
     words.add_argument("--fit", nargs=5, help=argparse.SUPPRESS)
     given = words.parse_args()
@@ -259,12 +259,14 @@ def main() -> None:
             out = Path(given.keep or folder) / f"{data}-{recipe}.npz"
             made = fit_apart(root, data, recipe, given.seed, out)
             names, (took, rate) = made["names"].tolist(), made["cpu"].tolist()
-            found = judged(judge, made["real"], made["generated"], names)
+            found = judged(judge, made["real"], made["generated"], names, given.runs)
             rows.append({"data": data, "model": recipe, "cpu_s": took, "rows_per_cpu_s": rate, **found})
             print(table(rows[-1:]).splitlines()[-1], flush=True)
             if not any(row["data"] == data and not row["model"].startswith("series_") for row in rows):
                 name, bar = bar_of(root, data, made, names, given.seed)
-                rows.append({"data": data, "model": name, **judged(judge, made["real"], bar, names)})
+                rows.append(
+                    {"data": data, "model": name, **judged(judge, made["real"], bar, names, given.runs)}
+                )
     rows.sort(key=lambda row: (row["data"], row.get("discriminative") or row.get("spectrum") or 0))
     RESULT.write_text(json.dumps(rows, indent=1) + "\n")
     write_page(rows, given.seed)
