@@ -119,6 +119,7 @@ def as_meant(recipe: dict[str, Any]) -> dict[str, Any]:
 
 RECORD, MOST_STEPS = 128, 4000  # tokens of a text that a recipe's batches are meant for; steps of longer ones
 MANY = 16_000  # training rows from which nothing is made stronger
+POSITIONS, FEWEST_SERIES = 4096, 4  # steps of a batch of series at most; series of it at least
 FEWEST = 7  # rows that have a code, for a leaf of a tree of fewer than `MANY` to say how often it comes
 
 
@@ -202,6 +203,17 @@ def penalised(recipe: Recipe, rows: int, spec: TensorSpec) -> Recipe:
     if getattr(getattr(recipe.family, "model", None), "order", "fixed") == "any":
         l2 /= 2
     return recipe.model_copy(update={"training": training.model_copy(update={"l2": l2})})
+
+
+def shortened(recipe: Recipe, spec: TensorSpec) -> Recipe:
+    """The recipe with no more steps of series in a batch than `POSITIONS`, where its length follows from the
+    data: memory and time of an update then do not grow with series, and a step of a long one teaches as much.
+    """
+    training = recipe.training
+    if spec.layout != "sequence" or training.epochs is None:
+        return recipe
+    size = min(training.batch_size, max(FEWEST_SERIES, POSITIONS // spec.shape[0]))
+    return recipe.model_copy(update={"training": training.model_copy(update={"batch_size": size})})
 
 
 def of_people(recipe: Recipe, schema: Schema) -> Recipe:

@@ -50,7 +50,7 @@ def parse_beginning(codec: Codec, conditions: dict[str, Any], takes_observed: st
         return None
     asked = conditions.pop(name)
     if takes_observed == "none":
-        fix = "text_lstm, text_gru, text_gpt" if name == PROMPT else "series_recurrent"
+        fix = "text_lstm, text_gru, text_gpt" if name == PROMPT else "series_recurrent or series_transformer"
         found = "a generator that does not make rows from their beginning on"
         raise UsageError("CONDITION", where=name, found=found, expected=f"one such as {fix}")
     if isinstance(codec, TextCodec):
@@ -92,8 +92,8 @@ def _steps(asked: Any, codec: SeriesCodec) -> dict[str, np.ndarray]:
     if len(far := known[np.abs(known) > LARGEST]):
         expected = f"at most {LARGEST:g}, or missing steps"
         raise UsageError("CONDITION", where=HISTORY, found=f"the number {far[0]}", expected=expected)
-    lengths = {len(v) for v in steps.values()}
-    if len(lengths) > 1 or not 0 < min(lengths) < codec.length:
+    lengths, gaps = {len(v) for v in steps.values()}, any(np.isnan(v).any() for v in steps.values())
+    if len(lengths) > 1 or not 0 < min(lengths) < codec.length + gaps:
         found = f"{' and '.join(map(str, sorted(lengths)))} steps"
         fix = f"series of this model have {codec.length} steps; give the last {codec.length // 2}, say"
         raise UsageError(

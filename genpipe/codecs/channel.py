@@ -15,6 +15,8 @@ from genpipe.codecs.sketch import combine
 from genpipe.codecs.stored import ChannelForm, read_axis, read_score
 from genpipe.fields import Number, Series
 
+OFTEN, ROOM = 0.02, 0.8  # share of the steps; of the way to the next knot
+
 
 @dataclass(frozen=True)
 class Channel:
@@ -126,4 +128,31 @@ def fit_channel(
         axis = within(axis, crowd)
         crowd = crowd.at(axis.points(crowd.points))
     points, counts = combine(axis.points(values), counts)
-    return Channel(field, axis, fit_score(points, counts, axis, crowd), gaps)
+    score = fit_score(points, counts, axis, crowd)
+    if score is not None and axis.whole:
+        origin = axis.low
+        score = spaced(score, points - origin, counts / counts.sum())
+    return Channel(field, axis, score, gaps)
+
+
+def spaced(score: Score, points: np.ndarray, shares: np.ndarray) -> Score:
+    """The score with room around values that are frequent, such as no rain: what is near one on the scale of
+    scores, as a network says it, is that value and not another close to it.
+
+    points: ascending, whole, with their shares. The next whole numbers get scores most of the way to the next
+    knots.
+    """
+    knots, scores = list[float](), list[float]()
+    place = np.searchsorted(points, score.knots).clip(0, len(points) - 1)
+    often = (points[place] == score.knots) & (shares[place] >= OFTEN)
+    for k, (knot, at) in enumerate(zip(score.knots.tolist(), score.scores.tolist(), strict=True)):
+        before, after = (knots[-1] if knots else None), score.knots[k + 1 : k + 2]
+        if often[k] and before is not None and knot - before > 1:
+            knots.append(knot - 1)
+            scores.append(at - ROOM * (at - scores[-1]))
+        knots.append(knot)
+        scores.append(at)
+        if often[k] and len(after) and after[0] - knot > 2:
+            knots.append(knot + 1)
+            scores.append(at + ROOM * (float(score.scores[k + 1]) - at))
+    return Score(np.array(knots), np.array(scores))

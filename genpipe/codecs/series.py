@@ -4,7 +4,8 @@ Every channel has its own smooth normal score (scale.py) and keeps its decimals.
 steps in the training split has one more channel beside it, above 0 where the value is missing, and its
 gaps are filled with the last value before (or the first after) them. Channels that never change take no
 place in x and are made again on decoding. Of channels that are always in order one is learnt as its distance
-from the others (series_order.py).
+from the others (series_order.py). Those that go round as a clock does are set right when they are decoded
+(series_clock.py).
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from genpipe.codecs.channel import Channel, fit_channel, lists
 from genpipe.codecs.columns import assemble, check_fillable
 from genpipe.codecs.conditions import ConditionTable
 from genpipe.codecs.holders import WHO, entities
+from genpipe.codecs.series_clock import Clock, find_clocks, read_clocks, set_clocks
 from genpipe.codecs.series_order import Tie, find_ties, least_steps, merged, read_ties, reduced, restored
 from genpipe.codecs.sketch import Sample, hash_rows
 from genpipe.codecs.tabular.numeric import LARGEST
-from genpipe.errors import DataError, UsageError
+from genpipe.errors import DataError
 from genpipe.fields import Series
 from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
@@ -78,9 +80,12 @@ class SeriesCodec(Codec):
         channels: tuple[Channel, ...],
         conditions: ConditionTable,
         ties: tuple[Tie, ...] = (),
+        clocks: tuple[Clock, ...] = (),
     ) -> None:
         check_fillable(schema, "series")
-        self.schema, self.channels, self.conditions, self.ties = schema, channels, conditions, ties
+        self.schema, self.conditions, self.ties, self.clocks = schema, conditions, ties, clocks
+        first = {clock.name for clock in clocks}  # so that others, drawn after them, take note of them
+        self.channels = tuple(sorted(channels, key=lambda channel: channel.field.name not in first))
         self.length = channels[0].field.length if channels else 0
         self.width = sum(c.width for c in channels)
         if not self.width:
@@ -127,8 +132,10 @@ class SeriesCodec(Codec):
                 found=f"channels of lengths {sorted({f.length for f in fields})}",
                 expected="one length",
             )
-        clamp = config.order == "clamp"
-        ties = find_ties(stats.low, stats.least, stats.sample.payload, clamp=clamp)
+        clamp, payload = config.order == "clamp", stats.sample.payload
+        clocks = find_clocks({f.name: payload[f.name] for f in fields}, config.rare_below)
+        free = [name for name in stats.low if name not in {clock.name for clock in clocks}]
+        ties = find_ties(free, stats.least, payload, clamp=clamp)
         stats = stats.tied(ties)
         places = [f.decimals for f in fields]
         finest = None if None in places else max(p for p in places if p is not None)
@@ -147,7 +154,7 @@ class SeriesCodec(Codec):
             )
             for f in fields
         )
-        return cls(schema, channels, stats.rows.table(schema, config), ties)
+        return cls(schema, channels, stats.rows.table(schema, config), ties, clocks)
 
     def spec(self, layout: str) -> TensorSpec:
         self.check_layout(layout)
@@ -161,29 +168,30 @@ class SeriesCodec(Codec):
         return {"x": np.concatenate(parts, axis=-1), "condition": self.conditions.codes(batch)}
 
     def beginning(self, steps: Mapping[str, np.ndarray]) -> np.ndarray:
-        """(T, C) scores of series that begin with these steps, channel -> (n,) float64; NaN beyond them.
-        Raises UsageError where a step is missing of a channel that has no gaps.
+        """(T, C) scores of series that begin with these steps, channel -> (n,) float64; NaN beyond them, and
+        where a channel that has no gaps misses a step.
         """
         known = min(map(len, steps.values()))
-        for channel in self.channels:
-            if not channel.gaps and np.isnan(steps[channel.field.name]).any():
-                found = f"a missing step of {channel.field.name}"
-                raise UsageError(
-                    "CONDITION", where="history", found=found, expected="a value, as training has"
-                )
         whole = {n: np.pad(v, (0, self.length - known), mode="edge")[None] for n, v in steps.items()}
         values = reduced(self.ties, whole)
         parts = [c.encode(values[c.field.name]) for c in self.channels if c.width]
         x: np.ndarray = np.concatenate(parts, axis=-1)[0]
+        at = 0
+        for channel in self.channels:
+            if channel.width and not channel.gaps:
+                x[np.isnan(values[channel.field.name][0]), at] = np.nan
+            at += channel.width
         x[known:] = np.nan
         return x
 
     def with_beginning(self, batch: pa.RecordBatch, steps: Mapping[str, np.ndarray]) -> pa.RecordBatch:
-        """Rows whose first steps are these exactly."""
+        """Rows whose first steps are these exactly; a step that misses in a channel without gaps stays."""
         for name, values in steps.items():
             at = batch.schema.get_field_index(name)
-            matrix = _matrix(batch, next(c.field for c in self.channels if c.field.name == name))
-            matrix[:, : len(values)] = values
+            channel = next(c for c in self.channels if c.field.name == name)
+            matrix = _matrix(batch, channel.field)
+            given = ~np.isnan(values) | channel.gaps
+            matrix[:, : len(values)][:, given] = values[given]
             column = lists(pa.array(matrix.reshape(-1), from_pandas=True), *matrix.shape)
             batch = batch.set_column(at, batch.schema.field(at), column.cast(batch.schema.field(at).type))
         return batch
@@ -213,14 +221,15 @@ class SeriesCodec(Codec):
         return lists(pa.array(values.reshape(-1)), *values.shape)
 
     def _restored(self, made: dict[str, pa.Array]) -> dict[str, pa.Array]:
-        if not self.ties:
-            return made
         steps = {c.field.name: c.field for c in self.channels}
+        tied = {n for tie in self.ties for n in (tie.name, *tie.others)}
         values = {
             name: made[name].flatten().to_numpy(zero_copy_only=False).reshape(-1, self.length)
-            for name in {n for tie in self.ties for n in (tie.name, *tie.others)}
+            for name in tied | {clock.name for clock in self.clocks}
         }
-        values = restored(self.ties, values)
+        values = restored(self.ties, set_clocks(self.clocks, values))
+        for clock in self.clocks:
+            made[clock.name] = self._column(values[clock.name])
         for tie in self.ties:
             made[tie.name] = self._column(tie.rounded(values[tie.name], steps[tie.name].decimals))
         return made
@@ -230,13 +239,18 @@ class SeriesCodec(Codec):
         own = {c.field.name: c.tolerance() for c in self.channels}
         for tie in reversed(self.ties):
             own[tie.name] += max(own[name] for name in tie.others)
+        # a course that few rows take is not kept, and set to another
+        own |= {clock.name: float(np.ptp(clock.values)) for clock in self.clocks}
         return dict.fromkeys(self.schema.conditions, 0.0) | own
 
     def to_json(self) -> dict[str, Any]:
         channels = {c.field.name: c.to_json() for c in self.channels}
         told = {"channels": channels, "conditions": self.conditions.model_dump(mode="json")}
         ties = [{**asdict(t), "others": list(t.others)} for t in self.ties]
-        return self.header() | told | ({"ties": ties} if ties else {})
+        clocks = [clock.to_json() for clock in self.clocks]
+        return (
+            self.header() | told | ({"ties": ties} if ties else {}) | ({"clocks": clocks} if clocks else {})
+        )
 
     @classmethod
     def from_json(cls, schema: Schema, data: dict[str, Any]) -> SeriesCodec:
@@ -245,8 +259,9 @@ class SeriesCodec(Codec):
         channels = tuple(Channel.from_json(f, data["channels"][f.name]) for f in fields)
         if len({f.length for f in fields}) > 1:
             raise ValueError(f"channels of lengths {sorted({f.length for f in fields})}")
-        ties = read_ties(data.get("ties", []), {c.field.name for c in channels if c.axis and not c.gaps})
-        return cls(schema, channels, ConditionTable.read(schema, data["conditions"]), ties)
+        whole = {c.field.name for c in channels if c.axis and not c.gaps}
+        ties, clocks = read_ties(data.get("ties", []), whole), read_clocks(data.get("clocks", []), whole)
+        return cls(schema, channels, ConditionTable.read(schema, data["conditions"]), ties, clocks)
 
 
 def _fields(schema: Schema) -> tuple[Series, ...]:

@@ -1,9 +1,9 @@
 """Series: values, increments, autocorrelation, cross-correlation, and the windows as a whole.
 
 values, increments: 1 - Kolmogorov-Smirnov, averaged over channels. autocorrelation, cross_correlation: 1 -
-mean absolute difference of the average (cross-)correlations, over 2 where both signs are possible. frechet,
-coverage and precision look at whole windows in their real principal components, so repeated or smeared
-windows score low.
+mean absolute difference of the average (cross-)correlations, over 2 where both signs are possible. rules: the
+share of windows that keep what all real ones do (series_rules.py). frechet, coverage and precision look at
+whole windows in their real principal components, so repeated or smeared windows score low.
 
     N windows · T steps · C channels
 """
@@ -17,6 +17,7 @@ from genpipe.errors import QualityError
 from genpipe.evaluation.base import Judge, Points, Usefulness, View, kolmogorov_smirnov
 from genpipe.evaluation.feature_space import FeatureSpace
 from genpipe.evaluation.learners import classify, regress
+from genpipe.evaluation.series_rules import Rules
 
 LAGS = 10
 HISTORY = 4
@@ -39,6 +40,7 @@ class SeriesJudge(Judge):
         self.scale = self.real.x.std((0, 1)) + 1e-12
         self.space = FeatureSpace(self.flat(self.real), self.real.labels)
         self.auto, self.cross = correlations(self.real.x)
+        self.rules = Rules.of(self.real.x)
 
     def flat(self, view: View) -> np.ndarray:
         """(N, F): standardised windows with their increments, which carry the texture."""
@@ -63,6 +65,8 @@ class SeriesJudge(Judge):
         }
         if cross.size:
             found["cross_correlation"] = 1.0 - float(np.minimum(1.0, np.abs(cross - self.cross)).mean())
+        if (kept := self.rules.kept(view.x)) is not None:
+            found["rules"] = kept
         return found | self.space.parts(self.flat(view), view.labels)
 
     def points(self, view: View) -> Points:

@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from genpipe.batch import Batch, one_hot
 from genpipe.draws import Draws, cumulated
 from genpipe.errors import QualityError
+from genpipe.families import particles, steps
 from genpipe.families.base import Nets, Phase, without_barred
 from genpipe.families.calibrate import shift_to
 from genpipe.families.sampling import Repeats, SampledConfig
 from genpipe.networks import AnyNetwork, build_network
 from genpipe.networks.base import form
 from genpipe.networks.head import alike
+from genpipe.networks.in_turn import InTurn
 from genpipe.networks.recurrent import RecurrentConfig
 from genpipe.objectives import likelihood
 from genpipe.spec import TensorSpec
@@ -75,6 +77,8 @@ class SequenceModel:
         if self.columns:
             return self._column_nats(nets, batch, order).sum() / batch.size
         predicted = nets["model"](batch.x, one_hot(batch.condition, self.spec.conditions))
+        if isinstance(outlet := getattr(nets["model"], "outlet", None), InTurn):
+            return steps.nats(batch.x, outlet, predicted, batch.mask)
         score = likelihood.tokens if self.spec.layout == "tokens" else likelihood.gaussian_mixture
         return score(batch.x, predicted, batch.mask)
 
@@ -109,7 +113,7 @@ class SequenceModel:
     @torch.no_grad()
     def sample(self, nets: Nets, condition: Tensor, rng: Draws, observed: Tensor | None = None) -> Tensor:
         """observed: tokens of a table, see `PartialConditioning`; or how a text (-1 beyond) or a series (NaN
-        beyond) begins.
+        beyond, and in its gaps) begins.
         """
         net = nets["model"]
         told = one_hot(condition, self.spec.conditions)
@@ -119,6 +123,10 @@ class SequenceModel:
         length = self.config.no_repeat if "no_repeat" in self.controls else None
         repeats = Repeats(length) if length else None
         ended = torch.zeros(len(condition), dtype=torch.bool, device=condition.device)
+        outlet = getattr(net, "outlet", None)
+        in_turn = outlet if isinstance(outlet, InTurn) else None
+        if in_turn is not None and observed is not None and particles.has_gaps(observed):
+            return particles.filled(net, in_turn, told, observed, rng, self.config.temperature)
         for t in range(self.spec.shape[0]):
             if self.spec.ends and t % LOOK == 0 and bool(ended.all()):
                 drawn += [torch.zeros_like(ended, dtype=torch.int64)] * (self.spec.shape[0] - t)
@@ -128,6 +136,11 @@ class SequenceModel:
                 predicted = repeats.without(predicted)
             if observed is not None and self.spec.layout == "tokens":
                 predicted = without_barred(predicted, observed[:, t])
+            if in_turn is not None:
+                known = None if observed is None else observed[:, t]
+                previous = steps.draw(in_turn, predicted, rng, self.config.temperature, known)[0]
+                drawn.append(previous)
+                continue
             previous = self._draw(predicted, rng, condition, drawn)
             if observed is not None:
                 known = observed[:, t]

@@ -9,7 +9,7 @@ from torch import nn
 from genpipe.entries import ConfigIn
 from genpipe.errors import UsageError
 from genpipe.networks.autoregressive import Autoregressive
-from genpipe.networks.base import MAPS, NetworkConfig, NetworkKind, form
+from genpipe.networks.base import MAPS, NetworkConfig, NetworkKind, form, roles_on
 from genpipe.networks.convolutional import Conv1d, Conv2d
 from genpipe.networks.mlp import MLP
 from genpipe.networks.recurrent import Recurrent
@@ -35,7 +35,7 @@ AnyNetwork = Annotated[NetworkConfig, ConfigIn(NETWORKS, "network")]
 
 def fitting(role: str, form: str) -> tuple[str, ...]:
     """The networks that can play this role on tensors of this form: the whole compatibility rule."""
-    return tuple(name for name, kind in NETWORKS.items() if role in kind.roles and form in kind.accepts)
+    return tuple(name for name, kind in NETWORKS.items() if role in roles_on(kind, form))
 
 
 def check_network(config: NetworkConfig, role: str, form: str, *, where: str = "") -> None:

@@ -13,7 +13,7 @@ Roles and their calls (c is the one-hot condition, (B, S), S may be 0; Z the lat
 | map_encoder | net(x, c) | (B, Z, *size), size that of x after `halvings`, each rounded up |
 | map_decoder | net(z: (B, Z, *size), c) | as a decoder |
 | velocity | net(x, t: (B,), c) | (B, *shape): what x, noisy as at time t from 0 to 1, is to be changed by |
-| model | net(x, c) | what `head.make_outlet` predicts of each position from those before it |
+| model | net(x, c) | what `outlets.make_outlet` predicts of each position from those before it |
 
 A model also samples one position at a time: `state = net.begin(c)`, then `net.step(previous, state)` returns
 (B, P) for the next position, equal to what the whole call returns there. `previous` is None at the first.
@@ -32,6 +32,7 @@ No network uses statistics over the batch (BatchNorm): one worker and many must 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -71,3 +72,13 @@ class NetworkKind(Protocol):
 def form(spec: TensorSpec) -> str:
     """The name by which `accepts` knows these tensors."""
     return "columns" if spec.layout == "tokens" and len(spec.vocabulary) == spec.shape[0] else spec.layout
+
+
+def roles_on(kind: type[NetworkKind], form: str) -> frozenset[str]:
+    """The roles that a network can play on tensors of this form. One that accepts fewer forms in some roles
+    has `only`, role -> forms.
+    """
+    only: Mapping[str, frozenset[str]] = getattr(kind, "only", {})
+    if form not in kind.accepts:
+        return frozenset()
+    return frozenset(role for role in kind.roles if form in only.get(role, kind.accepts))

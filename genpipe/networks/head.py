@@ -16,7 +16,6 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
-from genpipe.networks.base import form
 from genpipe.spec import TensorSpec
 
 GROUP = 64  # options a position may be padded by rather than open another group
@@ -270,8 +269,3 @@ class ColumnOutlet(nn.Module):
 def is_curve(spec: TensorSpec, position: int) -> bool:
     """Whether a position's options are ranks, enough of them for a curve to say something."""
     return spec.ordered[position] and spec.vocabulary[position] > 2
-
-
-def make_outlet(spec: TensorSpec, width: int, *, mixture: int = 1) -> Outlet | ColumnOutlet:
-    """The outlet for these tensors: see `networks.base.form`."""
-    return ColumnOutlet(spec, width) if form(spec) == "columns" else Outlet(spec, width, mixture=mixture)

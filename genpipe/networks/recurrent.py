@@ -1,5 +1,6 @@
 """Recurrent models of tokens and of real-valued sequences: RNN (Elman 1990), LSTM (Hochreiter & Schmidhuber
-1997), GRU (Cho et al. 2014); for values with a mixture-density output (Graves 2013).
+1997), GRU (Cho et al. 2014); for values with a mixture-density output (Graves 2013). The same cells make
+whole sequences from a code, and read them (unrolled.py).
 
 The condition enters at every step, and the first input is a learnt start vector.
 
@@ -8,6 +9,7 @@ B batch · T steps · E width · S width of the one-hot condition · P predictio
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -15,14 +17,20 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from genpipe.networks.base import NetworkConfig
-from genpipe.networks.head import Inlet, make_outlet
+from genpipe.networks.head import Inlet
+from genpipe.networks.outlets import density_numbers, make_outlet, outlet_at, outlet_of_all
+from genpipe.networks.unrolled import Generator, Reader
 from genpipe.spec import TensorSpec
 
 CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 
 class RecurrentConfig(NetworkConfig):
-    """mixture: components of the density of a real value (unused for tokens)."""
+    """mixture: components of the density of a real value (unused for tokens, generators and critics).
+
+    channels: of a step of real values: one mixture for all, or each in turn given those before it
+    (in_turn.py).
+    """
 
     network: Literal["recurrent"] = "recurrent"
     cell: Literal["rnn", "gru", "lstm"] = Field(
@@ -33,9 +41,12 @@ class RecurrentConfig(NetworkConfig):
     )
     depth: int = Field(default=1, ge=1, le=32, json_schema_extra={"search": {"low": 1, "high": 2}})
     mixture: int = Field(default=5, ge=1, le=1024)
+    channels: Literal["together", "in turn"] = Field(
+        default="together", exclude_if=lambda channels: channels == "together"
+    )
 
     def held(self, spec: TensorSpec, rows: int) -> int:
-        densities = 0 if spec.layout == "tokens" else self.mixture * (1 + 2 * spec.shape[-1])
+        densities = 0 if spec.layout == "tokens" else density_numbers(spec, self.mixture, self.channels)
         return rows * (2 * self.depth * self.width + densities)
 
 
@@ -44,6 +55,14 @@ class RecurrentState:
 
     def __init__(self, condition: Tensor) -> None:
         self.condition, self.memory, self.t = condition, None, 0
+
+    def take(self, rows: Tensor) -> RecurrentState:
+        """Of these rows (N,), some of them several times."""
+        taken = RecurrentState(self.condition[rows])
+        both = isinstance(self.memory, tuple)  # of an LSTM
+        taken.memory = tuple(m[:, rows] for m in self.memory) if both else self.memory[:, rows]  # type: ignore
+        taken.t = self.t
+        return taken
 
 
 class RecurrentModel(nn.Module):
@@ -55,7 +74,7 @@ class RecurrentModel(nn.Module):
             nn.Linear(max(sum(spec.conditions), 1), config.width, bias=False) if spec.conditions else None
         )
         self.cell: Any = CELLS[config.cell](config.width, config.width, config.depth, batch_first=True)
-        self.outlet = make_outlet(spec, config.width, mixture=config.mixture)
+        self.outlet = make_outlet(spec, config.width, mixture=config.mixture, channels=config.channels)
 
     def _condition(self, c: Tensor) -> Tensor:
         if self.condition is None:
@@ -66,7 +85,7 @@ class RecurrentModel(nn.Module):
         start = self.start.expand(len(x), 1, -1)
         inputs = torch.cat([start, self.inlet(x[:, :-1])], 1) + self._condition(c)
         hidden, _ = self.cell(inputs)
-        return self.outlet(hidden)
+        return outlet_of_all(self.outlet, hidden, x)
 
     def begin(self, c: Tensor) -> RecurrentState:
         return RecurrentState(self._condition(c))
@@ -78,14 +97,22 @@ class RecurrentModel(nn.Module):
             inputs = self.inlet(previous.unsqueeze(1), state.t - 1)
         hidden, state.memory = self.cell(inputs + state.condition, state.memory)
         state.t += 1
-        return self.outlet.at(hidden.squeeze(1), state.t - 1), state
+        return outlet_at(self.outlet, hidden.squeeze(1), previous, state.t - 1), state
 
 
 class Recurrent:
     Config: ClassVar[type[Any]] = RecurrentConfig
     accepts: ClassVar[frozenset[str]] = frozenset({"tokens", "columns", "sequence"})
-    roles: ClassVar[frozenset[str]] = frozenset({"model"})
+    roles: ClassVar[frozenset[str]] = frozenset({"model", "generator", "critic", "encoder", "decoder"})
+    only: ClassVar[Mapping[str, frozenset[str]]] = dict.fromkeys(
+        ("generator", "critic", "encoder", "decoder"), frozenset({"sequence"})
+    )
 
     @staticmethod
     def build(role: str, spec: TensorSpec, config: RecurrentConfig, *, latent: int = 0) -> nn.Module:
-        return RecurrentModel(spec, config)
+        if role == "model":
+            return RecurrentModel(spec, config)
+        cell = CELLS[config.cell]
+        if role in ("generator", "decoder"):
+            return Generator(spec, cell, config.width, config.depth, latent)
+        return Reader(spec, cell, config.width, config.depth, latent if role == "encoder" else 0)

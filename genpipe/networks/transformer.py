@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, relu, rms_norm, scaled_dot_product_attention
 
 from genpipe.networks.base import NetworkConfig
-from genpipe.networks.head import Inlet, make_outlet
+from genpipe.networks.head import Inlet
+from genpipe.networks.outlets import density_numbers, make_outlet, outlet_at, outlet_of_all
 from genpipe.spec import TensorSpec
 
 SHORT = 256
@@ -28,7 +29,8 @@ SHARP = 0.3  # of attention between queries and keys of one length
 
 
 class TransformerConfig(NetworkConfig):
-    """mixture: components of the density of a real value (unused for tokens).
+    """mixture: components of the density of a real value (unused for tokens). channels: of a step of real
+    values: one mixture for all, or each in turn given those before it (in_turn.py).
 
     positions: learnt, as of GPT-2 (Radford et al. 2019), or rotary (Su et al. 2021, RoFormer, section 3.2);
     then with normed queries and keys (Henry et al. 2020), squared units (So et al. 2021, Primer) and residual
@@ -41,9 +43,12 @@ class TransformerConfig(NetworkConfig):
     heads: int = Field(default=4, ge=1, le=256)
     mixture: int = Field(default=5, ge=1, le=1024)
     positions: Literal["learnt", "rotary"] = Field(default="learnt", exclude_if=lambda kind: kind == "learnt")
+    channels: Literal["together", "in turn"] = Field(
+        default="together", exclude_if=lambda channels: channels == "together"
+    )
 
     def held(self, spec: TensorSpec, rows: int) -> int:
-        densities = 0 if spec.layout == "tokens" else self.mixture * (1 + 2 * spec.shape[-1])
+        densities = 0 if spec.layout == "tokens" else density_numbers(spec, self.mixture, self.channels)
         return rows * (2 * self.depth * self.width * spec.shape[0] + densities)
 
     @model_validator(mode="after")
@@ -61,6 +66,13 @@ class KeyValueCache:
     def __init__(self, condition: Tensor, depth: int) -> None:
         self.condition, self.t = condition, 0
         self.cache: list[tuple[Tensor, Tensor] | None] = [None] * depth
+
+    def take(self, rows: Tensor) -> KeyValueCache:
+        """Of these rows (N,), some of them several times."""
+        taken = KeyValueCache(self.condition[rows], len(self.cache))
+        taken.t = self.t
+        taken.cache = [each and (each[0][rows], each[1][rows]) for each in self.cache]
+        return taken
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -149,7 +161,7 @@ class Transformer(nn.Module):
             Block(width, config.heads, config.depth, rotation) for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(width)
-        self.outlet = make_outlet(spec, width, mixture=config.mixture)
+        self.outlet = make_outlet(spec, width, mixture=config.mixture, channels=config.channels)
 
     def _condition(self, c: Tensor) -> Tensor:
         if self.condition is None:
@@ -162,7 +174,7 @@ class Transformer(nn.Module):
         h = h if self.position is None else h + self.position
         for block in self.blocks:
             h = block(h)
-        return self.outlet(self.norm(h))
+        return outlet_of_all(self.outlet, self.norm(h), x)
 
     def begin(self, c: Tensor) -> KeyValueCache:
         return KeyValueCache(self._condition(c), len(self.blocks))
@@ -184,7 +196,7 @@ class Transformer(nn.Module):
             keys[:, :, t], values[:, :, t] = k[:, :, 0], v[:, :, 0]
             h = block.after(h, keys[:, :, : t + 1], values[:, :, : t + 1], q)  # type: ignore[operator]
         state.t = t + 1
-        return self.outlet.at(self.norm(h).squeeze(1), t), state
+        return outlet_at(self.outlet, self.norm(h).squeeze(1), previous, t), state
 
 
 class GPT:

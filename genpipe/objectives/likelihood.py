@@ -97,3 +97,11 @@ def gaussian_mixture(x: Tensor, parameters: Tensor, mask: Tensor | None = None) 
     log_density = -(0.5 * error.square() + log_scale + HALF_LOG_2PI).sum(-1)
     nll = -torch.logsumexp(log_softmax(weight, -1) + log_density, -1)
     return (nll if mask is None else nll * mask).sum(1).mean()
+
+
+def mixtures(x: Tensor, logits: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """(...) nats of real values x (...), each under a mixture of its own (..., M). Bishop 1994."""
+    log_scale = log_scale.clamp(MIN_LOG_SCALE, 2.0)
+    error = (x.unsqueeze(-1) - mean) * (-log_scale).exp()
+    density = log_softmax(logits, -1) - 0.5 * error.square() - log_scale - HALF_LOG_2PI
+    return -density.logsumexp(-1)

@@ -123,13 +123,13 @@ def series_recurrent() -> Recipe:
         "series_recurrent",
         kind="series",
         layout="sequence",
-        family=SequenceConfig(model=RecurrentConfig(cell="gru", width=128)),
+        family=SequenceConfig(model=RecurrentConfig(cell="gru", width=128, channels="in turn")),
         training={
-            "steps": 1500,
+            "steps": 3000,
+            "epochs": 32,
             "batch_size": 64,
             "learning_rate": 2e-3,
-            "evaluate_every": 200,
-            "epochs": None,
+            "evaluate_every": 250,
         },
     )
 
@@ -161,6 +161,27 @@ def series_vae() -> Recipe:
         codec=codec,
         training=training,
     )
+
+
+def series_transformer() -> Recipe:
+    """Causal self-attention over the steps, with the same densities."""
+    family = SequenceConfig(model=TransformerConfig(positions="rotary", channels="in turn"))
+    training = {"optimizer": "muon", "warmup": 100}
+    return derived(series_recurrent(), "series_transformer", family=family, training=training)
+
+
+def series_recurrent_gan() -> Recipe:
+    """The same game between recurrent networks."""
+    net = RecurrentConfig(width=64)
+    family = GANConfig(generator=net, critic=net, penalty_every=4)
+    return derived(series_gan(), "series_recurrent_gan", family=family)
+
+
+def series_recurrent_vae() -> Recipe:
+    """Recurrent encoder and decoder, and the prior fitted to the codes."""
+    net = RecurrentConfig(width=64)
+    family = VAEConfig(encoder=net, decoder=net)
+    return derived(series_vae(), "series_recurrent_vae", family=family)
 
 
 def series_vq() -> Recipe:
@@ -241,6 +262,9 @@ RECIPES: Registry[Callable[[], Recipe]] = Registry(
         "series_recurrent": series_recurrent,
         "series_gan": series_gan,
         "series_vae": series_vae,
+        "series_transformer": series_transformer,
+        "series_recurrent_gan": series_recurrent_gan,
+        "series_recurrent_vae": series_recurrent_vae,
         "series_vq": series_vq,
         "series_flow": series_flow,
         "text_lstm": text_lstm,

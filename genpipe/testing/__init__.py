@@ -22,7 +22,7 @@ from typing import Any
 
 from genpipe.families import FAMILIES, form_for, networks_for
 from genpipe.networks import NETWORKS
-from genpipe.networks.base import form
+from genpipe.networks.base import form, roles_on
 from genpipe.objectives import ADVERSARIAL
 from genpipe.testing.families import check_family
 from genpipe.testing.losses import check_loss
@@ -54,7 +54,7 @@ def network_cases(names: Collection[str] | None = None) -> list[Case]:
         kind = NETWORKS[name]
         cases.append(Case(name, partial(check_declaration, name)))
         for key, spec in SPECS.items():
-            roles = sorted(kind.roles) if form(spec) in kind.accepts else []
+            roles = sorted(roles_on(kind, form(spec)))
             for role in roles:
                 cases.append(Case(f"{name}-{role}-{key}", partial(check_network, name, role, spec)))
                 if role == "model":

@@ -15,7 +15,7 @@ from genpipe.batch import Batch, one_hot
 from genpipe.draws import Draws
 from genpipe.families import FAMILIES, networks_for
 from genpipe.networks import NETWORKS, build_network
-from genpipe.networks.base import form
+from genpipe.networks.base import form, roles_on
 from genpipe.spec import TensorSpec
 from genpipe.testing.networks import DECODERS
 from genpipe.testing.specs import HALVINGS, LATENT, ROWS, SPECS, batch_of, map_shape, small
@@ -57,7 +57,7 @@ PARTS = [
     for name, kind in NETWORKS.items()
     for role in sorted(kind.roles)
     for key, spec in WITH_CLASSES.items()
-    if form(spec) in kind.accepts
+    if role in roles_on(kind, form(spec))
 ]
 
 

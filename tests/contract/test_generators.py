@@ -13,6 +13,8 @@ from genpipe import testing
 from genpipe.draws import Draws
 from genpipe.errors import UsageError
 from genpipe.networks import build_network
+from genpipe.networks.recurrent import RecurrentConfig
+from genpipe.networks.transformer import TransformerConfig
 from genpipe.objectives import PENALTIES
 from genpipe.testing.families import make
 from genpipe.testing.specs import ROWS, SPECS, batch_of, small
@@ -25,7 +27,11 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"pack": 2, "critic_rate": 2.0, "mismatch": 0.5},
     ],
     "vae": [{"likelihood": "bernoulli", "beta": 2.0}, {"posterior": "deterministic"}],
-    "sequence": [{"temperature": 0.5}],
+    "sequence": [
+        {"temperature": 0.5},
+        {"model": RecurrentConfig(width=8, mixture=3, channels="in turn")},
+        {"model": TransformerConfig(width=8, heads=2, positions="rotary", channels="in turn")},
+    ],
     "vq": [{"quantiser": "vq"}, {"adversarial_weight": 0.0, "temperature": 0.5, "halvings": 1}],
 }
 

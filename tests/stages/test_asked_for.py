@@ -133,6 +133,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "series_recurrent": {"steps": 200, "learning_rate": 4e-3, "family": narrow("recurrent", 48, "model")},
     "series_gan": {"steps": 200, "family": narrow("conv1d", 16, *GAN)},
     "series_vae": {"steps": 200},
+    "series_transformer": {"steps": 200, "warmup": 20, "family": narrow("transformer", 32, "model")},
+    "series_recurrent_gan": {"steps": 300, "family": narrow("recurrent", 32, *GAN)},
+    "series_recurrent_vae": {"steps": 300, "family": narrow("recurrent", 32, *VAE)},
     "series_vq": {"steps": 400},
     "series_flow": {"steps": 60, "warmup": 10, "ema": 0.95, "family": SMALL_FLOW},
     "text_lstm": {"steps": 100, "family": {"model": {"network": "recurrent", "cell": "lstm", "width": 64}}},
@@ -153,7 +156,8 @@ CHANGES: dict[str, dict[str, Any]] = {
 # of the others seconds; these are the same families on other kinds
 SLOW = {
     "image_vae", "image_autoencoder", "series_gan", "series_vae", "series_vq", "text_gpt", "audio_gan",
-    "audio_vae", "audio_vq", "audio_recurrent", "series_flow", "audio_flow",
+    "audio_vae", "audio_vq", "audio_recurrent", "series_flow", "audio_flow", "series_transformer",
+    "series_recurrent_gan", "series_recurrent_vae",
 }  # fmt: skip
 
 

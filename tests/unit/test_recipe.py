@@ -12,7 +12,18 @@ from genpipe.errors import UsageError
 from genpipe.families.trees import TreesConfig
 from genpipe.fields import Category, Number
 from genpipe.kinds import KINDS
-from genpipe.recipe import L2, MANY, MOST_L2, Recipe, check, fitted_to, for_length, make_family, penalised
+from genpipe.recipe import (
+    L2,
+    MANY,
+    MOST_L2,
+    Recipe,
+    check,
+    fitted_to,
+    for_length,
+    make_family,
+    penalised,
+    shortened,
+)
 from genpipe.recipes import RECIPES, default_recipe, parse_recipe, recipe_problems, recipes_for
 from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
@@ -131,6 +142,16 @@ def test_epochs_become_steps_when_the_rows_are_known(rows: int, batch: int, step
     assert training.learning_rate == pytest.approx(0.01 * (batch / 512) ** 0.25)
     decayed = parse_recipe({"base": "tabular_autoregressive", "training": {"weight_decay": 1.0}}, "tabular")
     assert fitted_to(decayed, rows).training.learning_rate == pytest.approx(0.01 * (batch / 512) ** 0.5)
+
+
+@pytest.mark.parametrize(("steps", "batch"), [(24, 64), (64, 64), (512, 8), (10_000, 4)])
+def test_long_series_come_in_small_batches(steps: int, batch: int) -> None:
+    recipe = fitted_to(RECIPES["series_recurrent"](), 100_000)
+    spec = TensorSpec(layout="sequence", shape=(steps, 3), dtype="float32")
+    training = shortened(recipe, spec).training
+    assert training == recipe.training.model_copy(update={"batch_size": batch})
+    asked = parse_recipe({"base": "series_recurrent", "training": {"epochs": None}}, "series")
+    assert shortened(asked, spec) == asked and shortened(recipe, TOKENS) == recipe
 
 
 def test_what_a_user_asks_of_steps_is_an_upper_limit() -> None:

@@ -23,7 +23,7 @@ from genpipe.codecs.base import VERSION
 from genpipe.dataset import Dataset
 from genpipe.errors import UsageError
 from genpipe.progress import Event, Progress, silent
-from genpipe.recipe import Recipe, check, fitted_to, for_length, penalised, plugins_of
+from genpipe.recipe import Recipe, check, fitted_to, for_length, penalised, plugins_of, shortened
 from genpipe.recipes import parse_recipe
 from genpipe.requests import Train
 from genpipe.settings import Settings, read_settings
@@ -98,7 +98,8 @@ def train_as(
         return done if again else told(dataset, done, progress)
     codec = earlier.codec if earlier else prepare(dataset, chosen.codec, progress=progress)
     hidden = None if earlier else protected(dataset, chosen.codec)
-    chosen = penalised(chosen, dataset.rows("train"), codec.spec(chosen.layout))
+    spec = codec.spec(chosen.layout)
+    chosen = shortened(penalised(chosen, dataset.rows("train"), spec), spec)
     job = TrainingJob(
         run=run,
         name=str(origin["name"]),

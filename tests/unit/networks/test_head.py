@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from genpipe.networks.head import ColumnOutlet, Head, Inlet, alike, gumbel, make_outlet, rank_cosines
+from genpipe.networks.head import ColumnOutlet, Head, Inlet, alike, gumbel, rank_cosines
+from genpipe.networks.outlets import make_outlet
 from genpipe.spec import Span, TensorSpec
 
 SIZES = [("a", 1), ("b", 3), ("c", 1), ("d", 2), ("e", 9), ("f", 3), ("g", 1), ("h", 1)]
