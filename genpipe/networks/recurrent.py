@@ -22,7 +22,11 @@ CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 
 class RecurrentConfig(NetworkConfig):
-    """mixture: components of the density of a real value (unused for tokens)."""
+    """mixture: components of the density of a real value (unused for tokens).
+
+    positions: whether a learnt vector tells each step where it is, as the tokens of a map need: what lies
+    above one came a row ago, and a cell cannot count rows as well as it can be told.
+    """
 
     network: Literal["recurrent"] = "recurrent"
     cell: Literal["rnn", "gru", "lstm"] = Field(
@@ -33,6 +37,7 @@ class RecurrentConfig(NetworkConfig):
     )
     depth: int = Field(default=1, ge=1, le=32, json_schema_extra={"search": {"low": 1, "high": 2}})
     mixture: int = Field(default=5, ge=1, le=1024)
+    positions: bool = Field(default=False, exclude_if=lambda told: not told)
 
     def held(self, spec: TensorSpec, rows: int) -> int:
         densities = 0 if spec.layout == "tokens" else self.mixture * (1 + 2 * spec.shape[-1])
@@ -54,6 +59,8 @@ class RecurrentModel(nn.Module):
         self.condition = (
             nn.Linear(max(sum(spec.conditions), 1), config.width, bias=False) if spec.conditions else None
         )
+        told = torch.randn(spec.shape[0], config.width) if config.positions else None
+        self.position = None if told is None else nn.Parameter(told)
         self.cell: Any = CELLS[config.cell](config.width, config.width, config.depth, batch_first=True)
         self.outlet = make_outlet(spec, config.width, mixture=config.mixture)
 
@@ -65,7 +72,7 @@ class RecurrentModel(nn.Module):
     def forward(self, x: Tensor, c: Tensor) -> Tensor | list[Tensor]:
         start = self.start.expand(len(x), 1, -1)
         inputs = torch.cat([start, self.inlet(x[:, :-1])], 1) + self._condition(c)
-        hidden, _ = self.cell(inputs)
+        hidden, _ = self.cell(inputs if self.position is None else inputs + self.position)
         return self.outlet(hidden)
 
     def begin(self, c: Tensor) -> RecurrentState:
@@ -76,6 +83,8 @@ class RecurrentModel(nn.Module):
             inputs = self.start.expand(len(state.condition), 1, -1)
         else:
             inputs = self.inlet(previous.unsqueeze(1), state.t - 1)
+        if self.position is not None:
+            inputs = inputs + self.position[state.t]
         hidden, state.memory = self.cell(inputs + state.condition, state.memory)
         state.t += 1
         return self.outlet.at(hidden.squeeze(1), state.t - 1), state
