@@ -101,7 +101,8 @@ def fitting(waves: np.ndarray) -> np.ndarray:
     """Clips (B, N), each that goes beyond full scale brought down to it: phases that were found, and not
     kept, add up to more than the clip had, and a file would cut that off, which clicks.
     """
-    return waves / np.abs(waves).max(1, initial=1.0, keepdims=True)
+    scaled: np.ndarray = waves / np.abs(waves).max(1, initial=1.0, keepdims=True)
+    return scaled
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class MixturePrior(nn.Module):
 
     def draw(self, condition: Tensor, rng: Draws, temperature: float = 1.0) -> Tensor:
         """(B, Z) codes of rng's rows. temperature: factor of how far they lie from their component's mean."""
-        noise = temperature * rng.normal(self.mean.shape[-1])
+        noise = rng.normal(self.mean.shape[-1]) * temperature
         if not self.fitted:
             return noise
         cell = self.cells(condition)

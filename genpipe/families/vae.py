@@ -162,7 +162,7 @@ class VAE:
     def prior(self, nets: Nets, condition: Tensor, rng: Draws) -> Tensor:
         """Standard normal where nothing is fitted, as in bundles of an earlier version."""
         if "prior" not in nets:
-            return self.config.temperature * rng.normal(self.latent)
+            return rng.normal(self.latent) * self.config.temperature
         return cast(MixturePrior, nets["prior"]).draw(condition, rng, self.config.temperature)
 
     @torch.no_grad()
