@@ -97,6 +97,14 @@ def gathered(wave: np.ndarray, resolution: Resolution) -> float:
     return float((power**2).sum() / max(power.sum() ** 2, TINY))
 
 
+def fitting(waves: np.ndarray) -> np.ndarray:
+    """Clips (B, N), each that goes beyond full scale brought down to it: phases that were found, and not
+    kept, add up to more than the clip had, and a file would cut that off, which clicks.
+    """
+    scaled: np.ndarray = waves / np.abs(waves).max(1, initial=1.0, keepdims=True)
+    return scaled
+
+
 @dataclass(frozen=True)
 class AudioStats(Stats):
     """peak: the largest absolute sample, in [0, 1]. lengths: how many clips end in which of the shorter
@@ -224,6 +232,7 @@ class AudioCodec(Codec):
         blobs = []
         for some in self._chunks(len(x)):
             waves = self.stft.waves(spread(magnitude[some], self._mel), rng)[:, : self.frames]
+            waves = fitting(waves)
             for wave, end in zip(waves, ends[some], strict=True):
                 length = min(end * self.hop, self.field.frames) if self.pace else self.field.frames
                 blobs.append({"bytes": write_clip(wave[:length], self.field, length), "path": None})

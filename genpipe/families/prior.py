@@ -61,9 +61,9 @@ class MixturePrior(nn.Module):
             cell = cell * size + condition[:, k]
         return cell
 
-    def draw(self, condition: Tensor, rng: Draws) -> Tensor:
-        """(B, Z) codes of rng's rows."""
-        noise = rng.normal(self.mean.shape[-1])
+    def draw(self, condition: Tensor, rng: Draws, temperature: float = 1.0) -> Tensor:
+        """(B, Z) codes of rng's rows. temperature: factor of how far they lie from their component's mean."""
+        noise = rng.normal(self.mean.shape[-1]) * temperature
         if not self.fitted:
             return noise
         cell = self.cells(condition)

@@ -40,8 +40,11 @@ class VAEConfig(FamilyConfig):
 
     prior: of codes. mixture: after training, Gaussians are fitted to the codes of training rows, class by
     class (prior.py); clusters: also of ten rows each, as few rows of several voices need; it is mixture where
-    people have several rows each; normal: N(0, I), as in the papers. width_rate: factor of the learning rate
-    of the logarithm of the width of values. One number moves far slower than a network does.
+    people have several rows each; normal: N(0, I), as in the papers. temperature: factor of how far a drawn
+    code lies from the mean of its Gaussian. A Gaussian reaches further than codes do, to where a decoder has
+    learnt nothing; below 1 fewer rows are lost there (truncation: Brock et al. 2019, "Large scale GAN
+    training", section 3.1, arXiv:1809.11096). width_rate: factor of the learning rate of the logarithm of
+    the width of values. One number moves far slower than a network does.
     """
 
     family: Literal["vae"] = "vae"
@@ -53,6 +56,7 @@ class VAEConfig(FamilyConfig):
     )
     likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
     prior: Literal["mixture", "clusters", "normal"] = "mixture"
+    temperature: float = Field(default=1.0, gt=0, le=100, exclude_if=lambda factor: factor == 1.0)
     width_rate: float = Field(default=8.0, gt=0, le=1000)
     latent: int = Field(default=32, ge=1, le=16_384, json_schema_extra={"search": {"choices": [16, 32, 64]}})
     encoder: AnyNetwork = MLPConfig()
@@ -88,7 +92,7 @@ class VAE:
     sample_roles: ClassVar[tuple[str, ...]] = ("decoder",)
     publishes: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "prior")
     metrics: ClassVar[tuple[str, ...]] = ("bound", "reconstruction", "kl")
-    has_temperature: ClassVar[bool] = False
+    has_temperature: ClassVar[bool] = True
     takes_observed = "none"
     phases: tuple[Phase, ...] = (Phase("elbo", ("encoder", "decoder")),)
 
@@ -158,8 +162,8 @@ class VAE:
     def prior(self, nets: Nets, condition: Tensor, rng: Draws) -> Tensor:
         """Standard normal where nothing is fitted, as in bundles of an earlier version."""
         if "prior" not in nets:
-            return rng.normal(self.latent)
-        return cast(MixturePrior, nets["prior"]).draw(condition, rng)
+            return rng.normal(self.latent) * self.config.temperature
+        return cast(MixturePrior, nets["prior"]).draw(condition, rng, self.config.temperature)
 
     @torch.no_grad()
     def encode(self, nets: Nets, batch: Batch) -> Tensor:

@@ -30,6 +30,8 @@ class RecurrentConfig(NetworkConfig):
 
     channels: of a step of real values: one mixture for all, or each in turn given those before it
     (in_turn.py).
+    positions: whether a learnt vector tells each step where it is, as the tokens of a map need: what lies
+    above one came a row ago, and a cell cannot count rows as well as it can be told.
     """
 
     network: Literal["recurrent"] = "recurrent"
@@ -44,6 +46,7 @@ class RecurrentConfig(NetworkConfig):
     channels: Literal["together", "in turn"] = Field(
         default="together", exclude_if=lambda channels: channels == "together"
     )
+    positions: bool = Field(default=False, exclude_if=lambda told: not told)
 
     def held(self, spec: TensorSpec, rows: int) -> int:
         densities = 0 if spec.layout == "tokens" else density_numbers(spec, self.mixture, self.channels)
@@ -73,6 +76,8 @@ class RecurrentModel(nn.Module):
         self.condition = (
             nn.Linear(max(sum(spec.conditions), 1), config.width, bias=False) if spec.conditions else None
         )
+        told = torch.randn(spec.shape[0], config.width) if config.positions else None
+        self.position = None if told is None else nn.Parameter(told)
         self.cell: Any = CELLS[config.cell](config.width, config.width, config.depth, batch_first=True)
         self.outlet = make_outlet(spec, config.width, mixture=config.mixture, channels=config.channels)
 
@@ -84,7 +89,7 @@ class RecurrentModel(nn.Module):
     def forward(self, x: Tensor, c: Tensor) -> Tensor | list[Tensor]:
         start = self.start.expand(len(x), 1, -1)
         inputs = torch.cat([start, self.inlet(x[:, :-1])], 1) + self._condition(c)
-        hidden, _ = self.cell(inputs)
+        hidden, _ = self.cell(inputs if self.position is None else inputs + self.position)
         return outlet_of_all(self.outlet, hidden, x)
 
     def begin(self, c: Tensor) -> RecurrentState:
@@ -95,6 +100,8 @@ class RecurrentModel(nn.Module):
             inputs = self.start.expand(len(state.condition), 1, -1)
         else:
             inputs = self.inlet(previous.unsqueeze(1), state.t - 1)
+        if self.position is not None:
+            inputs = inputs + self.position[state.t]
         hidden, state.memory = self.cell(inputs + state.condition, state.memory)
         state.t += 1
         return outlet_at(self.outlet, hidden.squeeze(1), previous, state.t - 1), state

@@ -33,6 +33,7 @@ from genpipe.recipes.tabular import (
 from genpipe.recipes.text import text_gpt, text_gru, text_lstm
 
 SIDE = 32  # pixels up to which a picture costs what it costs; beyond, networks narrow
+NEARER = 0.9  # of codes of pictures to their means: sharper, and surer of their class (docs/lab-notes.md)
 
 
 def image_gan() -> Recipe:
@@ -53,7 +54,7 @@ def image_vae() -> Recipe:
     return derived(
         image_gan(),
         "image_vae",
-        family=VAEConfig(encoder=net, decoder=net, latent=16),
+        family=VAEConfig(encoder=net, decoder=net, latent=16, temperature=NEARER),
         training={
             "batch_size": 128,
             "learning_rate": 1e-3,
@@ -68,7 +69,7 @@ def image_vae() -> Recipe:
 def image_autoencoder() -> Recipe:
     """The same without noise (RAE): its codes are drawn from a mixture fitted to those of training rows."""
     net = Conv2dConfig(side=SIDE)
-    family = VAEConfig(posterior="deterministic", encoder=net, decoder=net, latent=16)
+    family = VAEConfig(posterior="deterministic", encoder=net, decoder=net, latent=16, temperature=NEARER)
     return derived(image_vae(), "image_autoencoder", family=family, training={"l2": 1e-6})
 
 
@@ -242,7 +243,7 @@ def audio_recurrent() -> Recipe:
     """The same tokens, one after the other by an LSTM, to compare: frames themselves drift into noise."""
     tokens = audio_vq().family
     assert isinstance(tokens, VQConfig)
-    family = tokens.model_copy(update={"model": RecurrentConfig(cell="lstm", width=256)})
+    family = tokens.model_copy(update={"model": RecurrentConfig(cell="lstm", width=256, positions=True)})
     return derived(audio_vq(), "audio_recurrent", family=family)
 
 

@@ -26,7 +26,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"penalty": "gradient_penalty", "penalty_every": 2, "critic_steps": 2},
         {"pack": 2, "critic_rate": 2.0, "mismatch": 0.5},
     ],
-    "vae": [{"likelihood": "bernoulli", "beta": 2.0}, {"posterior": "deterministic"}],
+    "vae": [{"likelihood": "bernoulli", "beta": 2.0}, {"posterior": "deterministic", "temperature": 0.5}],
     "sequence": [
         {"temperature": 0.5},
         {"model": RecurrentConfig(width=8, mixture=3, channels="in turn")},

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image as Pillow
 
 from genpipe.codecs import CODECS
-from genpipe.codecs.audio import AudioCodec
+from genpipe.codecs.audio import AudioCodec, fitting
 from genpipe.codecs.base import Codec, CodecConfig, fit
 from genpipe.codecs.pace import Pace
 from genpipe.errors import DataError, UsageError
@@ -224,6 +224,19 @@ def test_a_decoded_tone_has_its_pitch_and_loudness(rate: int) -> None:
     assert abs(loudest - 1_000) < 60
     softer = 20 * np.log10(0.6 / np.sqrt(2) / np.sqrt((now**2).mean()))
     assert -1 < softer < 3  # decibels; a band is wider than a tone, which is spread over it
+
+
+def test_no_decoded_clip_is_cut_off_at_full_scale() -> None:
+    """Sweeps as of birds at .95, some of which come back above 1; quieter ones stay as they come."""
+    field = Audio(name="a", rate=22_050, frames=8192)
+    at = np.arange(field.frames) / field.rate
+    sweeps = [0.95 * np.sin(2 * np.pi * (low * at + 6000 * at**2)) for low in (2000, 2700, 3400, 4100)]
+    batch = batch_of("audio", (field, blobs(*(write_clip(x.astype(np.float32), field) for x in sweeps))))
+    codec = codec_of(batch)
+    back = read_clips(codec.decode(codec.encode(batch, "grid"), "grid", np.random.default_rng(0))[0], field)
+    assert np.abs(back).max() >= 0.999 and ((np.abs(back) >= 0.999).sum(1) <= 2).all()
+    loud = np.array([[0.5, -0.2], [0.5, -2.0]], np.float32)
+    np.testing.assert_allclose(fitting(loud), [[0.5, -0.2], [0.25, -1.0]])
 
 
 def test_clips_beyond_the_learnt_frames_end_in_silence() -> None:

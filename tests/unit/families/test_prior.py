@@ -44,6 +44,25 @@ def test_codes_are_drawn_as_they_lie() -> None:
     assert other.mean(0).tolist() == pytest.approx([0.0, 5.0], abs=0.15)
 
 
+def test_a_temperature_draws_codes_nearer_to_their_means() -> None:
+    """Half of the width of each Gaussian, its mean where it was; of a prior that is not fitted as well."""
+    spec = TensorSpec(layout="sequence", shape=(3, 2), dtype="float32", conditions=(2,))
+    family, condition = VAE(VAEConfig(latent=2, temperature=0.5), spec), torch.zeros(4000, 1).long()
+    for size in (2, WIDEST + 1):  # covariances, and variances alone
+        prior = MixturePrior((2,), size)
+        prior.mean += 3.0
+        prior.factor *= 0.8
+        prior.fitted.fill_(True)
+        family.latent = size
+        z = family.prior({"prior": prior}, condition, Draws(1, total=4000))
+        assert z.mean(0).tolist() == pytest.approx([3.0] * size, abs=0.04)
+        assert z.std(0).tolist() == pytest.approx([0.4] * size, abs=0.04)
+    for nets in ({}, {"prior": MixturePrior((2,), size)}):
+        z = family.prior(nets, condition, Draws(2, total=4000))
+        assert torch.equal(z, 0.5 * Draws(2, total=4000).normal(size))
+    assert "temperature" not in VAEConfig().model_dump()
+
+
 def test_the_density_is_that_of_the_draws() -> None:
     """Of unseen codes: nats near the entropy of what made them, far below those under N(0, I)."""
     z, condition = codes(2000, seed=1)
