@@ -120,7 +120,7 @@ def as_meant(recipe: dict[str, Any]) -> dict[str, Any]:
 RECORD, MOST_STEPS = 128, 4000  # tokens of a text that a recipe's batches are meant for; steps of longer ones
 MANY = 16_000  # training rows from which nothing is made stronger
 POSITIONS, FEWEST_SERIES = 4096, 4  # steps of a batch of series at most; series of it at least
-FEWEST = 7  # rows that have a code, for a leaf of a tree of fewer than `MANY` to say how often it comes
+FEWEST = 7  # rows that have a code, for a leaf of a tree to say how often it comes
 
 
 def fewness(rows: int, *, most: float = math.inf) -> float:
@@ -151,8 +151,7 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
     """
     training, family = recipe.training, recipe.family
     if isinstance(family, TreesConfig):
-        few = rows < MANY
-        deserved = {"code_minimum": FEWEST if few else 1, "prune": few}
+        deserved = {"code_minimum": FEWEST, "prune": rows < MANY}
         missing = {name: value for name, value in deserved.items() if getattr(family, name) is None}
         return recipe.model_copy(update={"family": family.model_copy(update=missing)})
     if training.epochs is None:

@@ -168,7 +168,7 @@ def test_few_rows_get_a_penalty_and_leaves_that_tell_less(rows: int) -> None:
     leaves, learnt = fitted_to(trees, rows).family, penalised(fitted_to(network, rows), rows, TOKENS).training
     assert isinstance(leaves, TreesConfig) and learnt.l2 is not None
     many = rows >= MANY
-    assert (leaves.code_minimum, leaves.prune) == ((1, False) if many else (7, True))
+    assert (leaves.code_minimum, leaves.prune) == (7, not many)
     assert (learnt.weight_decay, learnt.l2) == (
         (0.5, 0.0) if many else (0.0, pytest.approx(min(MOST_L2, L2 * 300 / rows)))
     )
