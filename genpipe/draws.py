@@ -5,6 +5,8 @@ B rows · V options
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from itertools import pairwise
 
@@ -135,3 +137,14 @@ def in_order(number: Tensor) -> Tensor:
     if number.device.type != "cpu":
         return number.argsort(stable=True)
     return torch.from_numpy(number.numpy().astype(np.uint16).argsort(kind="stable"))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Threads split sums, and floats do not add up to the same in every order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -120,6 +120,7 @@ def as_meant(recipe: dict[str, Any]) -> dict[str, Any]:
 RECORD, MOST_STEPS = 128, 4000  # tokens of a text that a recipe's batches are meant for; steps of longer ones
 MANY = 16_000  # training rows from which nothing is made stronger
 POSITIONS, FEWEST_SERIES = 4096, 4  # steps of a batch of series at most; series of it at least
+SETTLES = 4_000  # rows; fewer are learnt by heart while the rate is high, which membership attacks see
 FEWEST = 7  # rows that have a code, for a leaf of a tree to say how often it comes
 
 
@@ -159,12 +160,14 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
     left = training.weight_decay is None and rows < MANY  # the data decides, and there is little of it
     size, rate = _batch_size(training, rows), slower(training, rows) ** (0.5 if left else 1.0)
     steps = min(training.steps, max(1, math.ceil(training.epochs * rows / size)))
-    changes: dict[str, float] = {
+    changes: dict[str, Any] = {
         "batch_size": size,
         "steps": steps,
         "evaluate_every": min(training.evaluate_every, max(1, math.ceil(steps / EVALUATIONS))),
         "learning_rate": training.learning_rate * rate,
     }
+    if training.schedule == "settle" and rows < SETTLES:
+        changes["schedule"] = "cosine"
     if training.weight_decay is None:
         changes["weight_decay"] = 0.0 if left else DECAY
     if training.l2 is None and not left:

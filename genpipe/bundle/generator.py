@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from copy import copy
 from functools import cached_property, partial, reduce
 from typing import Any, Self
@@ -30,7 +29,7 @@ from genpipe.codecs.base import Codec
 from genpipe.codecs.stored import UNREADABLE
 from genpipe.codecs.tabular.base import ColumnCodec
 from genpipe.documents import first_line, parse_json
-from genpipe.draws import Draws
+from genpipe.draws import Draws, one_thread
 from genpipe.errors import DataError, QualityError, UsageError
 from genpipe.families.base import PartialConditioning
 from genpipe.recipe import Recipe, as_meant, check, make_family
@@ -290,14 +289,3 @@ class Bundle:
             raise UsageError("ROWS", found=f"{rows} rows", expected="1 or more")
         table = pa.Table.from_batches(self.batches(rows, seed=seed, conditions=conditions))
         return table.replace_schema_metadata(None)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Threads split sums, and floats do not add up to the same in every order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

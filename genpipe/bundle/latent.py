@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from genpipe.batch import Batch, to_arrays, to_batch
-from genpipe.bundle.generator import Bundle, one_thread
-from genpipe.draws import Draws, Middle
+from genpipe.bundle.generator import Bundle
+from genpipe.draws import Draws, Middle, one_thread
 from genpipe.errors import QualityError, UsageError
 from genpipe.families.base import Family, Latent
 from genpipe.recipe import FAMILIES
