@@ -29,11 +29,11 @@ from genpipe.dataset import Dataset
 from genpipe.errors import PrivacyError
 
 # words of codec.json itself, and what a training run writes into origin.json
-_STRUCTURE = """
-version kind columns conditions relations type values shares rare missing label axis step decimals low high
-cells atoms edges pieces endings often grains ladder written modes score knots scores value names lookups
-made pairs snaps extremes broken channels gaps points context unknown peak frames range_db choice scale fixed
-placeholder tabular image series text audio apart ties nested over others pace merges"""
+_STRUCTURE = """version kind columns conditions relations type values shares rare missing label axis step
+decimals low high cells atoms edges pieces endings often grains ladder written modes score knots scores
+value names lookups made pairs snaps extremes broken channels gaps points context unknown peak frames
+range_db choice scale fixed placeholder tabular image series text audio apart ties nested over others pace
+merges"""
 _ORIGIN = """stage name dataset_fingerprint seed minutes tag code codec run_id dataset_uri rows protected
 step plugins incidents final twin twin_uri judged_uri judged_fingerprint from from_fingerprint from_dataset
 codec_dataset_uri"""
