@@ -295,7 +295,5 @@ def _beyond(end: float, sign: int, shift: float = 0.0) -> tuple[float, float]:
 
 def _roundness(number: float) -> float:
     """The greatest power of two that a number is a multiple of."""
-    if number == 0:
-        return np.inf
     top, bottom = float(number).as_integer_ratio()
-    return float(top & -top) / bottom
+    return float(top & -top) / bottom if top else np.inf
