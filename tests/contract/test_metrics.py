@@ -135,6 +135,6 @@ def test_metrics_and_table_hold_every_applicable_score(kind: str) -> None:
         "Membership",
         *{
             "tabular": ["One person's values", "One person's pairs"],
-            "text": ["Passages by heart", "Names"],
+            "text": ["Passages by heart", "Longest passage", "Names"],
         }.get(kind, []),
     ]
