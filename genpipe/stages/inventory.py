@@ -54,7 +54,9 @@ COMMITS: dict[Kind, tuple[str, ...]] = {
     "study": ("result.json",),
     "copy": ("manifest.json", "tables.json"),
 }
-FLAT = "table.json"  # of a set of tables that one flat one was taken apart to: which dataset it was
+# what is said beside the commit: by a bundle what it came from (a twin, an earlier model), by a set of tables
+# that one flat one was taken apart to which dataset it was
+BESIDE = re.compile(r"bundle-[0-9a-f]{8}/origin\.json|origin\.json|table\.json")
 LATEST = re.compile(r"datasets/(?P<name>[^/]+)/latest\.json")
 
 
@@ -149,7 +151,7 @@ def _thing(root: str, folder: str, files: Mapping[str, store.Entry], latest: boo
     place = store.join(root, folder)
     commit = next((name for name in COMMITS[kind] if name in files), "")
     newest = max(entry.written for entry in files.values())
-    own, said = _document(kind, place, commit) if commit else ("", set[str]())
+    own, said = _document(kind, place, commit, files) if commit else ("", set[str]())
     ids = {own} if own else set[str]()
     ids |= {folder, store.path_of(place), match["run_id"] or match["copy"] or folder}
     return Thing(
@@ -168,21 +170,23 @@ def _thing(root: str, folder: str, files: Mapping[str, store.Entry], latest: boo
     )
 
 
-def _document(kind: Kind, place: str, commit: str) -> tuple[str, set[str]]:
+def _document(kind: Kind, place: str, commit: str, files: Iterable[str]) -> tuple[str, set[str]]:
     """(the fingerprint by which others name it, texts it says); an unreadable one names nobody."""
     try:
         if commit.startswith("manifest.") and kind != "copy":
             data = Dataset(place)
             # equal rows that were generated say nothing of whom they are made from
             return data.fingerprint if kind == "dataset" else "", set(_texts(data.manifest.origin))
-        where = store.join(place, commit)
-        told: Any = parse_json(store.read_limited(where, MAX_DOCUMENT), where=where)
-        own = str(told.get("fingerprint")) if kind == "tables" else ""
-        if kind == "tables" and store.exists(flat := store.join(place, FLAT)):
-            told = [told, parse_json(store.read_limited(flat, MAX_DOCUMENT), where=flat)]
+        told = [_read(place, name) for name in (commit, *filter(BESIDE.fullmatch, files))]
+        own = str(told[0].get("fingerprint")) if kind == "tables" else ""
         return own, set(_texts(told))
     except (GenpipeError, OSError, AttributeError):
         return "", set()
+
+
+def _read(place: str, name: str) -> Any:
+    where = store.join(place, name)
+    return parse_json(store.read_limited(where, MAX_DOCUMENT), where=where)
 
 
 def _texts(value: Any) -> Iterator[str]:

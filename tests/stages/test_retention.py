@@ -96,6 +96,29 @@ def test_of_each_name_the_newest_stay_and_what_they_and_the_champion_need(
     assert genpipe.evaluate(runs[-1]).verdict
 
 
+def test_a_twin_and_an_earlier_model_stay_with_who_came_from_them(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = genpipe.ingest(people(0), name="people")
+    final = genpipe.train(data, recipe="tabular_trees", final="all")
+    few = {"training": {"epochs": None, "steps": 20, "evaluate_every": 20}}
+    first = genpipe.train(genpipe.ingest(people(1), name="first"), recipe=few)
+    published(first, "first")
+    later_one = genpipe.train(
+        genpipe.ingest(people(2), name="second"), recipe=few, from_model="models:/first@champion"
+    )
+    published(later_one, "second")
+    later(monkeypatch, 100)
+    genpipe.clean(keep=1, remove=True)
+    assert genpipe.evaluate(final).verdict, "its twin is what is judged"
+    assert genpipe.generate(later_one, rows=5, workers=0).rows() == 5
+    assert found("version", "first") == ["models:/first/1"] and found("run", "first")
+    gone = {thing.place for thing in genpipe.forget("first").found}
+    assert {"models:/first/1", "models:/second/1", later_one.run} <= gone, (
+        "what went on from it knows it, too"
+    )
+
+
 def test_only_what_is_older_goes_and_nothing_that_was_written_to_lately(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
