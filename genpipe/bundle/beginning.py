@@ -50,7 +50,11 @@ def parse_beginning(codec: Codec, conditions: dict[str, Any], takes_observed: st
         return None
     asked = conditions.pop(name)
     if takes_observed == "none":
-        fix = "text_lstm, text_gru, text_gpt" if name == PROMPT else "series_recurrent or series_transformer"
+        fix = (
+            "text_lstm, text_gru, text_gpt"
+            if name == PROMPT
+            else "series_recurrent, series_in_turn or series_transformer"
+        )
         found = "a generator that does not make rows from their beginning on"
         raise UsageError("CONDITION", where=name, found=found, expected=f"one such as {fix}")
     if isinstance(codec, TextCodec):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from genpipe.batch import Batch, one_hot
 from genpipe.draws import Draws, cumulated
-from genpipe.errors import QualityError
+from genpipe.errors import QualityError, UsageError
 from genpipe.families import particles, steps
 from genpipe.families.base import Nets, Phase, without_barred
 from genpipe.families.calibrate import shift_to
@@ -125,7 +125,10 @@ class SequenceModel:
         ended = torch.zeros(len(condition), dtype=torch.bool, device=condition.device)
         outlet = getattr(net, "outlet", None)
         in_turn = outlet if isinstance(outlet, InTurn) else None
-        if in_turn is not None and observed is not None and particles.has_gaps(observed):
+        if observed is not None and self.spec.layout == "sequence" and particles.has_gaps(observed):
+            if in_turn is None:
+                found, fix = "a history with gaps", "train with recipe series_in_turn, or fill them"
+                raise UsageError("CONDITION", where="history", found=found, expected="every step", fix=fix)
             return particles.filled(net, in_turn, told, observed, rng, self.config.temperature)
         for t in range(self.spec.shape[0]):
             if self.spec.ends and t % LOOK == 0 and bool(ended.all()):

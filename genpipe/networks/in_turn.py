@@ -4,7 +4,7 @@ network knows of all steps before, and the channels before it in the same step.
 RNADE (Uria, Murray & Larochelle 2013, "RNADE: the real-valued neural autoregressive density-estimator",
 section 3) as the outlet of a sequence model (Boulanger-Lewandowski et al. 2012, RNN-NADE). Half of the
 components predict the change since the step before and not the value: most channels move little from step to
-step, and what moves them together is linear in the changes of the channels before.
+step, and what holds them together is linear in what is known of this step and the one before.
 
 B batch · T steps · C channels · E width · H hidden units · M components · N steps of all rows
 """
@@ -21,16 +21,22 @@ from genpipe.spec import TensorSpec
 
 HIDDEN = 64
 STRETCH = 4.0  # changes are about so much smaller than values
+FEATURES = 4  # of a value
 Mixtures = tuple[Tensor, Tensor, Tensor]  # logits, means, log-scales
+
+
+def features(x: Tensor, change: Tensor) -> list[Tensor]:
+    """What is told of a value: itself, its change, and its place on a circle, as of hours and directions."""
+    return [x, STRETCH * change, torch.cos(math.pi * x), torch.sin(math.pi * x)]
 
 
 class Turn:
     """A step of B rows while its channels are drawn. active: (B, H) before the nonlinearity; before: (B, C)
-    the values a step earlier; change: (B, C) since then, of the channels drawn so far.
+    the values a step earlier; x: (B, C) the values drawn so far.
     """
 
     def __init__(self, active: Tensor, before: Tensor) -> None:
-        self.active, self.before, self.change = active, before, torch.zeros_like(before)
+        self.active, self.before, self.x = active, before, torch.zeros_like(before)
 
 
 class InTurn(nn.Module):
@@ -38,11 +44,11 @@ class InTurn(nn.Module):
         super().__init__()
         channels = self.channels = spec.shape[-1]
         self.linear = nn.Linear(width, HIDDEN)
-        self.value = nn.Parameter(torch.randn(channels, HIDDEN) / math.sqrt(channels))
-        self.change = nn.Parameter(torch.randn(channels, HIDDEN) / math.sqrt(channels))
+        self.told = nn.Parameter(torch.randn(FEATURES, channels, HIDDEN) / math.sqrt(2 * channels))
         self.own = nn.Parameter(torch.randn(channels, HIDDEN) * 0.1)
         self.weight = nn.Parameter(torch.randn(channels, HIDDEN, 3 * mixture) * 0.1 / math.sqrt(HIDDEN))
-        self.follow = nn.Parameter(torch.zeros(channels, channels))
+        self.follow = nn.Parameter(torch.zeros(channels, channels))  # values of the step so far
+        self.back = nn.Parameter(torch.zeros(channels, channels))  # values of the step before
         moving = torch.arange(mixture) % 2 == 0
         mean = torch.linspace(-0.8, 0.8, mixture).masked_fill(moving, 0.0)
         bias = torch.cat([torch.zeros(mixture), mean, torch.linspace(-1.0, -4.0, mixture)])
@@ -54,8 +60,8 @@ class InTurn(nn.Module):
         return torch.cat([self.linear(h).float(), before.float()], -1)
 
     def _mixtures(self, active: Tensor, before: Tensor, along: Tensor, which: slice) -> Mixtures:
-        """(K, N, M) each, of K channels. active: (K, N, H). before: (K, N). along: (K, N) what the changes of
-        the channels before add.
+        """(K, N, M) each, of K channels. active: (K, N, H). before: (K, N). along: (K, N) what is linear in
+        the channels before, and in all values of the step before.
         """
         raw = torch.baddbmm(self.bias[which], relu(active), self.weight[which])
         logits, offset, log_scale = raw.chunk(3, -1)
@@ -66,12 +72,11 @@ class InTurn(nn.Module):
         active, before = predicted.flatten(0, 1).float().split((HIDDEN, self.channels), -1)
         x = x.flatten(0, 1)
         change = x - before
-        along = change @ self.follow.tril(-1).t()
+        along = x @ self.follow.tril(-1).t() + before @ self.back.t()
         # one product with zeros for the channels that come later: sums over channels take five times as long
         ones = x.new_ones(self.channels, self.channels).tril(-1)
-        told = torch.cat([x, change, x.new_ones(len(x), 1)], 1).expand(self.channels, -1, -1)
-        weight = torch.cat([self.value, STRETCH * self.change]).unflatten(0, (2, -1))
-        weight = (ones[:, None, :, None] * weight).flatten(1, 2)
+        told = torch.cat([*features(x, change), x.new_ones(len(x), 1)], 1).expand(self.channels, -1, -1)
+        weight = (ones[:, None, :, None] * self.told).flatten(1, 2)
         active = active + torch.bmm(told, torch.cat([weight, self.own.unsqueeze(1)], 1))
         return self._mixtures(active, before.t(), along.t(), slice(None))
 
@@ -81,13 +86,13 @@ class InTurn(nn.Module):
 
     def at(self, c: int, turn: Turn) -> Mixtures:
         """(B, M) each, of channel c."""
-        along, which = turn.change[:, :c] @ self.follow[c, :c], slice(c, c + 1)
+        along, which = turn.x[:, :c] @ self.follow[c, :c] + turn.before @ self.back[c], slice(c, c + 1)
         active = (turn.active + self.own[c]).unsqueeze(0)
         logits, mean, log_scale = self._mixtures(active, turn.before[None, :, c], along[None], which)
         return logits[0], mean[0], log_scale[0]
 
     def tell(self, c: int, turn: Turn, values: Tensor) -> None:
         """What was drawn of channel c, (B,), to those after it."""
-        turn.change[:, c] = values - turn.before[:, c]
-        told = torch.outer(values, self.value[c]) + STRETCH * torch.outer(turn.change[:, c], self.change[c])
-        turn.active = turn.active + told
+        turn.x[:, c] = values
+        told = torch.stack(features(values, values - turn.before[:, c]), 1)
+        turn.active = turn.active + told @ self.told[:, c]

@@ -133,6 +133,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "series_recurrent": {"steps": 200, "learning_rate": 4e-3, "family": narrow("recurrent", 48, "model")},
     "series_gan": {"steps": 200, "family": narrow("conv1d", 16, *GAN)},
     "series_vae": {"steps": 200},
+    "series_in_turn": {"steps": 200, "learning_rate": 4e-3, "family": narrow("recurrent", 48, "model")},
     "series_transformer": {"steps": 200, "warmup": 20, "family": narrow("transformer", 32, "model")},
     "series_recurrent_gan": {"steps": 300, "family": narrow("recurrent", 32, *GAN)},
     "series_recurrent_vae": {"steps": 300, "family": narrow("recurrent", 32, *VAE)},
@@ -157,7 +158,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 SLOW = {
     "image_vae", "image_autoencoder", "series_gan", "series_vae", "series_vq", "text_gpt", "audio_gan",
     "audio_vae", "audio_vq", "audio_recurrent", "series_flow", "audio_flow", "series_transformer",
-    "series_recurrent_gan", "series_recurrent_vae",
+    "series_in_turn", "series_recurrent_gan", "series_recurrent_vae",
 }  # fmt: skip
 
 

@@ -88,7 +88,7 @@ def test_nothing_is_no_prompt(prompt: Any, make_untrained: Callable[..., str], t
 
 
 @pytest.mark.parametrize("gaps", [False, True])
-@pytest.mark.parametrize("recipe", ["series_recurrent", "series_transformer"])
+@pytest.mark.parametrize("recipe", ["series_recurrent", "series_in_turn", "series_transformer"])
 def test_series_go_on_from_a_history(
     recipe: str, gaps: bool, make_untrained: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -155,7 +155,7 @@ def test_both_by_the_command_line(make_untrained: Callable[..., str], home: Path
     assert execute(["generate", bundle.uri, "--rows", "9", "--history", str(tmp_path / "none.csv")]) == 3
 
 
-@pytest.mark.parametrize("recipe", ["series_recurrent", "series_transformer"])
+@pytest.mark.parametrize("recipe", ["series_in_turn", "series_transformer"])
 def test_gaps_of_a_history_are_filled(
     recipe: str, make_untrained: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -170,3 +170,12 @@ def test_gaps_of_a_history_are_filled(
         assert None not in {v for row in made[name] for v in row}
     again = bundle.sample(60, conditions={"history": gap}).to_pydict()
     assert again == made
+
+
+def test_gaps_are_refused_where_all_channels_are_drawn_together(
+    make_untrained: Callable[..., str], tmp_path: Path
+) -> None:
+    bundle = series(make_untrained, tmp_path)
+    gap = {"low": [1.0, None, 1.0], "high": [2.0, None, 2.0]}
+    with pytest.raises(UsageError, match=r"a history with gaps.*series_in_turn"):
+        bundle.sample(5, conditions={"history": gap})

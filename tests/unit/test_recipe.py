@@ -146,11 +146,11 @@ def test_epochs_become_steps_when_the_rows_are_known(rows: int, batch: int, step
 
 @pytest.mark.parametrize(("steps", "batch"), [(24, 64), (64, 64), (512, 8), (10_000, 4)])
 def test_long_series_come_in_small_batches(steps: int, batch: int) -> None:
-    recipe = fitted_to(RECIPES["series_recurrent"](), 100_000)
+    recipe = fitted_to(RECIPES["series_in_turn"](), 100_000)
     spec = TensorSpec(layout="sequence", shape=(steps, 3), dtype="float32")
     training = shortened(recipe, spec).training
     assert training == recipe.training.model_copy(update={"batch_size": batch})
-    asked = parse_recipe({"base": "series_recurrent", "training": {"epochs": None}}, "series")
+    asked = parse_recipe({"base": "series_in_turn", "training": {"epochs": None}}, "series")
     assert shortened(asked, spec) == asked and shortened(recipe, TOKENS) == recipe
 
 

@@ -73,7 +73,7 @@ def test_draws_follow_the_density() -> None:
     made = outlet()
     made.bias.data[..., 4:8] *= 0.3  # so that nothing is drawn beyond [-1, 1], and cut off
     made.bias.data[..., 8:] -= 1.5
-    made.change.data *= 0.3
+    made.told.data *= 0.5
     predicted = made(torch.randn(1, 8) * 0.3, torch.full((1, 3), 0.1)).expand(4000, -1)
     x, _ = steps.draw(made, predicted, Draws(1, total=4000))
     assert (x.abs() < 1).float().mean() > 0.99
