@@ -1,7 +1,6 @@
 """Starting recipes: functions that return whole typed runs and derive from one another.
 
-The numbers are set for two CPU cores: a table of a thousand rows in seconds, 8 x 8 images in under half a
-minute.
+The numbers are set for two CPU cores: a table of a thousand rows in seconds, 8 x 8 images in half a minute.
 """
 
 from __future__ import annotations
