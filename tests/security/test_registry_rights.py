@@ -21,7 +21,8 @@ from genpipe.errors import GenpipeError, InfrastructureError
 from genpipe.registry import publish, resolve, tracking
 from genpipe.registry.tracking import client
 from genpipe.stages import doctor as doctor_stage
-from genpipe.verbs import doctor, generate
+from genpipe.upkeep_verbs import doctor
+from genpipe.verbs import generate
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 ADMIN, PASSWORD = "admin", "correct-horse-battery"
