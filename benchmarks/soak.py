@@ -89,7 +89,7 @@ def nights(home: Path, folder: Path, count: int, rows: int) -> list[dict[str, An
             genpipe.run(spec)
             said = "ok"
         except GenpipeError as error:
-            said = str(error)[:160]
+            said = f"{error.code}: {error.found}"[:160]
             put(folder, night, rows, drifted=True)
         after = psutil.Process().cpu_times()
         cpu = after.user + after.system - before.user - before.system

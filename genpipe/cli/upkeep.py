@@ -22,8 +22,9 @@ MOST_LINES = 40
 def clean(**given: Any) -> None:
     """Find what twins, killed runs and ended ones left behind; with --remove, remove it.
 
-    What a manifest names, what is written to, and the registry are never touched; with --keep or --older
-    what is whole may go, too, but for the newest, what an alias of the registry names, and what these need.
+    What a manifest names and what is written to are not touched, nor is the registry. With --keep or --older
+    what is whole goes, too, versions of this store in the registry among it: but for the newest, what an
+    alias of the registry names, and what these need.
 
     \b
     genpipe clean

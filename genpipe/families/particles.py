@@ -23,11 +23,12 @@ PARTICLES = 32
 
 
 def has_gaps(observed: Tensor) -> bool:
-    """Whether of (B, T, C), NaN where nothing is given, something is given after something that is not."""
-    given = observed.isfinite()
-    missing_before = (~given).any(2).cumsum(1).roll(1, 1) > 0
-    missing_before[:, 0] = False
-    return bool((given.any(2) & missing_before).any())
+    """Whether of (B, T, C), NaN where nothing is given, something is given after something that is not; the
+    channels of a step come one after the other.
+    """
+    given = observed.isfinite().flatten(1)
+    missing_before = ((~given).cumsum(1) - (~given).long()) > 0
+    return bool((given & missing_before).any())
 
 
 def filled(
@@ -43,7 +44,7 @@ def filled(
         predicted, state = net.step(previous, state)
         previous, weight = steps.draw(outlet, predicted, rng, temperature, known[:, t])
         path.append(previous)
-        if t and observed[:, t].isfinite().any():
+        if observed[:, t].isfinite().any():
             which = (first + resampled(weight.view(rows, -1), rng)).flatten()
             state = state.take(which)
             path = [each[which] for each in path]

@@ -7,6 +7,7 @@ registered it stays, with its parameters and metrics, as long as nobody asks for
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -27,8 +28,9 @@ def remove_version(name: str, version: str, *, record: bool = False) -> bool:
         for alias in found.aliases:
             to.delete_registered_model_alias(name, alias)
         to.delete_model_version(name, version)
-        with suppress(MlflowException):  # gone
-            remove_files(to, _logged(found))
+        if (logged := _logged(found)) not in {_logged(version) for version in every_version()}:
+            with suppress(MlflowException):  # gone
+                remove_files(to, logged)
         if record and found.run_id:
             with suppress(MlflowException):
                 remove_run(to, found.run_id)
@@ -38,6 +40,17 @@ def remove_version(name: str, version: str, *, record: bool = False) -> bool:
 def _logged(version: Any) -> str:
     """The id of the logged model a version is of: stores may leave it empty, and name it in the source."""
     return version.model_id or str(version.source).removeprefix("models:/")
+
+
+def every_version() -> Iterator[Any]:
+    """Of all registered models, page by page."""
+    to = client()
+    with reaching():
+        page = to.search_model_versions()
+        yield from page
+        while page.token:
+            page = to.search_model_versions(page_token=page.token)
+            yield from page
 
 
 def remove_files(to: Any, model_id: str) -> None:
@@ -67,7 +80,7 @@ def remove_left_files(name: str) -> int:
         experiment = to.get_experiment_by_name(experiment_of(name))
         if experiment is None:
             return 0
-        used = {_logged(version) for version in to.search_model_versions(f"name = '{name}'")}
+        used = {_logged(version) for version in every_version()}
         logged = to.search_logged_models(experiment_ids=[experiment.experiment_id])
         old = [m for m in logged if m.creation_timestamp < 1000 * (time.time() - 86_400)]
         left = [model for model in old if model.model_id not in used]

@@ -271,6 +271,8 @@ def _home(settings: Settings, *, days: float) -> Iterator[Leftover]:
     for pattern in COPIES:
         for copy in sorted(settings.home.glob(pattern)):
             yield from _older(copy, old, f"a copy of a database, older than {days:g} days")
+    for result in sorted((settings.home / "prefect" / "storage").glob("*")):
+        yield from _older(result, old, f"a result that Prefect remembered, older than {days:g} days")
     for folder in sorted((settings.home / "ray").glob("*")):
         yield from _older(folder, old, f"a folder of Ray, older than {days:g} days")
     for kind in SCRATCH:

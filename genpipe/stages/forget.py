@@ -20,8 +20,7 @@ from typing import Any, NoReturn
 
 from genpipe import store
 from genpipe.dataset import Dataset
-from genpipe.documents import MAX_DOCUMENT, parse_json
-from genpipe.errors import DataError, GenpipeError, InfrastructureError, unknown
+from genpipe.errors import GenpipeError, InfrastructureError, unknown
 from genpipe.names import plain_name
 from genpipe.progress import Event, Progress, silent
 from genpipe.requests import Forget
@@ -114,17 +113,7 @@ def _made_for(known: Inventory, thing: Thing) -> set[str]:
         return {p for p in known.named_by(thing) if known.things[p].kind == "copy"}
     if thing.kind != "tables":
         return set()
-    names = {plain_name(f"{thing.name}-{table}{end}") for table in _tables(thing) for end in ("", "-rows")}
-    return {t.place for t in known.things.values() if t.kind == "dataset" and t.name in names}
-
-
-def _tables(thing: Thing) -> set[str]:
-    where = store.join(thing.place, "tables.json")
-    try:
-        told = parse_json(store.read_limited(where, MAX_DOCUMENT), where=where)
-        return {str(node["name"]) for node in told["nodes"]}
-    except (DataError, OSError, KeyError, TypeError):
-        return set()
+    return {t.place for t in known.things.values() if t.kind == "dataset" and t.name in thing.made}
 
 
 def _unnoted(root: str, gone: Iterable[Thing]) -> None:

@@ -3,15 +3,15 @@
     datasets/<name>/<id>     generated/<name>/<id>     runs/<name>-<id>     tables/<name>-<id>
     studies/<name>-<id>      models/<fingerprint>      models:/<name>/<version> in the registry
 
-One listing tells all of it; the document that was each one's commit (a manifest, a result) is read, and every
-text in it that is another one's place, fingerprint or id counts as a name. So a run names its dataset, a set
-of related tables its runs, a version its run, its dataset and the copy of its bundle, a delivery its version.
+One listing tells all of it; the document that was each one's commit (a manifest, a result) is read, and what
+lies beside it, and every text in them that is another one's place, fingerprint or id counts as a name. So a
+run names its dataset, a set of related tables its runs, a version its run, its dataset and the copy of its
+bundle, a delivery its version. A document that cannot be read stops it: it may name anybody.
 """
 
 from __future__ import annotations
 
 import re
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +20,9 @@ from typing import Any, Literal
 from genpipe import store
 from genpipe.dataset import Dataset
 from genpipe.documents import MAX_DOCUMENT, parse_json
-from genpipe.errors import DataError, GenpipeError
+from genpipe.errors import DataError, InfrastructureError
+from genpipe.names import plain_name
+from genpipe.remote import answering
 
 Kind = Literal["dataset", "delivery", "run", "tables", "study", "copy", "version"]
 KINDS: dict[str, Kind] = {
@@ -54,9 +56,11 @@ COMMITS: dict[Kind, tuple[str, ...]] = {
     "study": ("result.json",),
     "copy": ("manifest.json", "tables.json"),
 }
-# what is said beside the commit: by a bundle what it came from (a twin, an earlier model), by a set of tables
-# that one flat one was taken apart to which dataset it was
-BESIDE = re.compile(r"bundle-[0-9a-f]{8}/origin\.json|origin\.json|table\.json")
+# what is said beside the commit: by a run and a search what they are asked, from when they begin; by a bundle
+# what it came from (a twin, an earlier model); by a set of tables made of a flat one, which one that was
+BESIDE = re.compile(r"(bundle-[0-9a-f]{8}/)?origin\.json|request\.json|plan\.json|table\.json")
+BUNDLE = re.compile(r"(bundle-[0-9a-f]{8})/manifest\.json")
+BELOW = re.compile(r"(whole|folds/[^/]+)/manifest\.json")  # datasets of a dataset's own rows
 LATEST = re.compile(r"datasets/(?P<name>[^/]+)/latest\.json")
 
 
@@ -64,7 +68,9 @@ LATEST = re.compile(r"datasets/(?P<name>[^/]+)/latest\.json")
 class Thing:
     """One output. place: its folder's URI, or models:/name/version. at: when it was committed, or written
     last, in seconds since 1970. files: relative to the place, the commit first. written: the newest of its
-    files. ids: texts that name it. said: the texts in its commit; empty of one that is not whole.
+    files. ids: texts that name it. said: the texts in its documents. made: of a set of tables, names of the
+    datasets that were made to learn it. content: fingerprint of a dataset's rows. latest: of its name the
+    dataset that was ingested last.
     """
 
     kind: Kind
@@ -78,8 +84,9 @@ class Thing:
     ids: frozenset[str] = frozenset()
     said: frozenset[str] = frozenset()
     aliases: tuple[str, ...] = ()
-    content: str = ""  # fingerprint of a dataset's rows
-    latest: bool = False  # of its name the dataset that was ingested last
+    made: frozenset[str] = frozenset()
+    content: str = ""
+    latest: bool = False
 
 
 @dataclass
@@ -127,20 +134,25 @@ def _closed(places: Iterable[str], more: Any) -> set[str]:
     return found
 
 
-def take_inventory(root: str, *, registry: bool = True) -> Inventory:
-    """Of a store. registry: and of the models that are registered; raises where that cannot be reached, since
-    nobody then knows what a champion needs.
+def take_inventory(root: str) -> Inventory:
+    """Of a store, and of the models that are registered. Raises InfrastructureError where the registry cannot
+    be reached or is another than the one whose models were fetched here: nobody then knows what a champion
+    needs; and DataError where a document is damaged.
     """
     listed: dict[str, dict[str, store.Entry]] = defaultdict(dict)
     latest = set[str]()
     for name, entry in store.entries(root).items():
         if (match := PLACE.fullmatch(name)) and match["file"]:
             listed[match["folder"]][match["file"]] = entry
-        elif match := LATEST.fullmatch(name):
+        elif LATEST.fullmatch(name):
             latest.add(name)
     pointed = {place for name in latest if (place := _pointed(root, name))}
     things = [_thing(root, folder, files, folder in pointed) for folder, files in listed.items()]
-    versions = _versions() if registry else ()
+    versions = [*_versions()]
+    if not versions and (copies := [thing.place for thing in things if thing.kind == "copy"]):
+        found = "a copy of a registered model, and the registry holds none"
+        fix = "set MLFLOW_TRACKING_URI to this store's registry; if its models were removed, remove the copy"
+        raise InfrastructureError("REGISTRY", where=copies[0], found=found, fix=fix)
     return Inventory({thing.place: thing for thing in (*things, *versions)})
 
 
@@ -151,9 +163,16 @@ def _thing(root: str, folder: str, files: Mapping[str, store.Entry], latest: boo
     place = store.join(root, folder)
     commit = next((name for name in COMMITS[kind] if name in files), "")
     newest = max(entry.written for entry in files.values())
-    own, said = _document(kind, place, commit, files) if commit else ("", set[str]())
-    ids = {own} if own else set[str]()
-    ids |= {folder, store.path_of(place), match["run_id"] or match["copy"] or folder}
+    told, own = list[Any](), ""
+    if commit.startswith("manifest.") and kind != "copy":
+        data = Dataset(place)
+        told.append(data.manifest.origin)
+        own = data.fingerprint if kind == "dataset" else ""  # rows that were made may be equal by chance
+    elif commit:
+        told.append(_read(place, commit))
+        own = str(told[0].get("fingerprint", "")) if kind == "tables" else ""
+    told += [_read(place, name) for name in files if BESIDE.fullmatch(name) and name != commit]
+    ids = {own, folder, store.path_of(place), match["run_id"] or match["copy"] or folder} - {""}
     return Thing(
         kind=kind,
         name=match["name"] or match["run"] or match["copy"],
@@ -163,34 +182,40 @@ def _thing(root: str, folder: str, files: Mapping[str, store.Entry], latest: boo
         bytes=sum(entry.bytes for entry in files.values()),
         files=tuple(sorted(files, key=lambda name: (name != commit, name))),
         written=newest,
-        ids=frozenset(ids),
-        said=frozenset(said),
+        ids=frozenset(ids | _fingerprints(place, files)),
+        said=frozenset(_texts(told)),
+        made=_made(match["run"], told[0]) if kind == "tables" and commit else frozenset(),
         content=own if kind == "dataset" else "",
         latest=latest,
     )
 
 
-def _document(kind: Kind, place: str, commit: str, files: Iterable[str]) -> tuple[str, set[str]]:
-    """(the fingerprint by which others name it, texts it says); an unreadable one names nobody."""
-    try:
-        if commit.startswith("manifest.") and kind != "copy":
-            data = Dataset(place)
-            # equal rows that were generated say nothing of whom they are made from
-            return data.fingerprint if kind == "dataset" else "", set(_texts(data.manifest.origin))
-        told = [_read(place, name) for name in (commit, *filter(BESIDE.fullmatch, files))]
-        own = str(told[0].get("fingerprint")) if kind == "tables" else ""
-        return own, set(_texts(told))
-    except (GenpipeError, OSError, AttributeError):
-        return "", set()
-
-
 def _read(place: str, name: str) -> Any:
     where = store.join(place, name)
-    return parse_json(store.read_limited(where, MAX_DOCUMENT), where=where)
+    with answering(where):
+        return parse_json(store.read_limited(where, MAX_DOCUMENT), where=where)
+
+
+def _fingerprints(place: str, files: Iterable[str]) -> set[str]:
+    """Of bundles in a run, and of datasets below a dataset: by these deliveries name what made them."""
+    found = set[str]()
+    for name in files:
+        if BUNDLE.fullmatch(name):
+            told = _read(place, name)["files"]
+            found.add(store.digest({each: about["sha256"] for each, about in told.items()}))
+        elif match := BELOW.fullmatch(name):
+            found.add(Dataset(store.join(place, match[1])).fingerprint)
+    return found
+
+
+def _made(name: str, told: Any) -> frozenset[str]:
+    """Names of the datasets of a set of tables: the rows as they are, and flat."""
+    tables = (str(node["name"]) for node in told["nodes"])
+    return frozenset(plain_name(f"{name}-{table}{end}") for table in tables for end in ("", "-rows"))
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """All texts in a document, and of those that are a place of this store also the place alone."""
+    """All texts in a document; of those that name something of this store in more words, the name alone."""
     if isinstance(value, Mapping):
         for each in value.values():
             yield from _texts(each)
@@ -201,6 +226,8 @@ def _texts(value: Any) -> Iterator[str]:
         yield value
         if re.fullmatch("[0-9a-f]{20}", value):
             yield value[:10]  # as folders of runs have it
+        elif re.fullmatch("[^/]+@[0-9a-f]{20}", value):
+            yield value[-20:]  # a bundle that is not registered
         elif "/" in value and (match := re.search(PLACE.pattern + "$", value)):
             yield match["folder"]
 
@@ -216,27 +243,23 @@ def _pointed(root: str, name: str) -> str:
 
 
 def _versions() -> Iterator[Thing]:
+    """Of all models, also of those that are not of genpipe: they may be copies of a version that is."""
     from genpipe.stages.named_models import registered
 
     if not (names := registered()):
         return
-    from genpipe.registry.tracking import client, reaching
+    from genpipe.registry.removal import every_version
 
-    to = client()
-    with reaching():
-        for name, aliases in names.items():
-            for version in to.search_model_versions(f"name = '{name}'"):
-                uri = f"models:/{name}/{version.version}"
-                said = frozenset(_texts(list(version.tags.values())))
-                mine = tuple(
-                    sorted(a for a, number in aliases.items() if str(number) == str(version.version))
-                )
-                at = (version.creation_timestamp or 0) / 1000
-                yield Thing(
-                    "version", name, uri, at, ids=frozenset({uri}), said=said, aliases=mine, written=at
-                )
-
-
-def age(thing: Thing) -> float:
-    """Days since it was committed."""
-    return (time.time() - thing.at) / 86_400
+    for version in every_version():
+        uri, source = f"models:/{version.name}/{version.version}", str(version.source)
+        aliases = names.get(version.name, {}).items()
+        yield Thing(
+            kind="version",
+            name=version.name,
+            place=uri,
+            at=(at := (version.creation_timestamp or 0) / 1000),
+            written=at,
+            ids=frozenset({uri, source}),
+            said=frozenset(_texts([*version.tags.values(), source])),
+            aliases=tuple(sorted(a for a, of in aliases if str(of) == str(version.version))),
+        )

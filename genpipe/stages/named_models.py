@@ -69,9 +69,14 @@ def registered() -> dict[str, dict[str, str]]:
         return {name: {a: str(v) for a, v in each.aliases.items()} for name, each in seen.items()}
     from genpipe.registry.tracking import client, reaching
 
-    to = client()
+    to, found = client(), dict[str, dict[str, str]]()
     with reaching():
-        return {m.name: dict(m.aliases) for m in to.search_registered_models(max_results=1000)}
+        page = to.search_registered_models(max_results=1000)
+        found |= {m.name: dict(m.aliases) for m in page}
+        while page.token:
+            page = to.search_registered_models(max_results=1000, page_token=page.token)
+            found |= {m.name: dict(m.aliases) for m in page}
+    return found
 
 
 def _by_name(word: str, newest: bool) -> Meant | None:

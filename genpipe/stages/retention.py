@@ -9,6 +9,7 @@ takes.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -19,16 +20,21 @@ from genpipe import store
 from genpipe.dataset import Dataset
 from genpipe.stages.inventory import WORDS, Inventory, Kind, Thing, take_inventory
 
-ORDER: tuple[Kind, ...] = ("delivery", "version", "tables", "study", "run", "copy", "dataset")
+TRIAL, FOLD = re.compile("-trial[0-9]{3}$"), re.compile("-fold-[0-9]+$")
+ORDER: tuple[Kind, ...] = ("version", "delivery", "tables", "study", "run", "copy", "dataset")
 
 
 def retired(
     root: str, *, keep: int, older: float = 0, hours: float = 24, name: str = "", removing: bool = False
 ) -> Iterator[tuple[Thing, str]]:
     """What may go of a store and its registry, and why; `removing`, it is gone by then. name: see below."""
-    found = take_inventory(root)
+    found, needed = take_inventory(root), set[str]()  # needed by a version that got an alias meanwhile
     for thing in surplus(found, keep=keep, older=older, hours=hours, name=name):
-        if not removing or remove(thing):
+        if thing.place in needed:
+            continue
+        if removing and not remove(thing):
+            needed |= found.all_named_by([thing.place])
+        else:
             yield thing, f"{WORDS[thing.kind]} that is none of the newest {keep}, and that nobody needs"
     models = {t.name for t in found.things.values() if t.kind == "version" and name in ("", t.name)}
     if removing and models:
@@ -42,7 +48,7 @@ def surplus(
     found: Inventory, *, keep: int, older: float = 0, hours: float = 24, name: str = ""
 ) -> list[Thing]:
     """What may go, in the order in which it may. name: of no other, and its trials."""
-    now, named = time.time(), defaultdict(list)
+    now, named, mine = time.time(), defaultdict(list), _names_of(found, name)
     for thing in found.things.values():
         if thing.kind != "copy":  # which are fetched again
             named[thing.kind, thing.name].append(thing)
@@ -58,7 +64,8 @@ def surplus(
         or thing.latest
         or thing.written > now - 3600 * hours
         or (older and thing.at > now - 86_400 * older)
-        or (name and not _is_of(thing, name))
+        or (name and thing.kind != "copy" and TRIAL.sub("", thing.name) not in mine)
+        or (thing.kind == "version" and not _is_of_here(found, thing))
     }
     stay = found.all_named_by(stay)
     return in_order(thing for place, thing in found.things.items() if place not in stay)
@@ -69,9 +76,16 @@ def in_order(things: Iterable[Thing]) -> list[Thing]:
     return sorted(things, key=lambda t: (ORDER.index(t.kind), t.name, t.at))
 
 
-def _is_of(thing: Thing, name: str) -> bool:
-    """Whether it came about by the pipeline of a name; a copy of a bundle is nobody's."""
-    return thing.kind == "copy" or thing.name == name or thing.name.startswith(f"{name}-trial")
+def _names_of(found: Inventory, name: str) -> set[str]:
+    """Names of what a pipeline makes: its own, those of its folds, and of the tables it is learnt as."""
+    every = [thing for thing in found.things.values() if thing.kind == "tables"]
+    sets = [t for t in every if t.name == name or FOLD.sub("", t.name) == name[:48] != t.name]
+    return {name, *(t.name for t in sets), *(made for t in sets for made in t.made)}
+
+
+def _is_of_here(found: Inventory, version: Thing) -> bool:
+    """Whether a version came from this store: a registry may hold the models of others."""
+    return any(found.things[place].kind != "version" for place in found.named_by(version))
 
 
 def remove(thing: Thing, *, record: bool = False) -> bool:

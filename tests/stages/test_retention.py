@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from genpipe.errors import DataError, InfrastructureError, UsageError
 from genpipe.registry import publish
 from genpipe.settings import read_settings
 from genpipe.sources.tabular import source as tables
+from genpipe.stages import forget as stage
 from genpipe.stages import retention
 from genpipe.stages.inventory import take_inventory
 
@@ -247,16 +249,112 @@ def test_the_same_rows_under_another_name_are_the_same_data(home: Path) -> None:
     assert found("dataset", "other") == [other.dataset_uri] and len(found("delivery", "other")) == 1
 
 
-def test_forget_leaves_work_in_progress_alone(home: Path) -> None:
+def test_forget_waits_for_work_in_progress(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (run,) = nights(1, delivered=False)
     Path(store.path_of(run.run), "result.json").unlink()  # a training that goes on
     data = Dataset(run.dataset_uri)
-    other = genpipe.train(data, recipe="tabular_trees", name="people", seed=1)
-    Path(store.path_of(other.run), "bundle-00000000").mkdir()
-    assert len(genpipe.forget("people").found) >= 2
-    published(other)
-    genpipe.forget("people", remove=True)
-    assert not Dataset.exists(data.uri)
+    with pytest.raises(InfrastructureError, match="something is being written there"):
+        genpipe.forget("people", remove=True)
+    assert Dataset.exists(data.uri)
+    monkeypatch.setattr(stage, "time", SimpleNamespace(time=lambda: time.time() + 3600))
+    gone = genpipe.forget("people", remove=True)  # of a training that was killed long ago
+    assert run.run in {thing.place for thing in gone.found}
+    assert not [name for name in files(home / "store") if not name.startswith("forgotten/")]
+
+
+def test_a_training_in_progress_keeps_its_dataset(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, _ = nights(2, delivered=False)
+    Path(store.path_of(first.run), "result.json").unlink()
+    later(monkeypatch, 100)
+    inventory = take_inventory(str(home / "store"))
+    begun = replace(inventory.things[first.run], written=retention.time.time())
+    inventory.things[first.run] = begun
+    places = {thing.place for thing in retention.surplus(inventory, keep=1)}
+    assert first.run not in places and first.dataset_uri not in places
+
+
+def test_models_of_others_in_the_registry_stay(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from genpipe.registry.tracking import client
+
+    runs = nights(4, delivered=False)
+    for run in runs:
+        published(run)
+    to = client()
+    to.create_registered_model("fraud")
+    for _ in range(3):
+        to.create_model_version("fraud", "/somewhere/else")
+    to.copy_model_version("models:/people/2", "production")  # MLflow's own way to promote
+    to.set_registered_model_alias("production", "champion", "1")
+    later(monkeypatch, 100)
+    genpipe.clean(keep=1, remove=True)
+    assert len(to.search_model_versions("name = 'fraud'")) == 3
+    assert genpipe.generate("models:/production@champion", rows=5, workers=0).rows() == 5
+    assert {int(v.version) for v in to.search_model_versions("name = 'people'")} == {1, 2, 4}
+
+
+def test_who_is_promoted_meanwhile_keeps_all_it_needs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = nights(4, delivered=False)
+    for run in runs:
+        published(run)
+    later(monkeypatch, 100)
+    begin = retention.surplus
+
+    def promoted(*args: Any, **given: Any) -> Any:
+        found = begin(*args, **given)
+        genpipe.promote("people", 2)
+        return found
+
+    monkeypatch.setattr(retention, "surplus", promoted)
+    genpipe.clean(keep=1, remove=True)
+    assert genpipe.generate("models:/people@champion", rows=5, workers=0).rows() == 5
+    assert Dataset.exists(runs[1].dataset_uri) and not Dataset.exists(runs[2].dataset_uri)
+
+
+def test_a_document_that_cannot_be_read_stops_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = nights(2, delivered=False)
+    Path(store.path_of(runs[-1].run), "result.json").write_text("{ cut")
+    later(monkeypatch, 100)
+    before = files(home / "store")
+    for verb in (lambda: genpipe.clean(keep=1, remove=True), lambda: genpipe.forget("people", remove=True)):
+        with pytest.raises(DataError, match=r"result\.json"):
+            verb()
+    assert files(home / "store") == before
+
+
+def test_copies_without_their_registry_stop_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run,) = nights(1, delivered=False)
+    published(run)
+    genpipe.generate("models:/people@champion", rows=5, workers=0)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'another.db'}")
+    with pytest.raises(InfrastructureError, match="the registry holds none"):
+        genpipe.clean(keep=1)
+
+
+def test_forget_knows_what_names_a_model_by_its_fingerprint(home: Path) -> None:
+    data = genpipe.ingest(people(0), name="people")
+    final = genpipe.train(data, recipe="tabular_trees", final="all")
+    made = genpipe.generate(final, rows=5, workers=0)
+    given = people(1)
+    given.loc[:20, "income"] = None
+    filled = genpipe.impute(final, given)
+    gone = {thing.place for thing in genpipe.forget("people").found}
+    assert {data.uri, final.run, made.uri, filled.uri} <= gone
+
+
+def test_retention_of_a_pipeline_that_learns_by_entity(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for night in range(3):
+        rng = np.random.default_rng(night)
+        who = np.repeat(np.arange(120), 4)
+        cost = rng.integers(10, 99, len(who))
+        visits = pd.DataFrame({"person": [f"P{n:05d}" for n in who], "born": 1950 + who % 40, "cost": cost})
+        data = genpipe.ingest(visits, name="visits", entity="person")
+        genpipe.train(data, recipe="tabular_trees", by="entity")
+    nights(2, "visits-trials-eu", delivered=False)
+    later(monkeypatch, 100)
+    list(retention.retired(str(home / "store"), keep=1, name="visits", removing=True))
+    kinds = [(t.kind, t.name) for t in take_inventory(str(home / "store")).things.values()]
+    assert all(kinds.count(each) == 1 for each in kinds if not each[1].startswith("visits-trials"))
+    assert kinds.count(("dataset", "visits-trials-eu")) == 2
 
 
 def test_a_registry_that_cannot_be_reached_stops_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

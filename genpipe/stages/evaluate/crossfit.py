@@ -31,7 +31,6 @@ from genpipe.requests import Train
 from genpipe.seeds import drawn, numpy_rng
 from genpipe.stages.checked import count_entities, few_held_out, too_few
 from genpipe.stages.rows.likelihoods import likelihoods
-from genpipe.stages.train.earlier import earlier_of
 from genpipe.stages.train.process import result_of
 from genpipe.stages.train.verb import train_as
 
@@ -73,7 +72,7 @@ def cross_fitted(
     run: str,
 ) -> tuple[Report, pa.Table, pa.Table]:
     """(the report, all real rows, generated rows of the bundle itself). judged: see evaluate.py."""
-    reports, nats, earlier = [], [], earlier_of(bundle)
+    reports, nats = [], []
     cut, once = cut_into(dataset, folds), result_of(run)
     cost = f", about {folds * once.seconds:.0f} s" if once else ""
     step(0, f"few entities are held out: cross-fitting, {folds} more trainings{cost}")
@@ -90,7 +89,7 @@ def cross_fitted(
             name=f"{dataset.name[:48]}-fold-{number}",
             minutes=bundle.origin.get("minutes"),
         )
-        model = train_as(fold, bundle.recipe, asked, progress=training, earlier=earlier)
+        model = train_as(fold, bundle.recipe, asked, progress=training)
         other = Bundle.open(model.uri)
         few = max(2, min(rows, fold.rows("train")))
 

@@ -44,7 +44,9 @@ def wanted_by(asked: Evaluate) -> Wanted:
     found, foreign = dataset_of(bundle, asked.dataset, twin)
     rows = asked.rows or _rows(found)
     run = resolved.uri.rstrip("/").rsplit("/", 1)[0]
-    folds = 0 if twin else folds_for(found, asked.folds, run, foreign=bool(foreign))
+    # what an earlier model has learnt, no fold can leave out
+    apart = bool(foreign) or "from" in bundle.origin
+    folds = 0 if twin else folds_for(found, asked.folds, run, foreign=apart)
     request = {"format": FORMAT, "code": __version__, "model": bundle.fingerprint}
     request |= {"dataset": found.fingerprint, **asked.identity(), "rows": rows, "folds": folds}
     if not folds:

@@ -102,6 +102,12 @@ def _learnt(asked: Generate, bundle: Bundle) -> str:
     if asked.no_copies is None:
         return ""
     check_no_copies(asked.no_copies, bundle.schema.kind)
+    if "from" in bundle.origin:
+        found = f"a model that went on from {bundle.origin['from']}, whose texts it has learnt, too"
+        fix = "leave it out, or train a model of one dataset"
+        raise UsageError(
+            "NOCOPIES", where="no_copies", found=found, expected="one that learnt one dataset", fix=fix
+        )
     return dataset_of(bundle)[0].uri
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from genpipe.bundle import Bundle
 from genpipe.codecs.base import Codec
 from genpipe.dataset import Dataset
-from genpipe.errors import DataError, UsageError
+from genpipe.errors import UsageError
 from genpipe.recipe import Recipe, fitted_to, for_length, make_family
 from genpipe.recipes import RECIPES, parse_recipe
 from genpipe.registry import resolve
@@ -44,6 +44,11 @@ def earlier_model(model: str, recipe: Any, dataset: Dataset) -> Earlier:
         found = "a generator of several tables"
         raise UsageError("FROM", where="from", found=found, expected="one of single rows")
     bundle = Bundle.open(resolved.uri)
+    if bundle.learnt:
+        found = "a model that learnt all rows, also those by which the new one would be judged"
+        raise UsageError(
+            "FROM", where="from", found=found, expected="one with a holdout", fix="go on from its twin"
+        )
     compatible(bundle.schema, dataset)
     learnt = bundle.recipe
     if not bundle.family.phases:
@@ -67,23 +72,6 @@ def earlier_model(model: str, recipe: Any, dataset: Dataset) -> Earlier:
     told = (resolved.reference, bundle.fingerprint, data, str(first))
     origin = dict(zip(ORIGIN, told, strict=True))
     return Earlier(resolved.uri, for_length(chosen, bundle.spec), bundle.codec, origin)
-
-
-def earlier_of(bundle: Bundle) -> Earlier | None:
-    """The model a bundle went on from, if any, for doing it again. Raises a DataError where it is another."""
-    if "from" not in bundle.origin:
-        return None
-    resolved = resolve(str(bundle.origin["from"]))
-    found = Bundle.open(resolved.uri)
-    if found.fingerprint != bundle.origin.get("from_fingerprint"):
-        raise DataError(
-            "FROM",
-            where=resolved.uri,
-            found=f"a model with fingerprint {found.fingerprint}",
-            expected=f"the one it went on from, {bundle.origin.get('from_fingerprint')}",
-        )
-    told = {k: bundle.origin[k] for k in ORIGIN if k in bundle.origin}
-    return Earlier(resolved.uri, bundle.recipe, bundle.codec, told)
 
 
 def weights_of(bundle: Bundle) -> Weights:

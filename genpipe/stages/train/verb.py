@@ -119,6 +119,7 @@ def train_as(
         until=again.until if again else None,
         metrics=again.metrics if again else None,
     )
+    store.create(store.join(run, "request.json"), store.canonical(job.origin | {"begins": job.begins}))
     made = run_job(job, asked.workers, progress, settings)
     return made if again else told(dataset, made, progress)
 
