@@ -13,7 +13,7 @@ import genpipe
 from genpipe.bundle import Bundle
 from genpipe.bundle.folder import read_document
 from genpipe.cli import execute
-from genpipe.errors import DataError, GenpipeError, UsageError
+from genpipe.errors import DataError, GenpipeError, PrivacyError, UsageError
 from genpipe.registry import resolve
 from genpipe.requests import Train
 
@@ -48,7 +48,7 @@ def first(home: Path) -> Any:
 @pytest.fixture(scope="module")
 def second(home: Path, first: Any) -> Any:
     return letters(
-        home, "second", ("alpha", "beta", "gamma", "delta", "omega", "beam", "tablet"), 1, rows=120
+        home, "second", ("alpha", "beta", "gamma", "delta", "omega", "beam", "tablet"), 1, rows=320
     )
 
 
@@ -62,11 +62,31 @@ def test_it_begins_where_the_other_ended_and_says_so(home: Path, first: Any, sec
     assert origin["from_fingerprint"] == Bundle.open(resolve(first.uri).uri).fingerprint
     assert Bundle.open(str(on)).codec.to_json() == Bundle.open(resolve(first.uri).uri).codec.to_json()
     assert genpipe.train(second, recipe=SHORT, from_model="greek").uri == on.uri  # the same request
-    report = genpipe.evaluate(on, rows=60)  # cross-fitted: five more trainings from the same earlier model
-    assert report.holdout_rows > second.rows("holdout")
+    report = genpipe.evaluate(on, rows=60)
     assert f"it went on from {first.uri}" in report.warnings[0]
     made = genpipe.register(on, name="second", report=report, despite="made-up words of a test, nobody's")
     assert resolve(made.uri).tags["from"] == first.uri
+
+
+def test_it_is_not_cross_fitted_as_no_fold_leaves_out_what_the_earlier_one_learnt(
+    home: Path, first: Any
+) -> None:
+    few = letters(home, "few", ("alpha", "beta", "gamma", "delta", "omega"), 0, rows=120)
+    assert genpipe.evaluate(genpipe.train(few, recipe=SHORT), rows=60).holdout_rows > few.rows("holdout")
+    with pytest.raises(PrivacyError, match="not enough hold-out rows"):
+        genpipe.evaluate(genpipe.train(few, recipe=SHORT, from_model="greek"), rows=60)
+
+
+def test_one_that_learnt_all_rows_is_not_gone_on_from(home: Path, second: Any) -> None:
+    final = genpipe.train(second, recipe=SHORT, final="all", name="final")
+    with pytest.raises(UsageError, match=r"a model that learnt all rows.*go on from its twin"):
+        genpipe.train(second, recipe=SHORT, from_model=final)
+
+
+def test_its_texts_are_not_compared_with_half_of_what_it_learnt(home: Path, first: Any, second: Any) -> None:
+    on = genpipe.train(second, recipe=SHORT, from_model="greek")
+    with pytest.raises(UsageError, match="a model that went on from models:/greek/1"):
+        genpipe.generate(on, rows=5, no_copies=50, workers=0)
 
 
 def test_a_few_steps_change_little_and_the_command_line_says_from(

@@ -125,7 +125,7 @@ def test_divergence_never_leaves_a_bundle(dataset: Dataset) -> None:
         train(dataset, recipe=wild)
     assert caught.value.exit_code == 7
     (run,) = (Path(dataset.uri).parent.parent / "runs").iterdir()
-    assert {path.name for path in run.iterdir()} == {"checkpoints"}
+    assert {path.name for path in run.iterdir()} == {"checkpoints", "request.json"}
 
 
 def test_more_workers_than_cpus_are_refused_not_waited_for(
