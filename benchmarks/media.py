@@ -15,7 +15,6 @@ from their judge.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import re
@@ -28,9 +27,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.page import write_part
+
 HERE = Path(__file__).parent
-RESULT, PAGE = HERE / "results" / "media.json", HERE.parent / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- media: begin -->", "<!-- media: end -->"
+RESULT = HERE / "results" / "media.json"
 CELLS = (
     ("fashion-mnist", "image_gan"),
     ("fashion-mnist", "image_vq"),
@@ -153,13 +153,6 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def write_page(rows: list[dict[str, Any]], seed: int) -> None:
-    page = PAGE.read_text()
-    before, after = page.partition(BEGIN)[0], page.partition(END)[2]
-    when = f"Seed {seed}, {datetime.date.today()}, one core, default recipes.\n\n"
-    PAGE.write_text(f"{before}{BEGIN}\n{when}{table(rows)}\n{END}{after}")
-
-
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--seed", type=int, default=0)
@@ -194,7 +187,7 @@ def main() -> None:
                 print(table(rows[-1:]).splitlines()[-1], flush=True)
     rows.sort(key=lambda row: (row["data"], row.get("frechet") or 0))
     RESULT.write_text(json.dumps(rows, indent=1) + "\n")
-    write_page(rows, given.seed)
+    write_part("media", table(rows), given.seed, "one core, default recipes")
     print(table(rows))
 
 

@@ -16,7 +16,6 @@ the variable NANOGPT names its folder with `data/shakespeare_char/` prepared, el
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import resource
@@ -29,9 +28,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.page import write_part
+
 HERE = Path(__file__).parent
-RESULT, PAGE = HERE / "results" / "sequences.json", HERE.parent / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- text: begin -->", "<!-- text: end -->"
+RESULT = HERE / "results" / "sequences.json"
 CELLS = (  # data, recipe, CPU seconds of training
     ("tinyshakespeare", "text_lstm", 70),
     ("tinyshakespeare", "text_gpt", 120),
@@ -200,13 +200,6 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def write_page(rows: list[dict[str, Any]], seed: int) -> None:
-    page = PAGE.read_text()
-    before, after = page.partition(BEGIN)[0], page.partition(END)[2]
-    when = f"Seed {seed}, {datetime.date.today()}, one core.\n\n"
-    PAGE.write_text(f"{before}{BEGIN}\n{when}{table(rows)}\n{END}{after}")
-
-
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--seed", type=int, default=0)
@@ -238,7 +231,7 @@ def keep(rows: list[dict[str, Any]], seed: int) -> None:
     """After each cell: the whole takes half an hour on a busy machine."""
     rows.sort(key=lambda row: (row["data"], row["nats"]))
     RESULT.write_text(json.dumps(rows, indent=1) + "\n")
-    write_page(rows, seed)
+    write_part("text", table(rows), seed, "one core")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ for each; seconds are CPU seconds of training, from the dataset to the bundle.
 from __future__ import annotations
 
 import argparse
-import datetime
 import importlib.util
 import json
 import os
@@ -34,11 +33,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
+from benchmarks.page import write_part
 from benchmarks.series_data import energy, rides, weather
 
 HERE = Path(__file__).parent
-RESULT, PAGE = HERE / "results" / "series.json", HERE.parent / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- series: begin -->", "<!-- series: end -->"
+RESULT = HERE / "results" / "series.json"
 STEPS, LONG, WEEK = 24, 512, 168
 YEARS = {"weather": (weather, 4, 10), "rides": (rides, 4, 6)}  # years learnt, and in all
 STRIDES = {"rides": 73}  # of others 1; hours begin at any of the day
@@ -228,13 +227,6 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def write_page(rows: list[dict[str, Any]], seed: int) -> None:
-    page = PAGE.read_text()
-    before, after = page.partition(BEGIN)[0], page.partition(END)[2]
-    when = f"Seed {seed}, {datetime.date.today()}, one core, default recipes.\n\n"
-    PAGE.write_text(f"{before}{BEGIN}\n{when}{table(rows)}\n{END}{after}")
-
-
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--seed", type=int, default=0)
@@ -271,7 +263,7 @@ def main() -> None:
                 )
     rows.sort(key=lambda row: (row["data"], row.get("discriminative") or row.get("spectrum") or 0))
     RESULT.write_text(json.dumps(rows, indent=1) + "\n")
-    write_page(rows, given.seed)
+    write_part("series", table(rows), given.seed, "one core, default recipes")
     print(table(rows))
 
 

@@ -2,9 +2,8 @@
 
 Who stays: of each name the newest `keep` datasets, runs, sets of tables, studies, deliveries and versions;
 what an alias of the registry names; the dataset ingested last of its name; what was committed within `older`
-days or written within `hours`; and whatever these name. The others go, those first that name others. Of each
-its commit goes first: from then on it is not there for anybody, and what a kill leaves of it, the next time
-takes.
+days or written within `hours`; and whatever these name. The others go, in the order of `in_order`. Of each
+its commit goes first: from then on it is not there for anybody, and what a kill leaves, the next time takes.
 """
 
 from __future__ import annotations
@@ -72,7 +71,9 @@ def surplus(
 
 
 def in_order(things: Iterable[Thing]) -> list[Thing]:
-    """Those first that name others, so that at no moment somebody names what is gone."""
+    """Versions of the registry first, as one may be given an alias meanwhile and then keeps what it needs. Of
+    the others those first that name others, so that nothing that is left in the store names what is gone.
+    """
     return sorted(things, key=lambda t: (ORDER.index(t.kind), t.name, t.at))
 
 
