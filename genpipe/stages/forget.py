@@ -130,9 +130,7 @@ def _proven(root: str, word: str, gone: list[Thing]) -> str:
     places = {thing.place for thing in gone}
     known = take_inventory(root)
     left = sorted(places & known.things.keys())
-    kept = [
-        place for place in left if known.things[place].kind == "dataset" and _is_shared(known.things[place])
-    ]
+    kept = [place for place in left if _is_shared(known.things[place])]
     if left := sorted(set(left) - set(kept)):
         found, fix = f"{len(left)} outputs are still there", "run the same command again"
         raise InfrastructureError("FORGET", where=left[0], found=found, expected="none", fix=fix)
