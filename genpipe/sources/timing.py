@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import numpy as np
 import pyarrow as pa
 
+from genpipe.constraints import TIMES
 from genpipe.errors import DataError
 from genpipe.fields import AnyField, Category, Identifier
 from genpipe.keys import column_keys
@@ -23,7 +24,11 @@ from genpipe.sources.tabular.normalise import normalise
 STEP = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|sec|m|min|h|d|w)?\s*")
 SECONDS = {"ms": 1e-3, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 SAMPLE = 2**21  # rows of which the differences are taken; beyond it, of some entities
-FEWEST_STEPS = 200
+FEWEST_STEPS = 100
+ALL_DIFFER = (
+    0.97  # of the rows have times of their own: counts are as exact, and a clock turned back repeats an hour
+)
+MOST_OF = 0.8  # of the moments have a row, in each of several series
 DAY = 86_400.0
 # seconds between rows, give or take a hundredth, that are a clock's or a calendar's, or those of working days
 STEPS = [
@@ -161,24 +166,46 @@ def plain_field(found: AnyField) -> AnyField:
     return found if isinstance(found, Identifier) else found.model_copy(update={"nullable": True})
 
 
-def looks_like_series(rows: int, columns: Mapping[str, Column], sample: Sample) -> list[str]:
-    """A hint where a table has a row for each step of time: learning rows one by one tears it apart."""
-    numbers = [n for n, c in columns.items() if {"number", "integer"} & {*c.types}]
-    for name, column in columns.items():
-        times = sample.columns.get(name)
-        if rows < FEWEST_STEPS or not numbers or times is None or not _are_times(column):
+def looks_like_series(
+    columns: Mapping[str, Column], fields: Mapping[str, AnyField], sample: Sample
+) -> list[str]:
+    """A hint where a table has a row for each step of time, or one for each of something's steps: learning
+    rows one by one tears them apart. sample: of its rows, texts read."""
+    measured = any(f.kind in ("number", "integer") for f in fields.values())
+    times = [f.name for f in fields.values() if f.kind in TIMES and f.name in sample.columns]
+    for name in times if measured else ():
+        rows, seconds = columns[name].rows, sample.columns[name] / 1e6
+        moments = columns[name].distinct or _moments(seconds, rows)
+        if moments < FEWEST_STEPS or np.isnan(seconds).any():
             continue
-        seconds = np.unique(times[~np.isnan(times)]) / 1e6
-        if len(seconds) < len(times):  # missing, or several rows at a time
-            continue
-        step = float(seconds[-1] - seconds[0]) / (rows - 1)
-        if any(low <= step <= high for low, high in STEPS):
-            options = f"--kind series -o time={shlex.quote(name)} -o window={min(24, rows // 25)}"
-            told = f"rows are {rows:,} steps of time by column {name!r}, and are learnt one by one"
-            return [f"{told}: if their order matters, ingest them with {options}"]
+        of = _series(rows, moments, fields.values(), columns)
+        steps = rows if of == "" else moments  # a count of many is known to some per cent
+        step = float(seconds.max() - seconds.min()) / (steps - 1)
+        if of is not None and any(low <= step <= high for low, high in STEPS):
+            options = f"--kind series -o time={shlex.quote(name)} -o window={max(2, min(24, steps // 25))}"
+            if of:
+                options = options.replace("series ", f"series --entity {shlex.quote(of)} ")
+            told = f"rows are {steps:,} steps of time by column {name!r}"
+            told += f", of each {of!r}" if of else ""
+            return [f"{told}, and are learnt one by one: if their order matters, ingest them with {options}"]
     return []
 
 
-def _are_times(column: Column) -> bool:
-    kinds = {kind.partition("[")[0] for kind, count in column.types.items() if count}
-    return bool(kinds) and kinds <= {"date", "timestamp"} and not column.nulls
+def _moments(seconds: np.ndarray, rows: int) -> int:
+    """How many times are in as many rows: of typed columns a sample alone tells; 0 = it does not."""
+    seen = len(np.unique(seconds))
+    if len(seconds) == rows:
+        return seen
+    return rows if seen >= ALL_DIFFER * len(seconds) else 0
+
+
+def _series(rows: int, moments: int, fields: Iterable[AnyField], columns: Mapping[str, Column]) -> str | None:
+    """The column that tells series apart, if they have a row for most moments each; "" where all rows are one
+    series; None where rows are neither."""
+    if moments >= ALL_DIFFER * rows:
+        return ""
+    for f in fields:
+        count = columns[f.name].distinct if f.kind == "category" else 0
+        if 1 < count <= rows // FEWEST_STEPS and MOST_OF <= rows / (moments * count) <= 1.01:
+            return f.name
+    return None

@@ -177,6 +177,28 @@ def test_a_row_a_step_of_time_is_told_how_to_be_a_series(steps: str, home: Path,
     ]
 
 
+@pytest.mark.parametrize("form", ["%Y-%m-%d", "%d.%m.%Y"])
+def test_a_row_a_step_of_each_of_several_is_told_whose(form: str, home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "prices.csv"
+    days = [(shop, day) for shop in ("one", "two", "three") for day in STEPS["days"][:150]]
+    rows = [f"{day:{form}},{shop},{RNG.normal():.3f}" for shop, day in days if RNG.random() < 0.95]
+    file.write_text("\n".join(["day,shop,price", *RNG.permutation(rows)]) + "\n")
+    (hint,) = [n for n in genpipe.ingest(str(file)).notices if "steps of time" in n]
+    assert "of each 'shop'" in hint
+    options = shlex.split(hint.partition(" with ")[2])
+    assert execute(["ingest", str(file), "--name", "steps", *options]) == 0
+
+
+def test_a_clock_turned_back_hides_no_series(home: Path, tmp_path: Path) -> None:
+    hours = [datetime(2020, 10, 20) + timedelta(hours=i) for i in range(300)]
+    hours[125] = hours[124]
+    file = tmp_path / "log.csv"
+    file.write_text(
+        "\n".join(["when,load", *(f"{h:%Y/%m/%d %H:%M:%S},{RNG.normal():.3f}" for h in hours)]) + "\n"
+    )
+    assert [n for n in genpipe.ingest(str(file)).notices if "steps of time" in n]
+
+
 def test_other_dates_are_no_steps(home: Path, tmp_path: Path) -> None:
     born = [datetime(1950, 1, 1) + timedelta(days=int(d)) for d in RNG.choice(20_000, 300, replace=False)]
     twice = [d for d in STEPS["days"][:150] for _ in range(2)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from genpipe.errors import DataError
@@ -62,16 +63,23 @@ def infer_field(column: Column, *, target: bool = False) -> AnyField | None:
     return _timestamp(column, common, missing)
 
 
+def legible(columns: Iterable[Column]) -> dict[str, AnyField]:
+    """The fields of the columns that amount to one, whatever a schema file makes of them."""
+    found = {}
+    for column in columns:
+        with suppress(DataError):
+            if (field := infer_field(column)) is not None:
+                found[column.name] = field
+    return found
+
+
 def unlearnt(columns: Iterable[Column]) -> list[str]:
     """A line for each column of texts that are no personal data and yet not learnt: why, and what helps."""
     lines = []
-    for column in columns:
-        if column.valid == 0 or "text" not in column.types or pii.find(column.name, column.looked):
-            continue
-        try:
-            field = infer_field(column)
-        except DataError:
-            continue
+    texts = [c for c in columns if "text" in c.types and not pii.find(c.name, c.looked)]
+    fields = legible(texts)
+    for column in texts:
+        field = fields.get(column.name)
         if isinstance(field, Identifier):
             form, taken = max(settle(column.written), key=lambda item: item[1], default=("", 0))
             fix = "`kind: category` in a schema file has it learnt"

@@ -28,7 +28,7 @@ from genpipe.sources.tabular import csv, jsonl, stats_as_json
 from genpipe.sources.tabular.binary import BatchReader, check_installed
 from genpipe.sources.tabular.convert import convert
 from genpipe.sources.tabular.flat import check_taken, flat, folder_columns, is_taken, structs_of, with_folders
-from genpipe.sources.tabular.infer import infer_field
+from genpipe.sources.tabular.infer import infer_field, legible
 from genpipe.sources.tabular.look import exact, look, unit_of
 from genpipe.sources.tabular.normalise import normalise
 from genpipe.sources.tabular.rows import LEFT, RowOptions, some
@@ -184,12 +184,14 @@ class TableSource(Source):
     def relations(self, stats: TableStats, schema: Schema) -> list[Relation]:
         if not self.options.relations:
             return []
-        found = find(stats.sample, schema.fields)
+        found = find(stats.sample.read(schema.fields), schema.fields)
         taken = {schema.target, *schema.key, *(n for r in found for n in r.constraint.names)}
         return found + find_codes(stats.repeats, schema.fields, taken)
 
     def notices(self, stats: TableStats) -> list[str]:
-        return [*stats.losses(), *looks_like_series(stats.rows, stats.columns, stats.sample)]
+        fields = legible(stats.columns.values())
+        sample = stats.sample.read(fields.values())
+        return [*stats.losses(), *looks_like_series(stats.columns, fields, sample)]
 
     def unused(self, schema: Schema, *, inferred: bool) -> list[str]:
         left = [] if inferred else [n for n in self.names() if n not in schema.names]
@@ -274,7 +276,8 @@ def _look(
         column.unit = unit_of(batch.schema.field(n).type)
     typed = pa.RecordBatch.from_arrays([values for _, values in seen.values()], names=list(kept))
     layout, seen_again = (index, kept, place.uri), repeats.look(typed)
-    sample = Sample.of(typed, token, place.row)
+    forms = {n for n, c in columns.items() if max(c.written.values(), default=0) * 2 > c.valid}
+    sample = Sample.of(typed, token, place.row, forms)
     stats = TableStats([], batch.num_rows, columns, layout, dropped, nested, left, seen_again, sample)
     stats.structs, stats.skipped = structs_of(batch), place.left
     return stats, typed, place

@@ -72,7 +72,8 @@ class TableStats(Observed):
 
         seen = {name: replace(r, cells=by_column(r.cells)) for name, r in by_column(self.repeats).items()}
         columns = {name: _settled(column) for name, column in by_column(self.columns).items()}
-        sample = replace(self.sample, columns=by_column(self.sample.columns))
+        texts = by_column(self.sample.texts)
+        sample = replace(self.sample, columns=by_column(self.sample.columns), texts=texts)
         return replace(self, columns=columns, repeats=seen, sample=sample)
 
     def losses(self) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from genpipe.sources.columns import Column
 from genpipe.sources.decimals import Digits
@@ -35,7 +36,7 @@ def dump(stats: TableStats) -> dict[str, Any]:
             name: [_array(r.values), _array(r.counts), _array(r.of), _arrays(r.cells)]
             for name, r in stats.repeats.items()
         },
-        "sample": [_array(stats.sample.keys), _arrays(stats.sample.columns)],
+        "sample": [_array(stats.sample.keys), _arrays(stats.sample.columns), _texts(stats.sample)],
         **{name: sorted(getattr(stats, name)) for name in NAMES},
     }
 
@@ -56,7 +57,7 @@ def load(told: Mapping[str, Any], files: Mapping[str, int]) -> TableStats:
             name: Repeats(_load_array(values), _load_array(counts), _load_array(of), _load_arrays(cells))
             for name, (values, counts, of, cells) in told["repeats"].items()
         },
-        sample=Sample(_load_array(told["sample"][0]), _load_arrays(told["sample"][1])),
+        sample=_load_sample(*told["sample"]),
         **sets,
     )
 
@@ -82,6 +83,18 @@ def _load_column(told: Mapping[str, Any]) -> Column:
         digits=Digits(int(most), int(clear), Counter({int(k): int(n) for k, n in dusty})),
         sketch=_load_array(told["sketch"]),
     )
+
+
+def _texts(sample: Sample) -> dict[str, list[str | None]]:
+    return {name: texts.to_pylist() for name, texts in sample.texts.items()}
+
+
+def _load_sample(
+    keys: list[str], columns: Mapping[str, Any], texts: Mapping[str, list[str | None]] | None = None
+) -> Sample:
+    """texts: none in what was written before samples had any."""
+    said = {str(name): pa.array(column, pa.string()) for name, column in (texts or {}).items()}
+    return Sample(_load_array(keys), _load_arrays(columns), said)
 
 
 def _array(values: np.ndarray) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from genpipe.fields import AnyField, Integer, Number, Timestamp
+from genpipe.fields import AnyField, Date, Integer, Number, Timestamp
 from genpipe.sources.relations import find
 from genpipe.sources.sample import Sample
 
@@ -133,6 +133,41 @@ def test_a_sample_does_not_depend_on_how_a_table_is_cut() -> None:
     assert len(one.keys) == 4096 and np.array_equal(one.keys, other.keys)
     for name in table:
         assert np.array_equal(one.columns[name], other.columns[name])
+
+
+def written(form: str) -> tuple[list[AnyField], pa.RecordBatch]:
+    net, tax = np.random.default_rng(5).integers(1_000, 900_000, (2, 300))
+    cents = {"net": net, "tax": tax, "gross": net + tax}
+    texts = {name: [form.format(c / 100) for c in column] for name, column in cents.items()}
+    day = np.datetime64("2024-01-01") + np.arange(300)
+    texts["sent"] = [f"{d.item():%d.%m.%Y}" for d in day]
+    texts["paid"] = [f"{d.item():%d.%m.%Y}" for d in day + 1 + np.random.default_rng(6).integers(0, 60, 300)]
+    shown = "$#,##0.00" if "$" in form else "#,##0.00"
+    made: list[AnyField] = [Number(name=name, decimals=2, format=shown) for name in cents]
+    made += [Date(name=name, format="%d.%m.%Y") for name in ("sent", "paid")]
+    return made, batch(texts)
+
+
+@pytest.mark.parametrize("form", ["${:,.2f}", "{:,.2f}"])
+def test_written_numbers_and_dates_are_related_like_any_other(form: str) -> None:
+    made, table = written(form)
+    names = table.schema.names
+    halves = [Sample.of(table.slice(at, 150), 0, 2 + at, names) for at in (0, 150)]
+    sample = halves[0].merge(halves[1])
+    assert {str(r.constraint) for r in find(sample.read(made), made)} == {"gross = net + tax", "sent <= paid"}
+    # a batch all of whose numbers are plain is typed before anyone knows that others are written
+    plain = pa.RecordBatch.from_arrays(
+        [pa.array([1.5, 2.5]), pa.array([1.0, 1.0]), pa.array([2.5, 3.5])], names[:3]
+    )
+    mixed = sample.merge(Sample.of(plain, 1, 2)).read(made)
+    assert {1.5, 2.5} <= set(mixed.columns["net"]) and np.isfinite(mixed.columns["gross"]).all()
+    assert not sample.read([]).columns  # of texts that turned out to be words
+
+
+def test_days_that_look_like_numbers_are_days() -> None:
+    days = [20240131, 20240201, 20240229]
+    sample = Sample.of(batch({"day": days}), 0, 2).read([Date(name="day", format="%Y%m%d")])
+    assert np.sort(np.diff(np.sort(sample.columns["day"]))).tolist() == [86_400e6, 28 * 86_400e6]
 
 
 def test_sums_of_many_columns_are_found_too() -> None:

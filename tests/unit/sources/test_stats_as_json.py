@@ -91,7 +91,18 @@ def test_a_column_that_is_left_out_leaves_nothing(source: TableSource) -> None:
     stats = reduce(lambda a, b: a.merge(b), map(source.observe, range(4))).settled()
     kept = told(source, stats)
     assert kept["left"] == ["left"]
-    assert "left" not in [c["name"] for c in kept["columns"]] + [*kept["repeats"], *kept["sample"][1]]
+    assert "left" not in [c["name"] for c in kept["columns"]] + [
+        *kept["repeats"],
+        *kept["sample"][1],
+        *kept["sample"][2],
+    ]
+    assert {"day", "odd"} <= kept["sample"][2].keys()
+
+
+def test_a_sample_of_before_there_were_texts_is_read(source: TableSource) -> None:
+    kept = told(source, reduce(lambda a, b: a.merge(b), map(source.observe, range(4))).settled())
+    kept["sample"] = kept["sample"][:2]
+    assert not source.load(kept).sample.texts
 
 
 @pytest.mark.parametrize("wrong", [{}, {"layout": None}, [], None, {"layout": ["other.csv", []]}])
