@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from genpipe.constraints import AnyConstraint, derivations
+from genpipe.constraints import AnyConstraint
+from genpipe.derivations import derivations
 from genpipe.errors import DataError, few
 from genpipe.fields import AnyField, Text
 from genpipe.kinds import DataKind

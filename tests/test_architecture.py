@@ -34,6 +34,7 @@ LAYERS: list[set[str]] = [
         "kinds",
         "fields",
         "constraints",
+        "derivations",
         "limits",
         "schema",
         "spec",

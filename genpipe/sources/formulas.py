@@ -1,4 +1,5 @@
-"""Formulas between the columns of a sample: a product of two, a rate that is a part of a whole, a logarithm.
+"""Formulas between the columns of a sample: a product of two, a rate that is a part of a whole, a logarithm,
+a number in another unit (inches of centimetres, Fahrenheit of Celsius, a tax of so many percent).
 
 Sought is what people reckon and round: the column that is made is written more finely than those it is made
 of (a rate of two counts); a product is not. Rows whose part is 0 say nothing, nor those in which a factor of
@@ -12,9 +13,9 @@ from itertools import combinations, permutations, product
 
 import numpy as np
 
-from genpipe.constraints import Logarithm, Product, Ratio
+from genpipe.constraints import Linear, Logarithm, Product, Ratio
 from genpipe.fields import Integer, Number
-from genpipe.written.significant import SLACK, digits_of, significant
+from genpipe.written.significant import MOST, SLACK, digits_of, significant
 
 COLUMNS = 25  # among which formulas are sought, the first ones
 HEAD = 64  # rows that refute most cheaply
@@ -75,6 +76,56 @@ def products(
             kept, chance = (np.abs(y - b) <= 0.5001 * unit for b in (base, shuffled))
             yield Product(total=name, parts=(one, two), factor=factor), kept, float(np.mean(chance))
             break
+
+
+def linears(
+    columns: Mapping[str, np.ndarray], fields: Iterable[Number | Integer]
+) -> Iterator[tuple[Linear, np.ndarray, float]]:
+    """As `formulas`: of one column, that with more different values, which tells more."""
+    places = {f.name: _places(f) for f in list(fields)[:COLUMNS] if _varies(columns[f.name])}
+    telling = sorted(places, key=lambda name: -len(np.unique(columns[name])))
+    made = set[str]()
+    for of, name in combinations(telling, 2):
+        if of in made or name in made or not np.isfinite(places[name]):
+            continue
+        there = np.isfinite(columns[of]) & np.isfinite(columns[name])
+        x, y, unit = columns[of][there], columns[name][there], 10.0 ** -places[name]
+        if len(x) < FEWEST or (found := _line(x, y, unit)) is None or found == (1.0, 0.0):
+            continue
+        shuffled = np.random.default_rng(0).permutation(x)
+        kept, chance = (np.abs(y - found[0] * b - found[1]) <= 0.5001 * unit for b in (x, shuffled))
+        yield Linear(column=name, of=of, factor=found[0], offset=found[1]), kept, float(np.mean(chance))
+        made.add(name)
+
+
+def _line(x: np.ndarray, y: np.ndarray, unit: float) -> tuple[float, float] | None:
+    """(factor, offset) of the line on which nearly all points (x, y) lie, y rounded to `unit`, both as round
+    as they can be; None where there is none. A median of slopes, as Theil's and Sen's, minds no few points
+    that lie elsewhere; then the factor is known to be between the least and the greatest that points allow.
+    """
+    order = np.argsort(x[:HEAD], kind="stable")
+    low, high = order[: len(order) // 2], order[-(len(order) // 2) :]
+    gaps = (x[high] - x[low])[x[high] > x[low]]
+    if not len(gaps):
+        return None
+    slope = float(np.median((y[high] - y[low])[x[high] > x[low]] / gaps))
+    start = float(np.median(y[:HEAD] - slope * x[:HEAD]))
+    near = np.abs(y - slope * x - start) <= unit * (2 + np.ptp(x) / float(np.median(gaps)))
+    if slope == 0 or min(near[:HEAD].mean(), near.mean()) < LIKELY:
+        return None
+    x, y = x[near], y[near]
+    slope = float(((x - x.mean()) * (y - y.mean())).sum() / np.square(x - x.mean()).sum())
+    start = float(y.mean() - slope * x.mean())
+    told, half = x != 0, 0.5001 * unit
+    for step in unit * 10.0 ** np.arange(6, -3, -1):
+        offset = round(float(np.rint(start / step) * step), 12)
+        ends = np.stack([y - offset - half, y - offset + half])[:, told] / x[told]
+        least, most = float(ends.min(0).max()), float(ends.max(0).min())
+        for digits in range(1, MOST + 1) if least <= most else ():
+            factor = float(significant(np.array([(least + most) / 2]), digits)[0])
+            if least <= factor <= most:
+                return factor, offset
+    return None
 
 
 def _fitted(y: np.ndarray, base: np.ndarray, digits: int) -> tuple[float, np.ndarray, float] | None:

@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genpipe.constraints import TIMES, Inequality, Reckoned, Sum, Within
+from genpipe.derivations import reckoned
 from genpipe.fields import AnyField, Integer, Number
-from genpipe.sources.formulas import formulas, products
+from genpipe.sources.formulas import formulas, linears, products
 from genpipe.sources.sample import Sample
 
 OFTEN, BY_CHANCE = 0.95, 0.75  # shares of rows: that keep a relation; that keep it shuffled, at most
@@ -61,6 +62,10 @@ def find(sample: Sample, fields: Iterable[AnyField]) -> list[Relation]:
             new = not any(set(made.names) <= set(r.constraint.names) for r in found)
             if new and _proven(kept, chance, len(numbers) ** 3.0):
                 found.append(Relation(made, float(kept.mean())))
+    made_so_far = {reckoned(r.constraint)[0] for r in found if isinstance(r.constraint, Reckoned)}
+    for line, kept, chance in linears(sample.columns, numbers):
+        if line.column not in made_so_far and _proven(kept, chance, len(numbers) ** 3.0):
+            found.append(Relation(line, float(kept.mean())))
     kinds: dict[str, list[str]] = {"number": [f.name for f in numbers]}
     for f in by_name.values():
         if f.kind in TIMES:

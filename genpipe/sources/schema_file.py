@@ -51,6 +51,7 @@ HEAD = """\
 #   - {type: product, total: amount, parts: [price, pieces]}
 #   - {type: ratio, rate: rate, part: cases, whole: people, factor: 1000, digits: 5}
 #   - {type: logarithm, column: log_people, of: people, digits: 7}
+#   - {type: linear, column: fahrenheit, of: celsius, factor: 1.8, offset: 32}
 #   - {type: combinations, columns: [city, state]}
 #   - {type: within, column: postal_code, of: [state, city]}
 #   - {type: one_to_one, columns: [code, name]}

@@ -20,7 +20,7 @@ from genpipe.codecs.tabular.formulas import Formula
 from genpipe.codecs.tabular.lookups import Columns, from_plain
 from genpipe.codecs.tabular.moments import Moment, filled, local
 from genpipe.codecs.tabular.offsets import Offset
-from genpipe.constraints import Inequality, Logarithm, Product, Ratio, Reckoned
+from genpipe.constraints import Inequality, Linear, Logarithm, Product, Ratio, Reckoned
 from genpipe.fields import AnyField, Integer
 
 
@@ -112,7 +112,7 @@ def offset(
     extremes: tuple[Any, Any] | None = None,
 ) -> Offset:
     """The column that this constraint reckons."""
-    if isinstance(constraint, Product | Ratio | Logarithm):
+    if isinstance(constraint, Product | Ratio | Logarithm | Linear):
         return Formula(label, constraint, field, sources, extremes)
     kinds = {f.kind for f in (field, *sources)}
     by_day = kinds == {"date", "timestamp"} or (isinstance(constraint, Inequality) and constraint.days)

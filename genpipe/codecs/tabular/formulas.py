@@ -1,8 +1,9 @@
-"""Columns of a table that are a formula of others: products, rates (a part of a whole, times a factor) and
-logarithms.
+"""Columns of a table that are a formula of others: products, rates (a part of a whole, times a factor),
+logarithms, and one number in another unit.
 
 Learnt are those others; the column is reckoned from them and written with as many significant digits as in
-the data, a product with its decimals. Where the formula says nothing (a whole of 0), it is learnt by itself.
+the data, a product or another unit with its decimals. Where the formula says nothing (a whole of 0), it is
+learnt by itself.
 """
 
 from __future__ import annotations
@@ -11,18 +12,18 @@ import numpy as np
 
 from genpipe.codecs.tabular.lookups import Columns
 from genpipe.codecs.tabular.offsets import Offset
-from genpipe.constraints import Logarithm, Product, Ratio
+from genpipe.constraints import Linear, Logarithm, Product, Ratio
 from genpipe.written.significant import SLACK, significant
 
 
 class Formula(Offset):
     """An Offset from the formula's value, always 0."""
 
-    constraint: Product | Ratio | Logarithm
+    constraint: Product | Ratio | Logarithm | Linear
 
     @property
     def digits(self) -> int:
-        return 15 if isinstance(self.constraint, Product) else self.constraint.digits
+        return 15 if isinstance(self.constraint, Product | Linear) else self.constraint.digits
 
     @property
     def real(self) -> bool:  # type: ignore[override]
@@ -38,6 +39,8 @@ class Formula(Offset):
             elif isinstance(self.constraint, Ratio):
                 ((whole, has),) = rest
                 value, there = self.constraint.factor * first / whole, there & has
+            elif isinstance(self.constraint, Linear):
+                value = self.constraint.factor * first + self.constraint.offset
             else:
                 value = self.constraint.factor * np.log(first)
         there = there & np.isfinite(value)

@@ -38,7 +38,8 @@ from genpipe.codecs.tabular.nested import Nested, fit_nested, read_nested
 from genpipe.codecs.tabular.offsets import Offset
 from genpipe.codecs.tabular.relation_stats import RelationStats, check_broken, observe_pairs
 from genpipe.codecs.tabular.stats import extremes_of
-from genpipe.constraints import SCALARS, OneToOne, Reckoned, Within, derivations, tied
+from genpipe.constraints import SCALARS, OneToOne, Reckoned, Within
+from genpipe.derivations import derivations, tied
 from genpipe.errors import DataError, UsageError
 from genpipe.fields import AnyField
 from genpipe.limits import limits

@@ -11,7 +11,8 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from genpipe.codecs.tabular.days import offset
-from genpipe.constraints import Reckoned, Within, reckoned
+from genpipe.constraints import Reckoned, Within
+from genpipe.derivations import reckoned
 from genpipe.errors import few
 from genpipe.schema import Schema
 from genpipe.sources.relations import OFTEN, Relation

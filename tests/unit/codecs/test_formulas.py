@@ -173,3 +173,63 @@ def test_a_formula_shares_no_column_with_what_knows_values_of_training_alone() -
         of(RATE, {"type": "within", "column": "people", "of": ["cases"]})
     with pytest.raises(ValidationError, match="made by"):
         of(LOG, {**LOG, "of": "cases"})
+
+
+def units(seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    celsius = np.round(rng.normal(12, 9, ROWS), 1)
+    net = np.round(rng.lognormal(4, 1, ROWS), 2)
+    net[rng.random(ROWS) < 0.05] = np.nan
+    height = rng.integers(120, 200, ROWS).astype(float)
+    return {
+        "celsius": celsius,
+        "fahrenheit": np.round(1.8 * celsius + 32, 1),
+        "net": net,
+        "tax": np.round(0.19 * net, 2),
+        "height": height,
+        "inches": np.round(height / 2.54, 1),
+        "near": np.round(2 * celsius + rng.normal(0, 0.3, ROWS), 1),
+    }
+
+
+UNITS: tuple[AnyField, ...] = (
+    *(Number(name=name, decimals=1) for name in ("celsius", "fahrenheit")),
+    *(Number(name=name, decimals=2, nullable=True) for name in ("net", "tax")),
+    Integer(name="height"),
+    *(Number(name=name, decimals=1) for name in ("inches", "near")),
+)
+LINES = {"fahrenheit = 1.8 celsius + 32", "tax = 0.19 net", "inches = 0.3937 height"}
+
+
+def lines(columns: dict[str, np.ndarray]) -> dict[str, Any]:
+    schema = Schema(kind="tabular", fields=UNITS)
+    return {str(r.constraint): r for r in find(Sample.of(batch(columns, schema), 0, 2), UNITS)}
+
+
+def test_numbers_in_another_unit_are_found_as_they_were_meant() -> None:
+    assert lines(units()).keys() == LINES
+    assert not lines(
+        {name: np.random.default_rng(i).permutation(v) for i, (name, v) in enumerate(units().items())}
+    )
+    odd = units()
+    odd["fahrenheit"] = np.where(np.arange(ROWS) % 50 == 7, 0.0, odd["fahrenheit"])
+    assert lines(odd)["fahrenheit = 1.8 celsius + 32"].share == pytest.approx(0.98)
+
+
+@pytest.mark.parametrize("layout", ["tokens", "vector"])
+def test_numbers_in_another_unit_hold_whatever_codes_come(layout: str) -> None:
+    found = tuple(r.constraint for r in lines(units()).values())
+    schema = Schema(kind="tabular", fields=UNITS, constraints=found)
+    codec = fit(TabularCodec, schema, [batch(units(), schema)])
+    codec = TabularCodec.from_json(codec.schema, json.loads(json.dumps(codec.to_json())))
+    rng = np.random.default_rng(1)
+    spec = codec.spec(layout)
+    x = rng.uniform(-1, 1, (500, *spec.shape)).astype(np.float32)
+    if layout == "tokens":
+        x = np.stack([rng.integers(0, size, 500) for size in spec.vocabulary], 1)
+    made = codec.decode({"x": x, "condition": np.zeros((500, 0), np.int64)}, layout, rng).to_pandas()
+    assert (made.fahrenheit - 1.8 * made.celsius - 32).abs().max() <= 0.0501
+    assert (made.tax - 0.19 * made.net).abs().max() <= 0.00501
+    assert (made.inches - 0.3937 * made.height).abs().max() <= 0.0501
+    back = codec.decode(codec.encode(batch(units(), schema), "tokens"), "tokens", rng).to_pandas()
+    assert made.fahrenheit.between(back.fahrenheit.min(), back.fahrenheit.max()).mean() > 0.9

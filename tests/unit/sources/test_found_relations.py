@@ -75,6 +75,7 @@ def test_sums_of_two_to_five_differences_equal_columns_and_orders_are_found() ->
     assert seen(bill()) == {
         "again = net": 1.0,
         "gross = net + tax": 1.0,
+        "tax = 0.19 net": 1.0,
         "p0 = p1 + left": 1.0,
         "total = fee + gross": 1.0,
         "points = p0 + p1 + p2 + p3 + p4": 0.97,
