@@ -41,6 +41,7 @@ _VERBS = {
     "run": "genpipe.flows.run",
     "validate": "genpipe.verbs",
     "Dataset": "genpipe.dataset",
+    "Synthesizer": "genpipe.synthesizer",
     # names of an earlier version, for `likelihood`, `train` and `generate`
     "score": "genpipe.verbs",
     "train_tables": "genpipe.verbs",
@@ -48,6 +49,7 @@ _VERBS = {
 }
 __all__ = [
     "Dataset",
+    "Synthesizer",
     "__version__",
     "anomaly",
     "classify",

@@ -80,6 +80,8 @@ def read_settings() -> Settings:
     A home that is there is closed to other users; none is made, see `make_folder`.
     """
     env, home = os.environ, _home()
+    if home.is_file():
+        raise _no_home(home, "a file")
     close_home(home)
     device = env.get("GENPIPE_DEVICE", "auto")
     if device not in DEVICES:
@@ -120,13 +122,14 @@ def make_folder(folder: Path) -> Path:
         except OSError as error:
             why = error.strerror or str(error)
         if why:
-            fix, expected = (
-                "set GENPIPE_HOME to another, or unset it",
-                "a folder that can be made and written",
-            )
-            raise UsageError("HOME", where=str(home), found=why, expected=expected, fix=fix)
+            raise _no_home(home, why)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _no_home(home: Path, why: str) -> UsageError:
+    fix, expected = "set GENPIPE_HOME to another, or unset it", "a folder that can be made and written"
+    return UsageError("HOME", where=str(home), found=why, expected=expected, fix=fix)
 
 
 def _home() -> Path:

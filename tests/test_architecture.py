@@ -67,6 +67,7 @@ LAYERS: list[set[str]] = [
     {"related"},
     {"perform"},
     {"verbs", "latent_verbs", "upkeep_verbs"},
+    {"synthesizer"},
     {"console"},
     {"flows"},
     {"cli"},

@@ -1,11 +1,13 @@
-"""The verbs around a house in use: doctor, clean, forget, list, env."""
+"""The verbs around a house in use: doctor, clean, forget, list, show, env."""
 
 from __future__ import annotations
 
 import shlex
 import time
 from collections import defaultdict
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from genpipe.cli.app import app
 from genpipe.cli.models import perform
@@ -142,3 +144,48 @@ def list_all() -> None:
     width = max(len(name) for _, name, _ in rows)
     for kind, name, told in rows:
         echo(f"{kind:<10}  {name:<{width}}  {told}")
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="Of a dataset, model or search; by default all.")] = "",
+) -> None:
+    """Show what lies in the store and the registry: how large, how old, how many use it.
+
+    Of one name, the newest first, also what each was made of and what was made of it.
+
+    \b
+    genpipe show
+    genpipe show people
+    """
+    from genpipe.errors import unknown
+    from genpipe.settings import read_settings
+    from genpipe.stages.inventory import take_inventory
+
+    store = str(read_settings().store)
+    found = take_inventory(store)
+    names = {thing.name for thing in found.things.values() if thing.kind != "copy"}
+    if name and name not in names:
+        raise unknown("name", name, sorted(names), where=store)
+    users = found.users()
+
+    def called(place: str) -> str:
+        return place.removeprefix(f"{store}/")
+
+    for thing in sorted(found.things.values(), key=lambda t: (t.name, -t.at)):
+        if name not in ("", thing.name):
+            continue
+        used = sorted(map(called, users.get(thing.place, ())))
+        marks = [*thing.aliases, *(["the last ingested"] if thing.latest else [])]
+        marks += [] if thing.whole else ["not finished"]
+        marks += [f"used by {len(used)}"] if used else []
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(thing.at))
+        size = f"{thing.bytes / 1e6:10,.3f} MB" if thing.bytes else " " * 13
+        echo(f"{when}  {size}  {thing.kind:<8}  {called(thing.place)}  {', '.join(marks)}".rstrip())
+        for word, places in (
+            (("made of", map(called, found.named_by(thing))), ("used by", used)) if name else ()
+        ):
+            for place in sorted(places):
+                echo(f"{'':31}  {word:<8}  {place}")
+    total = sum(thing.bytes for thing in found.things.values())
+    echo(f"{len(found.things)} outputs, {total / 1e6:,.1f} MB, in {store}")

@@ -91,6 +91,7 @@ class Report(BaseModel):
     def collapsed(self) -> bool:
         return self.verdict == "collapsed"
 
+    @property
     def metrics(self) -> dict[str, float]:
         """Flat numbers for a tracker: value, ``_ceiling`` and ``_floor`` of every applicable score, and the
         parts.

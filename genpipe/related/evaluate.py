@@ -75,7 +75,7 @@ def evaluate_tables(asked: Evaluate, *, progress: Progress = silent) -> Report:
     write_tables_report(report, page, holdout=holdout, synthetic=synthetic, title=resolved.name)
     store.create(made, report.model_dump_json(indent=1).encode())
     done = Event(
-        "evaluate", done=STEPS, total=STEPS, unit="steps", metrics=report.metrics(), note=report.headline
+        "evaluate", done=STEPS, total=STEPS, unit="steps", metrics=report.metrics, note=report.headline
     )
     progress(done)
     return _at(report, folder)

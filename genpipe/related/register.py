@@ -41,12 +41,12 @@ def register_tables(
         if "cross-fitting" in report.lineage:  # judged by other models than either
             return None
         again = Evaluate.of(model=found.uri, dataset=trained.uri, rows=families, seed=report.seed)
-        return evaluate_tables(again).metrics()["fidelity"]
+        return evaluate_tables(again).metrics["fidelity"]
 
     registered = publish(
         trained.uri,
         name=name,
-        metrics=report.metrics() or {"fidelity": 0.0},
+        metrics=report.metrics or {"fidelity": 0.0},
         holdout=str(report.lineage["dataset fingerprint"]),
         rescore=rescore,
         terms=terms,

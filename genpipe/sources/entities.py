@@ -16,7 +16,7 @@ doctor), and of those that decide the same ones the one with the fewest entities
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -37,7 +37,8 @@ PAIRED = 0.6  # share of rows that a pair of columns must find a partner for
 class Entity:
     """columns: that together name one. decides: what is the same in all rows of one. also: other columns that
     hold numbers of persons or events. rows: of an entity, on average. rivals: other columns that could name
-    the same as well. learnt: whether its one column is a measure rather than a name, and stays.
+    the same as well. learnt: whether its one column is a measure rather than a name, and stays. patterns: of
+    the texts of what is made up anew.
     """
 
     columns: tuple[str, ...]
@@ -46,6 +47,7 @@ class Entity:
     rows: float
     rivals: tuple[str, ...] = ()
     learnt: bool = False
+    patterns: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def made(self) -> tuple[str, ...]:

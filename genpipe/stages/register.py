@@ -60,7 +60,7 @@ def register(asked: Register, *, report: Report | None = None, progress: Progres
     registered = publish(
         bundle.uri,
         name=name,
-        metrics=report.metrics() or {"fidelity": 0.0, **bundle.metrics},
+        metrics=report.metrics or {"fidelity": 0.0, **bundle.metrics},
         holdout=holdout,
         dataset=dataset,
         rescore=rescore,

@@ -65,7 +65,7 @@ def test_the_same_rows_and_seed_give_the_same_report_to_the_bit(kind: str) -> No
     again = evaluate_tables(s.train, s.holdout, s.noisy, s.schema)
     assert again.model_dump_json() == report(kind, "noisy").model_dump_json()
     assert Report.model_validate_json(again.model_dump_json()) == again
-    assert fidelity(s.holdout, s.noisy, s.schema) == again.metrics()["fidelity"]
+    assert fidelity(s.holdout, s.noisy, s.schema) == again.metrics["fidelity"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -114,7 +114,7 @@ def test_too_few_holdout_rows_are_refused_with_the_number(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_metrics_and_table_hold_every_applicable_score(kind: str) -> None:
     found = report(kind, "noisy")
-    metrics = found.metrics()
+    metrics = found.metrics
     assert {
         "fidelity",
         "fidelity_ceiling",

@@ -53,7 +53,7 @@ def test_everything_once_and_then_nothing(api: Path, people: str) -> None:
     assert (summary.dataset["train"] or 0) + (summary.dataset["holdout"] or 0) == 600
 
     evaluated = genpipe.evaluate("models:/folk@champion")  # of what the registry holds, with the data at hand
-    assert evaluated.metrics()["fidelity"] == next(
+    assert evaluated.metrics["fidelity"] == next(
         s["value"] for s in summary.report["scores"] if s["name"] == "fidelity"
     )
 

@@ -243,4 +243,4 @@ def test_fidelity_alone_is_that_of_the_report_and_writes_nothing(model: TrainedM
     before = set(Path(model.uri).parent.rglob("*"))
     alone = stage.fidelity(asked)
     assert set(Path(model.uri).parent.rglob("*")) == before
-    assert alone == evaluate(model, seed=7).metrics()["fidelity"]
+    assert alone == evaluate(model, seed=7).metrics["fidelity"]

@@ -195,7 +195,7 @@ def test_a_report_of_the_version_before_opens_and_is_drawn() -> None:
     path = Path(__file__).parents[1] / "fixtures/reports/table-format-3.json"
     old = Report.model_validate_json(path.read_bytes())
     assert {s.name for s in old.scores} >= {"fidelity", "privacy", "copies", "membership"}
-    assert old.metrics()["membership"] == old.score("membership").value and len(old.table()) == 6
+    assert old.metrics["membership"] == old.score("membership").value and len(old.table()) == 6
     old.check()
     page = fill(old, {"kind": "text", "documents": []}, title="old")
     assert "Membership" in page

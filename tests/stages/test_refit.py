@@ -111,7 +111,7 @@ def test_it_is_judged_by_its_twin_and_attacked_itself(
     assert told.score("membership").value != of_twin.score("membership").value
     for given in (dataset, whole(dataset)):  # however its rows are named
         assert evaluate(last, dataset=given).scores == told.scores
-    assert fidelity(Evaluate.of(model=last.uri, dataset=dataset.uri)) == of_twin.metrics()["fidelity"]
+    assert fidelity(Evaluate.of(model=last.uri, dataset=dataset.uri)) == of_twin.metrics["fidelity"]
     assert "all rows" in Path(told.page).read_text()
 
 
@@ -154,12 +154,12 @@ def test_a_champion_that_learnt_the_holdout_has_its_twins_score_there(
     first = register(last, name="whole")
     tags = client().get_model_version("whole", str(first.version)).tags
     assert (tags["final"], tags["twin"]) == ("all", Bundle.open(twin.uri).origin["run_id"])
-    assert float(tags["fidelity"]) == evaluate(twin).metrics()["fidelity"]
+    assert float(tags["fidelity"]) == evaluate(twin).metrics["fidelity"]
     assert tags["holdout"] == dataset.fingerprint and str(dataset.uri) not in tags["judged_uri"]
     second = register(twin, name="whole")
     assert second.alias == "challenger" and "on the same holdout" in second.reason
     published = resolve(first.uri)  # its twin is found from the store, too
-    assert evaluate(published.uri).metrics()["fidelity"] == float(tags["fidelity"])
+    assert evaluate(published.uri).metrics["fidelity"] == float(tags["fidelity"])
 
 
 def test_tables_learnt_by_entity_are_refused(place: Path) -> None:

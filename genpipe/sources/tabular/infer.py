@@ -12,10 +12,12 @@ from genpipe.sources.columns import EXACT_FLOAT, Column
 from genpipe.sources.tabular import pii
 from genpipe.sources.tabular.look import PLAIN, WHOLE
 from genpipe.written import clocks, dates, numbers, settle
+from genpipe.written.codes import LONGEST
 
 LONG = 60  # characters of a free text, on average
 FEWEST = 5  # values that a form is found from: it is published, and says what they have in common
 STRAY = 0.1  # a column with a smaller share of odd values is a faulty column of its main type
+NAMED = 100  # rows of one name, at most, on average, for it to be an identifier
 # a category has at most FEW values, or SOME of REPEATED rows each, on average, or MANY of OFTEN rows each
 FEW, SOME, REPEATED, MANY, OFTEN = 20, 1000, 5, 20_000, 10
 
@@ -61,6 +63,14 @@ def infer_field(column: Column, *, target: bool = False) -> AnyField | None:
     if kinds == {"date"}:
         return Date(**common, reason=f"dates (year-month-day){missing}")
     return _timestamp(column, common, missing)
+
+
+def to_sample(column: Column) -> bool:
+    """Whether texts of a column wait for it to be known how all are written: numbers, times, identifiers (of
+    which a customer may have many rows)."""
+    codes = column.types["text"] + column.types["code"]
+    named = codes == column.valid < NAMED * column.distinct and column.chars <= LONGEST * codes
+    return named or max(column.written.values(), default=0) * 2 > column.valid
 
 
 def legible(columns: Iterable[Column]) -> dict[str, AnyField]:
@@ -137,7 +147,8 @@ def _integer(column: Column, common: dict[str, Any], missing: str, target: bool)
         )
     span = (column.high or 0) - (column.low or 0) + 1
     if not column.nulls and not target and span == column.rows and column.distinct > 0.9 * column.rows:
-        return Identifier(**common, storage="integer", reason="counts the rows: every number of a range once")
+        why = "counts the rows: every number of a range once, as made-up ones do"
+        return Identifier(**common, storage="integer", minimum=int(column.low or 0), reason=why)
     form = "0.0" if column.written[WHOLE] == column.valid else None
     written = " written with .0" if form else ""
     return Integer(**common, format=form, reason=f"{column.unit or 'whole numbers'}{written}{missing}")

@@ -6,6 +6,7 @@ import copy
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -28,7 +29,7 @@ from genpipe.sources.tabular import csv, jsonl, stats_as_json
 from genpipe.sources.tabular.binary import BatchReader, check_installed
 from genpipe.sources.tabular.convert import convert
 from genpipe.sources.tabular.flat import check_taken, flat, folder_columns, is_taken, structs_of, with_folders
-from genpipe.sources.tabular.infer import infer_field, legible
+from genpipe.sources.tabular.infer import infer_field, legible, to_sample
 from genpipe.sources.tabular.look import exact, look, unit_of
 from genpipe.sources.tabular.normalise import normalise
 from genpipe.sources.tabular.rows import LEFT, RowOptions, some
@@ -166,6 +167,8 @@ class TableSource(Source):
                     )
         found = (infer_field(c, target=c.name == target) for c in columns.values())
         fields = [f for f in found if f is not None]
+        made = stats.patterns(f.name for f in fields if f.arrow() == pa.string() and f.kind == "identifier")
+        fields = [f.model_copy(update={"pattern": made.get(f.name)}) if f.name in made else f for f in fields]
         if not fields:
             raise DataError(
                 "EMPTY",
@@ -179,7 +182,8 @@ class TableSource(Source):
         return Schema(kind="tabular", fields=tuple(fields), target=target, key=key, structs=tuple(structs))
 
     def entity(self, stats: TableStats) -> Entity | None:
-        return entities.find(stats.repeats, stats.columns)
+        found = entities.find(stats.repeats, stats.columns)
+        return found and replace(found, patterns=stats.patterns(found.made))
 
     def relations(self, stats: TableStats, schema: Schema) -> list[Relation]:
         if not self.options.relations:
@@ -190,8 +194,7 @@ class TableSource(Source):
 
     def notices(self, stats: TableStats) -> list[str]:
         fields = legible(stats.columns.values())
-        sample = stats.sample.read(fields.values())
-        return [*stats.losses(), *looks_like_series(stats.columns, fields, sample)]
+        return stats.losses() + looks_like_series(stats.columns, fields, stats.sample.read(fields.values()))
 
     def unused(self, schema: Schema, *, inferred: bool) -> list[str]:
         left = [] if inferred else [n for n in self.names() if n not in schema.names]
@@ -276,8 +279,7 @@ def _look(
         column.unit = unit_of(batch.schema.field(n).type)
     typed = pa.RecordBatch.from_arrays([values for _, values in seen.values()], names=list(kept))
     layout, seen_again = (index, kept, place.uri), repeats.look(typed)
-    forms = {n for n, c in columns.items() if max(c.written.values(), default=0) * 2 > c.valid}
-    sample = Sample.of(typed, token, place.row, forms)
+    sample = Sample.of(typed, token, place.row, [n for n, c in columns.items() if to_sample(c)])
     stats = TableStats([], batch.num_rows, columns, layout, dropped, nested, left, seen_again, sample)
     stats.structs, stats.skipped = structs_of(batch), place.left
     return stats, typed, place

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from genpipe.sources.limits import check_names
 from genpipe.sources.repeats import Repeats
 from genpipe.sources.sample import Sample
 from genpipe.sources.tabular.infer import unlearnt
+from genpipe.written.codes import code_pattern
 
 JSON = (".jsonl", ".ndjson", ".json")
 COUNTED = ("types", "looked", "written")  # counters of a column
@@ -75,6 +76,11 @@ class TableStats(Observed):
         texts = by_column(self.sample.texts)
         sample = replace(self.sample, columns=by_column(self.sample.columns), texts=texts)
         return replace(self, columns=columns, repeats=seen, sample=sample)
+
+    def patterns(self, names: Iterable[str]) -> dict[str, str]:
+        """Of the columns of texts that have one in common."""
+        seen = {n: self.sample.texts[n].drop_null().to_pylist() for n in names if n in self.sample.texts}
+        return {name: made for name, texts in seen.items() if (made := code_pattern(texts))}
 
     def losses(self) -> list[str]:
         """What of it will not be learnt, a line a column."""

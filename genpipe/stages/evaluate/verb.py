@@ -91,7 +91,7 @@ def evaluate(asked: Evaluate, *, progress: Progress = silent) -> Report:
         real_examples=asked.real_examples,
     )
     store.create(store.join(folder, REPORT), report.model_dump_json(indent=1).encode())
-    step(STEPS, report.headline, report.metrics())
+    step(STEPS, report.headline, report.metrics)
     return _at(report, folder)
 
 
@@ -103,7 +103,7 @@ def fidelity(asked: Evaluate) -> float:
     if wanted.twin:
         return fidelity(_of_twin(asked, wanted))
     if wanted.folds or _done(wanted.folder) is not None:
-        return evaluate(asked).metrics()["fidelity"]
+        return evaluate(asked).metrics["fidelity"]
     wanted.dataset.verify()
     bundle = wanted.bundle
     train, holdout, _ = _sides(wanted.dataset, int(np.prod(bundle.spec.shape)), wanted.rows, asked.seed)

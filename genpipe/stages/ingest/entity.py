@@ -74,7 +74,7 @@ def name_entity(
         )
         if found.rivals:
             said += f"; {_listed(found.rivals)} would tell them apart as well"
-        return _named(schema, found.columns, {*found.made}), {
+        return _named(schema, found.columns, {*found.made}, found.patterns), {
             "columns": list(found.columns),
             "by": "found",
             "said": said,
@@ -87,20 +87,23 @@ def name_entity(
             raise unknown("column", name, schema.names, where="entity")
     made = {*(columns if len(columns) == 1 else ()), *(found.made if found else ())}
     said = f"rows are about {_listed(columns)}, as asked for"
-    return _named(schema, columns, made), {"columns": list(columns), "by": "asked", "said": said}
+    patterns = found.patterns if found else {}
+    return _named(schema, columns, made, patterns), {"columns": list(columns), "by": "asked", "said": said}
 
 
-def _named(schema: Schema, columns: Sequence[str], made: set[str]) -> Schema:
+def _named(schema: Schema, columns: Sequence[str], made: set[str], patterns: Mapping[str, str]) -> Schema:
     free = made - {schema.target} - {n for c in schema.constraints for n in c.names}
-    fields = tuple(_number(f, f.name in columns) if f.name in free else f for f in schema.fields)
+    fields = tuple(
+        _number(f, f.name in columns, patterns.get(f.name)) if f.name in free else f for f in schema.fields
+    )
     return Schema.model_validate(
         schema.model_dump() | {"entity": tuple(columns), "fields": [f.model_dump() for f in fields]}
     )
 
 
-def _number(field: AnyField, names: bool) -> AnyField:
+def _number(field: AnyField, names: bool, pattern: str | None) -> AnyField:
     """A number or name given to somebody, which no output may show; dates and amounts are learnt as ever. A
-    number with a point may be one: 756.12345678. names: whom rows are about.
+    number with a point may be one: 756.12345678. names: whom rows are about. pattern: of texts.
     """
     if field.kind not in ("integer", "number", "category"):
         return field
@@ -111,6 +114,7 @@ def _number(field: AnyField, names: bool) -> AnyField:
         nullable=field.nullable,
         storage="integer" if whole else "string",
         minimum=1 if whole else None,
+        pattern=None if whole else pattern,
         reason=f"{role}: never learnt, made up anew",
     )
 

@@ -136,7 +136,7 @@ def test_generating_one_class_of_three_is_seen() -> None:
     many = images(900, 3)
     one = many.filter(pa.compute.equal(many.column("label"), "bar2")).slice(0, 250)
     report = evaluate_tables(train, holdout, one, image_schema(12))
-    assert report.metrics()["fidelity"] < 0.6 * report.metrics()["fidelity_ceiling"]
+    assert report.metrics["fidelity"] < 0.6 * report.metrics["fidelity_ceiling"]
     assert any("label" in warning for warning in report.warnings)
 
 
@@ -152,7 +152,7 @@ def test_without_a_target_usefulness_says_why_not() -> None:
     found = evaluate_tables(table(300, 1), table(100, 2), table(100, 3), schema)
     score = found.score("usefulness")
     assert score.value is None and score.reason == "the schema names no target column to predict"
-    assert "usefulness" not in found.metrics()
+    assert "usefulness" not in found.metrics
 
 
 def test_a_numeric_target_is_predicted() -> None:
@@ -165,7 +165,7 @@ def test_one_column_of_categories_is_enough() -> None:
     schema = Schema(kind="tabular", fields=(Category(name="c"), Integer(name="n")))
     rng = np.random.default_rng(0)
     a, b, c = (pa.table({"c": rng.choice(["x", "y"], 80), "n": pa.array([1] * 80)}) for _ in range(3))
-    assert evaluate_tables(a, b, c, schema).metrics()["fidelity"] > 0.6
+    assert evaluate_tables(a, b, c, schema).metrics["fidelity"] > 0.6
 
 
 def test_text_of_empty_documents_scores_nothing_and_does_not_crash() -> None:

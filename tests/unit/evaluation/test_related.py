@@ -82,7 +82,7 @@ def test_other_real_families_reach_the_ceiling(real: tuple[Tables, Tables], good
         assert score.floor < score.ceiling - (0.0 if name == "tables" else 0.05), name
     assert value(good, "integrity") == value(good, "order") == 1.0
     assert abs(value(good, "privacy") - 0.5) < 0.1 and value(good, "copies") < 0.01
-    assert good.metrics()["fidelity.number of orders"] == good.parts["number of orders"]["value"]
+    assert good.metrics["fidelity.number of orders"] == good.parts["number of orders"]["value"]
     assert set(good.tables) == {"customers", "orders", "customers with orders"}
     assert evaluate_related(*real, shop(2)) == good
 
