@@ -64,6 +64,7 @@ class CodecConfig(BaseModel):
     frames: int | None = Field(default=None, ge=1, le=2**22)
     calendar: bool = Field(default=True, exclude_if=lambda calendar: calendar)
     order: Literal["learn", "clamp"] = Field(default="learn", exclude_if=lambda order: order == "learn")
+    season: bool = Field(default=False, exclude_if=lambda season: not season)
 
     @model_validator(mode="before")
     @classmethod
@@ -173,6 +174,10 @@ class Codec(ABC):
 
     def draw_conditions(self, rows: int, rng: np.random.Generator) -> np.ndarray:
         return self.conditions.draw(rows, rng)
+
+    def begun(self, classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Classes that were asked for, (B, K), with the conditions that nobody asks for, which are drawn."""
+        return classes
 
 
 def check_version(kind: str, data: dict[str, Any]) -> None:
