@@ -40,9 +40,9 @@ class CodecConfig(BaseModel):
     """What a user may set of a codec; every kind reads what concerns it.
 
     bins: quantile bins of a number as tokens. dependencies: columns of a table that another one decides are
-    found, among all or among these, and kept exactly. season: whether what comes again in
-    long series is told to the networks (series_season.py). calendar: dates and times of a table whose weekdays or
-    times of day differ are learnt as week, weekday and time of day. context: tokens per text record; null,
+    found, among all or among these, and kept exactly. season: whether what comes again in long series is
+    told to the networks (series_season.py). calendar: dates and times of a table whose weekdays or times of
+    day differ are learnt as week, weekday and time of day. context: tokens per text record; null,
     those of the longest, at most 1024. tokens: of texts, characters, or pieces of words (bpe), at most
     `vocabulary` of them. frames: samples an audio record keeps; null, those of the schema, at
     most 10 s. order: of channels of a series that are always in order: learn their distance, or learn each as
