@@ -19,6 +19,7 @@ from genpipe.entries import entries_of
 from genpipe.errors import UsageError
 from genpipe.families import FAMILIES, AnyFamily, form_for
 from genpipe.families.base import Family
+from genpipe.families.sequence import STRETCH, SequenceConfig
 from genpipe.families.trees import TreesConfig
 from genpipe.kinds import DataKind
 from genpipe.networks import NETWORKS, check_network
@@ -210,10 +211,17 @@ def penalised(recipe: Recipe, rows: int, spec: TensorSpec) -> Recipe:
 def shortened(recipe: Recipe, spec: TensorSpec) -> Recipe:
     """The recipe with no more steps of series in a batch than `POSITIONS`, where its length follows from the
     data: memory and time of an update then do not grow with series, and a step of a long one teaches as much.
+    Of series with a season an update sees stretches, so many that they are as many steps; the learning rate
+    follows as in `fitted_to`.
     """
     training = recipe.training
     if spec.layout != "sequence" or training.epochs is None:
         return recipe
+    if spec.periods and spec.shape[0] > STRETCH and isinstance(recipe.family, SequenceConfig):
+        size = max(training.batch_size, POSITIONS // STRETCH)
+        rate = training.learning_rate * math.sqrt(size / training.batch_size)
+        changes = {"batch_size": size, "learning_rate": rate}
+        return recipe.model_copy(update={"training": training.model_copy(update=changes)})
     size = min(training.batch_size, max(FEWEST_SERIES, POSITIONS // spec.shape[0]))
     return recipe.model_copy(update={"training": training.model_copy(update={"batch_size": size})})
 

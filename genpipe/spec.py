@@ -36,6 +36,8 @@ class TensorSpec(BaseModel):
     ordered: positions whose tokens are ranks of a quantity.
     spans: for vector only; they tile [0, D) in order.
     conditions: number of classes of each condition field; a Batch's `condition` is (B, K) integers.
+    periods: of series, the longest first, which the others divide. Then the last condition is the place in
+        the longest at which a series begins, and it moves on by one a step.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +51,7 @@ class TensorSpec(BaseModel):
     ends: bool = False
     ordered: tuple[bool, ...] = ()
     conditions: tuple[int, ...] = ()
+    periods: tuple[int, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> TensorSpec:
@@ -60,6 +63,8 @@ class TensorSpec(BaseModel):
             raise ValueError("frequencies need one share per token of every position")
         if self.sizes and (len(self.sizes),) != self.vocabulary:
             raise ValueError("sizes need one number per token of one vocabulary")
+        if self.periods and self.conditions[-1:] != self.periods[:1]:
+            raise ValueError("periods need the place in the longest as the last condition")
         if self.layout == "vector" and sum(s.size for s in self.spans) != self.shape[0]:
             raise ValueError(f"spans cover {sum(s.size for s in self.spans)} of {self.shape[0]} columns")
         return self

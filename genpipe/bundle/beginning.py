@@ -35,6 +35,10 @@ class Beginning:
         assert self.steps is not None
         return np.repeat(self.codec.beginning(self.steps)[None], rows, 0)
 
+    def told(self, classes: np.ndarray, begun: np.ndarray) -> np.ndarray:
+        """Conditions, (rows, K), where the steps that are given say at which place of a season they are."""
+        return classes if self.steps is None else self.codec.placed(classes, begun)  # type: ignore[union-attr]
+
     def exact(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The rows with the history as it was given, which codes hold up to their width."""
         return batch if self.steps is None else self.codec.with_beginning(batch, self.steps)  # type: ignore[union-attr]

@@ -210,7 +210,7 @@ class Bundle:
         rng = numpy_rng(*path, "records")
         given = wanted.columns(rows, rng)
         if wanted.classes:
-            told = wanted.conditions(self.codec, rows, rng)
+            told = self.codec.begun(wanted.conditions(self.codec, rows, rng), rng)
         elif not wanted.observed:
             told = self.codec.draw_conditions(rows, rng)
         else:
@@ -222,6 +222,7 @@ class Bundle:
         )
         if wanted.begins:
             observed = wanted.begins.draw(rows, rng)
+            told = wanted.begins.told(told, observed)
         made = self.draw(told, observed, Draws(*path, total=rows, device=self.device), rng, given)
         return wanted.begins.exact(made) if wanted.begins else replaced(made, given)
 

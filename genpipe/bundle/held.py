@@ -16,10 +16,11 @@ import pyarrow as pa
 from genpipe.bundle.folder import read_document
 from genpipe.bundle.generator import Bundle
 from genpipe.codecs.base import Codec
+from genpipe.codecs.channel import channel_values
 from genpipe.codecs.columns import Fixed
 from genpipe.codecs.holders import Holders, entities, hash_values
 from genpipe.codecs.scale import Axis, Score
-from genpipe.codecs.series import SeriesCodec, channel_values
+from genpipe.codecs.series import SeriesCodec
 from genpipe.codecs.sketch import hash_column, hash_rows, to_numpy
 from genpipe.codecs.tabular.base import ColumnCodec
 from genpipe.codecs.tabular.lookups import from_plain, plain, together

@@ -40,8 +40,9 @@ class CodecConfig(BaseModel):
     """What a user may set of a codec; every kind reads what concerns it.
 
     bins: quantile bins of a number as tokens. dependencies: columns of a table that another one decides are
-    found, among all or among these, and kept exactly. calendar: dates and times of a table whose weekdays or
-    times of day differ are learnt as week, weekday and time of day. context: tokens per text record; null,
+    found, among all or among these, and kept exactly. season: whether what comes again in long series is
+    told to the networks (series_season.py). calendar: dates and times of a table whose weekdays or times of
+    day differ are learnt as week, weekday and time of day. context: tokens per text record; null,
     those of the longest, at most 1024. tokens: of texts, characters, or pieces of words (bpe), at most
     `vocabulary` of them. frames: samples an audio record keeps; null, those of the schema, at
     most 10 s. order: of channels of a series that are always in order: learn their distance, or learn each as
@@ -64,6 +65,7 @@ class CodecConfig(BaseModel):
     frames: int | None = Field(default=None, ge=1, le=2**22)
     calendar: bool = Field(default=True, exclude_if=lambda calendar: calendar)
     order: Literal["learn", "clamp"] = Field(default="learn", exclude_if=lambda order: order == "learn")
+    season: bool = Field(default=False, exclude_if=lambda season: not season)
 
     @model_validator(mode="before")
     @classmethod
@@ -173,6 +175,10 @@ class Codec(ABC):
 
     def draw_conditions(self, rows: int, rng: np.random.Generator) -> np.ndarray:
         return self.conditions.draw(rows, rng)
+
+    def begun(self, classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Classes that were asked for, (B, K), with the conditions that nobody asks for, which are drawn."""
+        return classes
 
 
 def check_version(kind: str, data: dict[str, Any]) -> None:

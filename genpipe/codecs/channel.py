@@ -13,6 +13,7 @@ from genpipe.codecs.holders import Crowd
 from genpipe.codecs.scale import Axis, Score, make_axis
 from genpipe.codecs.sketch import combine
 from genpipe.codecs.stored import ChannelForm, read_axis, read_score
+from genpipe.errors import DataError
 from genpipe.fields import Number, Series
 
 OFTEN, ROOM = 0.02, 0.8  # share of the steps; of the way to the next knot
@@ -156,3 +157,30 @@ def spaced(score: Score, points: np.ndarray, shares: np.ndarray) -> Score:
             knots.append(knot + 1)
             scores.append(at + ROOM * (float(score.scores[k + 1]) - at))
     return Score(np.array(knots), np.array(scores))
+
+
+def matrix(batch: pa.RecordBatch, field: Series) -> np.ndarray:
+    """(B, T) float64 of one channel, NaN where a step or the whole row is missing."""
+    column = batch.column(field.name)
+    lengths = column.value_lengths().fill_null(field.length).to_numpy(zero_copy_only=False)
+    wrong = np.flatnonzero(lengths != field.length)
+    if len(wrong):
+        got = f"{lengths[wrong[0]]} steps"
+        raise DataError(
+            "LENGTH",
+            where=f"{field.name}:row {wrong[0]}",
+            found=got,
+            expected=f"{field.length} as the schema says",
+        )
+    out = np.full((batch.num_rows, field.length), np.nan)
+    valid = column.is_valid().to_numpy(zero_copy_only=False)
+    out[valid] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, field.length)
+    return out
+
+
+def channel_values(column: pa.Array, who: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(values of all steps, of whom each is); who: (B,) of whom each row is."""
+    lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    values, whose = column.flatten().to_numpy(zero_copy_only=False), np.repeat(who, lengths)
+    there = ~np.isnan(values)
+    return values[there], whose[there]

@@ -18,12 +18,13 @@ import numpy as np
 import pyarrow as pa
 
 from genpipe.codecs.base import Arrays, Codec, CodecConfig, RowStats, Stats, check_version
-from genpipe.codecs.channel import Channel, fit_channel, lists
+from genpipe.codecs.channel import Channel, fit_channel, lists, matrix
 from genpipe.codecs.columns import assemble, check_fillable
 from genpipe.codecs.conditions import ConditionTable
 from genpipe.codecs.holders import WHO, entities
 from genpipe.codecs.series_clock import Clock, find_clocks, read_clocks, set_clocks
 from genpipe.codecs.series_order import Tie, find_ties, least_steps, merged, read_ties, reduced, restored
+from genpipe.codecs.series_season import Season, find_season, read_season
 from genpipe.codecs.sketch import Sample, hash_rows
 from genpipe.codecs.tabular.numeric import LARGEST
 from genpipe.errors import DataError
@@ -83,17 +84,15 @@ class SeriesCodec(Codec):
         clocks: tuple[Clock, ...] = (),
     ) -> None:
         check_fillable(schema, "series")
+        self.season: Season | None = None
         self.schema, self.conditions, self.ties, self.clocks = schema, conditions, ties, clocks
         first = {clock.name for clock in clocks}  # so that others, drawn after them, take note of them
         self.channels = tuple(sorted(channels, key=lambda channel: channel.field.name not in first))
         self.length = channels[0].field.length if channels else 0
         self.width = sum(c.width for c in channels)
         if not self.width:
-            raise DataError(
-                "NOTHING",
-                found="no channel to learn: each has one value or none",
-                expected="a series that changes",
-            )
+            found, expected = "no channel to learn: each has one value or none", "a series that changes"
+            raise DataError("NOTHING", found=found, expected=expected)
 
     @classmethod
     def observe(cls, batch: pa.RecordBatch, schema: Schema, config: CodecConfig) -> SeriesStats:
@@ -102,16 +101,12 @@ class SeriesCodec(Codec):
         gaps, payload = {}, {}
         fields = _fields(schema)
         for field in fields:
-            values = payload[field.name] = _matrix(batch, field)
+            values = payload[field.name] = matrix(batch, field)
             seen = values[~np.isnan(values)]
             if np.abs(seen).max(initial=0.0) > LARGEST:
                 found = f"the number {seen[np.abs(seen).argmax()]}"
-                raise DataError(
-                    "NONFINITE",
-                    where=field.name,
-                    found=found,
-                    expected=f"at most {LARGEST:g}, or missing steps",
-                )
+                expected = f"at most {LARGEST:g}, or missing steps"
+                raise DataError("NONFINITE", where=field.name, found=found, expected=expected)
             low[field.name] = seen.min().item() if len(seen) else None
             high[field.name] = seen.max().item() if len(seen) else None
             gaps[field.name] = len(seen) < values.size
@@ -154,18 +149,46 @@ class SeriesCodec(Codec):
             )
             for f in fields
         )
-        return cls(schema, channels, stats.rows.table(schema, config), ties, clocks)
+        made = cls(schema, channels, stats.rows.table(schema, config), ties, clocks)
+        if config.season:
+            made.season = find_season(made._scores(sample.payload), config.rare_below)
+        return made
 
     def spec(self, layout: str) -> TensorSpec:
         self.check_layout(layout)
-        shape = (self.length, self.width)
-        return TensorSpec(layout="sequence", shape=shape, dtype="float32", conditions=self.conditions.sizes)
+        told: dict[str, Any] = {"dtype": "float32", "conditions": self.conditions.sizes}
+        if self.season:
+            told["conditions"], told["periods"] = (
+                (*told["conditions"], *self.season.sizes),
+                self.season.periods,
+            )
+        return TensorSpec(layout="sequence", shape=(self.length, self.width), **told)
 
     def encode(self, batch: pa.RecordBatch, layout: str) -> Arrays:
         self.check_layout(layout)
-        values = self._reduced(batch)
+        x = self._scores(self._reduced(batch))
+        return {"x": x, "condition": self.placed(self.conditions.codes(batch), x)}
+
+    def _scores(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
         parts = [c.encode(values[c.field.name]) for c in self.channels if c.width]
-        return {"x": np.concatenate(parts, axis=-1), "condition": self.conditions.codes(batch)}
+        x: np.ndarray = np.concatenate(parts, axis=-1)
+        return x
+
+    def placed(self, classes: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """(B, K) classes and, where there is a season, what it tells of x (B, T, C)."""
+        classes = classes[:, : len(self.conditions.names)]
+        if self.season is None:
+            return classes
+        return np.column_stack([classes, self.season.conditions(x)]).astype(classes.dtype)
+
+    def draw_conditions(self, rows: int, rng: np.random.Generator) -> np.ndarray:
+        return self.begun(super().draw_conditions(rows, rng), rng)
+
+    def begun(self, classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """(B, K) classes and, where there is a season, draws of what it tells."""
+        if self.season is None:
+            return classes
+        return np.column_stack([classes, self.season.draw(len(classes), rng)]).astype(classes.dtype)
 
     def beginning(self, steps: Mapping[str, np.ndarray]) -> np.ndarray:
         """(T, C) scores of series that begin with these steps, channel -> (n,) float64; NaN beyond them, and
@@ -174,8 +197,7 @@ class SeriesCodec(Codec):
         known = min(map(len, steps.values()))
         whole = {n: np.pad(v, (0, self.length - known), mode="edge")[None] for n, v in steps.items()}
         values = reduced(self.ties, whole)
-        parts = [c.encode(values[c.field.name]) for c in self.channels if c.width]
-        x: np.ndarray = np.concatenate(parts, axis=-1)[0]
+        x: np.ndarray = self._scores(values)[0]
         at = 0
         for channel in self.channels:
             if channel.width and not channel.gaps:
@@ -189,10 +211,10 @@ class SeriesCodec(Codec):
         for name, values in steps.items():
             at = batch.schema.get_field_index(name)
             channel = next(c for c in self.channels if c.field.name == name)
-            matrix = _matrix(batch, channel.field)
+            made = matrix(batch, channel.field)
             given = ~np.isnan(values) | channel.gaps
-            matrix[:, : len(values)][:, given] = values[given]
-            column = lists(pa.array(matrix.reshape(-1), from_pandas=True), *matrix.shape)
+            made[:, : len(values)][:, given] = values[given]
+            column = lists(pa.array(made.reshape(-1), from_pandas=True), *made.shape)
             batch = batch.set_column(at, batch.schema.field(at), column.cast(batch.schema.field(at).type))
         return batch
 
@@ -207,18 +229,15 @@ class SeriesCodec(Codec):
         return assemble(self.schema, self._restored(made), len(x), rng)
 
     def _reduced(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
-        return reduced(self.ties, {c.field.name: _matrix(batch, c.field) for c in self.channels})
+        return reduced(self.ties, {c.field.name: matrix(batch, c.field) for c in self.channels})
 
     def reduce(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Tied channels become what is learnt of them."""
         values = self._reduced(batch) if self.ties else {}
         for tie in self.ties:
             at = batch.schema.get_field_index(tie.name)
-            batch = batch.set_column(at, tie.name, self._column(values[tie.name]))
+            batch = batch.set_column(at, tie.name, _column(values[tie.name]))
         return batch
-
-    def _column(self, values: np.ndarray) -> pa.Array:
-        return lists(pa.array(values.reshape(-1)), *values.shape)
 
     def _restored(self, made: dict[str, pa.Array]) -> dict[str, pa.Array]:
         steps = {c.field.name: c.field for c in self.channels}
@@ -229,9 +248,9 @@ class SeriesCodec(Codec):
         }
         values = restored(self.ties, set_clocks(self.clocks, values))
         for clock in self.clocks:
-            made[clock.name] = self._column(values[clock.name])
+            made[clock.name] = _column(values[clock.name])
         for tie in self.ties:
-            made[tie.name] = self._column(tie.rounded(values[tie.name], steps[tie.name].decimals))
+            made[tie.name] = _column(tie.rounded(values[tie.name], steps[tie.name].decimals))
         return made
 
     def tolerance(self, layout: str) -> dict[str, float]:
@@ -249,7 +268,11 @@ class SeriesCodec(Codec):
         ties = [{**asdict(t), "others": list(t.others)} for t in self.ties]
         clocks = [clock.to_json() for clock in self.clocks]
         return (
-            self.header() | told | ({"ties": ties} if ties else {}) | ({"clocks": clocks} if clocks else {})
+            self.header()
+            | told
+            | ({"ties": ties} if ties else {})
+            | ({"clocks": clocks} if clocks else {})
+            | ({"season": self.season.to_json()} if self.season else {})
         )
 
     @classmethod
@@ -261,35 +284,14 @@ class SeriesCodec(Codec):
             raise ValueError(f"channels of lengths {sorted({f.length for f in fields})}")
         whole = {c.field.name for c in channels if c.axis and not c.gaps}
         ties, clocks = read_ties(data.get("ties", []), whole), read_clocks(data.get("clocks", []), whole)
-        return cls(schema, channels, ConditionTable.read(schema, data["conditions"]), ties, clocks)
+        made = cls(schema, channels, ConditionTable.read(schema, data["conditions"]), ties, clocks)
+        made.season = read_season(data.get("season"), made.width)
+        return made
 
 
 def _fields(schema: Schema) -> tuple[Series, ...]:
     return tuple(f for f in schema.fields if isinstance(f, Series))
 
 
-def _matrix(batch: pa.RecordBatch, field: Series) -> np.ndarray:
-    """(B, T) float64 of one channel, NaN where a step or the whole row is missing."""
-    column = batch.column(field.name)
-    lengths = column.value_lengths().fill_null(field.length).to_numpy(zero_copy_only=False)
-    wrong = np.flatnonzero(lengths != field.length)
-    if len(wrong):
-        got = f"{lengths[wrong[0]]} steps"
-        raise DataError(
-            "LENGTH",
-            where=f"{field.name}:row {wrong[0]}",
-            found=got,
-            expected=f"{field.length} as the schema says",
-        )
-    out = np.full((batch.num_rows, field.length), np.nan)
-    valid = column.is_valid().to_numpy(zero_copy_only=False)
-    out[valid] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, field.length)
-    return out
-
-
-def channel_values(column: pa.Array, who: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(values of all steps, of whom each is); who: (B,) of whom each row is."""
-    lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    values, whose = column.flatten().to_numpy(zero_copy_only=False), np.repeat(who, lengths)
-    there = ~np.isnan(values)
-    return values[there], whose[there]
+def _column(values: np.ndarray) -> pa.Array:
+    return lists(pa.array(values.reshape(-1)), *values.shape)

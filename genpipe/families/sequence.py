@@ -33,6 +33,7 @@ CALIBRATIONS = 3  # rounds of matching one head to its column's shares
 CALIBRATION_ROWS = 8192  # whose conditions it is done under: enough for a marginal, little beside an epoch
 STRATA = 128  # of rows by the token to be expected, inside which a block is evened out by the token before
 LEVELS = 2**14  # of expected tokens: as fine as their ranks
+STRETCH = 128  # steps of a long series that an update sees, where a season says which they are
 LOOK = 16  # tokens between two looks whether all rows have ended
 RANDOM_ORDERS = 0.5  # of the steps of a network that learns any order; the others keep the columns' own
 
@@ -95,10 +96,20 @@ class SequenceModel:
 
     def loss(self, phase: str, nets: Nets, batch: Batch, rng: Draws) -> dict[str, Tensor]:
         """Divided by the fixed number of positions, so that one learning rate suits short and long rows."""
-        order = None
+        order, positions = None, self.spec.shape[0]
+        if self.spec.periods and positions > STRETCH:
+            batch, positions = self._stretch(batch, rng), STRETCH
         if self.any_order and rng.shared() < RANDOM_ORDERS:
             order = rng.order(self.spec.shape[0])
-        return {"likelihood": self._nll(nets, batch, order) / self.spec.shape[0]}
+        return {"likelihood": self._nll(nets, batch, order) / positions}
+
+    def _stretch(self, batch: Batch, rng: Draws) -> Batch:
+        """`STRETCH` steps from somewhere in long series, and the place in the season at which they begin."""
+        at = int(rng.shared() * (self.spec.shape[0] - STRETCH + 1))
+        told = batch.condition.clone()
+        told[:, -1] = (told[:, -1] + at) % self.spec.periods[0]
+        mask = None if batch.mask is None else batch.mask[:, at : at + STRETCH]
+        return Batch(batch.x[:, at : at + STRETCH], told, mask)
 
     @torch.no_grad()
     def log_probability(self, nets: Nets, observed: Tensor, condition: Tensor) -> Tensor:

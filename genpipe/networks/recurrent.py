@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from genpipe.networks.base import NetworkConfig
 from genpipe.networks.head import Inlet
 from genpipe.networks.outlets import density_numbers, make_outlet, outlet_at, outlet_of_all
+from genpipe.networks.season import season_inlet
 from genpipe.networks.unrolled import Generator, Reader
 from genpipe.spec import TensorSpec
 
@@ -54,14 +55,16 @@ class RecurrentConfig(NetworkConfig):
 
 
 class RecurrentState:
-    """condition: (B, 1, E) what the condition adds to every input; memory: the cell's; t: positions read."""
+    """condition: (B, 1, E) what the condition adds to every input; memory: the cell's; t: positions read;
+    begins: (B,) the place in a season, where there is one.
+    """
 
-    def __init__(self, condition: Tensor) -> None:
-        self.condition, self.memory, self.t = condition, None, 0
+    def __init__(self, condition: Tensor, begins: Tensor | None = None) -> None:
+        self.condition, self.begins, self.memory, self.t = condition, begins, None, 0
 
     def take(self, rows: Tensor) -> RecurrentState:
         """Of these rows (N,), some of them several times."""
-        taken = RecurrentState(self.condition[rows])
+        taken = RecurrentState(self.condition[rows], None if self.begins is None else self.begins[rows])
         both = isinstance(self.memory, tuple)  # of an LSTM
         taken.memory = tuple(m[:, rows] for m in self.memory) if both else self.memory[:, rows]  # type: ignore
         taken.t = self.t
@@ -73,9 +76,9 @@ class RecurrentModel(nn.Module):
         super().__init__()
         self.inlet = Inlet(spec, config.width, scale=1.0)  # of .1 the gates learn far slower
         self.start = nn.Parameter(torch.randn(config.width) * 0.1)
-        self.condition = (
-            nn.Linear(max(sum(spec.conditions), 1), config.width, bias=False) if spec.conditions else None
-        )
+        self.season = season_inlet(spec, config.width)
+        plain = sum(spec.conditions) - sum(spec.periods[:1])
+        self.condition = nn.Linear(plain, config.width, bias=False) if plain else None
         told = torch.randn(spec.shape[0], config.width) if config.positions else None
         self.position = None if told is None else nn.Parameter(told)
         self.cell: Any = CELLS[config.cell](config.width, config.width, config.depth, batch_first=True)
@@ -88,12 +91,16 @@ class RecurrentModel(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor | list[Tensor]:
         start = self.start.expand(len(x), 1, -1)
+        c, begins = self.season.split(c) if self.season else (c, None)
         inputs = torch.cat([start, self.inlet(x[:, :-1])], 1) + self._condition(c)
+        if self.season is not None:
+            inputs = inputs + self.season(begins, 0, x.shape[1])
         hidden, _ = self.cell(inputs if self.position is None else inputs + self.position)
         return outlet_of_all(self.outlet, hidden, x)
 
     def begin(self, c: Tensor) -> RecurrentState:
-        return RecurrentState(self._condition(c))
+        c, begins = self.season.split(c) if self.season else (c, None)
+        return RecurrentState(self._condition(c), begins)
 
     def step(self, previous: Tensor | None, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
         if previous is None:
@@ -102,6 +109,8 @@ class RecurrentModel(nn.Module):
             inputs = self.inlet(previous.unsqueeze(1), state.t - 1)
         if self.position is not None:
             inputs = inputs + self.position[state.t]
+        if self.season is not None:
+            inputs = inputs + self.season(state.begins, state.t, 1)
         hidden, state.memory = self.cell(inputs + state.condition, state.memory)
         state.t += 1
         return outlet_at(self.outlet, hidden.squeeze(1), previous, state.t - 1), state

@@ -21,6 +21,7 @@ from torch.nn.functional import gelu, relu, rms_norm, scaled_dot_product_attenti
 from genpipe.networks.base import NetworkConfig
 from genpipe.networks.head import Inlet
 from genpipe.networks.outlets import density_numbers, make_outlet, outlet_at, outlet_of_all
+from genpipe.networks.season import season_inlet
 from genpipe.spec import TensorSpec
 
 SHORT = 256
@@ -61,15 +62,18 @@ class TransformerConfig(NetworkConfig):
 
 
 class KeyValueCache:
-    """condition: (B, 1, E); keys and values by block: (B, N, T, E/N), filled up to t."""
+    """condition: (B, 1, E); keys and values by block: (B, N, T, E/N), filled up to t; begins: (B,) the place
+    in a season, where there is one.
+    """
 
-    def __init__(self, condition: Tensor, depth: int) -> None:
-        self.condition, self.t = condition, 0
+    def __init__(self, condition: Tensor, depth: int, begins: Tensor | None = None) -> None:
+        self.condition, self.begins, self.t = condition, begins, 0
         self.cache: list[tuple[Tensor, Tensor] | None] = [None] * depth
 
     def take(self, rows: Tensor) -> KeyValueCache:
         """Of these rows (N,), some of them several times."""
-        taken = KeyValueCache(self.condition[rows], len(self.cache))
+        begins = None if self.begins is None else self.begins[rows]
+        taken = KeyValueCache(self.condition[rows], len(self.cache), begins)
         taken.t = self.t
         taken.cache = [each and (each[0][rows], each[1][rows]) for each in self.cache]
         return taken
@@ -156,7 +160,9 @@ class Transformer(nn.Module):
         self.inlet = Inlet(spec, width, scale=1.0 if turns else 0.1)
         self.start = nn.Parameter(torch.randn(width) * (1.0 if turns else 0.1))
         self.position = None if turns else nn.Parameter(torch.randn(self.steps, width) * 0.1)
-        self.condition = nn.Linear(sum(spec.conditions), width, bias=False) if spec.conditions else None
+        self.season = season_inlet(spec, width)
+        plain = sum(spec.conditions) - sum(spec.periods[:1])
+        self.condition = nn.Linear(plain, width, bias=False) if plain else None
         self.blocks = nn.ModuleList(
             Block(width, config.heads, config.depth, rotation) for _ in range(config.depth)
         )
@@ -170,14 +176,17 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor | list[Tensor]:
         start = self.start.expand(len(x), 1, -1)
+        c, begins = self.season.split(c) if self.season else (c, None)
         h = torch.cat([start, self.inlet(x[:, :-1])], 1) + self._condition(c)
-        h = h if self.position is None else h + self.position
+        h = h if self.position is None else h + self.position[: x.shape[1]]
+        h = h if self.season is None else h + self.season(begins, 0, x.shape[1])
         for block in self.blocks:
             h = block(h)
         return outlet_of_all(self.outlet, self.norm(h), x)
 
     def begin(self, c: Tensor) -> KeyValueCache:
-        return KeyValueCache(self._condition(c), len(self.blocks))
+        c, begins = self.season.split(c) if self.season else (c, None)
+        return KeyValueCache(self._condition(c), len(self.blocks), begins)
 
     def step(self, previous: Tensor | None, state: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
         t = state.t
@@ -186,6 +195,7 @@ class Transformer(nn.Module):
         else:
             h = self.inlet(previous.unsqueeze(1), t - 1)
         h = h + state.condition if self.position is None else h + self.position[t] + state.condition
+        h = h if self.season is None else h + self.season(state.begins, t, 1)
         for i, block in enumerate(self.blocks):
             q, k, v = block.project(h, t)  # type: ignore[operator]
             cache = state.cache[i]

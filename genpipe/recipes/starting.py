@@ -124,13 +124,9 @@ def series_recurrent() -> Recipe:
         kind="series",
         layout="sequence",
         family=SequenceConfig(model=RecurrentConfig(cell="gru", width=128)),
-        training={
-            "steps": 1500,
-            "batch_size": 64,
-            "learning_rate": 2e-3,
-            "evaluate_every": 200,
-            "epochs": None,
-        },
+        codec=CodecConfig(season=True),
+        training={"steps": 1500, "batch_size": 64, "learning_rate": 2e-3, "evaluate_every": 200}
+        | {"epochs": None},
     )
 
 

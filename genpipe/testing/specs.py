@@ -27,6 +27,9 @@ SPECS: dict[str, TensorSpec] = {
     "grid odd": TensorSpec(layout="grid", shape=(3, 13, 28), dtype="uint8"),
     "sequence": TensorSpec(layout="sequence", shape=(12, 2), dtype="float32", conditions=(2,)),
     "sequence long": TensorSpec(layout="sequence", shape=(37, 1), dtype="float32"),
+    "sequence seasons": TensorSpec(
+        layout="sequence", shape=(140, 2), dtype="float32", conditions=(2, 6), periods=(6, 3)
+    ),
     "tokens": TensorSpec(layout="tokens", shape=(10,), dtype="int32", vocabulary=(11,)),
     "columns": TensorSpec(
         layout="tokens", shape=(4,), dtype="int32", vocabulary=(5, 2, 9, 3), conditions=(2,)

@@ -172,3 +172,23 @@ def test_each_position_waits_for_those_before_it() -> None:
 
     x = text().sample({"model": Repeats(LOGITS)}, torch.zeros(200, 0).long(), Draws(0, total=200))
     assert all(torch.equal(a, b) for a, b in pairwise(x.t())) and 60 < x[:, 0].sum() < 140
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_stretch_of_a_long_series_knows_where_in_the_season_it_begins(seed: int) -> None:
+    spec = TensorSpec(layout="sequence", shape=(300, 1), dtype="float32", conditions=(2, 6), periods=(6, 3))
+    seen = list[Tensor]()
+
+    class Seen(nn.Module):
+        def forward(self, x: Tensor, c: Tensor) -> Tensor:
+            seen.extend((x, c))
+            return torch.zeros(*x.shape[:2], 3)  # a mixture of one
+
+    begins = torch.tensor([0, 4, 5])
+    x = ((begins[:, None] + torch.arange(300)) % 6).unsqueeze(-1) / 10
+    batch = Batch(x, torch.stack([torch.tensor([1, 0, 1]), begins], 1))
+    SequenceModel(SequenceConfig(), spec).loss("likelihood", {"model": Seen()}, batch, Draws(seed, total=3))
+    stretch, told = seen
+    assert stretch.shape == (3, 128, 1)
+    assert told[:, :2].argmax(1).tolist() == [1, 0, 1]
+    torch.testing.assert_close(told[:, 2:].argmax(1) / 10, stretch[:, 0, 0])
