@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
@@ -93,6 +94,10 @@ def unlearnt(columns: Iterable[Column]) -> list[str]:
         if isinstance(field, Identifier):
             form, taken = max(settle(column.written), key=lambda item: item[1], default=("", 0))
             fix = "`kind: category` in a schema file has it learnt"
+            if _free(column):  # a category keeps only what several rows share
+                option = shlex.quote(f"field={column.name}")
+                fix = f"`--kind text -o {option}` makes a dataset of these texts alone, from a file, to learn"
+                fix += " them apart from the table; `--target` and a column's name, a class of each text"
             if taken * 2 > column.valid:
                 fix = f"{taken} are written as {form}: list the others in nulls= to have it learnt, or {fix}"
             lines.append(f"column {column.name!r} is NOT LEARNT: {field.reason}; {fix}")
@@ -158,6 +163,11 @@ def _few(column: Column) -> bool:
     return column.distinct <= FEW and column.distinct * 2 <= column.valid
 
 
+def _free(column: Column) -> bool:
+    """Whether its texts are so long that they are free ones."""
+    return column.chars > LONG * max(column.types["text"], 1)
+
+
 def _choice(column: Column, common: dict[str, Any], missing: str, target: bool) -> AnyField:
     odd = column.types["text"]
     rest = column.valid - odd - column.types["code"]
@@ -189,7 +199,7 @@ def _choice(column: Column, common: dict[str, Any], missing: str, target: bool) 
         return Category(**common, reason=why)
     kind = (
         "free text"
-        if column.chars > LONG * max(odd, 1)
+        if _free(column)
         else "nearly all differ"
         if distinct * 2 > column.valid
         else "too many for a category"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from genpipe.cli import execute
 from genpipe.dataset import Dataset
 from genpipe.errors import DataError
 from genpipe.sources.tabular.csv_header import found_delimiter, looks_like_data
+from genpipe.stages.named_data import latest_of
 from genpipe.verbs import ingest
 
 ROWS = [(i % 17, "xyz"[i % 3], f"{i}.5") for i in range(40)]
@@ -31,6 +35,21 @@ def rows(dataset: Dataset) -> list[dict[str, Any]]:
 def made(path: Path, text: str, **options: Any) -> Dataset:
     path.write_text(text)
     return ingest(str(path), name="t", **options)
+
+
+def test_what_is_said_of_free_text_works_when_it_is_typed(home: Path, tmp_path: Path) -> None:
+    long = "the parcel came on a Tuesday, two days late, and the box was open at one side"
+    rows = [f'{i % 3 + 1},"{long} {i}"' for i in range(60)]
+    (tmp_path / "reviews.csv").write_text("\n".join(["stars,what they wrote", *rows]))
+    table = ingest(str(tmp_path / "reviews.csv"), name="reviews")
+    assert table.schema.field("what they wrote").kind == "identifier"
+    (said,) = [n for n in table.manifest.origin["notices"] if "NOT LEARNT" in n]
+    assert "free text" in said and "kind: category" not in said
+    typed = shlex.split(re.findall("`(--kind .*?)`", said)[0])
+    command = ["ingest", str(tmp_path / "reviews.csv"), "--name", "apart", "--target", "stars", *typed]
+    assert execute(command) == 0
+    texts, _ = latest_of("apart")
+    assert texts.schema.kind == "text" and texts.schema.conditions == ("stars",) and texts.rows() == 60
 
 
 @pytest.mark.parametrize(
