@@ -151,7 +151,8 @@ class SeriesCodec(Codec):
         )
         made = cls(schema, channels, stats.rows.table(schema, config), ties, clocks)
         if config.season:
-            made.season = find_season(made._scores(sample.payload), config.rare_below)
+            who = sample.payload.get(WHO)
+            made.season = find_season(made._scores(sample.payload), config.rare_below, who)
         return made
 
     def spec(self, layout: str) -> TensorSpec:

@@ -20,6 +20,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from genpipe.codecs.conditions import spread_draws
+from genpipe.codecs.holders import Crowd
 from genpipe.codecs.stored import Form, Real, Share
 
 FEWEST, MOST = 4, 1024  # steps of a period
@@ -101,10 +102,15 @@ def read_season(told: Any, width: int) -> Season | None:
     return Season(tuple(form.periods), *numbers)
 
 
-def find_season(x: np.ndarray, k: int) -> Season | None:
-    """Of (N, T, W); None where nothing comes again within half of a series. k: of so many series a place that
-    they begin at is told apart from those of fewer.
+def find_season(x: np.ndarray, k: int, who: np.ndarray | None = None) -> Season | None:
+    """Of (N, T, W); None where nothing comes again within half of a series, or fewer than 2 k entities have
+    series. k: of so many entities a place that their series begin at is told apart from those of fewer. who:
+    (N,) of each series; one of each entity is looked at. None = all are different.
     """
+    if who is not None:
+        x = x[np.sort(np.unique(who, return_index=True)[1])]
+    if len(x) < 2 * k:
+        return None
     x = x[np.linspace(0, len(x) - 1, min(len(x), SERIES)).astype(int)] if len(x) else x
     periods = _periods(x)
     if not periods:
@@ -133,7 +139,9 @@ def _levels(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     along = np.linalg.svd(means - means.mean(0), full_matrices=False)[2][0].round(6)
     number = max(1, min(LEVELS, len(x) // (FEWEST_EACH * max(k, 1))))
     shares = np.arange(1, number) / number
-    return along, np.unique(np.quantile(means @ along, shares).round(6))
+    levels = np.sort(means @ along)
+    edges = np.quantile(levels, shares)
+    return along, np.unique((Crowd(k, levels).snapped(edges) if k > 1 else edges).round(6))
 
 
 def _periods(x: np.ndarray) -> tuple[int, ...]:

@@ -78,12 +78,12 @@ def test_places_of_few_series_are_not_told_apart() -> None:
     assert season is not None and len(np.unique(season.begins[season.begins > 0])) == 1
 
 
-def test_levels_hold_equally_many_series() -> None:
+def test_levels_hold_about_equally_many_series() -> None:
     x, _ = weeks()
     season = find_season(x, 5)
     assert season is not None
     level = season.conditions(x)[:, 0]
-    assert np.bincount(level).tolist() == [25] * 12
+    assert np.bincount(level).min() >= 18 and np.bincount(level).max() <= 32 and len(season.edges) == 11
     high = (x.mean(1) @ season.along).argsort()
     assert (np.diff(level[high]) >= 0).all()
 
@@ -124,3 +124,25 @@ def test_what_a_stranger_says_of_a_season_is_checked(changed: dict[str, Any]) ->
     assert season is not None and read_season(season.to_json(), 2) is not None
     with pytest.raises(ValueError):
         read_season(season.to_json() | changed, 2)
+
+
+def test_one_entity_of_many_series_does_not_make_a_place_common() -> None:
+    x, begins = weeks(400)
+    who = np.arange(400)
+    mine = begins == begins[0]
+    x = np.concatenate([x, np.repeat(x[:1], 200, 0)])  # somebody whose series all begin at one hour
+    who = np.concatenate([who, np.full(200, who[mine][0])])
+    season = find_season(x, 5, who)
+    assert season is not None
+    alone = find_season(x[:400], 5, who[:400])
+    assert alone is not None and np.array_equal(season.begins, alone.begins)
+    assert find_season(x, 5, np.zeros(len(x), np.uint64)) is None  # one entity has no course to tell
+
+
+def test_edges_of_levels_say_where_many_are() -> None:
+    x, _ = weeks()
+    season = find_season(x, 5)
+    assert season is not None and len(season.edges) > 3
+    levels = np.sort(x.mean(1) @ season.along)
+    for edge in season.edges:  # no edge is some series' own mean, to the last digit
+        assert np.abs(levels - edge).min() > 1e-6
