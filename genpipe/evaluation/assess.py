@@ -7,7 +7,7 @@ ceiling is one half of the holdout against the other, the floor a generator that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,16 @@ from genpipe.errors import DataError, PrivacyError, QualityError
 from genpipe.evaluation import JUDGES
 from genpipe.evaluation.base import Judge, Points, Usefulness, View, one_thread, subset
 from genpipe.evaluation.privacy.attacks import Evidence, Sides, attacked
-from genpipe.evaluation.privacy.nearest import Hidden, Nearest, Share, coverage, nearest, share_nearer_train
+from genpipe.evaluation.privacy.near_copies import NearCopies
+from genpipe.evaluation.privacy.nearest import (
+    Hidden,
+    Nearest,
+    Share,
+    coverage,
+    nearest,
+    reach,
+    share_nearer_train,
+)
 from genpipe.evaluation.reader import read
 from genpipe.evaluation.report import Distances, Report, Score
 from genpipe.evaluation.tabular import TabularJudge
@@ -28,6 +37,7 @@ from genpipe.seeds import numpy_rng
 
 JUDGED = 10_000  # held-out rows, at most, for all but privacy
 BINS = 40
+FLOOR_ROWS = 2_000  # training rows, of very many, by which the floor of privacy is told
 
 MEANING = {
     "fidelity": "how alike generated and real rows are; 1 cannot be told apart",
@@ -90,8 +100,8 @@ def _assess(sides: Sides, evidence: Evidence, lineage: dict[str, Any]) -> Report
         spots["holdout"] if sides.unseen is sides.holdout else judge.points(judge.view(sides.unseen))
     )
     covered = _coverage(spots)
-    hidden, findings = attacked(judge, spots, sides, evidence)
-    privacy, share, histogram = _privacy(hidden, sides.halves)
+    hidden, near, findings = attacked(judge, spots, sides, evidence)
+    privacy, share, histogram = _privacy(hidden, near, sides.halves)
     read, said = _read(judge, sides)
     scores = (fidelity, *read, usefulness, covered, privacy, _copies(hidden), *(f.score for f in findings))
     verdict, headline = conclude(scores, share, collapsed(spots, covered, parts), findings)
@@ -153,33 +163,46 @@ def _usefulness(judge: Judge, views: dict[str, View], holdout: View) -> Score:
     return _score("usefulness", "Usefulness", "max", ends, unit=told.measure, reason=told.reason)
 
 
-def _privacy(hidden: Hidden, halves: np.ndarray) -> tuple[Score, Share, Distances]:
-    """halves: (N,) which half of the unseen rows each is in."""
+def _privacy(hidden: Hidden, near: NearCopies | None, halves: np.ndarray) -> tuple[Score, Share, Distances]:
+    """near: of very many training rows. halves: (N,) which half of the unseen rows each is in."""
     unseen, rows = hidden.unseen, hidden.seen
-    to_train, real_to_train = (hidden.closest[end].found for end in ("value", "ceiling"))
-    share = share_nearer_train(to_train, nearest(hidden.synthetic, unseen), rows, len(unseen))
-    apart = []  # unseen rows against the other half of them
-    for half in (0, 1):
-        mine, other = halves[hidden.places] == half, unseen[halves != half]
-        if mine.any() and len(other):
-            to_other = nearest(unseen[hidden.places[mine]], other)
-            apart.append(share_nearer_train(real_to_train[mine], to_other, rows, len(other)))
+    if near:
+        share, apart = near.share("value"), [near.share("ceiling")]
+        distances = near.distances("value"), near.distances("ceiling")
+    else:
+        to_train, real_to_train = (hidden.closest[end].found for end in ("value", "ceiling"))
+        share = share_nearer_train(to_train, nearest(hidden.synthetic, unseen), rows, len(unseen))
+        apart = list(_apart(real_to_train, unseen, rows, halves))
+        distances = to_train.distance, real_to_train.distance
     real = float(np.mean([s.value for s in apart])) if apart else None
     alone = real is None or real + 3 * max(s.error for s in apart) < 0.5 - MARGIN
-    there = Nearest(np.zeros(len(hidden.real)), np.arange(len(hidden.real)))
-    copied = share_nearer_train(there, nearest(hidden.real, unseen), rows, len(unseen)).value
+    handed = hidden.real[:: max(1, len(hidden.real) // FLOOR_ROWS)] if near else hidden.real
+    there = Nearest(np.zeros(len(handed)), np.arange(len(handed)))
+    copied = share_nearer_train(there, nearest(handed, unseen), rows, len(unseen)).value
     nearness = {"value": share.value, "ceiling": None if alone else real, "floor": copied}
     score = _score("privacy", "Privacy signal", "min", nearness, error=share.error)
-    if alone:
-        score = score.model_copy(update={"meaning": f"{score.meaning}; {NEAR_EACH_OTHER}"})
-    near, real_near = to_train.distance, real_to_train.distance
-    high = float(np.quantile(np.concatenate([near, real_near]), 0.995)) or 1.0
+    more = f"; of {near.told}" if near else ""
+    more += f"; {NEAR_EACH_OTHER}" if alone else ""
+    return score.model_copy(update={"meaning": score.meaning + more}), share, _histograms(*distances)
+
+
+def _apart(to_train: Nearest, unseen: Points, rows: int, halves: np.ndarray) -> Iterator[Share]:
+    """Of the unseen rows, each half against the other."""
+    for half in (0, 1):
+        mine, other = halves == half, unseen[halves != half]
+        if mine.any() and len(other):
+            yield share_nearer_train(to_train[mine], nearest(unseen[mine], other), rows, len(other))
+
+
+def _histograms(near: np.ndarray, real_near: np.ndarray) -> Distances:
+    both = np.concatenate([near, real_near])
+    high = (float(np.quantile(both, 0.995)) if len(both) else 0.0) or 1.0
     edges = np.linspace(0, high, BINS + 1)
     shares = [
-        tuple(float(v) for v in np.histogram(np.minimum(d, high), edges)[0] / len(d))
+        tuple(float(v) for v in np.histogram(np.minimum(d, high), edges)[0] / max(1, len(d)))
         for d in (near, real_near)
     ]
-    return score, share, Distances(high=high, synthetic=shares[0], holdout=shares[1])
+    return Distances(high=high, synthetic=shares[0], holdout=shares[1])
 
 
 def _copies(hidden: Hidden) -> Score:
@@ -190,7 +213,9 @@ def _copies(hidden: Hidden) -> Score:
 def _coverage(spots: dict[str, Points]) -> Score:
     holdout = spots["holdout"]
     pairs = (("value", "synthetic"), ("ceiling", "real"), ("floor", "floor"))
-    return _score("coverage", "Coverage", "max", {end: coverage(holdout, spots[name]) for end, name in pairs})
+    within = reach(holdout)
+    ends = {end: coverage(holdout, spots[name], within) for end, name in pairs}
+    return _score("coverage", "Coverage", "max", ends)
 
 
 def _score(

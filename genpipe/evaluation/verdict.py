@@ -10,6 +10,7 @@ from genpipe.evaluation.privacy.nearest import Share, distinct
 from genpipe.evaluation.report import Score, Verdict
 
 MARGIN = 0.1  # a share this far above chance, beyond three standard errors, is copying
+COPIED = 0.1  # share of equal rows, or of nearly equal ones, beyond that of unseen rows
 LEAST_DISTINCT, LEAST_SPREAD, LEAST_COVERAGE = 0.2, 0.1, 0.1  # of the real rows' own
 GRADES: dict[Verdict, float] = {"excellent": 0.9, "good": 0.7, "fair": 0.4, "poor": -1.0}
 # what a careful reader of a table may see at most: area under the curve beyond that of real rows, and share
@@ -28,8 +29,9 @@ def conclude(
     privacy, same = named["privacy"], named["copies"]
     excess = (same.value or 0) - (same.ceiling or 0)
     leaks = [f.leak for f in findings if f.leak]
+    moved = any(f.leak and f.score.name == "near_copies" and _beyond(f.score) > COPIED for f in findings)
     near = share.value - 3 * share.error > max(0.5, privacy.ceiling or 0.5) + MARGIN
-    if (near or excess > 0.1) and not collapse:
+    if (near or moved or excess > COPIED) and not collapse:
         hug = (
             f"Generated rows hug the training rows: {share.value:.0%} lie nearer to them than to unseen ones,"
             f" {same.value or 0:.1%} are equal to one"

@@ -35,7 +35,6 @@ from pathlib import Path
 from typing import Any
 
 from genpipe import store
-from genpipe.dataset import Dataset
 from genpipe.delivery import sidecars
 from genpipe.documents import parse_json
 from genpipe.errors import DataError, UsageError
@@ -44,7 +43,7 @@ from genpipe.private import abandoned
 from genpipe.progress import Event, Progress, silent
 from genpipe.requests import Clean
 from genpipe.settings import Settings, read_settings
-from genpipe.stages.retention import retired
+from genpipe.stages.retention import named_beside, retired
 
 SCRATCH = ("ray", "prefect")  # kinds of folders of embedded servers, see private.py
 PART = re.compile(r"(?:(?P<root>.*)/)?data/[0-9a-f]{12}/[a-z0-9-]+\.parquet")
@@ -235,9 +234,7 @@ class _Place:
             return set()
         above, _, version = here.rpartition("/")
         if above not in self._others:
-            versions = [name for name in store.names_in(above) if VERSION.fullmatch(name)]
-            there = [store.join(above, name) for name in versions if Dataset.exists(store.join(above, name))]
-            self._others[above] = {p.path for uri in there for p in Dataset(uri).manifest.parts}
+            self._others[above] = named_beside(above)
         begin = f"../{version}/"
         inside = f"{root}/" if root else ""
         return {inside + path.removeprefix(begin) for path in self._others[above] if path.startswith(begin)}

@@ -224,7 +224,6 @@ def test_of_many_training_rows_all_are_looked_through_for_copies_and_near_copies
     monkeypatch.setattr(stage, "SIDE_ROWS", 120)
     monkeypatch.setattr(stage, "MAX_ROWS", 120)
     monkeypatch.setattr(stage, "PIECE_VALUES", 100)
-    monkeypatch.setattr("genpipe.evaluation.privacy.nearest.AMONG_MANY", 100)
     fair = evaluate(model, rows=120, seed=77)
     monkeypatch.setattr(Bundle, "sample", copied)
     found = evaluate(model, rows=120, seed=79 if noise else 78)

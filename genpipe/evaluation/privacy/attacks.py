@@ -16,6 +16,7 @@ from genpipe.evaluation.base import Judge, Points, kept_rows
 from genpipe.evaluation.privacy.findings import Finding
 from genpipe.evaluation.privacy.inference import Guesses, read_off
 from genpipe.evaluation.privacy.membership import Likelihoods, distances, judged
+from genpipe.evaluation.privacy.near_copies import NearCopies
 from genpipe.evaluation.privacy.nearest import Hidden
 from genpipe.evaluation.privacy.singling_out import SinglingOut, whose
 from genpipe.evaluation.privacy.verbatim import Verbatim
@@ -29,12 +30,13 @@ WINDOWS = "windows of a few series are not independent of each other"
 class Evidence:
     """What tells of training rows, besides generated ones.
 
-    every: where `train` is a sample, all training rows piece by piece. likelihoods, guesses: of a generator
-    that has them. entities: (N,) of each training and each held-out row, where these do not name them
-    themselves (`Schema.about`).
+    every: where `train` is a sample, all training rows piece by piece, `rows` of them. likelihoods, guesses:
+    of a generator that has them. entities: (N,) of each training and each held-out row, where these do not
+    name them themselves (`Schema.about`).
     """
 
     every: Iterable[pa.Table] | None = None
+    rows: int = 0
     likelihoods: Likelihoods | None = None
     guesses: Sequence[Guesses] | None = None
     entities: tuple[np.ndarray, np.ndarray] | None = None
@@ -81,12 +83,14 @@ class Sides:
 
 def attacked(
     judge: Judge, spots: dict[str, Points], sides: Sides, evidence: Evidence
-) -> tuple[Hidden, list[Finding]]:
-    """What is nearest to generated and to unseen rows, and what the attacks on people found. All training
-    rows are gone through once.
+) -> tuple[Hidden, NearCopies | None, list[Finding]]:
+    """What is equal or nearest to generated and to unseen rows, of very many training rows what is near them,
+    and what the attacks on people found. All training rows are gone through once.
     """
-    schema, few = sides.schema, evidence.every is not None
-    hidden = Hidden(spots["synthetic"], spots["real"], spots["unseen"], few=few, seed=sides.seed)
+    schema, seed, many = sides.schema, sides.seed, evidence.every is not None
+    made, unseen = spots["synthetic"], spots["unseen"]
+    hidden = Hidden(made, spots["real"], unseen, nearest=not many)
+    near = NearCopies(made, unseen, sides.halves, evidence.rows, seed) if many else None
     witness: SinglingOut | Verbatim | None = None
     if schema.kind == "tabular":
         witness = SinglingOut(sides.synthetic, sides.unseen, sides.who_unseen, schema)
@@ -94,16 +98,18 @@ def attacked(
         witness = Verbatim(sides.synthetic, schema)
     for piece in [sides.train] if evidence.every is None else evidence.every:
         who = sides.who_train if evidence.every is None else whose(piece, schema, hidden.seen)
-        hidden.see(judge.points(judge.view(piece)))
+        points = judge.points(judge.view(piece))
+        hidden.see(points)
+        if near:
+            near.see(points)
         if witness:
             witness.see(piece, who, member=True)
     if witness:
         witness.see(sides.unseen, sides.who_unseen, member=False)
     told = evidence.likelihoods
     if told is None and sides.independent:
-        told = distances(
-            spots["synthetic"], spots["real"], spots["unseen"], sides.who_real, sides.who_unseen, sides.seed
-        )
-    findings = [judged(told, "" if told else WINDOWS)]
+        told = distances(made, spots["real"], unseen, sides.who_real, sides.who_unseen, seed)
+    findings = [near.finding()] if near else []
+    findings += [judged(told, "" if told else WINDOWS)]
     findings += [read_off(list(evidence.guesses))] if evidence.guesses is not None else []
-    return hidden, findings + (witness.findings() if witness else [])
+    return hidden, near, findings + (witness.findings() if witness else [])

@@ -22,7 +22,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Excess:
-    """How much more often training entities are hit than as many others. what: the columns, or the things.
+    """How much more often training entities are hit than as many others. what: the columns, or the things;
+    empty: whole rows.
 
     value, chance: of training and of other entities. error: standard error of value - chance. luck: how
     probable such an excess is of a generator that has learnt nobody, where that can be told exactly.
@@ -59,10 +60,10 @@ def told(
     one = over[0] if over else max(found, key=lambda e: (e.value - e.chance) / e.error)
     score = Score(
         name=name, title=title, goal="min", value=one.value, ceiling=one.chance, floor=1.0,
-        meaning=f"{meaning}; here of {one.what}, the worst", error=one.error,
+        meaning=f"{meaning}; here of {one.what}, the worst" if one.what else meaning, error=one.error,
     )  # fmt: skip
     if not over:
         return Finding(score)
-    some = ", ".join(f"{e.what} {e.value:.1%} (others {e.chance:.1%})" for e in over[:3])
+    some = ", ".join(f"{e.what} {e.value:.1%} (others {e.chance:.1%})".lstrip() for e in over[:3])
     more = f" and {len(over) - 3} more" if len(over) > 3 else ""
     return Finding(score, f"{leak}: {some}{more}")

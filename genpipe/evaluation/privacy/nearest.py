@@ -1,8 +1,8 @@
 """Distance to the closest record: do generated rows lie nearer to training rows than to unseen real ones?
 
-For a generated row the nearest of *all* training rows and the nearest held-out row are found exactly, in
-pieces; of large datasets for some generated rows (`AMONG_MANY`), while rows equal to a training row are
-looked for among all. If the generator has learnt the population and no single row, the nearest record of all
+For a generated row the nearest training row and the nearest held-out row are found exactly, in pieces; of
+large datasets near_copies.py looks for near ones, and rows equal to a training row are looked for among all.
+If the generator has learnt the population and no single row, the nearest record of all
 is a training row with probability n_train / (n_train + n_holdout), so the observed odds divided by n_train /
 n_holdout give a share that is 0.5 for such a generator and 1 for one that copies, whatever the sizes. A tie
 counts as it would by chance. Rows that share one nearest record (far-off noise does, so does a constant) are
@@ -19,10 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from genpipe.evaluation.base import Points
-from genpipe.seeds import drawn, numpy_rng
 
-CHUNK_CELLS = 8_000_000  # distances held at once
-AMONG_MANY = 2_000  # rows whose nearest training row is sought, where these come in pieces
+CHUNK_CELLS, BROAD = 2**20, 4096  # distances held at once, at most; references in a block of the nearest
+BITS = 20  # of a key, by which most training rows are passed over
 ODD = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9  # of splitmix64 (Steele et al. 2014)
 
 
@@ -41,36 +40,51 @@ class Nearest:
     distance: np.ndarray
     index: np.ndarray
 
-    def __getitem__(self, rows: np.ndarray) -> Nearest:
+    def __getitem__(self, rows: np.ndarray | slice) -> Nearest:
         return Nearest(self.distance[rows], self.index[rows])
 
 
 def nearest(rows: Points, reference: Points) -> Nearest:
-    """Exact, in chunks of rows against the whole reference."""
-    index = np.empty(len(rows), dtype=np.int64)
-    for part, squares in _squares(rows, reference):
-        index[part] = squares.argmin(1)
-    return Nearest(np.sqrt(_apart(rows, reference[index])), index)
+    """Exact, block by block; of references that are as near, the first."""
+    least, index = np.full(len(rows), np.inf), np.zeros(len(rows), dtype=np.int64)
+    for part, columns, squares in _squares(rows, reference, BROAD):
+        at = squares.argmin(1)
+        found = squares[np.arange(len(at)), at]
+        nearer = found < least[part]
+        least[part] = np.where(nearer, found, least[part])
+        index[part] = np.where(nearer, at + columns.start, index[part])
+    return Nearest(np.sqrt(apart(rows, reference[index])), index)
 
 
-def _squares(rows: Points, reference: Points) -> Iterator[tuple[slice, np.ndarray]]:
-    """Some rows, and their squared distances to all of the reference (some, N), less a number of each row."""
+def _squares(rows: Points, reference: Points, broad: int) -> Iterator[tuple[slice, slice, np.ndarray]]:
+    """Some rows, `broad` of the reference, and their squared distances (rows, reference), less a number of
+    each row. Blocks fit the cache of a core: memory is what larger ones wait for. The array is written again.
+    """
     centre = reference.numeric.mean(0)
     ref = reference.numeric - centre
     norm = (ref.astype(np.float64) ** 2).sum(1).astype(ref.dtype)
-    wide = np.concatenate([-2.0 * ref, norm[:, None]], 1, dtype=ref.dtype).T
+    wide = np.concatenate([-2.0 * ref, norm[:, None]], 1, dtype=ref.dtype).T.copy()
     codes = _small(rows.codes, reference.codes)
-    step = max(1, CHUNK_CELLS // max(1, len(reference)))
-    for i in range(0, len(rows), step):
-        part = slice(i, i + step)
+    broad = max(1, min(broad, len(reference)))
+    tall = max(1, min(CHUNK_CELLS // broad, len(rows)))
+    squares, unlike = np.empty((tall, broad), wide.dtype), np.empty((tall, broad), bool)
+    differ = np.empty((tall, broad), np.uint8 if len(codes) < 256 else np.uint16)
+    for i in range(0, len(rows), tall):
+        part = slice(i, min(i + tall, len(rows)))
         own = rows.numeric[part] - centre
-        squares = np.concatenate([own, np.ones((len(own), 1), own.dtype)], 1) @ wide
-        if codes:
-            differ = np.zeros(squares.shape, np.uint8 if len(codes) < 256 else np.uint16)
-            for mine, theirs in codes:
-                differ += mine[part][:, None] != theirs[None, :]
-            squares += differ
-        yield part, squares
+        own = np.concatenate([own, np.ones((len(own), 1), own.dtype)], 1)
+        for j in range(0, len(reference), broad):
+            columns = slice(j, min(j + broad, len(reference)))
+            block = (slice(0, part.stop - i), slice(0, columns.stop - j))
+            found, other = squares[block], differ[block]
+            found[:] = own @ wide[:, columns]
+            if codes:
+                other[:] = 0
+                for mine, theirs in codes:
+                    np.not_equal(mine[part][:, None], theirs[None, columns], out=unlike[block])
+                    other += unlike[block]
+                found += other
+            yield part, columns, found
 
 
 def _small(rows: np.ndarray, reference: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -107,11 +121,15 @@ class Equals:
     def __init__(self, **rows: Points) -> None:
         self.keys = {name: _keys(points) for name, points in rows.items()}
         self.found = {name: np.zeros(len(keys), bool) for name, keys in self.keys.items()}
+        self.perhaps = np.zeros(2**BITS, bool)
+        for keys in self.keys.values():
+            self.perhaps[keys >> np.uint64(64 - BITS)] = True
 
     def see(self, train: Points) -> None:
-        seen = np.unique(_keys(train))
-        for name, keys in self.keys.items():
-            self.found[name] |= np.isin(keys, seen)
+        keys = _keys(train)
+        seen = keys[self.perhaps[keys >> np.uint64(64 - BITS)]]  # most are equal to none
+        for name, mine in self.keys.items():
+            self.found[name] |= np.isin(mine, seen)
 
     def share(self, name: str) -> float:
         return float(self.found[name].mean())
@@ -120,28 +138,19 @@ class Equals:
 class Hidden:
     """What privacy asks of generated and of unseen real rows, the training rows seen piece by piece.
 
-    real: training rows. few: seek the nearest training row of some rows only.
+    real: training rows. nearest: seek the nearest training row of each; of very many they are not sought.
     """
 
-    def __init__(self, synthetic: Points, real: Points, unseen: Points, *, few: bool, seed: int) -> None:
-        rng, most = (
-            numpy_rng(seed, "evaluation", "privacy"),
-            AMONG_MANY if few else len(unseen) + len(synthetic),
-        )
-        self.unseen, self.real = unseen, real[drawn(rng, len(real), most)]
-        self.synthetic = synthetic[drawn(rng, len(synthetic), most)]
-        self.places = drawn(rng, len(unseen), most)  # of the unseen rows asked about
-        self.closest = {"value": Closest(self.synthetic), "ceiling": Closest(unseen[self.places])}
+    def __init__(self, synthetic: Points, real: Points, unseen: Points, *, nearest: bool = True) -> None:
+        self.synthetic, self.real, self.unseen, self.seen = synthetic, real, unseen, 0
+        self.closest = {"value": Closest(synthetic), "ceiling": Closest(unseen)} if nearest else {}
         self.equal = Equals(value=synthetic, ceiling=unseen)
 
     def see(self, train: Points) -> None:
+        self.seen += len(train)
         self.equal.see(train)
         for closest in self.closest.values():
             closest.see(train)
-
-    @property
-    def seen(self) -> int:
-        return self.closest["value"].seen
 
 
 def share_nearer_train(to_train: Nearest, to_holdout: Nearest, train_rows: int, holdout_rows: int) -> Share:
@@ -175,14 +184,19 @@ def _keys(points: Points) -> np.ndarray:
     return keys ^ (keys >> np.uint64(32))
 
 
-def coverage(real: Points, other: Points, *, neighbours: int = 5) -> float:
-    """Share of real rows that have another row within the distance of their k-th real neighbour."""
-    k, reach = min(neighbours, len(real) - 1), np.empty(len(real))
-    for part, squares in _squares(real, real):
-        reach[part] = _apart(real[part], real[np.argpartition(squares, k, axis=1)[:, k]])
-    return float((nearest(real, other).distance ** 2 <= reach * (1 + 1e-6) + 1e-12).mean())
+def reach(real: Points, *, neighbours: int = 5) -> np.ndarray:
+    """(N,) squared distance of each row to its k-th neighbour."""
+    k, found = min(neighbours, len(real) - 1), np.empty(len(real))
+    for part, _, squares in _squares(real, real, len(real)):
+        found[part] = apart(real[part], real[np.argpartition(squares, k, axis=1)[:, k]])
+    return found
 
 
-def _apart(a: Points, b: Points) -> np.ndarray:
+def coverage(real: Points, other: Points, within: np.ndarray) -> float:
+    """Share of real rows that have another row within the distance of their k-th real neighbour (`reach`)."""
+    return float((nearest(real, other).distance ** 2 <= within * (1 + 1e-6) + 1e-12).mean())
+
+
+def apart(a: Points, b: Points) -> np.ndarray:
     """(N,) squared distances of pairs, without cancellation."""
     return ((a.numeric - b.numeric).astype(np.float64) ** 2).sum(1) + (a.codes != b.codes).sum(1)

@@ -50,6 +50,11 @@ class Shown:
     def _short(self, keys: np.ndarray) -> np.ndarray:
         return keys >> np.uint64(64 - BITS)
 
+    @property
+    def settled(self) -> bool:
+        """Whether several real entities have each of the things: no further row can tell more."""
+        return not self.perhaps.any()
+
     def see(self, keys: np.ndarray, who: np.ndarray, *, member: bool) -> None:
         """keys: (M,) things of real rows. who: (M,) whose they are."""
         near = np.flatnonzero(self.perhaps[self._short(keys)])
@@ -69,6 +74,9 @@ class Shown:
         self.holders[thing] = np.maximum(self.holders[thing], np.where((one != last) | another, 2, 1))
         self.holder[thing] = np.where(known, self.holder[thing], one)
         self.member[thing] = np.where(known, self.member[thing], member)
+        if (self.holders[thing] > 1).any():  # of what several have nothing more is asked
+            self.perhaps[:] = False
+            self.perhaps[self._short(self.keys[self.holders < 2])] = True
 
     def tally(self, *, member: bool) -> np.ndarray:
         """How often what each entity alone has is shown, of the entities it is shown of."""
@@ -124,7 +132,10 @@ class Distinct:
         self.least = np.zeros(0, np.uint64)
 
     def see(self, keys: np.ndarray) -> None:
-        self.least = np.unique(np.concatenate([self.least, mix(keys.copy())]))[:SAMPLE]
+        mixed = mix(keys)
+        if len(self.least) == SAMPLE:
+            mixed = mixed[mixed < self.least[-1]]
+        self.least = np.unique(np.concatenate([self.least, mixed]))[:SAMPLE]
 
     @property
     def count(self) -> float:
@@ -180,14 +191,16 @@ class SinglingOut:
         self.sides = {True: Distinct(), False: Distinct()}
 
     def see(self, table: pa.Table, who: np.ndarray, *, member: bool) -> None:
-        rows = value_keys(table, self.fields)
         self.sides[member].see(who)
-        for name, shown in self.cells.items():
-            there = rows.there[name]
-            shown.see(rows.keys[name][there], who[there], member=member)
-        for pair, shown in self.both.items():
+        cells = {name: shown for name, shown in self.cells.items() if not shown.settled}
+        both = {pair: shown for pair, shown in self.both.items() if not shown.settled}
+        asked = {*cells, *itertools.chain(*both)}
+        rows = value_keys(table, tuple(f for f in self.fields if f.name in asked))
+        for name, shown in cells.items():
+            shown.see(*_those(rows.there[name], rows.keys[name], who), member=member)
+        for pair, shown in both.items():
             keys, there = rows.pair(*pair)
-            shown.see(keys[there], who[there], member=member)
+            shown.see(*_those(there, keys, who), member=member)
 
     def findings(self, twin: SinglingOut | None = None) -> list[Finding]:
         """twin: of rows of a generator that has not learnt the held-out entities, where this one has."""
@@ -222,6 +235,10 @@ class SinglingOut:
                 leak="It gives out pairs of values that one training entity alone has",
             ),
         ]  # fmt: skip
+
+
+def _those(there: np.ndarray, *columns: np.ndarray) -> tuple[np.ndarray, ...]:
+    return columns if there.all() else tuple(c[there] for c in columns)
 
 
 def _pairs(unseen: pa.Table, who: np.ndarray, fields: tuple[AnyField, ...]) -> list[tuple[str, str]]:

@@ -148,7 +148,8 @@ def judged(
     step(1, f"generating {rows:,} rows")
     synthetic = bundle.sample(rows, seed=seed)
     step(2, "scoring")
-    known = replace(Evidence() if foreign else evidence(bundle, found, seed), every=every)
+    known = Evidence() if foreign else evidence(bundle, found, seed)
+    known = replace(known, every=every, rows=found.rows("train"))
     report = evaluate_tables(
         train, holdout, synthetic, bundle.schema, seed=seed, lineage=lineage, evidence=known, fewest=fewest
     )

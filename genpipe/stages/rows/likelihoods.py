@@ -32,12 +32,12 @@ PIECE = 4096
 
 def evidence(bundle: Bundle, dataset: Dataset, seed: int) -> Evidence:
     """Of rows of both splits; empty for a family without likelihood."""
-    guesses = None
-    if isinstance(bundle.family, PartialConditioning) and isinstance(bundle.codec, ColumnCodec):
-        train, unseen = (_whole(bundle.codec, rows) for rows in _sides(dataset, MOST, seed))
-        who = _entities(train, dataset.schema), _entities(unseen, dataset.schema)
-        guesses = read_off_guesses(bundle, train, unseen, who, seed)
-    return Evidence(likelihoods=likelihoods(bundle, dataset, seed), guesses=guesses)
+    if not (isinstance(bundle.family, PartialConditioning) and isinstance(bundle.codec, ColumnCodec)):
+        return Evidence(likelihoods=likelihoods(bundle, dataset, seed))
+    train, unseen = _whole_sides(bundle.codec, dataset, seed)
+    who = _entities(train, dataset.schema), _entities(unseen, dataset.schema)
+    guesses = read_off_guesses(bundle, train, unseen, who, seed)
+    return Evidence(likelihoods=_of_rows(bundle, train, unseen, dataset.schema), guesses=guesses)
 
 
 def likelihoods(bundle: Bundle, dataset: Dataset, seed: int) -> Likelihoods | None:
@@ -45,9 +45,8 @@ def likelihoods(bundle: Bundle, dataset: Dataset, seed: int) -> Likelihoods | No
     likelihood, and for windows of series that nobody tells apart: they are not independent.
     """
     if isinstance(bundle.family, PartialConditioning) and isinstance(bundle.codec, ColumnCodec):
-        train, unseen = (_whole(bundle.codec, rows) for rows in _sides(dataset, MOST, seed))
-        nats = _nats(bundle, train), _nats(bundle, unseen)
-    elif "nats_per_position" in bundle.family.metrics and (
+        return _of_rows(bundle, *_whole_sides(bundle.codec, dataset, seed), dataset.schema)
+    if "nats_per_position" in bundle.family.metrics and (
         dataset.schema.kind == "text" or (dataset.schema.kind == "series" and dataset.schema.about)
     ):
         train, unseen = _sides(dataset, max(1, min(FEW, POSITIONS // bundle.spec.shape[0])), seed)
@@ -55,6 +54,16 @@ def likelihoods(bundle: Bundle, dataset: Dataset, seed: int) -> Likelihoods | No
     else:
         return None
     return Likelihoods(*nats, _entities(train, dataset.schema), _entities(unseen, dataset.schema))
+
+
+def _of_rows(bundle: Bundle, train: pa.Table, unseen: pa.Table, schema: Schema) -> Likelihoods:
+    nats = _nats(bundle, train), _nats(bundle, unseen)
+    return Likelihoods(*nats, _entities(train, schema), _entities(unseen, schema))
+
+
+def _whole_sides(codec: ColumnCodec, dataset: Dataset, seed: int) -> tuple[pa.Table, pa.Table]:
+    train, unseen = _sides(dataset, MOST, seed)
+    return _whole(codec, train), _whole(codec, unseen)
 
 
 def _sides(dataset: Dataset, rows: int, seed: int) -> tuple[pa.Table, pa.Table]:

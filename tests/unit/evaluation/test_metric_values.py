@@ -71,7 +71,9 @@ def test_coverage_reaches_as_far_as_the_kth_real_neighbour() -> None:
     """
     real = points(0, 1, 2, 3, 4)
     for made, covered in ((5.9, 0.2), (6.1, 0.0), (2.5, 0.6), (2.0, 1.0)):
-        assert privacy.coverage(real, points(made), neighbours=2) == pytest.approx(covered)
+        assert privacy.coverage(real, points(made), privacy.reach(real, neighbours=2)) == pytest.approx(
+            covered
+        )
 
 
 def test_a_choice_that_differs_is_a_distance_of_one() -> None:

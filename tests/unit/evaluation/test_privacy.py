@@ -96,14 +96,15 @@ def test_copies_and_distinct_count_rows() -> None:
 
 def test_coverage_is_full_for_equals_and_empty_far_away() -> None:
     real = cloud(200, 1)
-    assert privacy.coverage(real, real) == 1.0
-    assert privacy.coverage(real, cloud(200, 2)) > 0.85
-    assert privacy.coverage(real, cloud(200, 2, shift=50)) == 0.0
-    assert privacy.coverage(real, real[[7] * 200]) < 0.1
+    within = privacy.reach(real)
+    assert privacy.coverage(real, real, within) == 1.0
+    assert privacy.coverage(real, cloud(200, 2), within) > 0.85
+    assert privacy.coverage(real, cloud(200, 2, shift=50), within) == 0.0
+    assert privacy.coverage(real, real[[7] * 200], within) < 0.1
     rng = np.random.default_rng(0)  # pixels: float32, of which many pictures are equal
     few = Points(rng.random((50, 64), dtype=np.float32), np.zeros((50, 0), np.int64))
     many = few[rng.integers(0, 50, 1000)]
-    assert privacy.coverage(many, many) == 1.0
+    assert privacy.coverage(many, many, privacy.reach(many)) == 1.0
 
 
 def test_codes_of_any_number_of_columns_and_values_count_as_many_mismatches() -> None:
