@@ -166,6 +166,8 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
         "evaluate_every": min(training.evaluate_every, max(1, math.ceil(steps / EVALUATIONS))),
         "learning_rate": training.learning_rate * rate,
     }
+    if getattr(getattr(family, "model", None), "ties", "all") is None:
+        recipe = _tied(recipe, "tested" if rows < MANY else "all")
     if training.schedule == "settle" and rows < SETTLES:
         changes["schedule"] = "cosine"
     if training.weight_decay is None:
@@ -173,6 +175,21 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
     if training.l2 is None and not left:
         changes["l2"] = 0.0
     return recipe.model_copy(update={"training": training.model_copy(update=changes)})
+
+
+def tied_as(recipe: Recipe, earlier: Recipe) -> Recipe:
+    """The recipe for a network that goes on from another's weights: its columns see those that the other's saw.
+    """
+    model = getattr(earlier.family, "model", None)
+    return _tied(recipe, model.ties or "all") if hasattr(model, "ties") else recipe
+
+
+def _tied(recipe: Recipe, ties: str) -> Recipe:
+    model = getattr(recipe.family, "model", None)
+    if not hasattr(model, "ties"):
+        return recipe
+    family = recipe.family.model_copy(update={"model": model.model_copy(update={"ties": ties})})
+    return recipe.model_copy(update={"family": family})
 
 
 def for_length(recipe: Recipe, spec: TensorSpec) -> Recipe:
