@@ -178,14 +178,12 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
 
 
 def tied_as(recipe: Recipe, earlier: Recipe) -> Recipe:
-    """The recipe for a network that goes on from another's weights: its columns see those that the other's saw.
-    """
-    model = getattr(earlier.family, "model", None)
-    return _tied(recipe, model.ties or "all") if hasattr(model, "ties") else recipe
+    """The recipe for a network that goes on from another's weights: its columns see those that were seen."""
+    return _tied(recipe, getattr(getattr(earlier.family, "model", None), "ties", None) or "all")
 
 
 def _tied(recipe: Recipe, ties: str) -> Recipe:
-    model = getattr(recipe.family, "model", None)
+    model: Any = getattr(recipe.family, "model", None)
     if not hasattr(model, "ties"):
         return recipe
     family = recipe.family.model_copy(update={"model": model.model_copy(update={"ties": ties})})

@@ -18,8 +18,8 @@ from genpipe.codecs.scale import Axis, Cells, Score, bin_levels, make_axis
 from genpipe.codecs.sketch import combine, quantiles
 
 PIECES = 8  # pieces of a bin
-# fewer rows would make edges of single training values
-ROWS_PER_BIN, ROWS_PER_TAIL_BIN, ROWS_PER_PIECE = 20, 10, 5
+# fewer rows would make edges of single training values, and bins that tell who was there
+ROWS_PER_BIN, ROWS_PER_TAIL_BIN, ROWS_PER_PIECE = 40, 20, 5
 FOLDED = 0.1  # so few of the rows of a column of few values get no bins: these would be wide and learn little
 LOST_VARIANCE = 1e-4  # share of a column's variance one bin may turn into noise
 KNOTS = np.linspace(0.0, 1.0, 65)[1:-1]

@@ -21,7 +21,7 @@ from torch.nn.functional import one_hot
 from genpipe.draws import Draws
 from genpipe.spec import TensorSpec
 
-FALSE = 0.1  # of the ties that stay, so many may be chance
+FALSE = 0.05  # of the ties that stay, so many may be chance
 LEVELS = (6, 24)  # a column's, in each test: coarse sees weak trends, fine sees who lives where
 SHUFFLES = 40
 WIDEST = 1024  # of all columns together; more columns have fewer
@@ -76,12 +76,15 @@ def _chances(levels: Sequence[Tensor], rng: Draws) -> Tensor:
     alone = own[:, None] + own - rows * math.log(rows)
 
     def statistic(other: Tensor) -> Tensor:
-        return 2 * (of @ _n_log_n((table.t() @ other).double()) @ of.t() - alone).clamp_min(0)
+        cells = _n_log_n((table.t() @ other).double())
+        return (of @ cells @ of.t() - alone).mul(2).clamp_min(0)
 
     shuffled = torch.stack([statistic(table[rng.order(rows).cpu()]) for _ in range(SHUFFLES)])
     mean, variance = shuffled.mean(0).clamp_min(1e-9), shuffled.var(0).clamp_min(1e-9)
-    return torch.special.gammaincc(mean.square() / variance, statistic(table) * mean / variance)
+    chances: Tensor = torch.special.gammaincc(mean.square() / variance, statistic(table) * mean / variance)
+    return chances
 
 
 def _n_log_n(counts: Tensor) -> Tensor:
-    return torch.special.xlogy(counts, counts)
+    found: Tensor = torch.special.xlogy(counts, counts)
+    return found
