@@ -167,7 +167,7 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
         "learning_rate": training.learning_rate * rate,
     }
     if getattr(getattr(family, "model", None), "ties", "all") is None:
-        recipe = _tied(recipe, "tested" if rows < MANY else "all")
+        recipe = tied_by(recipe, "tested" if rows < MANY else "all")
     if training.schedule == "settle" and rows < SETTLES:
         changes["schedule"] = "cosine"
     if training.weight_decay is None:
@@ -179,10 +179,11 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
 
 def tied_as(recipe: Recipe, earlier: Recipe) -> Recipe:
     """The recipe for a network that goes on from another's weights: its columns see those that were seen."""
-    return _tied(recipe, getattr(getattr(earlier.family, "model", None), "ties", None) or "all")
+    return tied_by(recipe, getattr(getattr(earlier.family, "model", None), "ties", None) or "all")
 
 
-def _tied(recipe: Recipe, ties: str) -> Recipe:
+def tied_by(recipe: Recipe, ties: str) -> Recipe:
+    """The recipe with these `ties` of its columns, where its network has any."""
     model: Any = getattr(recipe.family, "model", None)
     if not hasattr(model, "ties"):
         return recipe

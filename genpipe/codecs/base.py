@@ -30,8 +30,8 @@ from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
 
 Arrays = dict[str, np.ndarray]
-VERSION = 9  # of codec.json and of what fits it; raise it where the same request is no longer the same codec
-READABLE = (2, 3, 4, 5, 6, 7, 8, 9)
+VERSION = 8  # of codec.json and of what fits it; raise it where the same request is no longer the same codec
+READABLE = (2, 3, 4, 5, 6, 7, 8)
 ALL, CLASSES = "", "classes"  # of whom all rows are, and of whom each class is
 LEAST = 5  # entities, of which fewer leave no trace
 

@@ -18,9 +18,8 @@ from genpipe.codecs.scale import Axis, Cells, Score, bin_levels, make_axis
 from genpipe.codecs.sketch import combine, quantiles
 
 PIECES = 8  # pieces of a bin
-# fewer rows would make edges of single training values, and bins that tell who was there
-ROWS_PER_BIN, ROWS_PER_TAIL_BIN, ROWS_PER_PIECE = 40, 20, 5
-MANY, ROWS_PER_TAIL_BIN_OF_MANY = 16_000, 10  # whose tails carry moments and correlations
+# fewer rows would make edges of single training values
+ROWS_PER_BIN, ROWS_PER_TAIL_BIN, ROWS_PER_PIECE = 20, 10, 5
 FOLDED = 0.1  # so few of the rows of a column of few values get no bins: these would be wide and learn little
 LOST_VARIANCE = 1e-4  # share of a column's variance one bin may turn into noise
 KNOTS = np.linspace(0.0, 1.0, 65)[1:-1]
@@ -36,11 +35,10 @@ def _cut_levels(where: np.ndarray, weights: np.ndarray, number: int) -> np.ndarr
     total = weights.sum()
     mean = (where * weights).sum() / total
     variance = max(((where - mean) ** 2 * weights).sum() / total, np.finfo(float).tiny)
-    fewest = ROWS_PER_TAIL_BIN if total < MANY else ROWS_PER_TAIL_BIN_OF_MANY
     levels = np.linspace(0.0, 1.0, number + 1)
     for _ in range(12):
         width, mass = np.diff(quantiles(where, weights, levels)), np.diff(levels)
-        split = (mass * width**2 / 6 > LOST_VARIANCE * variance) & (mass * total >= 2 * fewest)
+        split = (mass * width**2 / 6 > LOST_VARIANCE * variance) & (mass * total >= 2 * ROWS_PER_TAIL_BIN)
         if not split.any():
             break
         levels = np.sort(np.concatenate([levels, (levels[:-1] + levels[1:])[split] / 2]))
