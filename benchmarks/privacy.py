@@ -53,6 +53,32 @@ def points(report: Any, name: str) -> float | str:
     return "not asked" if np.isnan(value) else 100 * (value - others)
 
 
+def beside_marginals(dataset: Any, model: Any) -> float:
+    """AUC of the likelihood less that of each column by itself: what is rare in everybody's eyes does not
+    drown what the model remembers of a row (difficulty calibration: Watson et al., "On the importance of
+    difficulty calibration in membership inference attacks", 2022, section 3).
+    """
+    import torch
+
+    from genpipe.bundle import Bundle
+    from genpipe.bundle.observed import log_probability, partial_conditioning
+    from genpipe.evaluation.privacy.membership import area
+
+    bundle = Bundle.open(model.uri)
+    family, codec = partial_conditioning(bundle.family, bundle.codec)
+    sides = []
+    for split in ("train", "holdout"):
+        batch = dataset.table(split).combine_chunks().to_batches()[0]
+        x = torch.from_numpy(codec.observed(batch, fill=False)).long()
+        classes = torch.from_numpy(codec.conditions.codes(batch)).long()
+        with torch.inference_mode():
+            nats = log_probability(family, bundle.nets, x, classes).double()
+        shares = zip(bundle.spec.frequencies, x.t(), strict=True)
+        alone = torch.stack([torch.tensor(share).add(1e-4).log()[code] for share, code in shares], 1)
+        sides.append(torch.where(x >= 0, nats - alone, 0.0).sum(1).numpy())
+    return area(*sides)[0]
+
+
 def bundle_text(model: Any) -> str:
     """All of a generator that is text: codecs, origins, recipes, and what ties its tables."""
     places = [model.uri, *getattr(model, "models", {}).values()]
@@ -127,8 +153,10 @@ def attack_patients(folder: Path, seed: int) -> Iterator[Line]:
     read = {(1600, AUTO): "19", (1600, TREES): "60"}
     for (rows, recipe), found in before.items():
         name = f"patients-{rows}-{seed}-{recipe[8:]}"
-        _, _, report = learnt(folder, people.patients(2 * rows, seed), name, recipe, seed)
+        dataset, model, report = learnt(folder, people.patients(2 * rows, seed), name, recipe, seed)
         where = f"patients, {rows:,} rows, {recipe[8:]}: "
+        beside = beside_marginals(dataset, model)
+        yield where + "AUC beside what columns by themselves tell", "-", "<= .60", beside
         yield where + "AUC", found, goal.get((rows, recipe), "<= .60"), scores(report)["membership"][0]
         yield where + "read off, points", read.get((rows, recipe), "-"), "<= 3", points(report, "read_off")
         yield where + "one person's values, points", "-", "0", points(report, "single_values")
@@ -194,8 +222,10 @@ def attack_adult(folder: Path, seed: int) -> Iterator[Line]:
         some = table.sample(2 * rows, random_state=seed)
         name = f"adult-{rows}-{seed}-{recipe[8:]}"
         options = {"target": target, "entity": "none: one row each"}
-        _, _, report = learnt(folder, some, name, recipe, seed, **options)
+        dataset, model, report = learnt(folder, some, name, recipe, seed, **options)
         where = f"Adult, {rows:,} rows, {recipe[8:]}: "
+        beside = beside_marginals(dataset, model)
+        yield where + "AUC beside what columns by themselves tell", "-", "<= .60", beside
         yield where + "AUC", found, goal.get((rows, recipe), "<= .60"), scores(report)["membership"][0]
         yield where + "read off, points", "-", "<= 3", points(report, "read_off")
         yield (

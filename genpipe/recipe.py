@@ -167,6 +167,8 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
         "evaluate_every": min(training.evaluate_every, max(1, math.ceil(steps / EVALUATIONS))),
         "learning_rate": training.learning_rate * rate,
     }
+    if getattr(getattr(family, "model", None), "ties", "all") is None:
+        recipe = tied_by(recipe, "tested" if rows < MANY else "all")
     if training.schedule == "settle" and rows < SETTLES:
         changes["schedule"] = "cosine"
     if training.weight_decay is None:
@@ -174,6 +176,20 @@ def fitted_to(recipe: Recipe, rows: int) -> Recipe:
     if training.l2 is None and not left:
         changes["l2"] = 0.0
     return recipe.model_copy(update={"training": training.model_copy(update=changes)})
+
+
+def tied_as(recipe: Recipe, earlier: Recipe) -> Recipe:
+    """The recipe for a network that goes on from another's weights: its columns see those that were seen."""
+    return tied_by(recipe, getattr(getattr(earlier.family, "model", None), "ties", None) or "all")
+
+
+def tied_by(recipe: Recipe, ties: str) -> Recipe:
+    """The recipe with these `ties` of its columns, where its network has any."""
+    model: Any = getattr(recipe.family, "model", None)
+    if not hasattr(model, "ties"):
+        return recipe
+    family = recipe.family.model_copy(update={"model": model.model_copy(update={"ties": ties})})
+    return recipe.model_copy(update={"family": family})
 
 
 def for_length(recipe: Recipe, spec: TensorSpec) -> Recipe:

@@ -21,6 +21,7 @@ from genpipe.families import particles, steps
 from genpipe.families.base import Nets, Phase, without_barred
 from genpipe.families.calibrate import shift_to
 from genpipe.families.sampling import Repeats, SampledConfig
+from genpipe.families.ties import ROWS, tied
 from genpipe.networks import AnyNetwork, build_network
 from genpipe.networks.base import form
 from genpipe.networks.head import alike
@@ -66,6 +67,7 @@ class SequenceModel:
         self.config, self.spec = config, spec
         self.columns = form(spec) == "columns"
         self.any_order = getattr(config.model, "order", "fixed") == "any"
+        self.tests_ties = self.columns and getattr(config.model, "ties", None) == "tested"
         self.takes_observed = "any" if self.any_order else "first"
         more = ("top_k", "top_p", *(() if self.columns else ("no_repeat",)))
         self.controls = ("temperature", *(more if spec.layout == "tokens" else ()))
@@ -167,6 +169,15 @@ class SequenceModel:
                 repeats.add(previous)
             drawn.append(previous)
         return torch.stack(drawn, 1)
+
+    def begin_rows(self, rows: int) -> int:
+        return min(rows, ROWS) if self.tests_ties else 0
+
+    @torch.no_grad()
+    def begin(self, nets: Nets, batch: Batch, rng: Draws) -> None:
+        """Which columns see which, of a network that asks for it."""
+        if self.tests_ties:
+            nets["model"].tied.copy_(tied(batch.x, batch.condition, self.spec, rng))  # type: ignore[union-attr, operator]
 
     def finish_rows(self, rows: int) -> int:
         return min(rows, CALIBRATION_ROWS * 8) if self.spec.frequencies else 0

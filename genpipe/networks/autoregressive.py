@@ -41,6 +41,8 @@ class AutoregressiveConfig(NetworkConfig):
     order: `fixed` learns the columns in their order; `any` also learns random orders, a new one every step,
     so that any columns may be given and the others made to fit them (imputation, conditions). That costs
     some fidelity at equal time.
+    ties: `tested` lets a column see those it hangs together with by a test before the first step
+    (families/ties.py), `all` every one. Without a word (null) `tested` for few rows, see `recipe.fitted_to`.
     smooth: scale of the rank cosines that ordered embeddings begin with; 0 begins them at random. tails: how
     many of these, and of those that curves are made of, tell the rarest ranks apart.
     """
@@ -49,6 +51,7 @@ class AutoregressiveConfig(NetworkConfig):
     embed: int = Field(default=32, ge=1, le=1024, json_schema_extra={"search": {"choices": [16, 32, 48]}})
     width: int = Field(default=48, ge=1, le=4096, json_schema_extra={"search": {"choices": [32, 48, 64]}})
     order: Literal["fixed", "any"] = "fixed"
+    ties: Literal["all", "tested"] | None = Field(default=None, exclude_if=lambda ties: ties is None)
     smooth: float = Field(default=2.0, ge=0, le=1000)
     tails: int = Field(default=0, ge=0, le=8, exclude_if=lambda tails: tails == 0)
 
@@ -64,7 +67,7 @@ class Multiplied:
     """
 
     def __init__(self, net: Columns, rows: int, observed: Tensor | None) -> None:
-        self.net, self.given = net, observed is not None
+        self.net, self.given, self.first = net, observed is not None, net.first()
         if observed is None:
             self.seen = net.before.new_zeros(rows, net.ends[-1])
         else:
@@ -77,7 +80,7 @@ class Multiplied:
     def units(self, t: int) -> Tensor:
         """(B, U) of column t."""
         net, upto = self.net, self.net.ends[t]
-        weight = net.before[t * net.width : (t + 1) * net.width]
+        weight = self.first[t * net.width : (t + 1) * net.width]
         if self.given:  # later columns may be observed, too; a column never sees itself
             weight, upto = weight * (net.source != t), net.ends[-1]
         return torch.addmm(net.bias.view(net.steps, -1)[t], self.seen[:, :upto], weight[:, :upto].t())
@@ -91,12 +94,12 @@ class LookedUp:
     def __init__(self, net: Columns, rows: int, observed: Tensor | None) -> None:
         self.starts, self.given = net.inlet.starts, observed is not None
         options = net.inlet.embed.weight.split(net.sizes)  # type: ignore[union-attr, operator]
-        size = sum(net.sizes)
+        size, first = sum(net.sizes), net.first()
         table = net.before.new_zeros(net.steps, size + 2, net.width)  # with a row for nothing, and the bias
         table[:, -1] = net.bias.view(net.steps, -1)
         for t, (option, (begin, end)) in enumerate(zip(options, pairwise(net.ends), strict=True)):
             own = slice(int(self.starts[t]), int(self.starts[t]) + net.sizes[t])
-            given = option[:, : end - begin] @ net.before[:, begin:end].t()
+            given = option[:, : end - begin] @ first[:, begin:end].t()
             table[:, own] = given.unflatten(1, (net.steps, net.width)).transpose(0, 1)
             table[t, own] = 0.0
         self.table, self.places = table, self.starts.new_full((rows, net.steps + 1), size)
@@ -167,6 +170,8 @@ class Columns(nn.Module):
     mask: Tensor
     unit: Tensor
     source: Tensor
+    field: Tensor
+    tied: Tensor | None
 
     def __init__(self, spec: TensorSpec, config: AutoregressiveConfig) -> None:
         super().__init__()
@@ -197,6 +202,10 @@ class Columns(nn.Module):
         self.shift = nn.Parameter(torch.zeros(self.steps, 1, self.width))
         conditions = sum(spec.conditions)
         self.condition = nn.Linear(conditions, self.steps * self.width, bias=False) if conditions else None
+        field = torch.arange(len(spec.conditions)).repeat_interleave(torch.tensor(spec.conditions).long())
+        self.register_buffer("field", self.steps + field, persistent=False)
+        everything = torch.ones(self.steps, self.steps + len(spec.conditions), dtype=torch.bool)
+        self.register_buffer("tied", everything if config.ties == "tested" else None)
         if spec.frequencies:
             self._begin_at(spec, config)
 
@@ -219,6 +228,15 @@ class Columns(nn.Module):
                 self.inlet.embed.weight[at : at + len(share)] = cosines  # type: ignore[union-attr, operator, index]
             at += len(share)
 
+    def first(self) -> Tensor:
+        """(T·U, sum of E) the first layer, nothing where columns are not tied."""
+        return self.before if self.tied is None else self.before * self.tied[self.unit][:, self.source]
+
+    def given_by_classes(self, rows: slice = slice(None)) -> Tensor:
+        """(T·U, S) what each class gives these units, nothing where column and class are not tied."""
+        weight = self.condition.weight[rows]  # type: ignore[union-attr]
+        return weight if self.tied is None else weight * self.tied[self.unit[rows]][:, self.field]
+
     def embedded(self, x: Tensor) -> Tensor:
         """(B, T) tokens -> (B, sum of E)"""
         return self.inlet(x).flatten(1).index_select(1, self.kept)
@@ -233,11 +251,11 @@ class Columns(nn.Module):
         if there is not None:
             seen = seen * there[:, self.source]
         if order is None:
-            h = Staircase.apply(self.bias, seen, self.before * self.mask, self.stairs)
+            h = Staircase.apply(self.bias, seen, self.first() * self.mask, self.stairs)
         else:
-            h = torch.addmm(self.bias, seen, (self.before * self._mask(order)).t())
+            h = torch.addmm(self.bias, seen, (self.first() * self._mask(order)).t())
         if self.condition is not None:
-            h = torch.addmm(h, c, self.condition.weight.t())
+            h = torch.addmm(h, c, self.given_by_classes().t())
         h = silu(h).unflatten(1, (self.steps, self.width)).transpose(0, 1).contiguous()
         return self.outlet((h + silu(torch.baddbmm(self.shift, h, self.within))).transpose(0, 1))
 
@@ -253,7 +271,7 @@ class Columns(nn.Module):
         rows = slice(t * self.width, (t + 1) * self.width)
         h = state.before.units(t)
         if self.condition is not None:
-            h = torch.addmm(h, state.condition, self.condition.weight[rows].t())
+            h = torch.addmm(h, state.condition, self.given_by_classes(rows).t())
         h = silu(h)
         state.t += 1
         return self.outlet.at(h + silu(torch.addmm(self.shift[t], h, self.within[t])), t), state

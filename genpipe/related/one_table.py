@@ -13,7 +13,7 @@ from typing import Any
 from genpipe.codecs.tabular.base import ColumnCodec
 from genpipe.dataset import Dataset
 from genpipe.progress import Progress
-from genpipe.recipe import DECAY, Recipe, fewness, fitted_to, penalised, slower
+from genpipe.recipe import DECAY, Recipe, fewness, fitted_to, penalised, slower, tied_by
 from genpipe.related.nodes import Node
 from genpipe.requests import Train
 from genpipe.stages.prepare import prepare
@@ -22,6 +22,14 @@ from genpipe.stages.train.verb import train
 
 TIED = 2.0  # times as strong a decay as of many rows, at most
 WORTH = 0.01  # nats of a held-out row and column by which a weaker penalty must be better
+
+
+def together(recipe: Recipe) -> Recipe:
+    """The recipe for tables that refer to each other: their columns see all others, where it says nothing of
+    `ties`. With fewer, what ties a row to whom it refers is learnt less well; see the lab notes.
+    """
+    left = getattr(getattr(recipe.family, "model", None), "ties", "all") is None
+    return tied_by(recipe, "all") if left else recipe
 
 
 def given_first(recipe: Recipe, flat: Dataset, node: Node) -> Recipe:

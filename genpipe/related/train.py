@@ -31,7 +31,7 @@ from genpipe.registry.tracking import placed
 from genpipe.related.build import relate
 from genpipe.related.flatten import Related
 from genpipe.related.nodes import Node
-from genpipe.related.one_table import best_of, given_first
+from genpipe.related.one_table import best_of, given_first, together
 from genpipe.related.panel import Panel
 from genpipe.related.rows import as_it_is, flat_of
 from genpipe.related.spec import TablesSpec, load_tables
@@ -214,6 +214,7 @@ def train_tables(
     uri = store.join(read_settings().store, "tables", f"{spec.name}-{store.digest(asked)}")
     if store.exists(store.join(uri, "tables.json")):
         return open_tables(uri)
+    recipes = {name: together(recipe) for name, recipe in recipes.items()}
     return learn(uri, spec, recipes, relate(spec, data), asked, terms, progress)
 
 

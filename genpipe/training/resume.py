@@ -39,8 +39,7 @@ def begun(
     """A fresh state at the newest checkpoint; without one, as its family begins. upto: see `resume`."""
     family = state.family
     fresh = not resume(state, sink, ranks, upto) and not getattr(family, "has_begun", False)
-    if fresh and isinstance(family, Prepared):
-        rows = family.begin_rows(source.rows)
+    if fresh and isinstance(family, Prepared) and (rows := family.begin_rows(source.rows)):
         if ranks.lead:
             batch = to_batch(source.sample(rows), spec, state.device)
             family.begin(state.nets, batch, Draws(seed, "begin", total=rows, device=state.device))

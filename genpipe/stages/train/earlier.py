@@ -13,7 +13,7 @@ from genpipe.bundle import Bundle
 from genpipe.codecs.base import Codec
 from genpipe.dataset import Dataset
 from genpipe.errors import UsageError
-from genpipe.recipe import Recipe, fitted_to, for_length, make_family
+from genpipe.recipe import Recipe, fitted_to, for_length, make_family, tied_as
 from genpipe.recipes import RECIPES, parse_recipe
 from genpipe.registry import resolve
 from genpipe.stages.trained_on import compatible
@@ -62,7 +62,7 @@ def earlier_model(model: str, recipe: Any, dataset: Dataset) -> Earlier:
             "family": learnt.family,
             "training": chosen.training.model_copy(update={"learning_rate": rate}),
         }
-    chosen = fitted_to(chosen.model_copy(update=kept), dataset.rows("train"))
+    chosen = tied_as(fitted_to(chosen.model_copy(update=kept), dataset.rows("train")), learnt)
     if chosen.family.family != learnt.family.family:
         found = f"a model of family {learnt.family.family}"
         raise UsageError("FROM", where="from", found=found, expected=f"one of {chosen.family.family}")
