@@ -116,8 +116,12 @@ def few(names: Iterable[str], most: int = 100) -> str:
 def closest(word: str, allowed: Iterable[str]) -> str:
     """``did you mean 'hinge'?`` or an empty string: the hint every 'unknown name' error ends with."""
     # nobody mistypes a word so long, and comparing takes the product of the lengths
-    match = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5) if len(word) <= 200 else []
-    return f"did you mean {match[0]!r}?" if match else ""
+    if len(word) > 200:
+        return ""
+    # a name in another case is nearer than any other name; of two that differ in case, the first
+    names = {name.casefold(): name for name in reversed(list(allowed))}
+    match = difflib.get_close_matches(word.casefold(), list(names), n=1, cutoff=0.5)
+    return f"did you mean {names[match[0]]!r}?" if match else ""
 
 
 def unknown(what: str, word: str, allowed: Iterable[str], *, where: str = "") -> UsageError:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
 import re
 import shlex
 import subprocess
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -111,3 +115,20 @@ def test_nobody_is_told_to_install_what_is_not_published(path: Path) -> None:
     assert not re.search(r"pip install (?:-U |--upgrade )?[\"']?genpipe\b(?!-)", path.read_text()), (
         f"{path.name} says pip install genpipe; say how to install from a checkout or a wheel"
     )
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=ids)
+def test_python_of_a_document_names_what_genpipe_has(path: Path) -> None:
+    """It parses; each `genpipe.NAME` is there, and takes the arguments that it is given."""
+    import genpipe
+
+    for block in re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.Call) and re.fullmatch(r"genpipe\.[\w.]+", ast.unparse(node.func)):
+                called = attrgetter(ast.unparse(node.func).removeprefix("genpipe."))(genpipe)
+                given = {word.arg: None for word in node.keywords if word.arg}
+                inspect.signature(called).bind(*node.args, **given)
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "genpipe":
+                module = importlib.import_module(str(node.module))
+                missing = [name.name for name in node.names if not hasattr(module, name.name)]
+                assert not missing, f"{path.name}: from {node.module} import {missing}"

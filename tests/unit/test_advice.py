@@ -69,6 +69,30 @@ def test_every_command_and_option_that_an_error_proposes_exists() -> None:
     assert not wrong
 
 
+def strings() -> Iterator[tuple[str, str]]:
+    """(place, text) of every string: a fix may come from a constant, a helper or a default."""
+    for path in sorted([*ROOT.glob("genpipe/**/*.py"), *ROOT.glob("flows/*.py")]):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant | ast.JoinedStr) and (text := text_of(node)):
+                yield f"{path.name}:{node.lineno}", text
+
+
+def test_every_command_in_any_string_takes_the_options_it_is_shown_with() -> None:
+    seen, wrong = 0, list[str]()
+    for place, text in strings():
+        for verb, rest in re.findall(r"\bgenpipe ([a-z]+)\b([^;,()`|&\n]*)", text):
+            if verb not in VERBS:
+                continue
+            options = {name for p in VERBS[verb].params for name in (*p.opts, *p.secondary_opts)}
+            # "genpipe list shows them" is prose, "genpipe train x --by row" is typed
+            for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest.partition("genpipe ")[0]):
+                seen += 1
+                if option not in options | OTHERS:
+                    wrong.append(f"{place}: genpipe {verb} {option}")
+    assert seen >= 10
+    assert not wrong
+
+
 def examples() -> Iterator[str]:
     for verb in VERBS.values():
         for line in (verb.help or "").splitlines():

@@ -15,7 +15,7 @@ from genpipe import relate
 from genpipe.cli import execute
 from genpipe.cli.mistyped import as_typed
 from genpipe.cli.options import number
-from genpipe.errors import DataError, InfrastructureError, UsageError
+from genpipe.errors import DataError, InfrastructureError, UsageError, closest
 from genpipe.perform import request
 from genpipe.remote import unreachable
 from genpipe.requests import Generate, Ingest, Likelihood, Train
@@ -127,3 +127,18 @@ def test_the_tab_key_knows_verbs_options_and_names(line: str, offered: str, home
     environment = os.environ | asked
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert offered in done.stdout.split(), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "names", "meant"),
+    [
+        ("INCOME", ["age", "city", "income"], "income"),
+        ("Cid", ["id", "cid"], "cid"),
+        ("GRÖSSE", ["große", "größe"], "größe"),
+        ("ctiy", ["Age", "City"], "City"),
+        ("inc", ["Income", "income"], "Income"),
+    ],
+)
+def test_a_name_in_another_case_is_the_one_that_was_meant(word: str, names: list[str], meant: str) -> None:
+    assert closest(word, names) == f"did you mean {meant!r}?"
+    assert closest("zzz", names) == ""
