@@ -35,9 +35,10 @@ TARGET = 1.05
 def bare(uri: str, epochs: int) -> None:
     """Codec, arrays, loop, evaluations, calibration."""
     from genpipe.dataset import Dataset
-    from genpipe.recipe import fitted_to, make_family
+    from genpipe.recipe import make_family
     from genpipe.recipes import parse_recipe
     from genpipe.stages.prepare import prepare
+    from genpipe.suited import fitted_to
     from genpipe.training.data import open_source
     from genpipe.training.finish import finished_fit
     from genpipe.training.loop import fit

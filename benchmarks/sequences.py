@@ -55,8 +55,8 @@ def seconds() -> float:
 def steps_for(dataset: Any, recipe: str, budget: float) -> tuple[int, int]:
     """So many steps of a recipe take `budget` CPU seconds, and how many it would take by itself."""
     import genpipe
-    from genpipe.recipe import fitted_to
     from genpipe.recipes import parse_recipe
+    from genpipe.suited import fitted_to
 
     usual = fitted_to(parse_recipe(recipe, "text"), dataset.rows("train")).training.steps
     took = []

@@ -60,7 +60,7 @@ LAYERS: list[set[str]] = [
     {"sources", "codecs"},
     {"draws", "batch", "objectives", "networks", "evaluation"},
     {"families"},
-    {"recipe", "recipes", "ranges", "search_space", "bundle", "requests", "pipeline"},
+    {"recipe", "suited", "recipes", "ranges", "search_space", "bundle", "requests", "pipeline"},
     {"training"},
     {"registry"},
     {"stages", "testing"},
@@ -91,7 +91,7 @@ SAME_TOPIC = [
     },
     {"draws", "batch", "networks"},
     {"draws", "batch", "objectives"},
-    {"recipe", "recipes", "ranges", "search_space", "bundle", "requests", "pipeline"},
+    {"recipe", "suited", "recipes", "ranges", "search_space", "bundle", "requests", "pipeline"},
     {"verbs", "latent_verbs", "upkeep_verbs"},
 ]
 # third-party modules a layer may not import, at any depth: the layer they first appear in

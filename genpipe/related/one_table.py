@@ -13,12 +13,13 @@ from typing import Any
 from genpipe.codecs.tabular.base import ColumnCodec
 from genpipe.dataset import Dataset
 from genpipe.progress import Progress
-from genpipe.recipe import DECAY, Recipe, fewness, fitted_to, penalised, slower, tied_by
+from genpipe.recipe import Recipe
 from genpipe.related.nodes import Node
 from genpipe.requests import Train
 from genpipe.stages.prepare import prepare
 from genpipe.stages.train.process import TrainedModel
 from genpipe.stages.train.verb import train
+from genpipe.suited import DECAY, fewness, fitted_to, penalised, slower, tied_by
 
 TIED = 2.0  # times as strong a decay as of many rows, at most
 WORTH = 0.01  # nats of a held-out row and column by which a weaker penalty must be better

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from genpipe.errors import InfrastructureError
 from genpipe.families.base import Family, Phase
-from genpipe.recipe import WATCHES, Training
+from genpipe.recipe import Training
 from genpipe.seeds import derive
+from genpipe.suited import WATCHES
 from genpipe.training.guard import COLLAPSED, SPREAD, Guard
 from genpipe.training.muon import Muon
 from genpipe.training.optim import AdamW, Average, last_step, rate_at

@@ -12,21 +12,11 @@ from genpipe.errors import UsageError
 from genpipe.families.trees import TreesConfig
 from genpipe.fields import Category, Number
 from genpipe.kinds import KINDS
-from genpipe.recipe import (
-    L2,
-    MANY,
-    MOST_L2,
-    Recipe,
-    check,
-    fitted_to,
-    for_length,
-    make_family,
-    penalised,
-    shortened,
-)
+from genpipe.recipe import Recipe, check, make_family
 from genpipe.recipes import RECIPES, default_recipe, parse_recipe, recipe_problems, recipes_for
 from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
+from genpipe.suited import L2, MANY, MOST_L2, fitted_to, for_length, penalised, shortened
 
 TABLE = Schema(kind="tabular", fields=(Number(name="a"), Category(name="b")), target="b")
 TOKENS = TensorSpec(layout="tokens", shape=(2,), dtype="int32", vocabulary=(100, 200))

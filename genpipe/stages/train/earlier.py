@@ -13,10 +13,11 @@ from genpipe.bundle import Bundle
 from genpipe.codecs.base import Codec
 from genpipe.dataset import Dataset
 from genpipe.errors import UsageError
-from genpipe.recipe import Recipe, fitted_to, for_length, make_family, tied_as
+from genpipe.recipe import Recipe, make_family
 from genpipe.recipes import RECIPES, parse_recipe
 from genpipe.registry import resolve
 from genpipe.stages.trained_on import compatible
+from genpipe.suited import fitted_to, for_length, tied_as
 from genpipe.training.start import Weights, starting
 
 ORIGIN = ("from", "from_fingerprint", "from_dataset", "codec_dataset_uri")

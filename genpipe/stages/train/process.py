@@ -84,7 +84,8 @@ def execute(
     """
     import torch
 
-    from genpipe.recipe import make_family, of_people
+    from genpipe.recipe import make_family
+    from genpipe.suited import of_people
     from genpipe.training.checkpoint import Checkpoints
     from genpipe.training.data import open_source
     from genpipe.training.device import useful_threads

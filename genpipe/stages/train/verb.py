@@ -23,7 +23,7 @@ from genpipe.codecs.base import VERSION
 from genpipe.dataset import Dataset
 from genpipe.errors import UsageError
 from genpipe.progress import Event, Progress, silent
-from genpipe.recipe import Recipe, check, fitted_to, for_length, penalised, plugins_of, shortened
+from genpipe.recipe import Recipe, check, plugins_of
 from genpipe.recipes import parse_recipe
 from genpipe.requests import Train
 from genpipe.settings import Settings, read_settings
@@ -32,6 +32,7 @@ from genpipe.stages.prepare import prepare, protected
 from genpipe.stages.train.earlier import Earlier, earlier_model
 from genpipe.stages.train.process import TrainedModel, TrainingJob, execute, result_of
 from genpipe.stages.train.refit import Refit, refit, whole
+from genpipe.suited import fitted_to, for_length, penalised, shortened
 from genpipe.training.device import resolve_device
 from genpipe.version import __version__
 

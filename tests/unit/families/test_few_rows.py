@@ -12,9 +12,10 @@ from genpipe.batch import to_batch
 from genpipe.draws import Draws
 from genpipe.evaluation.privacy.membership import area
 from genpipe.families.base import PartialConditioning
-from genpipe.recipe import Recipe, fitted_to, make_family, penalised
+from genpipe.recipe import Recipe, make_family
 from genpipe.recipes import RECIPES, parse_recipe
 from genpipe.spec import TensorSpec
+from genpipe.suited import fitted_to, penalised
 from genpipe.training.data import Resident
 from genpipe.training.loop import fit
 

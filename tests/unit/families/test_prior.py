@@ -12,10 +12,11 @@ from genpipe.families.prior import SMALLEST, WIDEST, MixturePrior
 from genpipe.families.vae import VAE, VAEConfig
 from genpipe.fields import Audio, Category
 from genpipe.objectives.elbo import gaussian_kl, sampled_kl
-from genpipe.recipe import as_meant, of_people
+from genpipe.recipe import as_meant
 from genpipe.recipes import RECIPES
 from genpipe.schema import Schema
 from genpipe.spec import TensorSpec
+from genpipe.suited import of_people
 
 
 def codes(rows: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,9 +13,10 @@ from genpipe.families.base import PartialConditioning
 from genpipe.families.sequence import SequenceConfig, SequenceModel
 from genpipe.families.ties import tied
 from genpipe.networks.autoregressive import AutoregressiveConfig, Columns
-from genpipe.recipe import fitted_to, make_family, penalised
+from genpipe.recipe import make_family
 from genpipe.recipes import RECIPES, parse_recipe
 from genpipe.spec import TensorSpec
+from genpipe.suited import fitted_to, penalised
 from genpipe.training.data import Resident
 from genpipe.training.loop import fit
 from genpipe.training.state import TrainingState
