@@ -19,7 +19,7 @@ from genpipe.codecs import CODECS
 from genpipe.dataset import Dataset
 from genpipe.errors import ConflictError
 from genpipe.progress import Event, Progress
-from genpipe.recipe import Recipe
+from genpipe.recipe import Recipe, make_family
 
 REPORT_SECONDS = 0.25
 FORECAST_AFTER, FORECAST_FOR, SOON = 2.0, 12.0, 120.0  # seconds; what ends sooner needs no forecast
@@ -84,7 +84,6 @@ def execute(
     """
     import torch
 
-    from genpipe.recipe import make_family
     from genpipe.suited import of_people
     from genpipe.training.checkpoint import Checkpoints
     from genpipe.training.data import open_source
