@@ -182,10 +182,12 @@ def show(
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(thing.at))
         size = f"{thing.bytes / 1e6:10,.3f} MB" if thing.bytes else " " * 13
         echo(f"{when}  {size}  {thing.kind:<8}  {called(thing.place)}  {', '.join(marks)}".rstrip())
-        for word, places in (
-            (("made of", map(called, found.named_by(thing))), ("used by", used)) if name else ()
-        ):
-            for place in sorted(places):
-                echo(f"{'':31}  {word:<8}  {place}")
+        if name:
+            made = sorted(map(called, found.named_by(thing)))
+            for line in [
+                *(f"made of   {place}" for place in made),
+                *(f"used by   {place}" for place in used),
+            ]:
+                echo(f"{'':31}  {line}")
     total = sum(thing.bytes for thing in found.things.values())
     echo(f"{len(found.things)} outputs, {total / 1e6:,.1f} MB, in {store}")

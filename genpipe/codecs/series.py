@@ -157,13 +157,11 @@ class SeriesCodec(Codec):
 
     def spec(self, layout: str) -> TensorSpec:
         self.check_layout(layout)
-        told: dict[str, Any] = {"dtype": "float32", "conditions": self.conditions.sizes}
+        sizes, periods = self.conditions.sizes, tuple[int, ...]()
         if self.season:
-            told["conditions"], told["periods"] = (
-                (*told["conditions"], *self.season.sizes),
-                self.season.periods,
-            )
-        return TensorSpec(layout="sequence", shape=(self.length, self.width), **told)
+            sizes, periods = (*sizes, *self.season.sizes), self.season.periods
+        shape = (self.length, self.width)
+        return TensorSpec(layout="sequence", shape=shape, dtype="float32", conditions=sizes, periods=periods)
 
     def encode(self, batch: pa.RecordBatch, layout: str) -> Arrays:
         self.check_layout(layout)

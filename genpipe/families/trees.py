@@ -39,9 +39,9 @@ class TreesConfig(SampledConfig):
     smoothing: rows' worth of its parent's shares that each node's own are mixed with; 0 mixes nothing in.
     code_minimum: a leaf says how often a code comes if so many of its rows have it; of rarer ones it has only
     the sum, dealt out as in its parent. 1 lets every single row speak.
-    Without a number as `recipe.fitted_to` says.
+    Without a number as `suited.fitted_to` says.
     prune: trees are cut back to what left-out rows confirm (`cart.pruned`); without a word, those of few rows
-    (`recipe.fitted_to`).
+    (`suited.fitted_to`).
     given: columns, the first ones, that are given to every row it ever makes, and so not learnt.
     shared: columns, the first of these, that all rows about one entity have in common: such rows are left out
     together.

@@ -42,7 +42,7 @@ class AutoregressiveConfig(NetworkConfig):
     so that any columns may be given and the others made to fit them (imputation, conditions). That costs
     some fidelity at equal time.
     ties: `tested` lets a column see those it hangs together with by a test before the first step
-    (families/ties.py), `all` every one. Without a word (null) `tested` for few rows, see `recipe.fitted_to`.
+    (families/ties.py), `all` every one. Without a word (null) `tested` for few rows, see `suited.fitted_to`.
     smooth: scale of the rank cosines that ordered embeddings begin with; 0 begins them at random. tails: how
     many of these, and of those that curves are made of, tell the rarest ranks apart.
     """

@@ -25,9 +25,8 @@ STEP = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|sec|m|min|h|d|w)?\s*")
 SECONDS = {"ms": 1e-3, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 SAMPLE = 2**21  # rows of which the differences are taken; beyond it, of some entities
 FEWEST_STEPS = 100
-ALL_DIFFER = (
-    0.97  # of the rows have times of their own: counts are as exact, and a clock turned back repeats an hour
-)
+# of the rows have times of their own: counts are as exact, and a clock that is turned back repeats an hour
+ALL_DIFFER = 0.97
 MOST_OF = 0.8  # of the moments have a row, in each of several series
 DAY = 86_400.0
 # seconds between rows, give or take a hundredth, that are a clock's or a calendar's, or those of working days
@@ -182,11 +181,10 @@ def looks_like_series(
         steps = rows if of == "" else moments  # a count of many is known to some per cent
         step = float(seconds.max() - seconds.min()) / (steps - 1)
         if of is not None and any(low <= step <= high for low, high in STEPS):
-            options = f"--kind series -o time={shlex.quote(name)} -o window={max(2, min(24, steps // 25))}"
-            if of:
-                options = options.replace("series ", f"series --entity {shlex.quote(of)} ")
-            told = f"rows are {steps:,} steps of time by column {name!r}"
-            told += f", of each {of!r}" if of else ""
+            entity, each = (f" --entity {shlex.quote(of)}", f", of each {of!r}") if of else ("", "")
+            window = max(2, min(24, steps // 25))
+            options = f"--kind series{entity} -o time={shlex.quote(name)} -o window={window}"
+            told = f"rows are {steps:,} steps of time by column {name!r}{each}"
             return [f"{told}, and are learnt one by one: if their order matters, ingest them with {options}"]
     return []
 

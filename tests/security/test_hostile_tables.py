@@ -320,10 +320,9 @@ def test_a_small_file_takes_neither_memory_nor_time(name: str, outcomes: dict[st
 
 
 def parsers() -> list[psutil.Process]:
-    """The children that decode Parquet, the newest first; the session has others, such as Ray and the S3
-    server. A reader that an earlier test left half read has its own until it is collected."""
-    found = [c for c in psutil.Process().children() if any("parsing.parquet" in word for word in c.cmdline())]
-    return sorted(found, key=lambda child: -child.create_time())
+    """The children that decode Parquet; the session has others, such as Ray and the S3 server. A reader that
+    an earlier test left half read has its own until it is collected."""
+    return [c for c in psutil.Process().children() if any("parsing.parquet" in word for word in c.cmdline())]
 
 
 def test_the_child_that_parses_knows_no_secrets_and_ends_with_its_owner(
@@ -331,10 +330,10 @@ def test_the_child_that_parses_knows_no_secrets_and_ends_with_its_owner(
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush-hush")
     parquet(tmp_path / "a.parquet", {"a": range(100_000)})
-    reader = BatchReader("parquet", 512 * 2**20)
+    reader, earlier = BatchReader("parquet", 512 * 2**20), parsers()
     batches = reader.batches(list_files(str(tmp_path / "a.parquet"))[0])
     assert next(batches)[0].num_rows == 65_536
-    child = parsers()[0]
+    (child,) = [c for c in parsers() if c not in earlier]
     assert "hush-hush" not in child.environ().values() and len(child.environ()) < 16
     assert child.rlimit(psutil.RLIMIT_AS)[1] < 2 * 2**30
     assert sum(batch.num_rows for batch, _ in batches) == 34_464
@@ -363,9 +362,9 @@ def test_an_object_store_is_read_by_the_owner_of_its_keys(
 def test_a_child_that_dies_is_a_reason_and_the_next_file_is_read(tmp_path: Path) -> None:
     parquet(tmp_path / "a.parquet", {"a": range(200_000)})
     reader, file = BatchReader("parquet", 512 * 2**20), list_files(str(tmp_path / "a.parquet"))[0]
-    batches = reader.batches(file)
+    batches, earlier = reader.batches(file), parsers()
     next(batches)
-    child = parsers()[0]
+    (child,) = [c for c in parsers() if c not in earlier]
     child.kill()
     with pytest.raises(GenpipeError, match=r"a\.parquet.*Arrow dies \(SIGKILL\)") as caught:
         list(batches)
